@@ -1,0 +1,22 @@
+# `cmake --install` gives the command, the libraries of the rooms, their headers, and the package
+# `find_package(knapsaq)` with the target knapsaq::knapsaq that brings all rooms.
+
+include(CMakePackageConfigHelpers)
+get_property(rooms GLOBAL PROPERTY KNAPSAQ_ROOMS)
+add_library(knapsaq_all INTERFACE)
+add_library(knapsaq::knapsaq ALIAS knapsaq_all)
+set_target_properties(knapsaq_all PROPERTIES EXPORT_NAME knapsaq)
+target_link_libraries(knapsaq_all INTERFACE ${rooms})
+
+install(TARGETS ${rooms} knapsaq_all EXPORT knapsaqTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS knapsaq_command RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/src/knapsaq DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+        FILES_MATCHING PATTERN "*.h")
+set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/knapsaq)
+install(EXPORT knapsaqTargets NAMESPACE knapsaq:: DESTINATION ${config_dir})
+configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/knapsaqConfig.cmake.in
+                              ${PROJECT_BINARY_DIR}/knapsaqConfig.cmake INSTALL_DESTINATION ${config_dir})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/knapsaqConfigVersion.cmake
+                                 COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/knapsaqConfig.cmake ${PROJECT_BINARY_DIR}/knapsaqConfigVersion.cmake
+        DESTINATION ${config_dir})

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <type_traits>
+
+namespace knapsaq {
+
+/// Threads that share the indices of one loop at a time, handed out one by one, so that a thread which loses
+/// its core to another process only delays the index it holds. Idle threads spin briefly, then sleep.
+class ThreadPool {
+ public:
+  /// `threads` counts the caller of parallel_for(), which works too; at least 1.
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int size() const;
+
+  /// Calls fn(index) for every index in [0, count), in any order, on any thread; returns when all are done.
+  /// A loop inside a loop runs on the thread that meets it. If calls throw, the remaining indices are skipped
+  /// and one of the exceptions is thrown here. Results must not depend on which thread ran an index.
+  template <class Function>
+  void parallel_for(std::size_t count, Function&& fn) {
+    using Plain = std::remove_reference_t<Function>;
+    run(count, &fn, [](const void* context, std::size_t index) {
+      (*static_cast<Plain*>(const_cast<void*>(context)))(index);
+    });
+  }
+
+ private:
+  using Call = void (*)(const void* context, std::size_t index);
+  void run(std::size_t count, const void* context, Call call);
+
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// The pool that the library works with; made on first use with one thread per core.
+ThreadPool& default_pool();
+/// Replaces the default pool; 0 means one thread per available core. Not while a loop is running.
+void set_default_threads(int threads);
+
+/// default_pool().parallel_for(count, fn).
+template <class Function>
+void parallel_for(std::size_t count, Function&& fn) {
+  default_pool().parallel_for(count, static_cast<Function&&>(fn));
+}
+
+}  // namespace knapsaq

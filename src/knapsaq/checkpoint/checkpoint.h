@@ -1,0 +1,63 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "knapsaq/compute/packed_matrix.h"
+#include "knapsaq/compute/tensor.h"
+
+namespace knapsaq {
+
+/// A model folder in Hugging Face layout, opened for reading: config.json and the tensors of
+/// model.safetensors, of its shards with index, or of pytorch_model.bin (one file or shards with index;
+/// safetensors win if both are there). Files are memory-mapped; nothing is copied until it is asked for.
+///
+/// Tensor names are canonical: OPT's older prefix `decoder.` is read as `model.decoder.`.
+/// Everything that comes from the files is checked when the checkpoint is opened (headers, offsets, index) or
+/// when a tensor is asked for; what is wrong is thrown as InputError naming file and tensor.
+class Checkpoint {
+ public:
+  static Checkpoint open(const std::filesystem::path& folder);
+  Checkpoint(Checkpoint&&) noexcept;
+  Checkpoint& operator=(Checkpoint&&) noexcept;
+  ~Checkpoint();
+
+  const std::filesystem::path& folder() const;
+  /// config.json, parsed.
+  const nlohmann::json& config() const;
+
+  std::vector<std::string> names() const;  ///< of all tensors, sorted
+  bool contains(std::string_view name) const;
+  /// Throws InputError if there is no such tensor.
+  TensorView tensor(std::string_view name) const;
+  /// Lets go of the pages that hold this tensor (see MappedFile::release).
+  void release(std::string_view name) const;
+  /// Bytes of all tensors.
+  std::uint64_t tensor_bytes() const;
+
+  /// How the linear `module` (a name without ".weight") is quantized according to config.json's
+  /// `quantization`; empty for a linear that is stored dense.
+  struct Packing {
+    int bits;
+    int group;           ///< 0: the whole row
+    int meta_bits;       ///< 16 or 8
+    int meta_group;      ///< 0 when meta_bits == 16
+    std::string scheme;  ///< as text, for people
+  };
+  std::optional<Packing> packing(std::string_view module) const;
+  /// The codes and metadata of a quantized linear (affine_layout.h says how they are stored), checked.
+  PackedMatrix packed(std::string_view module) const;
+
+ private:
+  struct Impl;
+  explicit Checkpoint(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace knapsaq

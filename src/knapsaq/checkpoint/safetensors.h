@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "knapsaq/base/files.h"
+#include "knapsaq/compute/tensor.h"
+
+namespace knapsaq {
+
+/// A safetensors file: u64 length, JSON header, tensors. Every offset, shape and type is checked on opening:
+/// no gaps, no overlaps, nothing outside the file, sizes that match shapes.
+class SafetensorsFile {
+ public:
+  /// Throws IoError or InputError (naming file and tensor).
+  explicit SafetensorsFile(const std::filesystem::path& path);
+
+  const std::map<std::string, TensorView, std::less<>>& tensors() const { return tensors_; }
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const MappedFile& file() const { return file_; }
+
+ private:
+  MappedFile file_;
+  std::map<std::string, TensorView, std::less<>> tensors_;
+  std::map<std::string, std::string> metadata_;
+};
+
+/// The header of a safetensors file as a value, for parsers and fuzzers: the tensors of `bytes` (a whole
+/// file).
+std::map<std::string, TensorView, std::less<>> parse_safetensors(
+    std::span<const std::byte> bytes, std::map<std::string, std::string>* metadata);
+
+/// What one tensor of a file to be written will be.
+struct TensorSpec {
+  std::string name;
+  DType type;
+  std::vector<std::int64_t> shape;
+  std::uint64_t bytes() const;
+};
+
+/// The exact size of the file that holds these tensors, header and padding included.
+std::uint64_t safetensors_file_bytes(std::span<const TensorSpec> tensors);
+
+/// Writes one safetensors file front to back: the layout is declared first, then the bytes of each tensor are
+/// streamed in that order, so that nothing but the piece at hand is in memory. The header is padded with
+/// spaces to a multiple of 8 and carries {"format": "pt"}, which older readers insist on.
+class SafetensorsWriter {
+ public:
+  SafetensorsWriter(const std::filesystem::path& path, std::vector<TensorSpec> tensors);
+  /// The next bytes of the tensor that is being written; tensors follow each other without a call in between.
+  void write(std::span<const std::byte> bytes);
+  /// Throws std::logic_error unless exactly the declared bytes were written; then renames the file into
+  /// place.
+  void commit();
+
+ private:
+  AtomicFile file_;
+  std::uint64_t remaining_ = 0;
+};
+
+}  // namespace knapsaq

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace knapsaq {
+
+/// Element types of tensors on disk; the names are those of safetensors.
+enum class DType : std::uint8_t { BOOL, U8, I8, U16, I16, U32, I32, U64, I64, F16, BF16, F32, F64 };
+
+/// Bytes of one element.
+std::size_t size_of(DType type);
+/// "F16", "BF16", ... as safetensors writes them.
+std::string_view name_of(DType type);
+/// True for the types that weights may have: F16, BF16, F32.
+bool is_weight_type(DType type);
+
+/// A dense row-major tensor that somebody else owns (usually a mapped file).
+struct TensorView {
+  DType type = DType::F32;
+  std::vector<std::int64_t> shape;   ///< outermost first; empty for a scalar
+  std::span<const std::byte> bytes;  ///< exactly elements() * size_of(type); may be unaligned
+
+  std::int64_t elements() const;
+};
+
+/// Elements [first, first + out.size()) of an F16, BF16 or F32 tensor, as floats; exact.
+void read_floats(const TensorView& tensor, std::int64_t first, std::span<float> out);
+std::vector<float> read_floats(const TensorView& tensor);
+
+}  // namespace knapsaq

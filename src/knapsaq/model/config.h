@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+namespace knapsaq {
+
+/// How positions enter the model.
+enum class Positions : std::uint8_t { rotary, learned };
+enum class Norm : std::uint8_t { rms, layer };
+enum class Activation : std::uint8_t { silu, relu, gelu, gelu_tanh };
+
+/// Llama 3's rescaling of rotary frequencies (rope_type "llama3"), or a plain division ("linear").
+struct RopeScaling {
+  enum class Kind : std::uint8_t { none, linear, llama3 } kind = Kind::none;
+  float factor = 1;
+  float low_freq_factor = 1;
+  float high_freq_factor = 4;
+  std::int64_t original_max_positions = 8192;
+};
+
+/// Everything about a decoder that its code depends on: one configurable decoder instead of a class per
+/// model. Shapes in comments use H = hidden, V = vocab, D = head_dim.
+struct ModelConfig {
+  std::string architecture;    ///< "LlamaForCausalLM", "OPTForCausalLM", ...
+  std::int64_t hidden = 0;     ///< H
+  std::int64_t embedding = 0;  ///< width of the embedding; != H only for OPT with project_in/out
+  std::int64_t ffn = 0;        ///< width between the two (three) MLP linears
+  std::int64_t layers = 0;
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;  ///< D
+  std::int64_t vocab = 0;     ///< V
+  std::int64_t max_positions = 0;
+  Positions positions = Positions::rotary;
+  Norm norm = Norm::rms;
+  Activation activation = Activation::silu;
+  float norm_eps = 1e-5f;
+  float rope_theta = 10000;
+  RopeScaling rope;
+  bool gated_mlp = true;    ///< act(gate(x)) * up(x), else act(fc1(x))
+  bool norm_before = true;  ///< pre-norm; false only for OPT-350m's post-norm
+  bool final_norm = true;
+  bool norm_affine = true;  ///< OPT's layer_norm_elementwise_affine
+  bool qkv_bias = false;
+  bool o_bias = false;
+  bool mlp_bias = false;
+  bool qk_norm = false;             ///< Qwen3: RMSNorm over D on q and k before rotary
+  bool tied = false;                ///< output head = embedding
+  std::int64_t sliding_window = 0;  ///< 0: none; else a token sees itself and window-1 before it
+  /// First layer that uses the sliding window (Qwen2's max_window_layers); 0 for all.
+  std::int64_t sliding_from_layer = 0;
+};
+
+/// Reads config.json in today's and in Transformers 5's spelling. Throws InputError for an architecture that
+/// is not supported (naming those that are), for a missing field, and for values outside sane bounds.
+ModelConfig parse_model_config(const nlohmann::json& config);
+
+/// One weight matrix inside the blocks: what is quantized.
+struct Linear {
+  std::string name;        ///< module path, e.g. "model.layers.3.self_attn.q_proj"
+  std::int64_t block = 0;  ///< 3
+  std::string module;      ///< "self_attn.q_proj"
+  std::int64_t out = 0;
+  std::int64_t in = 0;
+  bool bias = false;
+  std::int64_t parameters() const { return out * in; }
+};
+
+/// All linears of the blocks, in the order of the forward pass. Embedding and output head are not among them.
+std::vector<Linear> linears(const ModelConfig& config);
+
+}  // namespace knapsaq

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace knapsaq {
+
+/// How one linear is stored. Written `[method:]b<bits>g<group>[s][/m<meta_bits>g<meta_group>]` with `row` in
+/// the place of `g<group>` for one group per row, and `s` for symmetric: "hqq:b4g64", "b3g128/m8g128",
+/// "rtn:b4row", "rtn:b8g32s".
+struct Scheme {
+  std::string method = "hqq";  ///< name in the registry of quantizers: rtn, hqq, uniform
+  int bits = 4;                ///< b1: 2, 3, 4 or 8
+  int group = 64;              ///< g1: 32, 64 or 128; 0 = the whole row
+  bool symmetric = false;      ///< zero point fixed at 2^(bits-1)
+  int meta_bits = 16;          ///< b2: 16 = scale and bias in fp16; 8 = quantized a second time
+  int meta_group = 0;          ///< g2: groups that share second-level parameters; 0 when meta_bits == 16
+
+  friend bool operator==(const Scheme&, const Scheme&) = default;
+};
+
+/// Throws UsageError that shows the grammar.
+Scheme parse_scheme(std::string_view text);
+std::string to_string(const Scheme& scheme);
+
+/// Exact bytes of the tensors of a linear [out, in] in this scheme (codes, scales, biases or second level;
+/// not the linear's own bias vector, which stays as it is).
+std::uint64_t storage_bytes(const Scheme& scheme, std::int64_t out, std::int64_t in);
+
+/// MXQ Eq. 2: b1 + 2*b2/g1 + 32/(g1*g2); for fp16 metadata b1 + 32/g1. Needs `in` for group = whole row.
+double nominal_bits(const Scheme& scheme, std::int64_t in);
+
+/// A named list of schemes that a search may choose from.
+struct Menu {
+  std::string name;
+  std::vector<Scheme> schemes;
+};
+
+/// "mxq": the paper's twelve, hqq:b{2,3,4,8}g{32,64,128}/m8g128. "mxq-f16": the same with metadata in fp16,
+/// which is MLX's own layout. Or a comma-separated list of schemes. Throws UsageError.
+Menu parse_menu(std::string_view text);
+
+}  // namespace knapsaq

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace knapsaq {
+
+/// One way to store one linear (or tie group): what it costs the model and what it takes on disk.
+struct Choice {
+  double cost = 0;
+  double size = 0;  ///< in the unit of the budget (bytes)
+};
+
+/// A multiple-choice knapsack: one choice for every item, least total cost, total size <= budget.
+struct Problem {
+  std::vector<std::vector<Choice>> items;  ///< items[i][c]
+  double budget = 0;
+};
+
+/// A solution and what is proven about it.
+struct Solution {
+  std::vector<std::size_t> chosen;  ///< index into items[i]
+  double objective = 0;
+  double bound = 0;  ///< no solution costs less than this
+  double gap = 0;    ///< (objective - bound) / max(|objective|, 1e-12)
+  double size = 0;
+  double seconds = 0;
+};
+
+struct SolveOptions {
+  double gap = 0;          ///< stop at this relative gap; 0: prove optimality
+  double time_limit = 60;  ///< seconds; the best solution so far is returned with its gap
+};
+
+/// MXQ Eq. 3 by HiGHS: binaries x[i][c], one choice per item, the budget row. Throws InfeasibleError with the
+/// smallest possible size if the budget is below it. Deterministic: one thread, fixed seed.
+Solution solve_mip(const Problem& problem, const SolveOptions& options = {});
+
+/// Which linears must share a scheme. `names` are module paths; the result maps each to a group number, in
+/// order of first appearance. Specification: comma-separated list of `none`, `qkv`, `gate-up`, `layer`.
+std::vector<std::size_t> tie_groups(const std::vector<std::string>& names, std::string_view specification);
+
+/// One item per tie group: costs and sizes of its members summed. All members need the same number of
+/// choices.
+Problem tie(const Problem& problem, const std::vector<std::size_t>& groups);
+
+}  // namespace knapsaq

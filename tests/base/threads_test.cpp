@@ -1,0 +1,53 @@
+#include "knapsaq/base/threads.h"
+
+#include <atomic>
+#include <stdexcept>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace knapsaq {
+namespace {
+
+TEST(ThreadPool, RunsEveryIndexOnce) {
+  for (const int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    EXPECT_EQ(pool.size(), threads);
+    for (const std::size_t count : {0, 1, 2, 3, 1000}) {
+      std::vector<std::atomic<int>> seen(count);
+      pool.parallel_for(count, [&](std::size_t i) { ++seen[i]; });
+      for (const auto& times : seen) EXPECT_EQ(times, 1);
+    }
+  }
+}
+
+TEST(ThreadPool, ManyShortLoopsFollowEachOther) {
+  ThreadPool pool(4);
+  std::atomic<std::size_t> sum{0};
+  for (int loop = 0; loop < 20000; ++loop) pool.parallel_for(3, [&](std::size_t i) { sum += i; });
+  EXPECT_EQ(sum, 60000u);
+}
+
+TEST(ThreadPool, LoopsInsideLoopsRunInPlace) {
+  ThreadPool pool(3);
+  std::atomic<int> inner{0};
+  pool.parallel_for(10, [&](std::size_t) { pool.parallel_for(10, [&](std::size_t) { ++inner; }); });
+  EXPECT_EQ(inner, 100);
+}
+
+TEST(ThreadPool, ThrowsWhatACallThrewAndStaysUsable) {
+  ThreadPool pool(3);
+  for (int round = 0; round < 100; ++round) {
+    EXPECT_THROW(pool.parallel_for(50,
+                                   [](std::size_t i) {
+                                     if (i == 17) throw std::runtime_error("seventeen");
+                                   }),
+                 std::runtime_error);
+    std::atomic<int> calls{0};
+    pool.parallel_for(50, [&](std::size_t) { ++calls; });
+    EXPECT_EQ(calls, 50);
+  }
+}
+
+}  // namespace
+}  // namespace knapsaq
