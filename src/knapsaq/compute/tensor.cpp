@@ -1,0 +1,1 @@
+#include "knapsaq/compute/tensor.h"
