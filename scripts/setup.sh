@@ -1,0 +1,129 @@
+#!/bin/bash
+# Installs what Knapsaq needs and this machine lacks (Debian 12, Debian 13, Ubuntu 24.04).
+#   scripts/setup.sh          what building and testing needs
+#   scripts/setup.sh --dev    also what formatting, linting, fuzzing and benchmarking need
+# Distribution packages where they exist. HiGHS, which Debian 12 and Ubuntu 24.04 lack, is built once into
+# ${KNAPSAQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/knapsaq}; cmake/KnapsaqDependencies.cmake looks there.
+set -euo pipefail
+
+packages=(g++ cmake ninja-build pkg-config git ccache libdnnl-dev libfmt-dev nlohmann-json3-dev libcli11-dev
+  libsentencepiece-dev libpcre2-dev libutf8proc-dev libgtest-dev libgmock-dev)
+developer_packages=(libbenchmark-dev clang clang-format clang-tidy)
+# HiGHS 1.10.0, the source archive of its Python package: the same sources, unpatched. Debian 13 packages it.
+highs_version=1.10.0
+highs_sha256=65f9e0ea6dbe7256b790570c4f6b908b3f734cbc8cf5b2d5ebeadb28a4fe2486
+highs_folder=${KNAPSAQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/knapsaq}/highs-$highs_version
+
+say() { echo "setup: $*" >&2; }
+fail() { say "$*"; exit 1; }
+
+case "${1:-}" in
+  "") ;;
+  --dev) packages+=("${developer_packages[@]}") ;;
+  -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  *) echo "usage: scripts/setup.sh [--dev]" >&2; exit 2 ;;
+esac
+
+have_package() {
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    env DEBIAN_FRONTEND=noninteractive "$@"
+  elif command -v sudo >/dev/null; then
+    sudo env DEBIAN_FRONTEND=noninteractive "$@"
+  else
+    say "neither root nor sudo: cannot run $*"
+    return 1
+  fi
+}
+
+lists_updated=
+install_packages() {
+  local missing=() package
+  for package in "$@"; do
+    have_package "$package" || missing+=("$package")
+  done
+  [ ${#missing[@]} = 0 ] && return
+  command -v apt-get >/dev/null && command -v dpkg-query >/dev/null ||
+    fail "no apt here; install by hand what these Debian packages hold: ${missing[*]}"
+  say "installing ${missing[*]}"
+  # A fresh machine has no package lists, an old one has lists whose files are gone: update once before installing.
+  if [ -z "$lists_updated" ]; then
+    as_root apt-get update -qq </dev/null >&2 || say "apt-get update failed; trying with the lists that are here"
+    lists_updated=yes
+  fi
+  as_root apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "${missing[@]}" </dev/null >&2 ||
+    fail "apt could not install them; install by hand: ${missing[*]}"
+}
+
+# The packaged HiGHS counts if it is at least the pinned version.
+have_packaged_highs() {
+  local version
+  have_package libhighs-dev || return 1
+  version=$(dpkg-query -W -f '${Version}' libhighs-dev)
+  dpkg --compare-versions "$version" ge "$highs_version"
+}
+
+packaged_highs_available() {
+  local version
+  command -v apt-cache >/dev/null || return 1
+  version=$(apt-cache policy libhighs-dev 2>/dev/null | sed -n 's/^ *Candidate: *//p')
+  [ -n "$version" ] && [ "$version" != "(none)" ] && dpkg --compare-versions "$version" ge "$highs_version"
+}
+
+# Everything happens in a folder beside the final one, which is renamed when it is complete: a killed build leaves
+# nothing that a later run or CMake could mistake for HiGHS.
+build_highs() {
+  local archive source_folder
+  mkdir -p "$(dirname "$highs_folder")" || fail "cannot create $(dirname "$highs_folder"); set KNAPSAQ_CACHE"
+  # What a kill -9 left behind; a day is longer than any build that may still run.
+  find "$(dirname "$highs_folder")" -maxdepth 1 -name "highs-$highs_version.build-*" -mtime +1 -exec rm -rf {} +
+  work=$(mktemp -d "$highs_folder.build-XXXXXX") || fail "cannot write beside $highs_folder; set KNAPSAQ_CACHE"
+  trap 'rm -rf "$work"' EXIT  # `work` is global: the trap runs outside this function
+  trap 'exit 130' INT TERM HUP
+
+  install_packages python3 python3-pip
+  say "fetching HiGHS $highs_version"
+  # pip checks the archive against the hash before it looks inside. It then asks the archive for its metadata, for
+  # which it fetches the archive's build tools into a folder of its own.
+  echo "highspy==$highs_version --hash=sha256:$highs_sha256" >"$work/requirements.txt"
+  python3 -m pip --disable-pip-version-check download --quiet --no-deps --no-binary highspy \
+    --require-hashes --requirement "$work/requirements.txt" --dest "$work" </dev/null >"$work/pip.log" 2>&1 ||
+    { cat "$work/pip.log" >&2; fail "cannot fetch highspy $highs_version with pip; is there a package index?"; }
+  archive=$work/highspy-$highs_version.tar.gz
+  echo "$highs_sha256  $archive" | sha256sum --check --quiet >&2 || fail "HiGHS archive has a wrong checksum"
+  tar -xf "$archive" -C "$work"
+  source_folder=$work/highspy-$highs_version
+  # Its Python package leaves out two files that the CMake project names and the library does not need.
+  : >"$source_folder/highs.pc.in"
+  mkdir -p "$source_folder/app"
+  : >"$source_folder/app/CMakeLists.txt"
+
+  say "building HiGHS $highs_version (2 to 4 CPU minutes, once)"
+  # Its CMakeLists prefers clang when both are there; its warnings are not ours to mend.
+  local launcher=()
+  command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  { cmake -S "$source_folder" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release \
+      -DCMAKE_CXX_COMPILER="${CXX:-g++}" -DCMAKE_C_COMPILER="${CC:-gcc}" "${launcher[@]}" \
+      -DCMAKE_CXX_FLAGS="-w" -DCMAKE_C_FLAGS="-w" \
+      -DCMAKE_CXX_FLAGS_RELEASE="-O2 -DNDEBUG" -DCMAKE_C_FLAGS_RELEASE="-O2 -DNDEBUG" \
+      -DCMAKE_POSITION_INDEPENDENT_CODE=ON -DBUILD_SHARED_LIBS=OFF -DBUILD_TESTING=OFF -DBUILD_EXAMPLES=OFF \
+      -DZLIB=OFF -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_INSTALL_PREFIX="$work/install" &&
+    cmake --build "$work/build" --parallel "$(nproc)" &&
+    cmake --install "$work/build"; } </dev/null >"$work/build.log" 2>&1 ||
+    { tail -n 40 "$work/build.log" >&2; fail "building HiGHS $highs_version failed"; }
+  # -T: if another set-up was faster, the rename fails and its result is as good as ours.
+  mv -T "$work/install" "$highs_folder" 2>/dev/null || [ -e "$highs_folder/lib/libhighs.a" ] ||
+    fail "cannot rename the finished HiGHS to $highs_folder"
+}
+
+install_packages "${packages[@]}"
+if ! have_packaged_highs && ! [ -e "$highs_folder/lib/libhighs.a" ]; then
+  if packaged_highs_available; then
+    install_packages libhighs-dev
+  else
+    build_highs
+  fi
+fi
