@@ -6,8 +6,9 @@
 # ${KNAPSAQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/knapsaq}; cmake/KnapsaqDependencies.cmake looks there.
 set -euo pipefail
 
-packages=(g++ cmake ninja-build pkg-config git ccache libdnnl-dev libfmt-dev nlohmann-json3-dev libcli11-dev
-  libsentencepiece-dev libpcre2-dev libutf8proc-dev libgtest-dev libgmock-dev)
+# ocl-icd-opencl-dev: the packaged oneDNN's CMake file asks for OpenCL's headers, used or not.
+packages=(g++ cmake ninja-build pkg-config git ccache libdnnl-dev ocl-icd-opencl-dev libfmt-dev nlohmann-json3-dev
+  libcli11-dev libsentencepiece-dev libpcre2-dev libutf8proc-dev libgtest-dev libgmock-dev)
 developer_packages=(libbenchmark-dev clang clang-format clang-tidy)
 # HiGHS 1.10.0, the source archive of its Python package: the same sources, unpatched. Debian 13 packages it.
 highs_version=1.10.0
