@@ -1,0 +1,255 @@
+#include "knapsaq/compute/packed_matrix.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cassert>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/float16.h"
+
+namespace knapsaq {
+
+namespace {
+
+static_assert(std::endian::native == std::endian::little,
+              "the bitstream is little-endian; a big-endian machine needs byte swaps here");
+
+/// `ones` one-bits at the bottom of every field of `width` bits.
+constexpr std::uint64_t field_mask(int width, int ones) {
+  std::uint64_t mask = 0;
+  for (int i = 0; i < 64; i += width) mask |= ((std::uint64_t{1} << ones) - 1) << i;
+  return mask;
+}
+
+// Eight codes, one per byte, are squeezed into 8 * Bits adjacent bits by joining neighbours three times:
+// bytes to pairs, pairs to fours, fours to eight. Plain 64-bit arithmetic does this faster than memory
+// delivers codes on every processor, so there is no version per instruction set.
+template <int Bits>
+std::uint64_t squeeze(std::uint64_t bytes) {
+  bytes &= field_mask(8, Bits);
+  bytes = (bytes | bytes >> (8 - Bits)) & field_mask(16, 2 * Bits);
+  bytes = (bytes | bytes >> (16 - 2 * Bits)) & field_mask(32, 4 * Bits);
+  return (bytes | bytes >> (32 - 4 * Bits)) & ((std::uint64_t{1} << (8 * Bits)) - 1);
+}
+
+/// The inverse of squeeze(); bits above 8 * Bits must be zero.
+template <int Bits>
+std::uint64_t spread(std::uint64_t bits) {
+  bits = (bits | bits << (32 - 4 * Bits)) & field_mask(32, 4 * Bits);
+  bits = (bits | bits << (16 - 2 * Bits)) & field_mask(16, 2 * Bits);
+  return (bits | bits << (8 - Bits)) & field_mask(8, Bits);
+}
+
+// 32 codes fill exactly Bits words, whatever the width: the unit of the loops below.
+constexpr std::size_t kUnit = 32;
+
+template <int Bits>
+void pack_unit(const std::uint8_t* codes, std::uint32_t* words) {
+  std::array<std::uint64_t, 4> bytes;
+  std::memcpy(bytes.data(), codes, kUnit);
+  std::array<std::uint64_t, 4> eight;
+  for (int i = 0; i < 4; ++i) eight[i] = squeeze<Bits>(bytes[i]);
+  if constexpr (Bits == 2) {
+    words[0] = static_cast<std::uint32_t>(eight[0] | eight[1] << 16);
+    words[1] = static_cast<std::uint32_t>(eight[2] | eight[3] << 16);
+  } else if constexpr (Bits == 3) {
+    words[0] = static_cast<std::uint32_t>(eight[0] | eight[1] << 24);
+    words[1] = static_cast<std::uint32_t>(eight[1] >> 8 | eight[2] << 16);
+    words[2] = static_cast<std::uint32_t>(eight[2] >> 16 | eight[3] << 8);
+  } else {
+    for (int i = 0; i < 4; ++i) words[i] = static_cast<std::uint32_t>(eight[i]);
+  }
+}
+
+template <int Bits>
+void unpack_unit(const std::uint32_t* words, std::uint8_t* codes) {
+  std::array<std::uint64_t, 4> eight;
+  if constexpr (Bits == 2) {
+    eight = {words[0] & 0xFFFFu, words[0] >> 16, words[1] & 0xFFFFu, words[1] >> 16};
+  } else if constexpr (Bits == 3) {
+    eight = {words[0] & 0xFFFFFFu, words[0] >> 24 | (words[1] & 0xFFFFu) << 8,
+             words[1] >> 16 | (words[2] & 0xFFu) << 16, words[2] >> 8};
+  } else {
+    eight = {words[0], words[1], words[2], words[3]};
+  }
+  std::array<std::uint64_t, 4> bytes;
+  for (int i = 0; i < 4; ++i) bytes[i] = spread<Bits>(eight[i]);
+  std::memcpy(codes, bytes.data(), kUnit);
+}
+
+template <int Bits>
+void pack(std::span<const std::uint8_t> codes, std::uint32_t* words) {
+  std::size_t at = 0;
+  for (; at + kUnit <= codes.size(); at += kUnit, words += Bits) pack_unit<Bits>(codes.data() + at, words);
+  if (const std::size_t rest = codes.size() - at; rest > 0) {
+    std::array<std::uint8_t, kUnit> padded{};
+    std::memcpy(padded.data(), codes.data() + at, rest);
+    std::array<std::uint32_t, Bits> last;
+    pack_unit<Bits>(padded.data(), last.data());
+    std::memcpy(words, last.data(), (rest * Bits + 31) / 32 * sizeof(std::uint32_t));
+  }
+}
+
+template <int Bits>
+void unpack(const std::uint32_t* words, std::span<std::uint8_t> codes) {
+  std::size_t at = 0;
+  for (; at + kUnit <= codes.size(); at += kUnit, words += Bits) unpack_unit<Bits>(words, codes.data() + at);
+  if (const std::size_t rest = codes.size() - at; rest > 0) {
+    std::array<std::uint32_t, Bits> last{};
+    std::memcpy(last.data(), words, (rest * Bits + 31) / 32 * sizeof(std::uint32_t));
+    std::array<std::uint8_t, kUnit> padded;
+    unpack_unit<Bits>(last.data(), padded.data());
+    std::memcpy(codes.data() + at, padded.data(), rest);
+  }
+}
+
+bool all_finite(std::span<const std::uint16_t> halves) {
+  return std::ranges::none_of(halves, [](std::uint16_t half) { return (half & 0x7C00u) == 0x7C00u; });
+}
+
+/// The number of elements must be `expected`; `expected` < 0 stands for a product that overflowed.
+void check_size(const char* field, std::size_t actual, std::int64_t expected) {
+  if (expected >= 0 && actual == static_cast<std::uint64_t>(expected)) return;
+  throw InputError(fmt::format("packed matrix: {} has {} elements where its sizes ask for {}", field, actual,
+                               expected < 0 ? std::string("more than fit") : fmt::format("{}", expected)));
+}
+
+std::int64_t product_or_minus_one(std::int64_t a, std::int64_t b) {
+  std::int64_t product = 0;
+  return __builtin_mul_overflow(a, b, &product) ? -1 : product;
+}
+
+}  // namespace
+
+void pack_codes(std::span<const std::uint8_t> codes, int bits, std::span<std::uint32_t> out) {
+  assert(out.size() == (codes.size() * bits + 31) / 32);
+  switch (bits) {
+    case 2:
+      return pack<2>(codes, out.data());
+    case 3:
+      return pack<3>(codes, out.data());
+    case 4:
+      return pack<4>(codes, out.data());
+    case 8:
+      if (codes.empty()) return;
+      out.back() = 0;
+      std::memcpy(out.data(), codes.data(), codes.size());
+      return;
+    default:
+      throw std::logic_error("pack_codes: codes have 2, 3, 4 or 8 bits");
+  }
+}
+
+void unpack_codes(std::span<const std::uint32_t> words, int bits, std::span<std::uint8_t> out) {
+  assert(words.size() >= (out.size() * bits + 31) / 32);
+  switch (bits) {
+    case 2:
+      return unpack<2>(words.data(), out);
+    case 3:
+      return unpack<3>(words.data(), out);
+    case 4:
+      return unpack<4>(words.data(), out);
+    case 8:
+      if (!out.empty()) std::memcpy(out.data(), words.data(), out.size());
+      return;
+    default:
+      throw std::logic_error("unpack_codes: codes have 2, 3, 4 or 8 bits");
+  }
+}
+
+std::int64_t PackedMatrix::meta_groups() const {
+  if (meta_bits == 16) return 0;
+  return (rows * groups() + meta_group - 1) / meta_group;
+}
+
+std::uint64_t PackedMatrix::bytes() const {
+  return codes.size() * sizeof(codes[0]) + scales.size() * sizeof(scales[0]) +
+         biases.size() * sizeof(biases[0]) + scale_codes.size() + zero_codes.size() +
+         scale_steps.size() * sizeof(scale_steps[0]) + scale_mins.size() * sizeof(scale_mins[0]);
+}
+
+PackedMatrix::Affine PackedMatrix::affine(std::int64_t row, std::int64_t g) const {
+  const std::int64_t i = row * groups() + g;
+  if (meta_bits == 16) return {half_to_float(scales[i]), half_to_float(biases[i])};
+  const std::int64_t j = i / meta_group;
+  const float step = half_to_float(scale_steps[j]) * static_cast<float>(scale_codes[i]);
+  const float scale = half_to_float(scale_mins[j]) + step;
+  const float zero = static_cast<float>(zero_codes[i] * ((1 << bits) - 1)) / 255.0f;
+  return {scale, -(scale * zero)};
+}
+
+void PackedMatrix::dequantize_row(std::int64_t row, std::span<float> out) const {
+  const std::int64_t words = words_per_row();
+  const std::uint32_t* stream = codes.data() + row * words;
+  // A piece of codes lives on the stack; 1024 is a multiple of the 32 codes that fill whole words.
+  constexpr std::int64_t kPiece = 1024;
+  std::array<std::uint8_t, kPiece> piece;
+  std::int64_t g = 0;
+  std::int64_t group_end = std::min<std::int64_t>(group, cols);
+  Affine a = affine(row, 0);
+  for (std::int64_t first = 0; first < cols; first += kPiece) {
+    const std::int64_t count = std::min(kPiece, cols - first);
+    const std::int64_t word = first * bits / 32;
+    unpack_codes({stream + word, static_cast<std::size_t>(words - word)}, bits,
+                 std::span(piece).first(static_cast<std::size_t>(count)));
+    for (std::int64_t k = first; k < first + count;) {
+      if (k == group_end) {
+        a = affine(row, ++g);
+        group_end = std::min(group_end + group, cols);
+      }
+      const std::int64_t end = std::min(group_end, first + count);
+      const std::uint8_t* from = piece.data() + (k - first);
+      float* to = out.data() + k;
+      for (std::int64_t n = 0; n < end - k; ++n) to[n] = a.scale * static_cast<float>(from[n]) + a.bias;
+      k = end;
+    }
+  }
+}
+
+void PackedMatrix::check() const {
+  // Far above any model; keeps the sums below from overflowing.
+  constexpr std::int64_t kLargestSide = std::int64_t{1} << 40;
+  if (rows < 1 || cols < 1 || rows > kLargestSide || cols > kLargestSide) {
+    throw InputError(fmt::format("packed matrix: impossible shape [{}, {}]", rows, cols));
+  }
+  if (bits != 2 && bits != 3 && bits != 4 && bits != 8) {
+    throw InputError(fmt::format("packed matrix: {} bits where 2, 3, 4 or 8 are known", bits));
+  }
+  if (group < 1 || group > cols) {
+    throw InputError(fmt::format("packed matrix: group {} does not fit rows of {} weights", group, cols));
+  }
+  check_size("codes", codes.size(), product_or_minus_one(rows, words_per_row()));
+  const std::int64_t metadata = product_or_minus_one(rows, groups());
+  if (meta_bits == 16) {
+    if (meta_group != 0) throw InputError("packed matrix: meta_group given for 16-bit metadata");
+    check_size("scales", scales.size(), metadata);
+    check_size("biases", biases.size(), metadata);
+    check_size("scale_codes", scale_codes.size(), 0);
+    check_size("zero_codes", zero_codes.size(), 0);
+    check_size("scale_steps", scale_steps.size(), 0);
+    check_size("scale_mins", scale_mins.size(), 0);
+  } else if (meta_bits == 8) {
+    if (meta_group < 1) throw InputError(fmt::format("packed matrix: impossible meta_group {}", meta_group));
+    check_size("scale_codes", scale_codes.size(), metadata);
+    check_size("zero_codes", zero_codes.size(), metadata);
+    // scale_codes has `metadata` elements, so it is far from overflowing here.
+    check_size("scale_steps", scale_steps.size(), (metadata + meta_group - 1) / meta_group);
+    check_size("scale_mins", scale_mins.size(), (metadata + meta_group - 1) / meta_group);
+    check_size("scales", scales.size(), 0);
+    check_size("biases", biases.size(), 0);
+  } else {
+    throw InputError(fmt::format("packed matrix: {}-bit metadata where 16 or 8 are known", meta_bits));
+  }
+  if (!all_finite(scales)) throw InputError("packed matrix: scales hold an infinity or NaN");
+  if (!all_finite(biases)) throw InputError("packed matrix: biases hold an infinity or NaN");
+  if (!all_finite(scale_steps)) throw InputError("packed matrix: scale_steps hold an infinity or NaN");
+  if (!all_finite(scale_mins)) throw InputError("packed matrix: scale_mins hold an infinity or NaN");
+}
+
+}  // namespace knapsaq
