@@ -7,12 +7,12 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "knapsaq/compute/functions.h"
+
 namespace knapsaq {
 
 /// How positions enter the model.
 enum class Positions : std::uint8_t { rotary, learned };
-enum class Norm : std::uint8_t { rms, layer };
-enum class Activation : std::uint8_t { silu, relu, gelu, gelu_tanh };
 
 /// Llama 3's rescaling of rotary frequencies (rope_type "llama3"), or a plain division ("linear").
 struct RopeScaling {

@@ -1,0 +1,167 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "knapsaq/compute/functions.h"
+#include "knapsaq/compute/packed_matrix.h"
+#include "knapsaq/compute/tensor.h"
+
+namespace knapsaq {
+
+/// Arithmetic of a forward pass. fp32: everything. bf16: weights and the inputs of matrix products are
+/// bfloat16, sums, norms, softmax, residual stream and losses are fp32.
+enum class Precision : std::uint8_t { fp32, bf16 };
+
+/// What an Array holds: `full` is fp32 (the residual stream), `working` what matrix products read (fp32 or
+/// bf16, as the backend decides by its precision).
+enum class Element : std::uint8_t { full, working };
+
+/// rows x cols numbers, row-major, in a backend's memory; made by Backend::allocate() or upload().
+class Array {
+ public:
+  Array() = default;
+  Array(std::shared_ptr<void> data, std::int64_t rows, std::int64_t cols, Element element)
+      : data_(std::move(data)), rows_(rows), cols_(cols), element_(element) {}
+
+  std::int64_t rows() const { return rows_; }
+  std::int64_t cols() const { return cols_; }
+  Element element() const { return element_; }
+  bool empty() const { return data_ == nullptr; }
+  /// The backend's own address: nothing that other code may follow.
+  void* data() const { return data_.get(); }
+
+ private:
+  std::shared_ptr<void> data_;
+  std::int64_t rows_ = 0;
+  std::int64_t cols_ = 0;
+  Element element_ = Element::full;
+};
+
+/// A matrix W [out, in] in whatever layout a backend multiplies fastest, with its bias if it has one. Belongs
+/// to the backend that prepared it.
+class Weight {
+ public:
+  virtual ~Weight() = default;
+  std::int64_t out() const { return out_; }
+  std::int64_t in() const { return in_; }
+
+ protected:
+  Weight(std::int64_t out, std::int64_t in) : out_(out), in_(in) {}
+
+ private:
+  std::int64_t out_;
+  std::int64_t in_;
+};
+
+/// Rows to look up: an embedding, in the precision of its file. Belongs to the backend that prepared it.
+class Table {
+ public:
+  virtual ~Table() = default;
+};
+
+/// One product of several that share their input: out = in W^T + bias, or out += that.
+struct Product {
+  const Weight* weight;
+  Array* out;       ///< [rows, weight->out()]; `full` if accumulate is set
+  bool accumulate;  ///< add to what `out` holds: the residual stream
+};
+
+/// A norm with its learned vectors; both may be missing (empty).
+struct NormWeights {
+  Norm kind = Norm::rms;
+  float eps = 1e-5f;
+  Array scale;  ///< [1, n]
+  Array shift;  ///< [1, n]
+};
+
+/// Causal attention of `windows` windows of `length` tokens each, which lie one after another in the rows of
+/// q, k and v. Query head h reads key head h / (heads / kv_heads); scores are scaled by head_dim^-0.5.
+struct AttentionShape {
+  std::int64_t windows = 0;
+  std::int64_t length = 0;
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t sliding_window =
+      0;  ///< a token sees itself and sliding_window - 1 before it; 0: all before it
+  /// Rotation of q and k, pairs (i, i + head_dim / 2): cosines and sines, [>= length, head_dim / 2] each;
+  /// null for none.
+  const Array* cosines = nullptr;
+  const Array* sines = nullptr;
+  /// RMS norm of every head of q and of k before the rotation, [1, head_dim]; null for none.
+  const Array* q_norm = nullptr;
+  const Array* k_norm = nullptr;
+  float norm_eps = 1e-6f;
+};
+
+/// The operations that a decoder needs. model/ is written against this class only, so that another processor
+/// is another implementation of it.
+///
+/// Rows are tokens. Every operation works row by row with a partition that does not depend on the number of
+/// threads, so results do not either. Calls come from one thread at a time. Sizes are the caller's
+/// responsibility: what does not fit is std::invalid_argument.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual Precision precision() const = 0;
+  /// For people: "cpu, avx512_bf16, bf16".
+  virtual std::string description() const = 0;
+
+  /// Zeros.
+  virtual Array allocate(std::int64_t rows, std::int64_t cols, Element element) = 0;
+  /// A `full` array with these values, values.size() == rows * cols.
+  virtual Array upload(std::span<const float> values, std::int64_t rows, std::int64_t cols) = 0;
+  /// Rows [first, first + n) of an array as floats, n = out.size() / cols.
+  virtual void download(const Array& array, std::int64_t first, std::span<float> out) = 0;
+
+  /// A dense matrix [out, in] (F16, BF16 or F32) with a bias of `out` values or none; the tensor's bytes are
+  /// not needed afterwards.
+  virtual std::unique_ptr<Weight> prepare(const TensorView& weight, std::span<const float> bias) = 0;
+  /// A quantized matrix; it must have passed PackedMatrix::check().
+  virtual std::unique_ptr<Weight> prepare(const PackedMatrix& weight, std::span<const float> bias) = 0;
+
+  /// A copy of a matrix [n, cols] (F16, BF16 or F32).
+  virtual std::unique_ptr<Table> prepare_table(const TensorView& table) = 0;
+
+  /// out[i] = table[ids[i]], or out[i] += that; out is `full` and has at least ids.size() rows; ids in [0,
+  /// n).
+  virtual void embed(const Table& table, std::span<const std::int32_t> ids, bool accumulate, Array& out) = 0;
+
+  /// out = norm(in) for the first `rows` rows; in is `full`, out either, and may be in.
+  virtual void norm(const Array& in, const NormWeights& weights, std::int64_t rows, Array& out) = 0;
+  /// out = in, from `full` to `working`.
+  virtual void convert(const Array& in, std::int64_t rows, Array& out) = 0;
+
+  /// All products over the first `rows` rows of in (`working`).
+  virtual void multiply(const Array& in, std::int64_t rows, std::span<const Product> products) = 0;
+
+  /// The first half of an MLP: out = act(in gate^T) * (in up^T), or act(in up^T) if gate is null; biases
+  /// included. in and out are `working`.
+  virtual void activate(const Array& in, std::int64_t rows, const Weight* gate, const Weight& up,
+                        Activation activation, Array& out) = 0;
+
+  /// q [windows * length, heads * head_dim], k and v [.., kv_heads * head_dim], out as q; all `working`.
+  virtual void attend(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
+                      Array& out) = 0;
+
+  /// losses[i] = -log softmax(in[i] head^T)[targets[i]] in nats, from fp32 logits of which only a tile exists
+  /// at a time; 0 where targets[i] is negative. in is `working`.
+  virtual void losses(const Array& in, const Weight& head, std::span<const std::int32_t> targets,
+                      std::span<float> losses) = 0;
+};
+
+/// Instruction sets that the CPU backend has kernels for, weakest first.
+enum class CpuKernels : std::uint8_t { portable, avx2, avx512_bf16 };
+/// The best that this processor can run.
+CpuKernels best_cpu_kernels();
+
+/// A backend on this machine's processor: oneDNN for products, own kernels for the rest, threads of
+/// default_pool(). bf16 needs avx512_bf16; with weaker kernels the weights are rounded to bfloat16 as asked
+/// and everything else is fp32. `kernels` above best_cpu_kernels() is std::invalid_argument.
+std::unique_ptr<Backend> make_cpu_backend(Precision precision, CpuKernels kernels = best_cpu_kernels());
+
+}  // namespace knapsaq

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "knapsaq/base/progress.h"
+#include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/compute/backend.h"
+#include "knapsaq/model/config.h"
+
+namespace knapsaq {
+
+/// The residual stream between two blocks: `windows` windows of `length` tokens, window after window.
+struct Hidden {
+  Array state;  ///< [windows * length, H], full
+  std::int64_t windows = 0;
+  std::int64_t length = 0;
+  std::int64_t tokens() const { return windows * length; }
+};
+
+/// A decoder-only transformer of any architecture that ModelConfig describes, with its weights in a backend's
+/// memory. Prefill of independent windows of tokens; every window starts at position 0.
+///
+/// One Decoder is used by one thread at a time; the work inside is parallel. The Backend must outlive it.
+class Decoder {
+ public:
+  /// Reads every tensor that `config` implies; F32, F16, BF16, or linears quantized as Checkpoint::packing()
+  /// says. Of a tied model whose file holds only one of embedding and head, that one serves as both. Throws
+  /// InputError naming the tensor that is missing, has another shape, or holds a NaN or an infinity.
+  static Decoder load(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
+                      Progress& progress = Progress::none());
+  Decoder(Decoder&&) noexcept;
+  Decoder& operator=(Decoder&&) noexcept;
+  ~Decoder();
+
+  const ModelConfig& config() const;
+  Backend& backend() const;
+
+  /// out[w * (length - 1) + t] = -log p(token t+1 of window w | tokens 0..t of it), in nats, for
+  /// tokens.size() == windows * length and out.size() == windows * (length - 1).
+  /// Runs batches of windows, so memory does not grow with their number. Throws InputError for an id outside
+  /// the vocabulary and for windows longer than check_length() allows; Cancelled between batches.
+  void losses(std::span<const std::int32_t> tokens, std::int64_t windows, std::int64_t length,
+              std::span<float> out);
+
+  /// Logits [n - first, V] after tokens first..n-1 of one window of n tokens. Same errors as losses().
+  std::vector<float> logits(std::span<const std::int32_t> tokens, std::int64_t first);
+
+  /// Throws InputError if a window of `length` tokens is longer than the model has positions (learned
+  /// positions only; rotary ones go on, as in Transformers).
+  void check_length(std::int64_t length) const;
+
+  // The same pass step by step, for those who look at or exchange what happens between blocks:
+  // losses(tokens) = head_losses(block(L-1, ... block(0, embed(tokens)))).
+
+  /// Windows that losses() runs at once: enough rows to keep all threads busy, few enough for the caches.
+  static std::int64_t windows_per_batch(std::int64_t length);
+  Hidden embed(std::span<const std::int32_t> tokens, std::int64_t windows, std::int64_t length);
+  /// hidden = block(hidden), in place; 0 <= index < config().layers.
+  void block(std::int64_t index, Hidden& hidden);
+  /// Losses of `hidden` after the last block against the tokens it was made from; layout as losses().
+  void head_losses(const Hidden& hidden, std::span<const std::int32_t> tokens, std::span<float> out);
+
+  /// Puts another weight in the place of linear `name` (as linears() names it); its bias stays. Throws
+  /// InputError for values that are not finite, UsageError for an unknown name, std::invalid_argument for
+  /// another shape.
+  void replace(std::string_view name, const TensorView& weight);
+  void replace(std::string_view name, const PackedMatrix& weight);
+
+ private:
+  struct Impl;
+  explicit Decoder(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace knapsaq
