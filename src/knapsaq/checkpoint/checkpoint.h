@@ -9,6 +9,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "knapsaq/checkpoint/affine_layout.h"
 #include "knapsaq/compute/packed_matrix.h"
 #include "knapsaq/compute/tensor.h"
 
@@ -18,9 +19,10 @@ namespace knapsaq {
 /// model.safetensors, of its shards with index, or of pytorch_model.bin (one file or shards with index;
 /// safetensors win if both are there). Files are memory-mapped; nothing is copied until it is asked for.
 ///
-/// Tensor names are canonical: OPT's older prefix `decoder.` is read as `model.decoder.`.
-/// Everything that comes from the files is checked when the checkpoint is opened (headers, offsets, index) or
-/// when a tensor is asked for; what is wrong is thrown as InputError naming file and tensor.
+/// Tensor names are canonical, `model.` being added where a file was saved without it: OPT's older
+/// `decoder.*` is read as `model.decoder.*`, a bare Llama's `layers.*` as `model.layers.*`. Everything that
+/// comes from the files is checked when the checkpoint is opened (headers, offsets, index) or when a tensor
+/// is asked for; what is wrong is thrown as InputError naming file and tensor.
 class Checkpoint {
  public:
   static Checkpoint open(const std::filesystem::path& folder);
@@ -36,19 +38,19 @@ class Checkpoint {
   bool contains(std::string_view name) const;
   /// Throws InputError if there is no such tensor.
   TensorView tensor(std::string_view name) const;
+  /// The elements of a weight tensor as floats. Throws InputError naming the tensor if it is of another type,
+  /// or if an element is NaN or infinite.
+  std::vector<float> floats(std::string_view name) const;
   /// Lets go of the pages that hold this tensor (see MappedFile::release).
   void release(std::string_view name) const;
-  /// Bytes of all tensors.
+  /// Bytes of all tensors; those that several names share (tied ones in a pytorch_model.bin) count once.
   std::uint64_t tensor_bytes() const;
 
   /// How the linear `module` (a name without ".weight") is quantized according to config.json's
   /// `quantization`; empty for a linear that is stored dense.
-  struct Packing {
-    int bits;
-    int group;           ///< 0: the whole row
-    int meta_bits;       ///< 16 or 8
-    int meta_group;      ///< 0 when meta_bits == 16
-    std::string scheme;  ///< as text, for people
+  struct Packing : AffineShape {
+    std::string scheme;  ///< as text, for people: config.json's knapsaq.schemes.<module>, else made up from
+                         ///< the numbers
   };
   std::optional<Packing> packing(std::string_view module) const;
   /// The codes and metadata of a quantized linear (affine_layout.h says how they are stored), checked.

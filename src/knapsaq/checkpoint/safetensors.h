@@ -30,8 +30,8 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-/// The header of a safetensors file as a value, for parsers and fuzzers: the tensors of `bytes` (a whole
-/// file).
+/// The tensors of a whole safetensors file in memory, as views into `bytes`, and its __metadata__ if asked
+/// for. Throws InputError without the file's name, which the caller knows.
 std::map<std::string, TensorView, std::less<>> parse_safetensors(
     std::span<const std::byte> bytes, std::map<std::string, std::string>* metadata);
 
@@ -40,7 +40,7 @@ struct TensorSpec {
   std::string name;
   DType type;
   std::vector<std::int64_t> shape;
-  std::uint64_t bytes() const;
+  std::uint64_t bytes() const;  ///< of its data; throws std::logic_error for an impossible shape
 };
 
 /// The exact size of the file that holds these tensors, header and padding included.
@@ -51,7 +51,8 @@ std::uint64_t safetensors_file_bytes(std::span<const TensorSpec> tensors);
 /// spaces to a multiple of 8 and carries {"format": "pt"}, which older readers insist on.
 class SafetensorsWriter {
  public:
-  SafetensorsWriter(const std::filesystem::path& path, std::vector<TensorSpec> tensors);
+  /// Throws IoError, or std::logic_error if two tensors have the same name.
+  SafetensorsWriter(const std::filesystem::path& path, std::span<const TensorSpec> tensors);
   /// The next bytes of the tensor that is being written; tensors follow each other without a call in between.
   void write(std::span<const std::byte> bytes);
   /// Throws std::logic_error unless exactly the declared bytes were written; then renames the file into

@@ -1,0 +1,64 @@
+#include "knapsaq/checkpoint/json_text.h"
+
+#include <algorithm>
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "knapsaq/base/error.h"
+
+namespace knapsaq {
+namespace {
+
+/// config.json nests four deep, an index two; a text that goes on beyond this is an attack on the stack.
+constexpr int kDeepest = 64;
+
+/// Longest quotation from a file inside a message.
+constexpr std::size_t kQuotation = 160;
+
+}  // namespace
+
+std::string in_quotes(std::string_view name) {
+  std::size_t length = std::min(name.size(), kQuotation);
+  // Not in the middle of a UTF-8 character: messages end up in JSON.
+  while (length > 0 && length < name.size() && (static_cast<unsigned char>(name[length]) & 0xC0) == 0x80)
+    --length;
+  std::string out = "'";
+  for (const char c : name.substr(0, length)) {
+    out += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? '?' : c;
+  }
+  return out + (length < name.size() ? "...'" : "'");
+}
+
+std::string json_reason(const std::exception& error) {
+  std::string_view what = error.what();
+  // "[json.exception.parse_error.101] parse error at line 1, column 2: ..." without the library's own tag.
+  if (const std::size_t end = what.find("] "); what.starts_with("[json.") && end != what.npos)
+    what.remove_prefix(end + 2);
+  const std::string text = in_quotes(what);
+  return text.substr(1, text.size() - 2);
+}
+
+bool is_utf8(std::string_view text) {
+  try {
+    // The library's serialiser is its validator.
+    static_cast<void>(nlohmann::json(text).dump());
+    return true;
+  } catch (const nlohmann::json::type_error&) {
+    return false;
+  }
+}
+
+nlohmann::json parse_json(std::string_view text) {
+  const auto guard = [](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+    if (depth > kDeepest) throw InputError(fmt::format("is nested deeper than {} levels", kDeepest));
+    return true;
+  };
+  try {
+    return nlohmann::json::parse(text, guard);
+  } catch (const nlohmann::json::exception& error) {
+    throw InputError("is not valid JSON: " + json_reason(error));
+  }
+}
+
+}  // namespace knapsaq
