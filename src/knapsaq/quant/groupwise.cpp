@@ -1,0 +1,269 @@
+#include "knapsaq/quant/groupwise.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/float16.h"
+#include "knapsaq/base/threads.h"
+
+namespace knapsaq {
+
+namespace {
+
+// Enough weights that handing out a chunk costs nothing, few enough (256 KiB) that they stay in the
+// second-level cache from finding their ranges to choosing their codes, and that a small matrix still
+// occupies all threads.
+constexpr std::int64_t kChunkWeights = 65536;
+
+constexpr float kSmallestNormalHalf = 0x1p-14f;
+constexpr float kLargestHalf = 65504.0f;
+
+/// The largest binary16 that is not above `value`.
+std::uint16_t half_below(float value) {
+  const std::uint16_t nearest = float_to_half(value);
+  if (half_to_float(nearest) <= value) return nearest;
+  // One step down: towards zero for positive numbers, away from it for negative ones. Zero cannot be too
+  // large for a positive value, so it is here only for a negative one; its lower neighbour is the smallest
+  // negative number.
+  if ((nearest & 0x7FFFu) == 0) return 0x8001u;
+  return static_cast<std::uint16_t>((nearest & 0x8000u) != 0 ? nearest + 1 : nearest - 1);
+}
+
+/// The smallest binary16 that is not below `value`.
+std::uint16_t half_above(float value) { return half_below(-value) ^ 0x8000u; }
+
+/// How a scale is stored: to the nearest, except among the few subnormals, where the nearest may be so much
+/// smaller that the ends of the group would be cut off.
+std::uint16_t half_scale(float scale) {
+  return scale < kSmallestNormalHalf ? half_above(scale) : float_to_half(scale);
+}
+
+/// Distance of neighbouring binary16 numbers around `value`.
+float half_spacing(float value) {
+  const float size = std::max(std::fabs(value), kSmallestNormalHalf);
+  return std::ldexp(1.0f, std::ilogb(size) - 10);
+}
+
+std::int64_t group_of(const Scheme& scheme, std::int64_t cols) {
+  return scheme.group == 0 ? cols : std::min<std::int64_t>(scheme.group, cols);
+}
+
+/// Calls fn(group's number, its weights) for all groups of all rows.
+template <class Function>
+void for_groups(const MatrixView& rows, std::int64_t group, Function&& fn) {
+  std::size_t i = 0;
+  for (std::int64_t r = 0; r < rows.rows; ++r) {
+    const std::span<const float> row = rows.row(r);
+    for (std::int64_t first = 0; first < rows.cols; first += group) {
+      fn(i++, row.subspan(first, std::min(group, rows.cols - first)));
+    }
+  }
+}
+
+float ideal_scale(const WeightRange& range, const Scheme& scheme, float largest) {
+  if (!scheme.symmetric) return (range.high - range.low) / largest;
+  // Levels -2^(bits-1) .. 2^(bits-1)-1: with this step the larger side ends at most half a step beyond them.
+  return 2.0f * std::max(std::fabs(range.low), std::fabs(range.high)) / largest;
+}
+
+/// Stores the scales as codes of 8 bits, a step and a minimum per meta_group groups, and replaces them by
+/// what is stored. The minimum is rounded down and the step up, so that no scale falls outside.
+void store_scales_twice(const Scheme& scheme, GroupMetadata& m) {
+  constexpr float kLargestCode = 255.0f;
+  const std::size_t count = m.scales.size();
+  const auto meta_group = static_cast<std::size_t>(scheme.meta_group);
+  m.scale_codes.resize(count);
+  m.scale_steps.clear();
+  m.scale_mins.clear();
+  for (std::size_t first = 0; first < count; first += meta_group) {
+    const std::span<float> scales = std::span(m.scales).subspan(first, std::min(meta_group, count - first));
+    const auto [least, most] = std::ranges::minmax(scales);
+    const std::uint16_t half_min = half_below(least);
+    const float minimum = half_to_float(half_min);
+    const std::uint16_t half_step = half_above((most - minimum) / kLargestCode);
+    const float step = half_to_float(half_step);
+    m.scale_mins.push_back(half_min);
+    m.scale_steps.push_back(half_step);
+    for (std::size_t i = 0; i < scales.size(); ++i) {
+      const float code =
+          step > 0 ? std::min(std::nearbyint((scales[i] - minimum) / step), kLargestCode) : 0.0f;
+      m.scale_codes[first + i] = static_cast<std::uint8_t>(code);
+      scales[i] = minimum + step * code;
+    }
+  }
+}
+
+}  // namespace
+
+std::int64_t rows_per_unit(const Scheme& scheme, std::int64_t cols) {
+  if (scheme.meta_bits == 16) return 1;
+  const std::int64_t group = group_of(scheme, cols);
+  const std::int64_t groups = (cols + group - 1) / group;
+  std::int64_t a = groups;
+  std::int64_t b = scheme.meta_group;
+  while (b != 0) a = std::exchange(b, a % b);
+  return scheme.meta_group / a;
+}
+
+WeightRange GroupwiseQuantizer::range(std::span<const float> weights, const WeightRange& /*whole*/) const {
+  WeightRange range;
+  group_kernels().range(weights.data(), static_cast<std::int64_t>(weights.size()), &range.low, &range.high);
+  return range;
+}
+
+float GroupwiseQuantizer::refine_zero(std::span<const float> /*weights*/, const WeightRange& /*range*/,
+                                      float /*scale*/, float start, float /*largest*/) const {
+  return start;
+}
+
+void GroupwiseQuantizer::solve(const MatrixView& rows, const Scheme& scheme, const WeightRange& whole,
+                               GroupMetadata& m) const {
+  const std::int64_t group = group_of(scheme, rows.cols);
+  const auto count = static_cast<std::size_t>(rows.rows * ((rows.cols + group - 1) / group));
+  const float largest = static_cast<float>((1 << scheme.bits) - 1);
+  const bool twice = scheme.meta_bits == 8;
+  m.lows.resize(count);
+  m.highs.resize(count);
+  m.scales.resize(count);
+  m.biases.resize(count);
+
+  for_groups(rows, group, [&](std::size_t i, std::span<const float> weights) {
+    WeightRange r = range(weights, whole);
+    if (r.low < -kLargestWeight || r.high > kLargestWeight) {
+      throw InputError(fmt::format("a weight of {} is too large for scales in fp16 (at most {})",
+                                   r.high > kLargestWeight ? r.high : r.low, kLargestWeight));
+    }
+    if (twice) r = {std::min(r.low, 0.0f), std::max(r.high, 0.0f)};
+    m.lows[i] = r.low;
+    m.highs[i] = r.high;
+    m.scales[i] = ideal_scale(r, scheme, largest);
+  });
+
+  if (twice) {
+    store_scales_twice(scheme, m);
+    m.zero_codes.resize(count);
+    for_groups(rows, group, [&](std::size_t i, std::span<const float> weights) {
+      const float scale = m.scales[i];
+      float zero = 0;
+      if (scale > 0) zero = refine_zero(weights, {m.lows[i], m.highs[i]}, scale, -m.lows[i] / scale, largest);
+      const float code = std::nearbyint(std::clamp(zero, 0.0f, largest) * 255.0f / largest);
+      m.zero_codes[i] = static_cast<std::uint8_t>(code);
+      // As PackedMatrix::affine() has it.
+      m.biases[i] = -(scale * (code * largest / 255.0f));
+    });
+    return;
+  }
+
+  m.half_scales.resize(count);
+  m.half_biases.resize(count);
+  for_groups(rows, group, [&](std::size_t i, std::span<const float> weights) {
+    const WeightRange r = {m.lows[i], m.highs[i]};
+    std::uint16_t half = half_scale(m.scales[i]);
+    float scale = half_to_float(half);
+    std::uint16_t half_bias;
+    const float size = std::max(std::fabs(r.low), std::fabs(r.high));
+    if (scheme.symmetric) {
+      // A power of two times a binary16: exact.
+      half_bias = float_to_half(0.0f - scale * static_cast<float>(1 << (scheme.bits - 1)));
+    } else if (half_spacing(size) > 0.5f * scale) {
+      // The bias may be off by a quarter of a step or more: keep the ends inside instead.
+      half_bias = half_below(r.low);
+      half = half_scale((r.high - half_to_float(half_bias)) / largest);
+      scale = half_to_float(half);
+    } else {
+      const float zero = refine_zero(weights, r, scale, -r.low / scale, largest);
+      half_bias = float_to_half(std::clamp(0.0f - scale * zero, -kLargestHalf, kLargestHalf));
+    }
+    m.half_scales[i] = half;
+    m.half_biases[i] = half_bias;
+    m.scales[i] = scale;
+    m.biases[i] = half_to_float(half_bias);
+  });
+}
+
+double GroupwiseQuantizer::squared_error(const MatrixView& rows, const Scheme& scheme,
+                                         const WeightRange& whole) const {
+  check(scheme);
+  // Reused by the next call on this thread: a table calls this once per scheme and chunk.
+  thread_local GroupMetadata m;
+  solve(rows, scheme, whole, m);
+  const float largest = static_cast<float>((1 << scheme.bits) - 1);
+  double total = 0;
+  for_groups(rows, group_of(scheme, rows.cols), [&](std::size_t i, std::span<const float> weights) {
+    total += group_kernels().squared_error(weights.data(), static_cast<std::int64_t>(weights.size()),
+                                           m.scales[i], m.biases[i], largest);
+  });
+  return total;
+}
+
+PackedMatrix GroupwiseQuantizer::quantize(const MatrixView& weights, const Scheme& scheme) const {
+  check(scheme);
+  PackedMatrix packed;
+  packed.rows = weights.rows;
+  packed.cols = weights.cols;
+  packed.bits = scheme.bits;
+  packed.group = static_cast<int>(group_of(scheme, weights.cols));
+  packed.meta_bits = scheme.meta_bits;
+  packed.meta_group = scheme.meta_group;
+  const std::int64_t groups = packed.groups();
+  packed.codes.resize(static_cast<std::size_t>(packed.rows * packed.words_per_row()));
+  const auto count = static_cast<std::size_t>(packed.rows * groups);
+  if (scheme.meta_bits == 16) {
+    packed.scales.resize(count);
+    packed.biases.resize(count);
+  } else {
+    packed.scale_codes.resize(count);
+    packed.zero_codes.resize(count);
+    packed.scale_steps.resize(static_cast<std::size_t>(packed.meta_groups()));
+    packed.scale_mins.resize(static_cast<std::size_t>(packed.meta_groups()));
+  }
+
+  const WeightRange whole = range_of(weights);
+  const std::int64_t unit = rows_per_unit(scheme, weights.cols);
+  const std::int64_t chunk = std::max<std::int64_t>(kChunkWeights / (unit * weights.cols), 1) * unit;
+  const auto chunks = static_cast<std::size_t>((weights.rows + chunk - 1) / chunk);
+  parallel_for(chunks, [&](std::size_t index) {
+    const std::int64_t first = static_cast<std::int64_t>(index) * chunk;
+    const std::int64_t rows = std::min(chunk, weights.rows - first);
+    const MatrixView part = {rows, weights.cols,
+                             weights.values.subspan(first * weights.cols, rows * weights.cols)};
+    GroupMetadata m;
+    solve(part, scheme, whole, m);
+
+    const auto copy = [](const auto& from, auto& to, std::int64_t at) {
+      std::ranges::copy(from, to.begin() + at);
+    };
+    if (scheme.meta_bits == 16) {
+      copy(m.half_scales, packed.scales, first * groups);
+      copy(m.half_biases, packed.biases, first * groups);
+    } else {
+      copy(m.scale_codes, packed.scale_codes, first * groups);
+      copy(m.zero_codes, packed.zero_codes, first * groups);
+      copy(m.scale_steps, packed.scale_steps, first * groups / scheme.meta_group);
+      copy(m.scale_mins, packed.scale_mins, first * groups / scheme.meta_group);
+    }
+
+    const float largest = static_cast<float>((1 << scheme.bits) - 1);
+    std::vector<std::uint8_t> codes(static_cast<std::size_t>(weights.cols));
+    std::size_t in_row = 0;
+    std::int64_t row = first;
+    const auto words = static_cast<std::size_t>(packed.words_per_row());
+    for_groups(part, packed.group, [&](std::size_t i, std::span<const float> group) {
+      group_kernels().encode(group.data(), static_cast<std::int64_t>(group.size()), m.scales[i], m.biases[i],
+                             largest, codes.data() + in_row);
+      in_row += group.size();
+      if (in_row < codes.size()) return;
+      pack_codes(codes, scheme.bits,
+                 std::span(packed.codes).subspan(static_cast<std::size_t>(row) * words, words));
+      in_row = 0;
+      ++row;
+    });
+  });
+  return packed;
+}
+
+}  // namespace knapsaq

@@ -1,0 +1,13 @@
+#pragma once
+
+#include "knapsaq/quant/quantizer.h"
+
+// The methods, for registry.cpp; everybody else asks quantizer(name).
+
+namespace knapsaq {
+
+const Quantizer& rtn_quantizer();
+const Quantizer& hqq_quantizer();
+const Quantizer& uniform_quantizer();
+
+}  // namespace knapsaq

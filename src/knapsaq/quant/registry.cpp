@@ -1,0 +1,32 @@
+#include <array>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/quant/methods.h"
+#include "knapsaq/quant/quantizer.h"
+
+namespace knapsaq {
+
+namespace {
+
+constexpr std::array kMethods = {&hqq_quantizer, &rtn_quantizer, &uniform_quantizer};
+
+}  // namespace
+
+const Quantizer& quantizer(std::string_view method) {
+  std::string known;
+  for (const auto& instance : kMethods) {
+    const Quantizer& candidate = instance();
+    if (candidate.name() == method) return candidate;
+    known += (known.empty() ? "" : ", ") + std::string(candidate.name());
+  }
+  throw UsageError(fmt::format("there is no method '{}'; the methods are {}", method, known));
+}
+
+PackedMatrix quantize(const MatrixView& weights, const Scheme& scheme) {
+  return quantizer(scheme.method).quantize(weights, scheme);
+}
+
+}  // namespace knapsaq

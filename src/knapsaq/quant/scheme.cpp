@@ -1,0 +1,158 @@
+#include "knapsaq/quant/scheme.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "knapsaq/base/error.h"
+
+namespace knapsaq {
+
+namespace {
+
+constexpr std::array<int, 4> kBits = {2, 3, 4, 8};
+constexpr std::array<int, 3> kGroups = {32, 64, 128};
+
+template <std::size_t N>
+bool contains(const std::array<int, N>& values, int value) {
+  return std::ranges::find(values, value) != values.end();
+}
+
+/// `text` fit for an error message: short and printable.
+std::string quoted(std::string_view text) {
+  constexpr std::size_t kLongest = 60;
+  std::string shown = "'";
+  for (const char c : text.substr(0, kLongest)) shown += c >= ' ' && c <= '~' ? c : '?';
+  return shown + (text.size() > kLongest ? "...'" : "'");
+}
+
+[[noreturn]] void refuse(std::string_view text, std::string_view why) {
+  throw UsageError(
+      fmt::format("{} is not a scheme ({}): write [method:]b<2|3|4|8>g<32|64|128>[s][/m8g<32|64|128>], or "
+                  "'row' in the place of g<..> for one group per row, e.g. hqq:b4g64, rtn:b8g32s, "
+                  "b3g128/m8g128",
+                  quoted(text), why));
+}
+
+bool take(std::string_view& text, std::string_view prefix) {
+  if (!text.starts_with(prefix)) return false;
+  text.remove_prefix(prefix.size());
+  return true;
+}
+
+/// A decimal number without sign or leading zero; -1 if there is none.
+int take_number(std::string_view& text) {
+  int value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || value < 1 || text.front() == '0') return -1;
+  text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+  return value;
+}
+
+std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
+  return text;
+}
+
+std::vector<Scheme> paper_schemes(int meta_bits, int meta_group) {
+  std::vector<Scheme> schemes;
+  for (const int bits : kBits) {
+    for (const int group : kGroups) schemes.push_back({"hqq", bits, group, false, meta_bits, meta_group});
+  }
+  return schemes;
+}
+
+}  // namespace
+
+Scheme parse_scheme(std::string_view text) {
+  Scheme scheme;
+  std::string_view rest = text;
+  if (const std::size_t colon = rest.find(':'); colon != std::string_view::npos) {
+    scheme.method = rest.substr(0, colon);
+    rest.remove_prefix(colon + 1);
+    const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+    if (scheme.method.empty() || !std::ranges::all_of(scheme.method, is_letter)) {
+      refuse(text, "the method is a name in lower case");
+    }
+  }
+  if (!take(rest, "b")) refuse(text, "'b' and the bits are missing");
+  scheme.bits = take_number(rest);
+  if (!contains(kBits, scheme.bits)) refuse(text, "bits are 2, 3, 4 or 8");
+  if (take(rest, "row")) {
+    scheme.group = 0;
+  } else if (take(rest, "g")) {
+    scheme.group = take_number(rest);
+    if (!contains(kGroups, scheme.group)) refuse(text, "groups are 32, 64, 128 or row");
+  } else {
+    refuse(text, "the group is missing");
+  }
+  scheme.symmetric = take(rest, "s");
+  if (take(rest, "/m8g")) {
+    scheme.meta_bits = 8;
+    scheme.meta_group = take_number(rest);
+    if (!contains(kGroups, scheme.meta_group)) refuse(text, "metadata is m8g32, m8g64 or m8g128");
+    if (scheme.symmetric) refuse(text, "a symmetric scheme keeps its scales in fp16");
+  }
+  if (!rest.empty()) refuse(text, "something is left over at its end");
+  return scheme;
+}
+
+std::string to_string(const Scheme& scheme) {
+  std::string text = fmt::format("{}:b{}", scheme.method, scheme.bits);
+  text += scheme.group == 0 ? "row" : fmt::format("g{}", scheme.group);
+  if (scheme.symmetric) text += 's';
+  if (scheme.meta_bits != 16) text += fmt::format("/m{}g{}", scheme.meta_bits, scheme.meta_group);
+  return text;
+}
+
+std::uint64_t storage_bytes(const Scheme& scheme, std::int64_t out, std::int64_t in) {
+  const auto rows = static_cast<std::uint64_t>(out);
+  const auto cols = static_cast<std::uint64_t>(in);
+  const auto group = scheme.group == 0 ? cols : static_cast<std::uint64_t>(scheme.group);
+  const std::uint64_t words = (cols * static_cast<std::uint64_t>(scheme.bits) + 31) / 32;
+  const std::uint64_t groups = rows * ((cols + group - 1) / group);
+  std::uint64_t bytes = rows * words * 4;
+  if (scheme.meta_bits == 16) {
+    bytes += groups * (2 + 2);  // scale, bias
+  } else {
+    const auto meta_group = static_cast<std::uint64_t>(scheme.meta_group);
+    bytes += groups * (1 + 1);                                  // scale code, zero code
+    bytes += (groups + meta_group - 1) / meta_group * (2 + 2);  // step, minimum
+  }
+  return bytes;
+}
+
+double nominal_bits(const Scheme& scheme, std::int64_t in) {
+  const double group = scheme.group == 0 ? static_cast<double>(in) : scheme.group;
+  double bits = scheme.bits + 2.0 * scheme.meta_bits / group;
+  if (scheme.meta_bits != 16) bits += 32.0 / (group * scheme.meta_group);
+  return bits;
+}
+
+Menu parse_menu(std::string_view text) {
+  text = trimmed(text);
+  if (text == "mxq") return {"mxq", paper_schemes(8, 128)};
+  if (text == "mxq-f16") return {"mxq-f16", paper_schemes(16, 0)};
+  // A list with more schemes than the grammar has is a mistake; the limit also bounds the work on hostile
+  // text.
+  constexpr std::size_t kMostSchemes = 256;
+  Menu menu{std::string(text), {}};
+  for (std::string_view rest = text;;) {
+    const std::size_t comma = rest.find(',');
+    const Scheme scheme = parse_scheme(trimmed(rest.substr(0, comma)));
+    if (std::ranges::find(menu.schemes, scheme) != menu.schemes.end()) {
+      throw UsageError(fmt::format("the menu names {} twice", to_string(scheme)));
+    }
+    if (menu.schemes.size() == kMostSchemes) {
+      throw UsageError(fmt::format("the menu has more than {} schemes", kMostSchemes));
+    }
+    menu.schemes.push_back(scheme);
+    if (comma == std::string_view::npos) return menu;
+    rest.remove_prefix(comma + 1);
+  }
+}
+
+}  // namespace knapsaq
