@@ -30,12 +30,16 @@ struct Solution {
 };
 
 struct SolveOptions {
-  double gap = 0;          ///< stop at this relative gap; 0: prove optimality
+  double gap = 0;  ///< stop at this relative gap; 0: prove optimality (as far as doubles can: about 1e-11)
   double time_limit = 60;  ///< seconds; the best solution so far is returned with its gap
 };
 
-/// MXQ Eq. 3 by HiGHS: binaries x[i][c], one choice per item, the budget row. Throws InfeasibleError with the
-/// smallest possible size if the budget is below it. Deterministic: one thread, fixed seed.
+/// MXQ Eq. 3 by HiGHS: binaries x[i][c], one choice per item, the budget row. HiGHS gets what dominance and
+/// the bound of the relaxation leave open, and a good solution to start from. The budget is hard: sizes are
+/// summed exactly, not within a solver's tolerance. Among choices of equal cost the smallest is taken.
+/// Deterministic (one thread, fixed seed) unless the time limit strikes. Throws InfeasibleError with the
+/// smallest possible size if the budget is below it, UsageError for an item without choices and for costs or
+/// sizes that are not finite or sizes below 0, Cancelled if request_cancel() was called.
 Solution solve_mip(const Problem& problem, const SolveOptions& options = {});
 
 /// Which linears must share a scheme. `names` are module paths; the result maps each to a group number, in

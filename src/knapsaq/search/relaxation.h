@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "knapsaq/search/problem.h"
+
+namespace knapsaq {
+
+/// A choice that may be in an optimal solution, relative to its item's smallest one.
+struct Level {
+  double cost = 0;          ///< above the item's cheapest level, which is its last
+  std::int64_t weight = 0;  ///< size above the item's smallest level, which is its first, in units
+  std::size_t choice = 0;   ///< its index in Problem::items[i]
+};
+
+/// A Problem without its dominated choices, with sizes as integers, so that every sum of sizes is exact.
+/// Within an item, weights ascend from 0 and costs descend to 0.
+struct ExactProblem {
+  std::vector<std::vector<Level>> items;
+  std::int64_t capacity = 0;  ///< what the budget leaves above all smallest levels, in units
+  double least_cost = 0;      ///< of all cheapest levels together; the levels' costs come on top
+};
+
+/// Drops choices that another one beats or equals in both cost and size. Sizes become multiples of the
+/// largest unit that divides all of them; if they share none within 51 bits (decimal fractions of different
+/// length), they are rounded up, and the budget down, by less than 2^-51 of the total. The budget has to be
+/// at least the sum of the smallest sizes.
+ExactProblem make_exact(const Problem& problem);
+
+/// One level for every item.
+using Levels = std::vector<std::size_t>;
+
+double total_cost(const ExactProblem& problem, const Levels& levels);
+std::int64_t total_weight(const ExactProblem& problem, const Levels& levels);
+
+/// The linear relaxation: fractions of levels are allowed. Its optimum is a bound on every solution.
+struct Relaxation {
+  double price = 0;  ///< what a unit of capacity is worth at the optimum: the dual of the budget row
+  double bound = 0;  ///< no solution costs less
+  Levels rounded;  ///< its one fractional item rounded down, the room that is left given to others: feasible
+};
+
+/// Exact, by taking the steps of all items' lower convex hulls in the order of cost saved per unit
+/// (Sinha and Zoltners, "The multiple-choice knapsack problem", Operations Research 27, 1979).
+Relaxation relax(const ExactProblem& problem);
+
+/// Improves a feasible solution until no change of one or of two items makes it cheaper.
+void improve(const ExactProblem& problem, Levels& levels);
+
+/// Only the levels that a solution which costs at most `cost` may contain: with any other one even the
+/// relaxation costs more. There has to be such a solution.
+ExactProblem keep_promising(const ExactProblem& problem, const Relaxation& relaxation, double cost);
+
+}  // namespace knapsaq
