@@ -119,14 +119,19 @@ void AtomicFile::commit() {
   sync_folder(path_.parent_path());
 }
 
+void refuse_existing(const fs::path& path, bool replace) {
+  std::error_code ignored;
+  if (!replace && fs::exists(path, ignored))
+    throw UsageError(
+        fmt::format("{}: exists already: give another name, or --force to replace it", path.string()));
+}
+
 AtomicFolder::AtomicFolder(fs::path path, bool replace)
     : path_(path.has_filename() ? std::move(path) : path.parent_path()),
       staging_(partial_name(path_)),
       replace_(replace) {
+  refuse_existing(path_, replace_);
   std::error_code status;
-  if (fs::exists(path_, status) && !replace_)
-    throw UsageError(
-        fmt::format("{}: exists already: give another folder, or --force to replace it", path_.string()));
   if (!fs::create_directory(staging_, status) || status) {
     if (!status) status = std::make_error_code(std::errc::file_exists);
     throw IoError(fmt::format("{}: cannot create the folder: {}", path_.string(), status.message()));

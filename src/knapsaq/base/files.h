@@ -55,10 +55,14 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
+/// Throws UsageError if `path` exists and `replace` is not set: for asking before long work instead of after
+/// it.
+void refuse_existing(const std::filesystem::path& path, bool replace);
+
 /// A folder that appears under its name complete or not at all; see AtomicFile.
 class AtomicFolder {
  public:
-  /// Refuses an existing `path` with UsageError unless `replace` is set. Nothing is touched before commit().
+  /// Starts with refuse_existing(). Nothing is touched before commit().
   AtomicFolder(std::filesystem::path path, bool replace);
   ~AtomicFolder();
   AtomicFolder(const AtomicFolder&) = delete;

@@ -1,0 +1,54 @@
+#include "allocation_json.h"
+
+#include <map>
+#include <optional>
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/files.h"
+
+namespace knapsaq::command {
+
+nlohmann::ordered_json allocation_json(const ErrorTable& table, const Allocation& allocation) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (std::size_t i = 0; i < table.rows.size(); ++i)
+    list.push_back({{"linear", table.rows[i].name}, {"scheme", to_string(allocation.schemes[i])}});
+  return list;
+}
+
+std::vector<Scheme> read_allocation(const std::filesystem::path& path, const std::vector<Linear>& linears) {
+  const nlohmann::json json = nlohmann::json::parse(read_file(path), nullptr, false);
+  const auto list = json.is_object() ? json.value("allocation", nlohmann::json()) : json;
+  const auto wrong = [&](const std::string& what) {
+    return InputError(
+        fmt::format("{}: {}: give what `knapsaq allocate --json` printed", path.string(), what));
+  };
+  if (!list.is_array()) throw wrong("has no list \"allocation\"");
+
+  std::map<std::string, std::size_t> index_of;
+  for (std::size_t i = 0; i < linears.size(); ++i) {
+    index_of[linears[i].name] = i;
+    index_of[fmt::format("{}.{}", linears[i].block, linears[i].module)] = i;
+  }
+  std::vector<std::optional<Scheme>> schemes(linears.size());
+  for (const auto& entry : list) {
+    if (!entry.is_object() || !entry.contains("linear") || !entry["linear"].is_string() ||
+        !entry.contains("scheme") || !entry["scheme"].is_string())
+      throw wrong("an entry without \"linear\" and \"scheme\"");
+    const std::string name = entry["linear"];
+    const auto found = index_of.find(name);
+    if (found == index_of.end()) throw wrong(fmt::format("the model has no linear {}", name));
+    if (schemes[found->second]) throw wrong(fmt::format("{} is there twice", name));
+    schemes[found->second] = parse_scheme(entry["scheme"].get<std::string>());
+  }
+  std::vector<Scheme> result;
+  for (std::size_t i = 0; i < linears.size(); ++i) {
+    if (!schemes[i]) throw wrong(fmt::format("{} has no scheme", linears[i].name));
+    result.push_back(*schemes[i]);
+  }
+  return result;
+}
+
+}  // namespace knapsaq::command

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "knapsaq/model/config.h"
+#include "knapsaq/search/mxq.h"
+
+namespace knapsaq::command {
+
+/// [{"linear": "model.layers.0.self_attn.q_proj", "scheme": "hqq:b3g64/m8g128"}, ..]: the `allocation` that
+/// `allocate --json` prints and `quantize --allocation` reads.
+nlohmann::ordered_json allocation_json(const ErrorTable& table, const Allocation& allocation);
+
+/// One scheme for each linear of the model, in their order. A name also fits without the prefix that tables
+/// made by others leave out ("0.self_attn.q_proj"). Throws InputError naming file and linear for what is
+/// missing, unknown or named twice.
+std::vector<Scheme> read_allocation(const std::filesystem::path& path, const std::vector<Linear>& linears);
+
+}  // namespace knapsaq::command

@@ -1,0 +1,27 @@
+#include "command.h"
+
+#include <cstdio>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "knapsaq/base/threads.h"
+
+namespace knapsaq::command {
+
+void add_common(CLI::App& verb, Common& common) {
+  verb.add_flag("--json", common.json, "Print one JSON object (docs/commands.md lists its fields)");
+  verb.add_option("--threads", common.threads, "Threads to work with; 0: one per core")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+}
+
+void start(const Common& common) { set_default_threads(common.threads); }
+
+void print(const nlohmann::ordered_json& value) {
+  // Text from files may hold bytes that are no UTF-8; they are shown as U+FFFD rather than refused.
+  const std::string text = value.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  std::printf("%s\n", text.c_str());
+}
+
+}  // namespace knapsaq::command

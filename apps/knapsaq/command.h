@@ -1,0 +1,44 @@
+#pragma once
+
+// The command line: one file per verb. A verb parses, calls the library, and prints; it decides nothing.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include <CLI/App.hpp>
+#include <nlohmann/json_fwd.hpp>
+
+#include "knapsaq/base/progress.h"
+
+namespace knapsaq::command {
+
+/// What the process ends with. Documented in docs/commands.md: scripts rely on it.
+enum ExitCode : int { done = 0, failed = 1, wrong_use = 2, interrupted = 130 };
+
+/// What every verb has.
+struct Common {
+  bool json = false;  ///< one JSON object on standard output instead of text
+  int threads = 0;    ///< 0: one per core
+};
+
+/// Adds --json and --threads to a verb.
+void add_common(CLI::App& verb, Common& common);
+/// Makes the pool that --threads asks for. The first thing that a verb does.
+void start(const Common& common);
+
+/// Bars on standard error if it is a terminal, silence otherwise.
+Progress& progress();
+
+/// Prints one JSON object and a newline.
+void print(const nlohmann::ordered_json& value);
+
+/// Each registers one verb; its options live as long as the CLI::App's callback does.
+void add_info(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_tables(CLI::App& app);
+void add_allocate(CLI::App& app);
+void add_quantize(CLI::App& app);
+
+}  // namespace knapsaq::command

@@ -1,0 +1,99 @@
+#include <algorithm>
+#include <map>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "command.h"
+#include "knapsaq/base/units.h"
+#include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/model/config.h"
+#include "knapsaq/model/stored_tensors.h"
+
+namespace knapsaq::command {
+namespace {
+
+struct Options {
+  Common common;
+  std::string model;
+};
+
+/// How a linear is stored, for people: "hqq:b3g64/m8g128", or the type of a dense one: "f16".
+std::string storage_of(const Checkpoint& checkpoint, const Linear& linear) {
+  if (const auto packing = checkpoint.packing(linear.name)) return packing->scheme;
+  std::string name(name_of(checkpoint.tensor(linear.name + ".weight").type));
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+  return name;
+}
+
+/// Weights of the whole model; a quantized linear counts its weights, not its codes.
+std::int64_t parameters(const Checkpoint& checkpoint, const ModelConfig& config) {
+  std::int64_t sum = 0;
+  for (const ExpectedTensor& tensor : stored_tensors(checkpoint, config)) {
+    std::int64_t elements = 1;
+    for (const std::int64_t extent : tensor.shape) elements *= extent;
+    sum += elements;
+  }
+  return sum;
+}
+
+void run(const Options& options) {
+  start(options.common);
+  const Checkpoint checkpoint = Checkpoint::open(options.model);
+  const ModelConfig config = parse_model_config(checkpoint.config());
+  check_shapes(checkpoint, config);
+  const std::vector<Linear> all = linears(config);
+  std::map<std::string, std::int64_t> weights_of;
+  std::int64_t linear_weights = 0;
+  for (const Linear& linear : all) {
+    weights_of[storage_of(checkpoint, linear)] += linear.parameters();
+    linear_weights += linear.parameters();
+  }
+
+  if (options.common.json) {
+    nlohmann::ordered_json list = nlohmann::ordered_json::array();
+    for (const Linear& linear : all)
+      list.push_back({{"name", linear.name},
+                      {"shape", {linear.out, linear.in}},
+                      {"scheme", storage_of(checkpoint, linear)}});
+    print({{"architecture", config.architecture},
+           {"parameters", parameters(checkpoint, config)},
+           {"bytes", checkpoint.tensor_bytes()},
+           {"layers", config.layers},
+           {"hidden", config.hidden},
+           {"vocabulary", config.vocab},
+           {"positions", config.max_positions},
+           {"tied", config.tied},
+           {"linear_parameters", linear_weights},
+           {"linears", list}});
+    return;
+  }
+  fmt::print("{}\n", config.architecture);
+  fmt::print("  {} parameters, {} in tensors\n", parameters(checkpoint, config),
+             format_bytes(checkpoint.tensor_bytes()));
+  fmt::print(
+      "  {} layers, hidden {}, {} heads ({} for keys and values) of {}, ffn {}, vocabulary {}, {} "
+      "positions{}\n",
+      config.layers, config.hidden, config.heads, config.kv_heads, config.head_dim, config.ffn, config.vocab,
+      config.max_positions, config.tied ? ", tied head" : "");
+  fmt::print("  {} linears with {} weights, stored as\n", all.size(), linear_weights);
+  for (const auto& [storage, weights] : weights_of)
+    fmt::print("    {:<20} {:5.1f} %\n", storage,
+               100.0 * static_cast<double>(weights) / static_cast<double>(linear_weights));
+}
+
+}  // namespace
+
+void add_info(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("info", "Show what a model is and how its linears are stored");
+  verb->add_option("model", options->model, "Model folder in Hugging Face layout, quantized or not")
+      ->required();
+  add_common(*verb, options->common);
+  verb->footer("Example:\n  knapsaq info MODEL --json");
+  verb->callback([options] { run(*options); });
+}
+
+}  // namespace knapsaq::command

@@ -1,0 +1,70 @@
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "knapsaq/base/error.h"
+
+namespace {
+
+using namespace knapsaq;
+
+extern "C" void on_interrupt(int) {
+  // The second Ctrl-C does not wait for the end of the current unit of work.
+  if (cancel_requested()) ::_exit(command::interrupted);
+  request_cancel();
+}
+
+void listen_for_interrupts() {
+  struct sigaction action {};
+  action.sa_handler = on_interrupt;
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+  // A reader that goes away (| head) is an error of writing, not the end of the process.
+  ::signal(SIGPIPE, SIG_IGN);
+}
+
+int complain(const char* what, command::ExitCode code) {
+  fmt::print(stderr, "knapsaq: {}\n", what);
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  listen_for_interrupts();
+  CLI::App app("Knapsaq: the best quantized language model that fits a memory budget.", "knapsaq");
+  app.set_version_flag("--version", KNAPSAQ_VERSION);
+  app.require_subcommand(1);
+  app.footer(
+      "Example:\n  knapsaq quantize MODEL -o OUT --budget 4.2MiB\n\n"
+      "Exit codes: 0 done, 1 the work failed, 2 wrong use, 130 interrupted.");
+  command::add_info(app);
+  command::add_eval(app);
+  command::add_tables(app);
+  command::add_allocate(app);
+  command::add_quantize(app);
+
+  try {
+    app.parse(argc, argv);
+    if (std::fflush(stdout) != 0) return complain("cannot write to standard output", command::failed);
+    return command::done;
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    return complain(fmt::format("{} (see knapsaq --help)", error.what()).c_str(), command::wrong_use);
+  } catch (const UsageError& error) {
+    return complain(error.what(), command::wrong_use);
+  } catch (const Cancelled& error) {
+    return complain(error.what(), command::interrupted);
+  } catch (const std::bad_alloc&) {
+    return complain("out of memory", command::failed);
+  } catch (const std::exception& error) {
+    return complain(error.what(), command::failed);
+  }
+}

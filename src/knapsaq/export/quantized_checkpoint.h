@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "knapsaq/base/progress.h"
+#include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/checkpoint/safetensors.h"
+#include "knapsaq/model/config.h"
+#include "knapsaq/quant/scheme.h"
+
+namespace knapsaq {
+
+/// Knapsaq's own format: a folder in Hugging Face layout whose linears are stored as
+/// checkpoint/affine_layout.h says (MLX's affine layout, with an extension for quantized metadata);
+/// docs/quantized-layout.md is its description.
+///
+/// What goes into which file, known to the byte before anything is quantized.
+struct QuantizedLayout {
+  struct File {
+    std::string name;  ///< "model.safetensors" or "model-00001-of-00003.safetensors"
+    std::vector<TensorSpec> tensors;
+  };
+  std::vector<File> files;
+  std::string index;        ///< content of model.safetensors.index.json; empty for a single file
+  std::uint64_t bytes = 0;  ///< of all files and the index: what a budget is compared with
+  std::uint64_t linear_bytes =
+      0;  ///< of these, the tensors of the quantized linears (without their bias vectors)
+};
+
+/// `schemes` has one scheme for each of linears(config), in that order. Tensors that the architecture does
+/// not use, and the second copy of a tied head, are left out. Throws UsageError if the checkpoint is
+/// quantized already.
+QuantizedLayout layout_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
+                                 std::span<const Scheme> schemes);
+
+/// What was written.
+struct QuantizedModel {
+  std::uint64_t bytes = 0;  ///< see QuantizedLayout
+  double bits = 0;          ///< average per quantized weight, metadata included
+  double error = 0;         ///< sum over the linears of || W - Q(W) ||_F: MXQ's objective
+};
+
+/// Quantizes the linears one after another and writes the folder `out`, which appears complete or not at all.
+/// In memory at a time: one linear as floats and packed. Throws UsageError if `out` exists and `replace` is
+/// not set, InputError naming the tensor for weights that are not finite.
+QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
+                               std::span<const Scheme> schemes, const std::filesystem::path& out,
+                               bool replace, Progress& progress = Progress::none());
+
+}  // namespace knapsaq

@@ -1,0 +1,19 @@
+#include "knapsaq/model/stored_tensors.h"
+
+#include <algorithm>
+
+namespace knapsaq {
+
+std::vector<ExpectedTensor> stored_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
+  std::vector<ExpectedTensor> tensors = dense_tensors(config);
+  for (const Linear& linear : linears(config)) tensors.push_back({linear.name + ".weight", {linear.out, linear.in}});
+  const std::vector<std::int64_t> shape = {config.vocab, config.embedding};
+  const bool has_embedding = checkpoint.contains(embedding_name(config));
+  if (has_embedding || !config.tied) tensors.push_back({embedding_name(config), shape});
+  if (!has_embedding || !config.tied) tensors.push_back({std::string(kHeadName), shape});
+  std::sort(tensors.begin(), tensors.end(),
+            [](const ExpectedTensor& a, const ExpectedTensor& b) { return a.name < b.name; });
+  return tensors;
+}
+
+}  // namespace knapsaq

@@ -1,0 +1,301 @@
+// The command line as a user meets it: the built program is run, its exit code, output and files are looked
+// at.
+
+#include <array>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+#include <sys/wait.h>
+
+#include "knapsaq/base/files.h"
+#include "scratch.h"
+
+namespace knapsaq {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+struct Outcome {
+  int code = -1;
+  std::string out;
+  std::string err;
+  nlohmann::json json() const { return nlohmann::json::parse(out); }
+};
+
+class Command : public ::testing::Test {
+ protected:
+  Outcome run(const std::string& arguments) {
+    const fs::path out = scratch_ / "stdout";
+    const fs::path err = scratch_ / "stderr";
+    const std::string line = std::string(KNAPSAQ_COMMAND) + " " + arguments + " >" + out.string() + " 2>" +
+                             err.string() + " </dev/null";
+    const int status = std::system(line.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(out), read_file(err)};
+  }
+
+  /// Fails with `code` and one line that holds `part`; prints nothing else.
+  void expect_refused(const std::string& arguments, int code, const std::string& part) {
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.code, code) << arguments << "\n" << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr(part)) << arguments;
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+  }
+
+  std::string scratch(const std::string& name) const { return (scratch_ / name).string(); }
+  /// Bytes of all weight files of a model folder: what a budget is compared with.
+  static std::uint64_t weight_bytes(const fs::path& folder) {
+    std::uint64_t sum = 0;
+    for (const auto& entry : fs::directory_iterator(folder))
+      if (entry.path().filename().string().starts_with("model")) sum += entry.file_size();
+    return sum;
+  }
+
+  const std::string assets_ = KNAPSAQ_SOURCE_DIR "/assets";
+  const std::string opt_ = assets_ + "/wiki-opt-3m";
+  const std::string llama_ = assets_ + "/wiki-llama-6m";
+  const std::string text_ = assets_ + "/wiki-llama-6m-sample.txt";
+  Scratch scratch_;
+};
+
+TEST_F(Command, EveryVerbHasHelpWithAnExample) {
+  EXPECT_EQ(run("--help").code, 0);
+  EXPECT_THAT(run("--help").out, HasSubstr("Exit codes"));
+  for (const std::string verb : {"info", "eval", "tables", "allocate", "quantize"}) {
+    const Outcome help = run(verb + " --help");
+    EXPECT_EQ(help.code, 0);
+    EXPECT_THAT(help.out,
+                AllOf(HasSubstr("Example:\n  knapsaq " + verb), HasSubstr("--json"), HasSubstr("--threads")));
+  }
+}
+
+TEST_F(Command, WrongUseExitsWithTwo) {
+  expect_refused("", 2, "knapsaq --help");
+  expect_refused("fly", 2, "knapsaq --help");
+  expect_refused("eval " + llama_, 2, "--text");
+  expect_refused("eval " + llama_ + " --text " + text_ + " --protocol hf", 2, "gptq");
+  expect_refused("eval " + llama_ + " --text " + text_ + " --window 513", 2, "512");
+  expect_refused("quantize " + llama_ + " -o " + scratch("out"), 2, "--budget");
+  expect_refused("quantize " + llama_ + " -o " + scratch("out") + " --bits 3 --scheme b4g64", 2, "one of");
+  expect_refused("quantize " + llama_ + " -o " + scratch("out") + " --scheme b5g64", 2, "b5g64");
+  expect_refused("quantize " + llama_ + " -o " + scratch("out") + " --budget lots", 2, "lots");
+  EXPECT_FALSE(fs::exists(scratch("out")));
+}
+
+TEST_F(Command, WorkThatFailsExitsWithOne) {
+  expect_refused("info " + scratch("nowhere"), 1, "nowhere");
+  expect_refused("eval " + llama_ + " --text " + scratch("nothing.txt"), 1, "nothing.txt");
+  write_file(scratch("empty.txt"), "");
+  expect_refused("eval " + llama_ + " --text " + scratch("empty.txt"), 1, "empty.txt");
+  write_file(scratch("short.txt"), "Too short.");
+  expect_refused("eval " + llama_ + " --text " + scratch("short.txt"), 1, "tokens");
+  expect_refused("quantize " + llama_ + " -o " + scratch("out") + " --budget 1MiB", 1, "smallest");
+  EXPECT_FALSE(fs::exists(scratch("out")));
+}
+
+TEST_F(Command, InfoTellsWhatTheModelIs) {
+  const nlohmann::json info = run("info " + llama_ + " --json").json();
+  EXPECT_EQ(info["architecture"], "LlamaForCausalLM");
+  std::uint64_t header = 0;
+  std::ifstream(llama_ + "/model.safetensors", std::ios::binary).read(reinterpret_cast<char*>(&header), 8);
+  EXPECT_EQ(info["bytes"], fs::file_size(llama_ + "/model.safetensors") - header - 8);
+  EXPECT_EQ(info["parameters"].get<std::int64_t>() * 2, info["bytes"].get<std::int64_t>());
+  ASSERT_EQ(info["linears"].size(), 42u);
+  EXPECT_EQ(info["linears"][1]["name"], "model.layers.0.self_attn.k_proj");
+  EXPECT_EQ(info["linears"][1]["shape"], nlohmann::json({128, 256}));
+  EXPECT_EQ(info["linears"][1]["scheme"], "f16");
+  EXPECT_THAT(run("info " + opt_).out, HasSubstr("OPTForCausalLM"));
+}
+
+TEST_F(Command, EvalReportsItsContract) {
+  const nlohmann::json result =
+      run("eval " + llama_ + " --text " + text_ + " --window 256 --windows 4 --precision fp32 --json").json();
+  EXPECT_EQ(result["protocol"], "gptq");
+  EXPECT_EQ(result["windows"], 4);
+  EXPECT_EQ(result["tokens"], 4 * 255);
+  EXPECT_NEAR(std::log(result["perplexity"].get<double>()), result["nll"].get<double>(), 1e-9);
+  EXPECT_GE(result["seconds"].get<double>(), 0);
+  for (const std::string protocol : {"stride", "llama"})
+    EXPECT_EQ(run("eval " + opt_ + " --text " + text_ + " --windows 2 --json --protocol " + protocol)
+                  .json()["protocol"],
+              protocol);
+}
+
+TEST_F(Command, TablesAllocateAndQuantizeGoTogether) {
+  const std::string table = scratch("tables.csv");
+  ASSERT_EQ(run("tables " + opt_ + " -o " + table).code, 0);
+  const Outcome allocated = run("allocate --table " + table + " --bits 3.25 --json");
+  ASSERT_EQ(allocated.code, 0) << allocated.err;
+  const nlohmann::json allocation = allocated.json();
+  EXPECT_LE(allocation["bits"].get<double>(), 3.25);
+  EXPECT_GT(allocation["bits"].get<double>(), 3.2);
+  EXPECT_LE(allocation["bound"].get<double>(), allocation["objective"].get<double>() * (1 + 1e-12));
+  EXPECT_LE(allocation["gap"].get<double>(), 1e-6);
+  EXPECT_EQ(allocation["allocation"].size(), 72u);
+  write_file(scratch("allocation.json"), allocated.out);
+
+  // Measured anew, from the table, or as given: the same model, to the byte.
+  const std::string base = "quantize " + opt_ + " --json -o ";
+  const nlohmann::json fresh = run(base + scratch("fresh") + " --bits 3.25").json();
+  ASSERT_EQ(run(base + scratch("from-table") + " --bits 3.25 --table " + table).code, 0);
+  ASSERT_EQ(run(base + scratch("given") + " --allocation " + scratch("allocation.json")).code, 0);
+  EXPECT_EQ(fresh["allocation"], allocation["allocation"]);
+  EXPECT_NEAR(fresh["objective"].get<double>(), allocation["objective"].get<double>(),
+              1e-6 * allocation["objective"].get<double>());
+  const std::string weights = read_file(scratch("fresh") + "/model.safetensors");
+  EXPECT_EQ(weights, read_file(scratch("from-table") + "/model.safetensors"));
+  EXPECT_EQ(weights, read_file(scratch("given") + "/model.safetensors"));
+  EXPECT_EQ(fresh["bytes"], weight_bytes(scratch("fresh")));
+
+  const nlohmann::json info = run("info " + scratch("fresh") + " --json").json();
+  EXPECT_EQ(info["linears"].size(), 72u);
+  EXPECT_THAT(info["linears"][0]["scheme"].get<std::string>(), HasSubstr("/m8g128"));
+  EXPECT_EQ(run("eval " + scratch("fresh") + " --text " + text_ + " --windows 4 --json").code, 0);
+
+  expect_refused("quantize " + scratch("fresh") + " -o " + scratch("twice") + " --bits 3", 2,
+                 "quantized already");
+  expect_refused("quantize " + opt_ + " -o " + scratch("other") + " --bits 3 --table " + table + ".missing",
+                 1, "missing");
+  expect_refused("quantize " + llama_ + " -o " + scratch("other") + " --bits 3 --table " + table, 1,
+                 "this model");
+}
+
+TEST_F(Command, TheBudgetIsHardAndUsedUp) {
+  for (const std::string budget : {"3700000", "3.9MiB", "4.2MiB"}) {
+    const std::string out = scratch("model-" + budget);
+    const Outcome outcome = run("quantize " + llama_ + " -o " + out + " --budget " + budget + " --json");
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const nlohmann::json result = outcome.json();
+    EXPECT_LE(weight_bytes(out), result["budget_bytes"].get<std::uint64_t>());
+    EXPECT_EQ(weight_bytes(out), result["bytes"].get<std::uint64_t>());
+    // With 42 linears of different sizes some combination comes close to any budget inside the range.
+    EXPECT_GT(weight_bytes(out), result["budget_bytes"].get<double>() * 0.995);
+  }
+}
+
+TEST_F(Command, TheSmallestBudgetThatIsNamedIsPossible) {
+  const Outcome refused = run("quantize " + llama_ + " -o " + scratch("out") + " --budget 1MiB");
+  const std::size_t digits = refused.err.find("takes ") + 6;
+  const std::string smallest = refused.err.substr(digits, refused.err.find(' ', digits) - digits);
+  EXPECT_EQ(run("quantize " + llama_ + " -o " + scratch("out") + " --budget " + smallest).code, 0)
+      << refused.err;
+  EXPECT_LE(weight_bytes(scratch("out")), std::stoull(smallest));
+  // More than the largest allocation takes: the largest.
+  const nlohmann::json largest =
+      run("quantize " + llama_ + " -o " + scratch("largest") + " --budget 1GB --json").json();
+  for (const auto& entry : largest["allocation"]) EXPECT_EQ(entry["scheme"], "hqq:b8g32/m8g128");
+}
+
+TEST_F(Command, AnExistingOutputIsKeptUnlessForced) {
+  const std::string out = scratch("out");
+  fs::create_directory(out);
+  write_file(out + "/precious", "data");
+  expect_refused("quantize " + opt_ + " -o " + out + " --scheme rtn:b4g64", 2, "--force");
+  EXPECT_TRUE(fs::exists(out + "/precious"));
+  EXPECT_EQ(run("quantize " + opt_ + " -o " + out + " --scheme rtn:b4g64 --force").code, 0);
+  EXPECT_FALSE(fs::exists(out + "/precious"));
+  EXPECT_TRUE(fs::exists(out + "/tokenizer.json"));
+  EXPECT_TRUE(fs::exists(out + "/config.json"));
+}
+
+TEST_F(Command, TiesMakeSiblingsEqual) {
+  const nlohmann::json result =
+      run("quantize " + llama_ + " -o " + scratch("out") + " --bits 3.1 --tie qkv,gate-up --json").json();
+  std::map<std::string, std::string> schemes;
+  for (const auto& entry : result["allocation"]) schemes[entry["linear"]] = entry["scheme"];
+  for (int layer = 0; layer < 6; ++layer) {
+    const std::string prefix = "model.layers." + std::to_string(layer);
+    EXPECT_EQ(schemes[prefix + ".self_attn.q_proj"], schemes[prefix + ".self_attn.k_proj"]);
+    EXPECT_EQ(schemes[prefix + ".self_attn.q_proj"], schemes[prefix + ".self_attn.v_proj"]);
+    EXPECT_EQ(schemes[prefix + ".mlp.gate_proj"], schemes[prefix + ".mlp.up_proj"]);
+  }
+}
+
+TEST_F(Command, ADamagedModelIsOneLineAndLeavesNothing) {
+  const fs::path copy = scratch("copy");
+  fs::copy(opt_, copy);
+  fs::permissions(copy / "model.safetensors", fs::perms::owner_all);
+  fs::resize_file(copy / "model.safetensors", 1000000);
+  for (const std::string verb : {"info " + copy.string(), "eval " + copy.string() + " --text " + text_,
+                                 "tables " + copy.string() + " -o " + scratch("t.csv"),
+                                 "quantize " + copy.string() + " -o " + scratch("out") + " --bits 3"})
+    expect_refused(verb, 1, "model.safetensors");
+  EXPECT_FALSE(fs::exists(scratch("out")));
+  EXPECT_FALSE(fs::exists(scratch("t.csv")));
+}
+
+TEST_F(Command, ADiskThatFillsUpLeavesNothing) {
+  // A limit on the size of files, with its signal ignored, fails writes as a full disk does.
+  const Outcome outcome =
+      run("--version >/dev/null; trap '' XFSZ; ulimit -f 1000; " KNAPSAQ_COMMAND " quantize " + opt_ +
+          " -o " + scratch("out") + " --scheme rtn:b8g32");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, AllOf(HasSubstr("model.safetensors"), HasSubstr("cannot write")));
+  for (const auto& entry : fs::directory_iterator(scratch_.path()))
+    EXPECT_THAT(entry.path().filename().string(), Not(HasSubstr("out.partial")));
+  EXPECT_FALSE(fs::exists(scratch("out")));
+}
+
+TEST_F(Command, AnInterruptedRunLeavesNothingHalfWritten) {
+  for (const std::string delay : {"0.01", "0.05", "0.1", "0.2", "0.4"}) {
+    const Outcome outcome =
+        run("--version >/dev/null; exec timeout -s INT --preserve-status " + delay +
+            " " KNAPSAQ_COMMAND " quantize " + opt_ + " -o " + scratch("out") + " --bits 3 --force");
+    EXPECT_TRUE(outcome.code == 0 || outcome.code == 130) << outcome.code << outcome.err;
+    if (outcome.code == 130) {
+      EXPECT_EQ(outcome.err, "knapsaq: interrupted\n");
+    }
+    if (fs::exists(scratch("out"))) {
+      EXPECT_TRUE(fs::exists(scratch("out") + "/config.json"));
+    }
+    for (const auto& entry : fs::directory_iterator(scratch_.path()))
+      EXPECT_THAT(entry.path().filename().string(), Not(HasSubstr("partial")));
+  }
+}
+
+TEST_F(Command, ThreadsDoNotChangeTheResult) {
+  for (const std::string threads : {"1", "2", "5"})
+    ASSERT_EQ(
+        run("quantize " + opt_ + " -o " + scratch("t" + threads) + " --bits 2.9 --threads " + threads).code,
+        0);
+  const std::string one = read_file(scratch("t1") + "/model.safetensors");
+  EXPECT_EQ(one, read_file(scratch("t2") + "/model.safetensors"));
+  EXPECT_EQ(one, read_file(scratch("t5") + "/model.safetensors"));
+  const auto nll = [&](const std::string& threads) {
+    return run("eval " + llama_ + " --text " + text_ + " --windows 3 --json --threads " + threads)
+        .json()["nll"];
+  };
+  EXPECT_EQ(nll("1"), nll("2"));
+  EXPECT_EQ(nll("1"), nll("5"));
+}
+
+// The models' own reference values (made with PyTorch by tools/eval_lm.py) on real text, which is not part of
+// the project.
+TEST_F(Command, PerplexityEqualsTheReferenceOnWikiText) {
+  if (shared_folder().empty()) GTEST_SKIP() << "needs shared/data beside the project";
+  const std::string text = (shared_folder() / "data" / "wikitext2-test.raw").string();
+  for (const std::string& model : {llama_, opt_}) {
+    const nlohmann::json reference = nlohmann::json::parse(read_file(model + "/reference.json"));
+    for (const auto& expected : reference["files"][0]["results"]) {
+      // All 733 windows are a matter of minutes under sanitizers; the first 64 tell as much about the code.
+      if (expected["windows"] != 64) continue;
+      const nlohmann::json result =
+          run("eval " + model + " --text " + text + " --json --precision fp32 --protocol gptq --window " +
+              expected["window"].dump() + " --windows 64")
+              .json();
+      EXPECT_EQ(result["tokens"], expected["tokens_scored"]);
+      EXPECT_NEAR(result["perplexity"].get<double>() / expected["perplexity"].get<double>(), 1, 1e-3);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace knapsaq
