@@ -18,9 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The size at which the Hugging Face hub's own writers start a new file.
-constexpr std::uint64_t kShardBytes = 5'000'000'000;
-
 // Floats that are checked and copied at a time when a tensor is carried over as it is.
 constexpr std::int64_t kCopyElements = std::int64_t{1} << 20;
 
@@ -87,7 +84,8 @@ std::string index_of(const QuantizedLayout& layout) {
   return nlohmann::json{{"metadata", {{"total_size", total}}}, {"weight_map", map}}.dump(2) + "\n";
 }
 
-Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config, std::span<const Scheme> schemes) {
+Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config, std::span<const Scheme> schemes,
+               std::uint64_t shard_bytes) {
   Plan plan;
   std::unordered_map<std::string, std::size_t> item_of;
   const std::vector<Linear> all = linears(config);
@@ -116,9 +114,9 @@ Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config, std::spa
     pieces.push_back(std::move(piece));
   }
 
-  std::uint64_t filled = kShardBytes;  // so that the first piece opens the first shard
+  std::uint64_t filled = 0;
   for (Piece& piece : pieces) {
-    if (filled + piece.bytes() > kShardBytes) {
+    if (plan.shards.empty() || filled + piece.bytes() > shard_bytes) {
       plan.shards.emplace_back();
       filled = 0;
     }
@@ -181,14 +179,14 @@ double quantize_linear(const Checkpoint& checkpoint, const Piece& piece, Safeten
 }  // namespace
 
 QuantizedLayout layout_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
-                                 std::span<const Scheme> schemes) {
-  return make_plan(checkpoint, config, schemes).layout;
+                                 std::span<const Scheme> schemes, std::uint64_t shard_bytes) {
+  return make_plan(checkpoint, config, schemes, shard_bytes).layout;
 }
 
 QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
                                std::span<const Scheme> schemes, const fs::path& out, bool replace,
-                               Progress& progress) {
-  const Plan plan = make_plan(checkpoint, config, schemes);
+                               Progress& progress, std::uint64_t shard_bytes) {
+  const Plan plan = make_plan(checkpoint, config, schemes, shard_bytes);
   AtomicFolder folder(out, replace);
 
   std::int64_t weights = 0;

@@ -14,6 +14,9 @@
 
 namespace knapsaq {
 
+/// The size at which a new file is started; the Hugging Face hub's own writers use it too.
+inline constexpr std::uint64_t kShardBytes = 5'000'000'000;
+
 /// Knapsaq's own format: a folder in Hugging Face layout whose linears are stored as
 /// checkpoint/affine_layout.h says (MLX's affine layout, with an extension for quantized metadata);
 /// docs/quantized-layout.md is its description.
@@ -35,7 +38,7 @@ struct QuantizedLayout {
 /// not use, and the second copy of a tied head, are left out. Throws UsageError if the checkpoint is
 /// quantized already.
 QuantizedLayout layout_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
-                                 std::span<const Scheme> schemes);
+                                 std::span<const Scheme> schemes, std::uint64_t shard_bytes = kShardBytes);
 
 /// What was written.
 struct QuantizedModel {

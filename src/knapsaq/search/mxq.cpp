@@ -34,7 +34,7 @@ Allocation allocate_mxq(const ErrorTable& table, double budget, std::string_view
     for (const ErrorCell& cell : row.cells) choices.push_back({cell.fnorm, static_cast<double>(cell.bytes)});
   }
   const std::vector<std::size_t> groups = tie_groups(names, ties);
-  const Solution solution = solve_mip(tie(problem, groups), options);
+  const Solution solution = solve_mip(knapsaq::tie(problem, groups), options);
 
   Allocation allocation;
   allocation.objective = solution.objective;
