@@ -4,6 +4,8 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "knapsaq/compute/functions.h"
 #include "knapsaq/compute/packed_matrix.h"
@@ -32,6 +34,10 @@ class Array {
   bool empty() const { return data_ == nullptr; }
   /// The backend's own address: nothing that other code may follow.
   void* data() const { return data_.get(); }
+  /// For backends: `rows` rows from `start` on, an address inside this array's memory.
+  Array view(void* start, std::int64_t rows) const {
+    return {std::shared_ptr<void>(data_, start), rows, cols_, element_};
+  }
 
  private:
   std::shared_ptr<void> data_;
@@ -47,13 +53,16 @@ class Weight {
   virtual ~Weight() = default;
   std::int64_t out() const { return out_; }
   std::int64_t in() const { return in_; }
+  std::span<const float> bias() const { return bias_; }  ///< `out` values or none
 
  protected:
-  Weight(std::int64_t out, std::int64_t in) : out_(out), in_(in) {}
+  Weight(std::int64_t out, std::int64_t in, std::vector<float> bias)
+      : out_(out), in_(in), bias_(std::move(bias)) {}
 
  private:
   std::int64_t out_;
   std::int64_t in_;
+  std::vector<float> bias_;
 };
 
 /// Rows to look up: an embedding, in the precision of its file. Belongs to the backend that prepared it.
@@ -115,6 +124,8 @@ class Backend {
   virtual Array allocate(std::int64_t rows, std::int64_t cols, Element element) = 0;
   /// A `full` array with these values, values.size() == rows * cols.
   virtual Array upload(std::span<const float> values, std::int64_t rows, std::int64_t cols) = 0;
+  /// Rows [first, first + rows) of an array, sharing its memory.
+  virtual Array view(const Array& array, std::int64_t first, std::int64_t rows) = 0;
   /// Rows [first, first + n) of an array as floats, n = out.size() / cols.
   virtual void download(const Array& array, std::int64_t first, std::span<float> out) = 0;
 

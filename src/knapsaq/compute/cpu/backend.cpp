@@ -1,0 +1,458 @@
+#include "knapsaq/compute/backend.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+#include <type_traits>
+
+#include "knapsaq/base/float16.h"
+#include "knapsaq/base/threads.h"
+#include "knapsaq/compute/cpu/aligned.h"
+#include "knapsaq/compute/cpu/kernels.h"
+#include "knapsaq/compute/cpu/product.h"
+
+namespace knapsaq {
+namespace cpu {
+namespace {
+
+// Rows of a tile: the unit of all parallel work. oneDNN's products of 128 rows reach 97 % of what they reach
+// with thousands (64 rows: 95 %), and a window of 512 tokens still makes four of them.
+constexpr std::int64_t kTileRows = 128;
+// The last tile of a batch is rounded up to a multiple of this many rows, so that few product programs are
+// needed; arrays have room for it behind their last row.
+constexpr std::int64_t kRowStep = 16;
+
+std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+
+void require(bool condition, const char* what) {
+  if (!condition) throw std::invalid_argument(what);
+}
+
+/// Rows [first, first + count) of a batch; computed rows are more at the end of the batch.
+struct RowTile {
+  std::int64_t first;
+  std::int64_t count;
+  std::int64_t computed;
+};
+
+struct RowTiles {
+  explicit RowTiles(std::int64_t count) : rows(count) {}
+  std::int64_t rows;
+  std::int64_t size() const { return (rows + kTileRows - 1) / kTileRows; }
+  RowTile operator[](std::int64_t index) const {
+    const std::int64_t first = index * kTileRows;
+    const std::int64_t count = std::min(kTileRows, rows - first);
+    return {first, count, round_up(count, kRowStep)};
+  }
+};
+
+class DenseTable final : public Table {
+ public:
+  explicit DenseTable(const TensorView& table) : bytes_(table.bytes.begin(), table.bytes.end()) {
+    view_ = {table.type, table.shape, bytes_};
+  }
+  const TensorView& view() const { return view_; }
+
+ private:
+  std::vector<std::byte> bytes_;
+  TensorView view_;
+};
+
+/// Memory of the thread that runs a task, for the tiles between a product and what follows it.
+thread_local AlignedBytes t_tile;
+
+template <class T>
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(Precision precision, const Kernels<T>& kernels)
+      : precision_(precision),
+        kernels_(kernels),
+        products_(std::is_same_v<T, Bf16> ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32) {}
+
+  Precision precision() const override { return precision_; }
+  std::string description() const override {
+    return std::string("cpu, ") + kernels_.name + (precision_ == Precision::bf16 ? ", bf16" : ", fp32");
+  }
+
+  Array allocate(std::int64_t rows, std::int64_t cols, Element element) override {
+    require(rows >= 0 && cols >= 0, "allocate: negative size");
+    const std::size_t size = element == Element::full ? sizeof(float) : sizeof(T);
+    auto bytes = std::make_shared<AlignedBytes>(static_cast<std::size_t>((rows + kRowStep) * cols) * size);
+    bytes->clear();
+    return {std::shared_ptr<void>(bytes, bytes->data()), rows, cols, element};
+  }
+
+  Array upload(std::span<const float> values, std::int64_t rows, std::int64_t cols) override {
+    require(static_cast<std::int64_t>(values.size()) == rows * cols, "upload: wrong number of values");
+    Array array = allocate(rows, cols, Element::full);
+    if (!values.empty()) std::memcpy(array.data(), values.data(), values.size_bytes());
+    return array;
+  }
+
+  Array view(const Array& array, std::int64_t first, std::int64_t rows) override {
+    require(first >= 0 && rows >= 0 && first + rows <= array.rows(), "view: past the end");
+    const std::size_t size = array.element() == Element::full ? sizeof(float) : sizeof(T);
+    const std::size_t offset = static_cast<std::size_t>(first * array.cols()) * size;
+    return array.view(static_cast<std::byte*>(array.data()) + offset, rows);
+  }
+
+  void download(const Array& array, std::int64_t first, std::span<float> out) override {
+    const auto count = static_cast<std::int64_t>(out.size());
+    require(first >= 0 && first * array.cols() + count <= array.rows() * array.cols(),
+            "download: past the end");
+    const std::int64_t start = first * array.cols();
+    if (array.element() == Element::full) {
+      std::copy_n(full(array) + start, count, out.begin());
+    } else if constexpr (std::is_same_v<T, Bf16>) {
+      std::transform(working(array) + start, working(array) + start + count, out.begin(),
+                     [](Bf16 x) { return bfloat16_to_float(static_cast<std::uint16_t>(x)); });
+    } else {
+      std::copy_n(working(array) + start, count, out.begin());
+    }
+  }
+
+  std::unique_ptr<Weight> prepare(const TensorView& weight, std::span<const float> bias) override {
+    require(weight.shape.size() == 2 && is_weight_type(weight.type), "prepare: not a matrix of floats");
+    return prepare(weight.shape[0], weight.shape[1], bias,
+                   [&](std::int64_t first, std::int64_t n, float* out) {
+                     const std::int64_t in = weight.shape[1];
+                     read_floats(weight, first * in, {out, static_cast<std::size_t>(n * in)});
+                   });
+  }
+
+  std::unique_ptr<Weight> prepare(const PackedMatrix& weight, std::span<const float> bias) override {
+    return prepare(weight.rows, weight.cols, bias, [&](std::int64_t first, std::int64_t n, float* out) {
+      for (std::int64_t r = 0; r < n; ++r)
+        weight.dequantize_row(first + r, {out + r * weight.cols, static_cast<std::size_t>(weight.cols)});
+    });
+  }
+
+  std::unique_ptr<Table> prepare_table(const TensorView& table) override {
+    require(table.shape.size() == 2 && is_weight_type(table.type), "prepare_table: not a matrix of floats");
+    return std::make_unique<DenseTable>(table);
+  }
+
+  void embed(const Table& table, std::span<const std::int32_t> ids, bool accumulate, Array& out) override {
+    const TensorView& view = dynamic_cast<const DenseTable&>(table).view();
+    const std::int64_t cols = view.shape[1];
+    require(out.element() == Element::full && out.cols() == cols &&
+                out.rows() >= static_cast<std::int64_t>(ids.size()),
+            "embed: output of another shape");
+    const RowTiles tiles(static_cast<std::int64_t>(ids.size()));
+    over(tiles, [&](const RowTile& tile) {
+      std::vector<float> row(static_cast<std::size_t>(cols));
+      for (std::int64_t r = tile.first; r < tile.first + tile.count; ++r) {
+        const std::int64_t id = ids[static_cast<std::size_t>(r)];
+        float* target = full(out) + r * cols;
+        if (accumulate) {
+          read_floats(view, id * cols, row);
+          kernels_.add(row.data(), cols, target);
+        } else {
+          read_floats(view, id * cols, {target, static_cast<std::size_t>(cols)});
+        }
+      }
+    });
+  }
+
+  void norm(const Array& in, const NormWeights& weights, std::int64_t rows, Array& out) override {
+    const std::int64_t n = in.cols();
+    require(in.element() == Element::full && out.cols() == n && rows <= in.rows() && rows <= out.rows(),
+            "norm: shapes differ");
+    require(weights.scale.empty() || weights.scale.cols() == n, "norm: scale of another length");
+    require(weights.shift.empty() || weights.shift.cols() == n, "norm: shift of another length");
+    const float* scale = full_or_null(&weights.scale);
+    const float* shift = full_or_null(&weights.shift);
+    over(RowTiles(rows), [&](const RowTile& tile) {
+      for (std::int64_t r = tile.first; r < tile.first + tile.count; ++r) {
+        const float* x = full(in) + r * n;
+        if (out.element() == Element::full) {
+          kernels_.norm_full(weights.kind, x, scale, shift, weights.eps, n, full(out) + r * n);
+        } else {
+          kernels_.norm_working(weights.kind, x, scale, shift, weights.eps, n, working(out) + r * n);
+        }
+      }
+    });
+  }
+
+  void convert(const Array& in, std::int64_t rows, Array& out) override {
+    require(in.element() == Element::full && out.element() == Element::working && in.cols() == out.cols() &&
+                rows <= in.rows() && rows <= out.rows(),
+            "convert: shapes differ");
+    over(RowTiles(rows), [&](const RowTile& tile) {
+      kernels_.convert(full(in) + tile.first * in.cols(), tile.count * in.cols(),
+                       working(out) + tile.first * in.cols());
+    });
+  }
+
+  void multiply(const Array& in, std::int64_t rows, std::span<const Product> products) override {
+    struct Piece {
+      const Product* product;
+      const DenseWeight* weight;
+      const DenseWeight::Chunk* chunk;
+    };
+    std::vector<Piece> pieces;
+    for (const Product& product : products) {
+      const auto& weight = dynamic_cast<const DenseWeight&>(*product.weight);
+      check_input(in, rows, weight);
+      require(product.out->cols() == weight.out() && rows <= product.out->rows(), "multiply: shapes differ");
+      require(!product.accumulate || product.out->element() == Element::full, "multiply: sum is not full");
+      for (const DenseWeight::Chunk& chunk : weight.chunks()) pieces.push_back({&product, &weight, &chunk});
+    }
+    // All row tiles of one chunk before the next chunk: its weights stay in the cache that the cores share.
+    const RowTiles tiles(rows);
+    parallel_for(pieces.size() * static_cast<std::size_t>(tiles.size()), [&](std::size_t index) {
+      const Piece& piece = pieces[index / static_cast<std::size_t>(tiles.size())];
+      const RowTile tile = tiles[static_cast<std::int64_t>(index) % tiles.size()];
+      const T* x = working(in) + tile.first * in.cols();
+      const DenseWeight::Chunk& chunk = *piece.chunk;
+      Array& out = *piece.product->out;
+      const bool is_full = out.element() == Element::full;
+      const std::size_t size = is_full ? sizeof(float) : sizeof(T);
+      const std::size_t pitch = static_cast<std::size_t>(out.cols()) * size;
+      std::byte* target = static_cast<std::byte*>(out.data()) + static_cast<std::size_t>(tile.first) * pitch +
+                          static_cast<std::size_t>(chunk.first) * size;
+      if (chunk.cols == out.cols() && !piece.product->accumulate) {
+        products_.run(*piece.weight, chunk, tile.computed, x, target, is_full);
+        return;
+      }
+      const std::size_t row_bytes = static_cast<std::size_t>(chunk.cols) * size;
+      t_tile.reserve(static_cast<std::size_t>(tile.computed) * row_bytes);
+      products_.run(*piece.weight, chunk, tile.computed, x, t_tile.data(), is_full);
+      for (std::int64_t r = 0; r < tile.count; ++r) {
+        std::byte* to = target + static_cast<std::size_t>(r) * pitch;
+        const std::byte* from = t_tile.data() + static_cast<std::size_t>(r) * row_bytes;
+        if (piece.product->accumulate) {
+          kernels_.add(reinterpret_cast<const float*>(from), chunk.cols, reinterpret_cast<float*>(to));
+        } else {
+          std::memcpy(to, from, row_bytes);
+        }
+      }
+    });
+  }
+
+  void activate(const Array& in, std::int64_t rows, const Weight* gate_weight, const Weight& up_weight,
+                Activation activation, Array& out) override {
+    const auto* gate = dynamic_cast<const DenseWeight*>(gate_weight);
+    const auto& up = dynamic_cast<const DenseWeight&>(up_weight);
+    check_input(in, rows, up);
+    if (gate != nullptr) {
+      check_input(in, rows, *gate);
+      require(gate->out() == up.out(), "activate: gate and up differ");
+    }
+    require(out.element() == Element::working && out.cols() == up.out() && rows <= out.rows(),
+            "activate: output of another shape");
+    const RowTiles tiles(rows);
+    parallel_for(up.chunks().size() * static_cast<std::size_t>(tiles.size()), [&](std::size_t index) {
+      const std::size_t c = index / static_cast<std::size_t>(tiles.size());
+      const RowTile tile = tiles[static_cast<std::int64_t>(index) % tiles.size()];
+      const DenseWeight::Chunk& chunk = up.chunks()[c];
+      const T* x = working(in) + tile.first * in.cols();
+      const std::int64_t elements = tile.computed * chunk.cols;
+      t_tile.reserve(static_cast<std::size_t>(2 * elements) * sizeof(T));
+      T* ups = reinterpret_cast<T*>(t_tile.data());
+      T* gates = gate == nullptr ? nullptr : ups + elements;
+      if (gate != nullptr) products_.run(*gate, gate->chunks()[c], tile.computed, x, gates, false);
+      products_.run(up, chunk, tile.computed, x, ups, false);
+      for (std::int64_t r = 0; r < tile.count; ++r) {
+        kernels_.activate(activation, gate == nullptr ? nullptr : gates + r * chunk.cols,
+                          ups + r * chunk.cols, chunk.cols,
+                          working(out) + (tile.first + r) * out.cols() + chunk.first);
+      }
+    });
+  }
+
+  void attend(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
+              Array& out) override {
+    check_attention(shape, q, k, v, out);
+    if (shape.windows == 0 || shape.length == 0) return;
+    const std::int64_t length = shape.length;
+    const std::int64_t head_dim = shape.head_dim;
+    HeadTransform transform{
+        .head_dim = head_dim, .norm = nullptr, .norm_eps = shape.norm_eps, .rotation = {}};
+    if (shape.cosines != nullptr) transform.rotation = {full(*shape.cosines), full(*shape.sines)};
+    HeadTransform q_transform = transform;
+    HeadTransform k_transform = transform;
+    q_transform.norm = full_or_null(shape.q_norm);
+    k_transform.norm = full_or_null(shape.k_norm);
+
+    const std::int64_t keys_size = round_up(kernels_.packed_keys_size(length, head_dim), 32);
+    const std::int64_t values_size = round_up(kernels_.packed_values_size(length, head_dim), 32);
+    const std::int64_t packed_heads = shape.windows * shape.kv_heads;
+    packed_keys_.reserve(static_cast<std::size_t>(packed_heads * keys_size) * sizeof(T));
+    packed_values_.reserve(static_cast<std::size_t>(packed_heads * values_size) * sizeof(T));
+    T* const packed_keys = reinterpret_cast<T*>(packed_keys_.data());
+    T* const packed_values = reinterpret_cast<T*>(packed_values_.data());
+    const auto scratch_bytes = static_cast<std::size_t>(kernels_.attention_scratch(head_dim));
+
+    const std::int64_t panels = (length + kernels_.panel - 1) / kernels_.panel;
+    // A task packs several panels: one alone is a microsecond.
+    constexpr std::int64_t kPanelsPerTask = 8;
+    const std::int64_t pack_tasks = (panels + kPanelsPerTask - 1) / kPanelsPerTask;
+    parallel_for(static_cast<std::size_t>(packed_heads * pack_tasks), [&](std::size_t index) {
+      const std::int64_t packed = static_cast<std::int64_t>(index) / pack_tasks;
+      const std::int64_t window = packed / shape.kv_heads;
+      const std::int64_t head = packed % shape.kv_heads;
+      const std::int64_t start = window * length * k.cols() + head * head_dim;
+      t_tile.reserve(scratch_bytes);
+      const std::int64_t begin = static_cast<std::int64_t>(index) % pack_tasks * kPanelsPerTask;
+      for (std::int64_t p = begin; p < std::min(begin + kPanelsPerTask, panels); ++p) {
+        kernels_.pack_keys(k_transform, working(k) + start, k.cols(), length, p, t_tile.data(),
+                           packed_keys + packed * keys_size);
+        kernels_.pack_values(head_dim, working(v) + start, v.cols(), length, p,
+                             packed_values + packed * values_size);
+      }
+    });
+
+    // The tiles of one head follow each other (its keys and values stay in the second cache), longest first.
+    const std::int64_t tiles = (length + kernels_.query_tile - 1) / kernels_.query_tile;
+    const std::int64_t heads_per_key = shape.heads / shape.kv_heads;
+    parallel_for(static_cast<std::size_t>(shape.windows * shape.heads * tiles), [&](std::size_t index) {
+      const std::int64_t number = static_cast<std::int64_t>(index) / tiles;
+      const std::int64_t first = (tiles - 1 - static_cast<std::int64_t>(index) % tiles) * kernels_.query_tile;
+      const std::int64_t window = number / shape.heads;
+      const std::int64_t head = number % shape.heads;
+      const std::int64_t packed = window * shape.kv_heads + head / heads_per_key;
+      const std::int64_t start = window * length * q.cols() + head * head_dim;
+      t_tile.reserve(scratch_bytes);
+      kernels_.attend({.q = working(q) + start,
+                       .q_pitch = q.cols(),
+                       .out = working(out) + start,
+                       .out_pitch = out.cols(),
+                       .first = first,
+                       .count = std::min(kernels_.query_tile, length - first),
+                       .sliding_window = shape.sliding_window,
+                       .transform = q_transform,
+                       .head = {packed_keys + packed * keys_size, packed_values + packed * values_size,
+                                panels * kernels_.panel},
+                       .scratch = t_tile.data()});
+    });
+  }
+
+  void losses(const Array& in, const Weight& head_weight, std::span<const std::int32_t> targets,
+              std::span<float> losses) override {
+    const auto& head = dynamic_cast<const DenseWeight&>(head_weight);
+    const auto rows = static_cast<std::int64_t>(targets.size());
+    check_input(in, rows, head);
+    require(losses.size() == targets.size(), "losses: output of another length");
+    const auto chunks = static_cast<std::int64_t>(head.chunks().size());
+    std::vector<SoftmaxStatistics> statistics(static_cast<std::size_t>(chunks * rows));
+    std::vector<float> target_logits(targets.size(), 0.0f);
+    const RowTiles tiles(rows);
+    parallel_for(static_cast<std::size_t>(chunks * tiles.size()), [&](std::size_t index) {
+      const std::int64_t c = static_cast<std::int64_t>(index) / tiles.size();
+      const RowTile tile = tiles[static_cast<std::int64_t>(index) % tiles.size()];
+      const DenseWeight::Chunk& chunk = head.chunks()[static_cast<std::size_t>(c)];
+      t_tile.reserve(static_cast<std::size_t>(tile.computed * chunk.cols) * sizeof(float));
+      float* logits = reinterpret_cast<float*>(t_tile.data());
+      products_.run(head, chunk, tile.computed, working(in) + tile.first * in.cols(), logits, true);
+      for (std::int64_t r = 0; r < tile.count; ++r) {
+        const std::int64_t row = tile.first + r;
+        const float* of_row = logits + r * chunk.cols;
+        statistics[static_cast<std::size_t>(c * rows + row)] =
+            kernels_.softmax_statistics(of_row, chunk.cols);
+        const std::int64_t target = targets[static_cast<std::size_t>(row)] - chunk.first;
+        if (target >= 0 && target < chunk.cols) target_logits[static_cast<std::size_t>(row)] = of_row[target];
+      }
+    });
+    over(tiles, [&](const RowTile& tile) {
+      for (std::int64_t row = tile.first; row < tile.first + tile.count; ++row) {
+        const auto i = static_cast<std::size_t>(row);
+        if (targets[i] < 0) {
+          losses[i] = 0;
+          continue;
+        }
+        const auto of_chunk = [&](std::int64_t c) {
+          return statistics[static_cast<std::size_t>(c * rows + row)];
+        };
+        double largest = of_chunk(0).largest;
+        for (std::int64_t c = 1; c < chunks; ++c) largest = std::max<double>(largest, of_chunk(c).largest);
+        double sum = 0;
+        for (std::int64_t c = 0; c < chunks; ++c)
+          sum += of_chunk(c).sum * std::exp(of_chunk(c).largest - largest);
+        losses[i] = static_cast<float>(largest + std::log(sum) - target_logits[i]);
+      }
+    });
+  }
+
+ private:
+  static float* full(const Array& array) { return static_cast<float*>(array.data()); }
+  static T* working(const Array& array) { return static_cast<T*>(array.data()); }
+  static const float* full_or_null(const Array* array) {
+    return array == nullptr || array->empty() ? nullptr : full(*array);
+  }
+
+  template <class Function>
+  static void over(const RowTiles& tiles, Function&& function) {
+    parallel_for(static_cast<std::size_t>(tiles.size()),
+                 [&](std::size_t index) { function(tiles[static_cast<std::int64_t>(index)]); });
+  }
+
+  static void check_input(const Array& in, std::int64_t rows, const DenseWeight& weight) {
+    require(in.element() == Element::working && in.cols() == weight.in() && rows <= in.rows(),
+            "product: input of another shape");
+  }
+
+  static void check_attention(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
+                              const Array& out) {
+    require(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0, "attend: heads are no multiple");
+    const std::int64_t rows = shape.windows * shape.length;
+    for (const Array* array : {&q, &k, &v, static_cast<const Array*>(&out)}) {
+      const std::int64_t heads = array == &k || array == &v ? shape.kv_heads : shape.heads;
+      require(array->element() == Element::working && array->rows() >= rows &&
+                  array->cols() == heads * shape.head_dim,
+              "attend: shapes differ");
+    }
+    if (shape.cosines != nullptr) {
+      for (const Array* table : {shape.cosines, shape.sines})
+        require(table->rows() >= shape.length && table->cols() * 2 == shape.head_dim,
+                "attend: rotation of another shape");
+    }
+    for (const Array* norm : {shape.q_norm, shape.k_norm})
+      require(norm == nullptr || norm->empty() || norm->cols() == shape.head_dim,
+              "attend: norm of another shape");
+  }
+
+  std::unique_ptr<Weight> prepare(std::int64_t out, std::int64_t in, std::span<const float> bias,
+                                  const Products::RowReader& read) {
+    require(bias.empty() || static_cast<std::int64_t>(bias.size()) == out, "prepare: bias of another length");
+    return products_.prepare(out, in, {bias.begin(), bias.end()}, read, precision_ == Precision::bf16);
+  }
+
+  Precision precision_;
+  const Kernels<T>& kernels_;
+  Products products_;
+  AlignedBytes packed_keys_;
+  AlignedBytes packed_values_;
+};
+
+}  // namespace
+}  // namespace cpu
+
+CpuKernels best_cpu_kernels() {
+#if defined(KNAPSAQ_X86_KERNELS)
+  if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
+    return CpuKernels::avx512_bf16;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return CpuKernels::avx2;
+#endif
+  return CpuKernels::portable;
+}
+
+std::unique_ptr<Backend> make_cpu_backend(Precision precision, CpuKernels kernels) {
+  if (kernels > best_cpu_kernels()) throw std::invalid_argument("this processor has no such instructions");
+#if defined(KNAPSAQ_X86_KERNELS)
+  if (kernels == CpuKernels::avx512_bf16) {
+    if (precision == Precision::bf16)
+      return std::make_unique<cpu::CpuBackend<cpu::Bf16>>(precision, cpu::avx512_bf16_kernels());
+    return std::make_unique<cpu::CpuBackend<float>>(precision, cpu::avx512_kernels());
+  }
+  if (kernels == CpuKernels::avx2)
+    return std::make_unique<cpu::CpuBackend<float>>(precision, cpu::avx2_kernels());
+#endif
+  return std::make_unique<cpu::CpuBackend<float>>(precision, cpu::portable_kernels());
+}
+
+}  // namespace knapsaq

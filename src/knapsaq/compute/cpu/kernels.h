@@ -1,0 +1,94 @@
+#pragma once
+
+#include <cstdint>
+
+#include "knapsaq/compute/backend.h"
+
+namespace knapsaq::cpu {
+
+/// A bfloat16 in memory.
+enum class Bf16 : std::uint16_t {};
+
+/// Rotation tables of one window: row p holds the cosines (sines) of position p, head_dim / 2 each.
+struct Rotation {
+  const float* cosines = nullptr;  ///< null: no rotation
+  const float* sines = nullptr;
+};
+
+/// What happens to one head of q or k before scores are computed: RMS norm (if norm is not null), rotation.
+struct HeadTransform {
+  std::int64_t head_dim = 0;
+  const float* norm = nullptr;
+  float norm_eps = 0;
+  Rotation rotation;
+};
+
+/// Keys and values of one head, laid out for the score and value products by pack_keys() and pack_values().
+/// `keys` is `length` rounded up to whole panels. A panel of `panel` keys is stored dimension-major, so that
+/// one vector load gives one dimension (a pair of dimensions, for bf16) of a vector of keys.
+template <class T>
+struct PackedHead {
+  const T* keys = nullptr;    ///< [panels][head_dim / pair][panel][pair]
+  const T* values = nullptr;  ///< [head_dim panels][keys / pair][width of the panel][pair]
+  std::int64_t padded_length = 0;
+};
+
+/// One tile of queries of one head.
+template <class T>
+struct AttentionTile {
+  const T* q = nullptr;  ///< this head of the window's first token
+  std::int64_t q_pitch = 0;
+  T* out = nullptr;  ///< same place in the output
+  std::int64_t out_pitch = 0;
+  std::int64_t first = 0;  ///< position of the tile's first query
+  std::int64_t count = 0;  ///< queries, at most Kernels::query_tile
+  std::int64_t sliding_window = 0;
+  HeadTransform transform;
+  PackedHead<T> head;
+  std::byte* scratch = nullptr;  ///< Kernels::attention_scratch() bytes, aligned to 64
+};
+
+/// Largest logit and sum of exp(logit - largest) of one row.
+struct SoftmaxStatistics {
+  float largest;
+  float sum;
+};
+
+/// The code of one instruction set. T is what matrix products read: float or Bf16.
+template <class T>
+struct Kernels {
+  const char* name;
+
+  /// out = norm(x) of one row of n; scale and shift may be null.
+  void (*norm_full)(Norm kind, const float* x, const float* scale, const float* shift, float eps,
+                    std::int64_t n, float* out);
+  void (*norm_working)(Norm kind, const float* x, const float* scale, const float* shift, float eps,
+                       std::int64_t n, T* out);
+  void (*convert)(const float* x, std::int64_t n, T* out);
+  void (*add)(const float* x, std::int64_t n, float* sum);
+  /// out = act(gate) * up, or act(up) if gate is null.
+  void (*activate)(Activation activation, const T* gate, const T* up, std::int64_t n, T* out);
+  SoftmaxStatistics (*softmax_statistics)(const float* logits, std::int64_t n);
+
+  std::int64_t panel;       ///< keys per panel
+  std::int64_t query_tile;  ///< queries per AttentionTile
+  /// Elements of the packed keys (values) of one head for windows of `length`.
+  std::int64_t (*packed_keys_size)(std::int64_t length, std::int64_t head_dim);
+  std::int64_t (*packed_values_size)(std::int64_t length, std::int64_t head_dim);
+  /// Fill panel number `index` (keys index * panel ..) from k, v: this head of the window's first token.
+  void (*pack_keys)(const HeadTransform& transform, const T* k, std::int64_t pitch, std::int64_t length,
+                    std::int64_t index, std::byte* scratch, T* out);
+  void (*pack_values)(std::int64_t head_dim, const T* v, std::int64_t pitch, std::int64_t length,
+                      std::int64_t index, T* out);
+  std::int64_t (*attention_scratch)(std::int64_t head_dim);
+  void (*attend)(const AttentionTile<T>& tile);
+};
+
+const Kernels<float>& portable_kernels();
+#if defined(KNAPSAQ_X86_KERNELS)
+const Kernels<float>& avx2_kernels();
+const Kernels<float>& avx512_kernels();
+const Kernels<Bf16>& avx512_bf16_kernels();
+#endif
+
+}  // namespace knapsaq::cpu

@@ -1,0 +1,532 @@
+// The kernels, written once over a vector of floats. Each source file of an instruction set defines in its
+// unnamed namespace, before it includes this file there:
+//
+//   Vec, kLanes                     a vector of kLanes floats with + - *
+//   load, load_part, store, store_part, splat      (float* and, where there is bf16, Bf16*)
+//   fma(a, b, c) = a * b + c, vmax, vmin, vsqrt, sum_of, largest_of, divide
+//   split_exponent(x, f) -> n, scale_exponent(p, n): x = n + f with n = floor(x), f in [0, 1); p * 2^n
+//   Dot<T>                          the product of packed operands; see micro_kernel
+//   kTileRows, kTileVecs            accumulators of the micro kernel: kTileRows * kTileVecs vectors
+//
+// Everything here has internal linkage and calls nothing from the standard library: code compiled for a
+// newer processor must never be what the linker keeps for an older one.
+
+constexpr float kLog2E = 1.44269504088896340736f;
+/// Below every score, but finite, so that differences stay numbers.
+constexpr float kMasked = -1e30f;
+
+constexpr std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+constexpr std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
+/// 2^x; relative error 8e-8 (and the rounding of fp32) from a minimax polynomial on [0, 1).
+inline Vec exp2_precise(Vec x) {
+  Vec f;
+  const Vec n = split_exponent(x, f);
+  Vec p = splat(0.00187757668f);
+  p = fma(p, f, splat(0.00898934009f));
+  p = fma(p, f, splat(0.0558263181f));
+  p = fma(p, f, splat(0.240153617f));
+  p = fma(p, f, splat(0.693153073f));
+  p = fma(p, f, splat(0.999999925f));
+  return scale_exponent(p, n);
+}
+
+/// 2^x with relative error 7.5e-5, a fiftieth of bfloat16's rounding (2^-9 relative), for probabilities that
+/// are rounded to it anyway.
+inline Vec exp2_rough(Vec x) {
+  Vec f;
+  const Vec n = split_exponent(x, f);
+  Vec p = splat(0.0780245226f);
+  p = fma(p, f, splat(0.226067155f));
+  p = fma(p, f, splat(0.69583354f));
+  p = fma(p, f, splat(0.999925219f));
+  return scale_exponent(p, n);
+}
+
+inline Vec exp_precise(Vec x) { return exp2_precise(x * splat(kLog2E)); }
+
+// ---- rows -------------------------------------------------------------------------------------------------
+
+/// Calls f(index, lanes) for the vectors of a row of n.
+template <class Function>
+inline void for_vectors(std::int64_t n, Function f) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) f(i, kLanes);
+  if (i < n) f(i, static_cast<int>(n - i));
+}
+
+template <class T>
+inline Vec load_lanes(const T* p, int lanes) {
+  return lanes == kLanes ? load(p) : load_part(p, lanes);
+}
+template <class T>
+inline void store_lanes(T* p, Vec v, int lanes) {
+  if (lanes == kLanes) {
+    store(p, v);
+  } else {
+    store_part(p, v, lanes);
+  }
+}
+
+template <class Out>
+void norm_row(Norm kind, const float* x, const float* scale, const float* shift, float eps, std::int64_t n,
+              Out* out) {
+  // Four sums hide the latency of the additions.
+  float mean = 0;
+  if (kind == Norm::layer) {
+    Vec sums[4] = {splat(0), splat(0), splat(0), splat(0)};
+    for_vectors(n, [&](std::int64_t i, int lanes) {
+      Vec& sum = sums[(i / kLanes) % 4];
+      sum = sum + load_lanes(x + i, lanes);
+    });
+    mean = sum_of((sums[0] + sums[1]) + (sums[2] + sums[3])) / static_cast<float>(n);
+  }
+  const Vec center = splat(mean);
+  Vec squares[4] = {splat(0), splat(0), splat(0), splat(0)};
+  for_vectors(n, [&](std::int64_t i, int lanes) {
+    Vec& sum = squares[(i / kLanes) % 4];
+    if (lanes == kLanes) {
+      const Vec d = load(x + i) - center;
+      sum = fma(d, d, sum);
+    } else {
+      // Lanes beyond the row must not count as (0 - mean)^2.
+      float rest[kLanes] = {};
+      for (int l = 0; l < lanes; ++l) rest[l] = x[i + l] - mean;
+      const Vec d = load(rest);
+      sum = fma(d, d, sum);
+    }
+  });
+  const float total = sum_of((squares[0] + squares[1]) + (squares[2] + squares[3]));
+  const Vec inverse = splat(1.0f) / vsqrt(splat(total / static_cast<float>(n) + eps));
+  for_vectors(n, [&](std::int64_t i, int lanes) {
+    Vec y = (load_lanes(x + i, lanes) - center) * inverse;
+    if (scale != nullptr) y = y * load_lanes(scale + i, lanes);
+    if (shift != nullptr) y = y + load_lanes(shift + i, lanes);
+    store_lanes(out + i, y, lanes);
+  });
+}
+
+template <class T>
+void convert_row(const float* x, std::int64_t n, T* out) {
+  for_vectors(n, [&](std::int64_t i, int lanes) { store_lanes(out + i, load_lanes(x + i, lanes), lanes); });
+}
+
+void add_row(const float* x, std::int64_t n, float* sum) {
+  for_vectors(n, [&](std::int64_t i, int lanes) {
+    store_lanes(sum + i, load_lanes(sum + i, lanes) + load_lanes(x + i, lanes), lanes);
+  });
+}
+
+inline Vec sigmoid(Vec x) {
+  // Beyond 80 the exponential would leave the range of fp32; the result is 0 or 1 long before.
+  const Vec bounded = vmin(vmax(x, splat(-80.0f)), splat(80.0f));
+  return splat(1.0f) / (splat(1.0f) + exp_precise(splat(0.0f) - bounded));
+}
+
+/// erf(|x|) by Abramowitz and Stegun 7.1.26: absolute error 1.5e-7.
+inline Vec erf_of_magnitude(Vec x) {
+  const Vec t = splat(1.0f) / fma(splat(0.3275911f), x, splat(1.0f));
+  Vec p = splat(1.061405429f);
+  p = fma(p, t, splat(-1.453152027f));
+  p = fma(p, t, splat(1.421413741f));
+  p = fma(p, t, splat(-0.284496736f));
+  p = fma(p, t, splat(0.254829592f));
+  const Vec bounded = vmin(x, splat(9.0f));  // exp(-81) is nothing beside 1
+  return splat(1.0f) - p * t * exp_precise(splat(0.0f) - bounded * bounded);
+}
+
+inline Vec apply_activation(Activation activation, Vec x) {
+  switch (activation) {
+    case Activation::relu:
+      return vmax(x, splat(0.0f));
+    case Activation::gelu: {
+      const Vec magnitude = vmax(x, splat(0.0f) - x);
+      const Vec e = erf_of_magnitude(magnitude * splat(0.70710678118654752f));
+      // x/2 (1 + erf(x/sqrt 2)), where erf has the sign of x.
+      return splat(0.5f) * (x + magnitude * e);
+    }
+    case Activation::gelu_tanh: {
+      // x/2 (1 + tanh u) = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3).
+      const Vec u = x * fma(splat(0.044715f) * x, x, splat(1.0f));
+      return x * sigmoid(u * splat(1.5957691216057308f));
+    }
+    case Activation::silu:
+      break;
+  }
+  return x * sigmoid(x);
+}
+
+template <Activation kActivation, class T>
+void activate_row_as(const T* gate, const T* up, std::int64_t n, T* out) {
+  if (gate == nullptr) {
+    for_vectors(n, [&](std::int64_t i, int lanes) {
+      store_lanes(out + i, apply_activation(kActivation, load_lanes(up + i, lanes)), lanes);
+    });
+  } else {
+    for_vectors(n, [&](std::int64_t i, int lanes) {
+      const Vec g = apply_activation(kActivation, load_lanes(gate + i, lanes));
+      store_lanes(out + i, g * load_lanes(up + i, lanes), lanes);
+    });
+  }
+}
+
+template <class T>
+void activate_row(Activation activation, const T* gate, const T* up, std::int64_t n, T* out) {
+  switch (activation) {
+    case Activation::silu:
+      return activate_row_as<Activation::silu>(gate, up, n, out);
+    case Activation::relu:
+      return activate_row_as<Activation::relu>(gate, up, n, out);
+    case Activation::gelu:
+      return activate_row_as<Activation::gelu>(gate, up, n, out);
+    case Activation::gelu_tanh:
+      return activate_row_as<Activation::gelu_tanh>(gate, up, n, out);
+  }
+}
+
+SoftmaxStatistics softmax_statistics_row(const float* logits, std::int64_t n) {
+  const std::int64_t whole = n / kLanes * kLanes;
+  float largest = logits[0];
+  if (whole > 0) {
+    Vec top = load(logits);
+    for (std::int64_t i = kLanes; i < whole; i += kLanes) top = vmax(top, load(logits + i));
+    largest = largest_of(top);
+  }
+  for (std::int64_t i = whole; i < n; ++i) largest = logits[i] > largest ? logits[i] : largest;
+  const Vec shift = splat(largest);
+  Vec sum = splat(0);
+  for (std::int64_t i = 0; i < whole; i += kLanes) sum = sum + exp_precise(load(logits + i) - shift);
+  if (whole < n) {
+    float rest[kLanes];
+    for (int l = 0; l < kLanes; ++l) rest[l] = whole + l < n ? logits[whole + l] : kMasked;
+    sum = sum + exp_precise(vmax(load(rest) - shift, splat(-100.0f)));
+    // exp(-100) of the missing lanes is below the last bit of any sum, which is at least 1.
+  }
+  return {largest, sum_of(sum)};
+}
+
+// ---- attention --------------------------------------------------------------------------------------------
+//
+// Scores S = Q K^T of a tile of queries against a block of keys, in fp32 in the cache; softmax with running
+// maximum and sum per query; O = O * alpha + P V. Q carries the factor head_dim^-0.5 * log2(e), so that
+// probabilities are powers of two of score differences. Keys behind the last query of a group of kTileRows
+// rows are neither multiplied nor exponentiated.
+
+constexpr int kPanel = kTileVecs * kLanes;
+/// Keys per block: two panels. The scores of a tile of queries (24 KiB with AVX-512) stay in the first cache
+/// with the panel that is being multiplied, and the overhead of rescaling O is one pass per 128 keys.
+constexpr int kBlockPanels = 2;
+constexpr int kBlock = kBlockPanels * kPanel;
+constexpr int kQueryTile = 8 * kTileRows;
+
+/// C[kTileRows, kVecs * kLanes] = A B, or C * alpha + A B. A is row-major, `lda` elements apart; B holds for
+/// every step (one element of A, or a pair of bf16) a row of `width` numbers (pairs).
+template <class T, int kVecs, bool kAccumulate>
+inline void micro_kernel(const T* a, std::int64_t lda, const T* b, std::int64_t width, std::int64_t steps,
+                         float* c, std::int64_t ldc, const float* alpha) {
+  constexpr int kPair = Dot<T>::kPair;
+  Vec sums[kTileRows][kVecs];
+#pragma GCC unroll 16
+  for (int r = 0; r < kTileRows; ++r) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kVecs; ++v) {
+      if constexpr (kAccumulate) {
+        sums[r][v] = load(c + r * ldc + v * kLanes) * splat(alpha[r]);
+      } else {
+        sums[r][v] = splat(0);
+      }
+    }
+  }
+  for (std::int64_t k = 0; k < steps; ++k) {
+    typename Dot<T>::Operand row[kVecs];
+#pragma GCC unroll 16
+    for (int v = 0; v < kVecs; ++v) row[v] = Dot<T>::load(b + v * kLanes * kPair);
+#pragma GCC unroll 16
+    for (int r = 0; r < kTileRows; ++r) {
+      const typename Dot<T>::Operand x = Dot<T>::broadcast(a + r * lda + k * kPair);
+#pragma GCC unroll 16
+      for (int v = 0; v < kVecs; ++v) sums[r][v] = Dot<T>::add(sums[r][v], x, row[v]);
+    }
+    b += width * kPair;
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kTileRows; ++r) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kVecs; ++v) store(c + r * ldc + v * kLanes, sums[r][v]);
+  }
+}
+
+/// The micro kernel for 1..kTileVecs vectors of columns.
+template <class T, bool kAccumulate>
+inline void micro_columns(std::int64_t vecs, const T* a, std::int64_t lda, const T* b, std::int64_t width,
+                          std::int64_t steps, float* c, std::int64_t ldc, const float* alpha) {
+  static_assert(kTileVecs <= 4);
+  switch (vecs) {
+    case 1:
+      return micro_kernel<T, 1, kAccumulate>(a, lda, b, width, steps, c, ldc, alpha);
+    case 2:
+      return micro_kernel<T, 2, kAccumulate>(a, lda, b, width, steps, c, ldc, alpha);
+    case 3:
+      if constexpr (kTileVecs >= 3)
+        return micro_kernel<T, 3, kAccumulate>(a, lda, b, width, steps, c, ldc, alpha);
+      break;
+    default:
+      if constexpr (kTileVecs >= 4)
+        return micro_kernel<T, 4, kAccumulate>(a, lda, b, width, steps, c, ldc, alpha);
+      break;
+  }
+}
+
+/// One head of one token as floats, normed, rotated and multiplied by `factor`; `out` has head_dim floats.
+template <class T>
+void transform_head(const HeadTransform& transform, const T* x, std::int64_t position, float factor,
+                    float* out) {
+  const std::int64_t n = transform.head_dim;
+  for_vectors(n, [&](std::int64_t i, int lanes) { store_lanes(out + i, load_lanes(x + i, lanes), lanes); });
+  if (transform.norm != nullptr)
+    norm_row<float>(Norm::rms, out, transform.norm, nullptr, transform.norm_eps, n, out);
+  if (transform.rotation.cosines != nullptr) {
+    const std::int64_t half = n / 2;
+    const float* cosines = transform.rotation.cosines + position * half;
+    const float* sines = transform.rotation.sines + position * half;
+    for_vectors(half, [&](std::int64_t i, int lanes) {
+      const Vec c = load_lanes(cosines + i, lanes);
+      const Vec s = load_lanes(sines + i, lanes);
+      const Vec a = load_lanes(out + i, lanes);
+      const Vec b = load_lanes(out + half + i, lanes);
+      store_lanes(out + i, a * c - b * s, lanes);
+      store_lanes(out + half + i, b * c + a * s, lanes);
+    });
+  }
+  for_vectors(n, [&](std::int64_t i, int lanes) {
+    store_lanes(out + i, load_lanes(out + i, lanes) * splat(factor), lanes);
+  });
+}
+
+template <class T>
+std::int64_t padded_depth(std::int64_t head_dim) {
+  return round_up(head_dim, Dot<T>::kPair);
+}
+std::int64_t padded_length(std::int64_t length) { return round_up(length, kPanel); }
+std::int64_t padded_width(std::int64_t head_dim) { return round_up(head_dim, kLanes); }
+
+template <class T>
+std::int64_t packed_keys_size(std::int64_t length, std::int64_t head_dim) {
+  return padded_length(length) * padded_depth<T>(head_dim);
+}
+template <class T>
+std::int64_t packed_values_size(std::int64_t length, std::int64_t head_dim) {
+  return padded_length(length) * padded_width(head_dim);
+}
+
+template <class T>
+void pack_keys(const HeadTransform& transform, const T* k, std::int64_t pitch, std::int64_t length,
+               std::int64_t index, std::byte* scratch, T* out) {
+  constexpr int kPair = Dot<T>::kPair;
+  const std::int64_t head_dim = transform.head_dim;
+  const std::int64_t depth = padded_depth<T>(head_dim);
+  T* panel = out + index * kPanel * depth;
+  float* head = reinterpret_cast<float*>(scratch);
+  T* row = reinterpret_cast<T*>(head + round_up(head_dim, kLanes));
+  for (std::int64_t j = 0; j < kPanel; ++j) {
+    const std::int64_t position = index * kPanel + j;
+    for (std::int64_t d = head_dim; d < depth; ++d) row[d] = T{};
+    if (position < length) {
+      transform_head(transform, k + position * pitch, position, 1.0f, head);
+      convert_row(head, head_dim, row);
+    } else {
+      for (std::int64_t d = 0; d < head_dim; ++d) row[d] = T{};
+    }
+    for (std::int64_t d = 0; d < depth; d += kPair)
+      Dot<T>::copy_group(row + d, panel + d * kPanel + j * kPair);
+  }
+}
+
+template <class T>
+void pack_values(std::int64_t head_dim, const T* v, std::int64_t pitch, std::int64_t length,
+                 std::int64_t index, T* out) {
+  constexpr int kPair = Dot<T>::kPair;
+  const std::int64_t total = padded_length(length);
+  for (std::int64_t d0 = 0; d0 < head_dim; d0 += kPanel) {
+    const std::int64_t width = smaller(kPanel, padded_width(head_dim) - d0);
+    const std::int64_t real = smaller(width, head_dim - d0);
+    T* panel = out + d0 * total;
+    for (std::int64_t j = index * kPanel; j < (index + 1) * kPanel; j += kPair) {
+      T* step = panel + j * width;
+      for (std::int64_t p = 0; p < kPair; ++p) {
+        const T* row = v + (j + p) * pitch + d0;
+        const bool exists = j + p < length;
+        for (std::int64_t d = 0; d < width; ++d) step[d * kPair + p] = exists && d < real ? row[d] : T{};
+      }
+    }
+  }
+}
+
+/// Running softmax of one query.
+struct RowState {
+  float largest;
+  float sums[kLanes];
+};
+
+/// The tile's working memory, in the order in which it lies in the scratch.
+template <class T>
+struct AttentionScratch {
+  T* q;
+  float* scores;
+  float* sums;  ///< O, [kQueryTile, padded_width]
+  RowState* rows;
+  float* alpha;
+  float* head;
+
+  std::int64_t bytes = 0;
+
+  /// With memory == nullptr only `bytes` means something.
+  AttentionScratch(std::byte* memory, std::int64_t head_dim) {
+    const auto take = [&](auto*& pointer, std::int64_t count) {
+      using Value = std::remove_reference_t<decltype(*pointer)>;
+      pointer = memory == nullptr ? nullptr : reinterpret_cast<Value*>(memory + bytes);
+      bytes += round_up(count * static_cast<std::int64_t>(sizeof(Value)), 64);
+    };
+    take(q, kQueryTile * padded_depth<T>(head_dim));
+    take(scores, kQueryTile * kBlock);
+    take(sums, kQueryTile * padded_width(head_dim));
+    take(rows, kQueryTile);
+    take(alpha, kQueryTile);
+    take(head, 2 * round_up(head_dim, kLanes));  // pack_keys() needs a head in fp32 and one in T
+  }
+};
+
+template <class T>
+std::int64_t attention_scratch(std::int64_t head_dim) {
+  return AttentionScratch<T>(nullptr, head_dim).bytes;
+}
+
+/// Scores of one query against `extent` keys (a multiple of kLanes) of which [low, high) may be seen, turned
+/// into probabilities 2^(s - largest), in place, as T. Returns the factor for what was summed before.
+template <class T>
+inline float softmax_row(float* scores, std::int64_t extent, std::int64_t low, std::int64_t high,
+                         RowState& row) {
+  for (std::int64_t j = 0; j < low; ++j) scores[j] = kMasked;
+  for (std::int64_t j = high; j < extent; ++j) scores[j] = kMasked;
+  Vec top = load(scores);
+  for (std::int64_t j = kLanes; j < extent; j += kLanes) top = vmax(top, load(scores + j));
+  const float found = largest_of(top);
+  const float largest = found > row.largest ? found : row.largest;
+  const Vec shift = splat(largest);
+  const Vec alpha = exp2_precise(splat(row.largest) - shift);
+  Vec sum = load(row.sums) * alpha;
+  T* out = reinterpret_cast<T*>(scores);  // never ahead of what is still to be read: sizeof(T) <= 4
+  sum = Dot<T>::probabilities(scores, extent, shift, sum, out);
+  store(row.sums, sum);
+  row.largest = largest;
+  float factor[kLanes];
+  store(factor, alpha);
+  return factor[0];
+}
+
+template <class T>
+void attend_tile(const AttentionTile<T>& tile) {
+  constexpr int kPair = Dot<T>::kPair;
+  const std::int64_t head_dim = tile.transform.head_dim;
+  const std::int64_t depth = padded_depth<T>(head_dim);
+  const std::int64_t width = padded_width(head_dim);
+  const AttentionScratch<T> s(tile.scratch, head_dim);
+  const std::int64_t groups = (tile.count + kTileRows - 1) / kTileRows;
+  const std::int64_t rows = groups * kTileRows;
+  // head_dim^-0.5 * log2(e)
+  float root[kLanes];
+  store(root, vsqrt(splat(static_cast<float>(head_dim))));
+  const float factor = kLog2E / root[0];
+
+  for (std::int64_t r = 0; r < rows; ++r) {
+    T* row = s.q + r * depth;
+    for (std::int64_t d = 0; d < depth; ++d) row[d] = T{};
+    if (r < tile.count) {
+      transform_head(tile.transform, tile.q + (tile.first + r) * tile.q_pitch, tile.first + r, factor,
+                     s.head);
+      convert_row(s.head, head_dim, row);
+    }
+    s.rows[r].largest = kMasked;
+    store(s.rows[r].sums, splat(0));
+    for (std::int64_t d = 0; d < width; ++d) s.sums[r * width + d] = 0;
+  }
+
+  const std::int64_t end = tile.first + tile.count;
+  const auto first_key = [&](std::int64_t position) {
+    return tile.sliding_window == 0 ? std::int64_t{0} : larger(0, position - tile.sliding_window + 1);
+  };
+  for (std::int64_t block = first_key(tile.first) / kPanel * kPanel; block < end; block += kBlock) {
+    // Keys of this block that some row of group g sees, in whole vectors; rows beyond the tile's last query
+    // compute something finite that nobody reads.
+    const auto extent_of = [&](std::int64_t g) {
+      const std::int64_t last = smaller(tile.first + (g + 1) * kTileRows, end) - 1;
+      return round_up(larger(0, smaller(last + 1 - block, kBlock)), kLanes);
+    };
+    for (int p = 0; p < kBlockPanels; ++p) {
+      const std::int64_t key = block + p * kPanel;
+      if (key >= end) break;
+      const T* panel = tile.head.keys + key * depth;
+      for (std::int64_t g = 0; g < groups; ++g) {
+        const std::int64_t columns = smaller(extent_of(g) - p * kPanel, kPanel);
+        if (columns <= 0) continue;
+        micro_columns<T, false>(columns / kLanes, s.q + g * kTileRows * depth, depth, panel, kPanel,
+                                depth / kPair, s.scores + g * kTileRows * kBlock + p * kPanel, kBlock,
+                                nullptr);
+      }
+    }
+    for (std::int64_t g = 0; g < groups; ++g) {
+      const std::int64_t extent = extent_of(g);
+      if (extent == 0) continue;
+      for (std::int64_t r = g * kTileRows; r < (g + 1) * kTileRows; ++r) {
+        const std::int64_t position = smaller(tile.first + r, end - 1);
+        const std::int64_t low = smaller(larger(0, first_key(position) - block), extent);
+        const std::int64_t high = larger(0, smaller(position + 1 - block, extent));
+        s.alpha[r] = softmax_row<T>(s.scores + r * kBlock, extent, low, high, s.rows[r]);
+      }
+    }
+    for (std::int64_t d = 0; d < width; d += kPanel) {
+      const std::int64_t columns = smaller(kPanel, width - d);
+      const T* values = tile.head.values + d * tile.head.padded_length + block * columns;
+      for (std::int64_t g = 0; g < groups; ++g) {
+        const std::int64_t extent = extent_of(g);
+        if (extent == 0) continue;
+        // Probabilities lie where scores lay: rows are kBlock floats apart.
+        const T* probabilities = reinterpret_cast<const T*>(s.scores + g * kTileRows * kBlock);
+        micro_columns<T, true>(columns / kLanes, probabilities, kBlock * static_cast<int>(4 / sizeof(T)),
+                               values, columns, extent / kPair, s.sums + g * kTileRows * width + d, width,
+                               s.alpha + g * kTileRows);
+      }
+    }
+  }
+
+  for (std::int64_t r = 0; r < tile.count; ++r) {
+    const Vec inverse = splat(1.0f / sum_of(load(s.rows[r].sums)));
+    const float* sums = s.sums + r * width;
+    T* out = tile.out + (tile.first + r) * tile.out_pitch;
+    for_vectors(head_dim, [&](std::int64_t i, int lanes) {
+      store_lanes(out + i, load_lanes(sums + i, lanes) * inverse, lanes);
+    });
+  }
+}
+
+template <class T>
+constexpr Kernels<T> make_kernels(const char* name) {
+  return {.name = name,
+          .norm_full = norm_row<float>,
+          .norm_working = norm_row<T>,
+          .convert = convert_row<T>,
+          .add = add_row,
+          .activate = activate_row<T>,
+          .softmax_statistics = softmax_statistics_row,
+          .panel = kPanel,
+          .query_tile = kQueryTile,
+          .packed_keys_size = packed_keys_size<T>,
+          .packed_values_size = packed_values_size<T>,
+          .pack_keys = pack_keys<T>,
+          .pack_values = pack_values<T>,
+          .attention_scratch = attention_scratch<T>,
+          .attend = attend_tile<T>};
+}

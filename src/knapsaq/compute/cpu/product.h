@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <span>
+#include <tuple>
+#include <vector>
+
+#include <dnnl.hpp>
+
+#include "knapsaq/compute/backend.h"
+#include "knapsaq/compute/cpu/aligned.h"
+
+namespace knapsaq::cpu {
+
+/// W [out, in] in oneDNN's blocked layout, cut along `out` into chunks of equal width (the last may be
+/// narrower), each a dense matrix of its own: oneDNN's fast path wants the output of a product dense, and the
+/// tile that a chunk makes has to fit into the second cache.
+class DenseWeight final : public Weight {
+ public:
+  struct Chunk {
+    std::int64_t first;  ///< row of W
+    std::int64_t cols;   ///< rows of W, that is, columns of the product
+    dnnl::memory::desc layout;
+    AlignedBytes data;
+  };
+  DenseWeight(std::int64_t out, std::int64_t in, std::vector<float> bias)
+      : Weight(out, in, std::move(bias)) {}
+  std::vector<Chunk>& chunks() { return chunks_; }
+  const std::vector<Chunk>& chunks() const { return chunks_; }
+
+ private:
+  std::vector<Chunk> chunks_;
+};
+
+/// Matrix products of row tiles by oneDNN, each on the thread that calls: who calls from many threads at once
+/// has the parallelism, in tiles that do not depend on the number of threads.
+class Products {
+ public:
+  /// `working`: bf16 or f32, the type of inputs and weights.
+  explicit Products(dnnl::memory::data_type working) : working_(working) {}
+
+  /// Rows [first, first + n) of W as floats; called from many threads.
+  using RowReader = std::function<void(std::int64_t first, std::int64_t n, float* out)>;
+  /// `round_to_bf16`: the values of W are rounded even if they are kept in fp32.
+  std::unique_ptr<DenseWeight> prepare(std::int64_t out, std::int64_t in, std::vector<float> bias,
+                                       const RowReader& read, bool round_to_bf16);
+
+  /// out [rows, chunk.cols] = in [rows, weight.in()] chunk^T + bias; both dense; `full`: out is fp32, else of
+  /// the working type. `rows` should take few values: each makes a program of its own.
+  void run(const DenseWeight& weight, const DenseWeight::Chunk& chunk, std::int64_t rows, const void* in,
+           void* out, bool full);
+
+ private:
+  struct Program {
+    dnnl::matmul primitive;
+    dnnl::memory::desc in, weight, bias, out, scratchpad;
+  };
+  /// rows, cols, depth, full, bias
+  using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t, bool, bool>;
+  const Program& program(const Key& key, const dnnl::memory::desc* layout);
+
+  dnnl::memory::data_type working_;
+  dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
+  std::mutex mutex_;
+  std::map<Key, Program> programs_;  // guarded by mutex_; entries stay where they are
+};
+
+}  // namespace knapsaq::cpu

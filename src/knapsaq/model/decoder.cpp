@@ -1,0 +1,429 @@
+#include "knapsaq/model/decoder.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/float16.h"
+#include "knapsaq/base/threads.h"
+#include "knapsaq/model/expected_tensors.h"
+#include "knapsaq/model/rotation.h"
+
+namespace knapsaq {
+namespace {
+
+// OPT's table of positions starts with two rows that padding used.
+constexpr std::int64_t kPositionOffset = 2;
+
+// Rows that losses() wants in a batch: sixteen tiles of the CPU backend keep several threads busy, and the
+// activations of a block (13 MB per 1000 rows of a model with 1024 hidden) stay near the shared cache.
+constexpr std::int64_t kBatchRows = 2048;
+
+/// The weights of one block. OPT's fc1 and fc2 are `up` and `down`.
+struct Block {
+  NormWeights attention_norm;
+  NormWeights mlp_norm;
+  Array q_norm;  ///< empty unless config.qk_norm
+  Array k_norm;
+  std::unique_ptr<Weight> q, k, v, o;
+  std::unique_ptr<Weight> gate;  ///< null unless config.gated_mlp
+  std::unique_ptr<Weight> up, down;
+};
+
+/// What block() needs beside the residual stream; kept between calls, all `working`.
+struct Workspace {
+  std::int64_t rows = 0;
+  Array x;         ///< [rows, H]: normed input of a half block
+  Array q, k, v;   ///< projections
+  Array attended;  ///< [rows, heads * D]
+  Array mlp;       ///< [rows, ffn]
+};
+
+/// Reads tensors of a checkpoint and refuses what is not finite.
+class Reader {
+ public:
+  explicit Reader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+
+  /// A tensor whose values have been looked at.
+  TensorView tensor(const std::string& name) const {
+    const TensorView view = checkpoint_.tensor(name);
+    check_finite(view, checkpoint_.folder().string(), name);
+    return view;
+  }
+  std::vector<float> vector(const std::string& name) const { return read_floats(tensor(name)); }
+  bool contains(const std::string& name) const { return checkpoint_.contains(name); }
+
+  std::unique_ptr<Weight> weight(Backend& backend, const std::string& module, bool bias) const {
+    const std::vector<float> biases = bias ? vector(module + ".bias") : std::vector<float>();
+    if (checkpoint_.packing(module)) {
+      const PackedMatrix packed = checkpoint_.packed(module);
+      check_finite(packed, checkpoint_.folder().string(), module);
+      return backend.prepare(packed, biases);
+    }
+    auto weight = backend.prepare(tensor(module + ".weight"), biases);
+    checkpoint_.release(module + ".weight");
+    return weight;
+  }
+
+  static void check_finite(const TensorView& view, const std::string& where, const std::string& name) {
+    // Pieces small enough for a cache, large enough for the loop over them to cost nothing.
+    constexpr std::int64_t kPiece = 1 << 16;
+    const std::int64_t elements = view.elements();
+    parallel_for(static_cast<std::size_t>((elements + kPiece - 1) / kPiece), [&](std::size_t index) {
+      const std::int64_t first = static_cast<std::int64_t>(index) * kPiece;
+      std::vector<float> values(static_cast<std::size_t>(std::min(kPiece, elements - first)));
+      read_floats(view, first, values);
+      if (const auto bad = first_not_finite(values))
+        fail(where, name, values[*bad], first + static_cast<std::int64_t>(*bad));
+    });
+  }
+
+  static void check_finite(const PackedMatrix& packed, const std::string& where, const std::string& name) {
+    // Codes are bounded, so finite factors give finite weights.
+    for (const auto* halves : {&packed.scales, &packed.biases, &packed.scale_steps, &packed.scale_mins}) {
+      for (std::size_t i = 0; i < halves->size(); ++i) {
+        const float value = half_to_float((*halves)[i]);
+        if (!std::isfinite(value)) fail(where, name, value, static_cast<std::int64_t>(i));
+      }
+    }
+  }
+
+ private:
+  [[noreturn]] static void fail(const std::string& where, const std::string& name, float value,
+                                std::int64_t index) {
+    throw InputError(fmt::format("{}: tensor '{}' holds {} at index {}; the model cannot be used", where,
+                                 name, std::isnan(value) ? "NaN" : "an infinity", index));
+  }
+
+  const Checkpoint& checkpoint_;
+};
+
+}  // namespace
+
+struct Decoder::Impl {
+  ModelConfig config;
+  Backend* backend = nullptr;
+  std::vector<Block> blocks;
+  std::vector<Linear> names;  ///< linears(config)
+  std::unique_ptr<Table> embedding;
+  std::unique_ptr<Table> positions;  ///< learned ones, else null
+  std::unique_ptr<Weight> head;
+  std::unique_ptr<Weight> project_in;  ///< null unless the embedding is narrower than the model
+  std::unique_ptr<Weight> project_out;
+  NormWeights final_norm;
+  Array cosines;  ///< of as many positions as were needed so far
+  Array sines;
+  Workspace work;
+
+  NormWeights read_norm(const Reader& reader, const std::string& module) const {
+    NormWeights norm{.kind = config.norm, .eps = config.norm_eps, .scale = {}, .shift = {}};
+    if (!config.norm_affine) return norm;
+    norm.scale = row(reader.vector(module + ".weight"));
+    if (config.norm == Norm::layer) norm.shift = row(reader.vector(module + ".bias"));
+    return norm;
+  }
+  Array row(const std::vector<float>& values) const {
+    return backend->upload(values, 1, static_cast<std::int64_t>(values.size()));
+  }
+
+  /// The slot of a linear.
+  std::unique_ptr<Weight>& slot(const Linear& linear) {
+    Block& block = blocks[static_cast<std::size_t>(linear.block)];
+    const std::string_view module = std::string_view(linear.module).substr(linear.module.rfind('.') + 1);
+    if (module == "q_proj") return block.q;
+    if (module == "k_proj") return block.k;
+    if (module == "v_proj") return block.v;
+    if (module == "o_proj" || module == "out_proj") return block.o;
+    if (module == "gate_proj") return block.gate;
+    if (module == "up_proj" || module == "fc1") return block.up;
+    if (module == "down_proj" || module == "fc2") return block.down;
+    throw std::logic_error("no place for linear " + linear.name);
+  }
+
+  void read_block(const Reader& reader, std::int64_t index) {
+    Block& block = blocks[static_cast<std::size_t>(index)];
+    const bool is_opt = config.positions == Positions::learned;
+    const std::string prefix = fmt::format("model.{}layers.{}.", is_opt ? "decoder." : "", index);
+    block.attention_norm = read_norm(reader, prefix + (is_opt ? "self_attn_layer_norm" : "input_layernorm"));
+    block.mlp_norm = read_norm(reader, prefix + (is_opt ? "final_layer_norm" : "post_attention_layernorm"));
+    if (config.qk_norm) {
+      block.q_norm = row(reader.vector(prefix + "self_attn.q_norm.weight"));
+      block.k_norm = row(reader.vector(prefix + "self_attn.k_norm.weight"));
+    }
+    for (const Linear& linear : names) {
+      if (linear.block == index) slot(linear) = reader.weight(*backend, linear.name, linear.bias);
+    }
+  }
+
+  void read_ends(const Reader& reader) {
+    const bool is_opt = config.positions == Positions::learned;
+    const std::string prefix = is_opt ? "model.decoder." : "model.";
+    std::string embedding_tensor = embedding_name(config);
+    std::string head_tensor(kHeadName);
+    if (config.tied) {
+      if (!reader.contains(embedding_tensor)) embedding_tensor = head_tensor;
+      head_tensor = embedding_tensor;
+    }
+    const TensorView table = reader.tensor(embedding_tensor);
+    embedding = backend->prepare_table(table);
+    head = backend->prepare(config.tied ? table : reader.tensor(head_tensor), {});
+    if (is_opt) positions = backend->prepare_table(reader.tensor(prefix + "embed_positions.weight"));
+    if (config.embedding != config.hidden) {
+      project_in = reader.weight(*backend, prefix + "project_in", false);
+      project_out = reader.weight(*backend, prefix + "project_out", false);
+    }
+    if (config.final_norm) final_norm = read_norm(reader, prefix + (is_opt ? "final_layer_norm" : "norm"));
+  }
+
+  void prepare_work(std::int64_t rows) {
+    if (rows <= work.rows) return;
+    const std::int64_t kv = config.kv_heads * config.head_dim;
+    const std::int64_t width = config.heads * config.head_dim;
+    const auto make = [&](std::int64_t cols) { return backend->allocate(rows, cols, Element::working); };
+    work = {.rows = rows,
+            .x = make(config.hidden),
+            .q = make(width),
+            .k = make(kv),
+            .v = make(kv),
+            .attended = make(width),
+            .mlp = make(config.ffn)};
+  }
+
+  void prepare_rotation(std::int64_t length) {
+    if (config.positions != Positions::rotary || length <= cosines.rows()) return;
+    const RotationTables tables = rotation_tables(config, length);
+    cosines = backend->upload(tables.cosines, length, config.head_dim / 2);
+    sines = backend->upload(tables.sines, length, config.head_dim / 2);
+  }
+
+  void check_tokens(std::span<const std::int32_t> tokens) const {
+    const auto bad = std::find_if(tokens.begin(), tokens.end(),
+                                  [&](std::int32_t id) { return id < 0 || id >= config.vocab; });
+    if (bad == tokens.end()) return;
+    throw InputError(
+        fmt::format("token id {} at index {} is outside the model's vocabulary of {}; was the text "
+                    "encoded with this model's tokenizer?",
+                    *bad, bad - tokens.begin(), config.vocab));
+  }
+
+  void attention_half(const Block& block, std::int64_t index, Hidden& hidden) {
+    const std::int64_t rows = hidden.tokens();
+    const bool slides = config.sliding_window > 0 && index >= config.sliding_from_layer;
+    const bool rotary = config.positions == Positions::rotary;
+    const AttentionShape shape{.windows = hidden.windows,
+                               .length = hidden.length,
+                               .heads = config.heads,
+                               .kv_heads = config.kv_heads,
+                               .head_dim = config.head_dim,
+                               .sliding_window = slides ? config.sliding_window : 0,
+                               .cosines = rotary ? &cosines : nullptr,
+                               .sines = rotary ? &sines : nullptr,
+                               .q_norm = config.qk_norm ? &block.q_norm : nullptr,
+                               .k_norm = config.qk_norm ? &block.k_norm : nullptr,
+                               .norm_eps = config.norm_eps};
+    const std::array projections = {Product{block.q.get(), &work.q, false},
+                                    Product{block.k.get(), &work.k, false},
+                                    Product{block.v.get(), &work.v, false}};
+    backend->multiply(work.x, rows, projections);
+    backend->attend(shape, work.q, work.k, work.v, work.attended);
+    add_product(work.attended, *block.o, hidden);
+  }
+
+  void mlp_half(const Block& block, Hidden& hidden) {
+    backend->activate(work.x, hidden.tokens(), block.gate.get(), *block.up, config.activation, work.mlp);
+    add_product(work.mlp, *block.down, hidden);
+  }
+
+  void add_product(const Array& in, const Weight& weight, Hidden& hidden) {
+    const Product product{&weight, &hidden.state, true};
+    backend->multiply(in, hidden.tokens(), {&product, 1});
+  }
+
+  /// What the output head multiplies: the normed and projected end of the residual stream.
+  Array head_input(const Hidden& hidden) {
+    const std::int64_t rows = hidden.tokens();
+    prepare_work(rows);
+    if (config.final_norm) {
+      backend->norm(hidden.state, final_norm, rows, work.x);
+    } else {
+      backend->convert(hidden.state, rows, work.x);
+    }
+    if (!project_out) return work.x;
+    Array projected = backend->allocate(rows, config.embedding, Element::working);
+    const Product product{project_out.get(), &projected, false};
+    backend->multiply(work.x, rows, {&product, 1});
+    return projected;
+  }
+
+  template <class Matrix>
+  void replace(std::string_view name, const Matrix& matrix, std::int64_t out, std::int64_t in) {
+    const auto linear =
+        std::find_if(names.begin(), names.end(), [&](const Linear& one) { return one.name == name; });
+    if (linear == names.end()) throw UsageError(fmt::format("the model has no linear '{}'", name));
+    if (out != linear->out || in != linear->in) throw std::invalid_argument("replace: another shape");
+    Reader::check_finite(matrix, "replacement", linear->name);
+    std::unique_ptr<Weight>& place = slot(*linear);
+    place = backend->prepare(matrix, place->bias());
+  }
+};
+
+Decoder::Decoder(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Decoder::Decoder(Decoder&&) noexcept = default;
+Decoder& Decoder::operator=(Decoder&&) noexcept = default;
+Decoder::~Decoder() = default;
+
+Decoder Decoder::load(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
+                      Progress& progress) {
+  check_shapes(checkpoint, config);
+  auto impl = std::make_unique<Impl>();
+  impl->config = config;
+  impl->backend = &backend;
+  impl->blocks.resize(static_cast<std::size_t>(config.layers));
+  impl->names = linears(config);
+  const Reader reader(checkpoint);
+  ProgressScope scope(progress, "loading", static_cast<std::uint64_t>(config.layers) + 1, "blocks");
+  impl->read_ends(reader);
+  scope.advance();
+  for (std::int64_t i = 0; i < config.layers; ++i) {
+    check_cancelled();
+    impl->read_block(reader, i);
+    scope.advance();
+  }
+  return Decoder(std::move(impl));
+}
+
+const ModelConfig& Decoder::config() const { return impl_->config; }
+Backend& Decoder::backend() const { return *impl_->backend; }
+
+void Decoder::check_length(std::int64_t length) const {
+  const ModelConfig& config = impl_->config;
+  if (config.positions == Positions::learned && length > config.max_positions)
+    throw InputError(
+        fmt::format("a window of {} tokens is longer than the {} positions that the model knows; use "
+                    "a shorter window",
+                    length, config.max_positions));
+}
+
+std::int64_t Decoder::windows_per_batch(std::int64_t length) {
+  return std::max<std::int64_t>(1, kBatchRows / std::max<std::int64_t>(1, length));
+}
+
+Hidden Decoder::embed(std::span<const std::int32_t> tokens, std::int64_t windows, std::int64_t length) {
+  Impl& self = *impl_;
+  if (windows < 0 || length < 1 || static_cast<std::int64_t>(tokens.size()) != windows * length)
+    throw std::invalid_argument("embed: tokens are not windows x length");
+  check_length(length);
+  self.check_tokens(tokens);
+  self.prepare_rotation(length);
+  const std::int64_t rows = windows * length;
+  Hidden hidden{self.backend->allocate(rows, self.config.hidden, Element::full), windows, length};
+  if (self.project_in) {
+    Array narrow = self.backend->allocate(rows, self.config.embedding, Element::full);
+    Array input = self.backend->allocate(rows, self.config.embedding, Element::working);
+    self.backend->embed(*self.embedding, tokens, false, narrow);
+    self.backend->convert(narrow, rows, input);
+    const Product product{self.project_in.get(), &hidden.state, false};
+    self.backend->multiply(input, rows, {&product, 1});
+  } else {
+    self.backend->embed(*self.embedding, tokens, false, hidden.state);
+  }
+  if (self.positions) {
+    std::vector<std::int32_t> positions(tokens.size());
+    for (std::int64_t i = 0; i < rows; ++i)
+      positions[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(i % length + kPositionOffset);
+    self.backend->embed(*self.positions, positions, true, hidden.state);
+  }
+  return hidden;
+}
+
+void Decoder::block(std::int64_t index, Hidden& hidden) {
+  Impl& self = *impl_;
+  const Block& block = self.blocks.at(static_cast<std::size_t>(index));
+  const std::int64_t rows = hidden.tokens();
+  self.prepare_work(rows);
+  self.prepare_rotation(hidden.length);
+  if (self.config.norm_before) {
+    self.backend->norm(hidden.state, block.attention_norm, rows, self.work.x);
+    self.attention_half(block, index, hidden);
+    self.backend->norm(hidden.state, block.mlp_norm, rows, self.work.x);
+    self.mlp_half(block, hidden);
+  } else {
+    self.backend->convert(hidden.state, rows, self.work.x);
+    self.attention_half(block, index, hidden);
+    self.backend->norm(hidden.state, block.attention_norm, rows, hidden.state);
+    self.backend->convert(hidden.state, rows, self.work.x);
+    self.mlp_half(block, hidden);
+    self.backend->norm(hidden.state, block.mlp_norm, rows, hidden.state);
+  }
+}
+
+void Decoder::head_losses(const Hidden& hidden, std::span<const std::int32_t> tokens, std::span<float> out) {
+  const std::int64_t length = hidden.length;
+  if (static_cast<std::int64_t>(tokens.size()) != hidden.tokens() ||
+      static_cast<std::int64_t>(out.size()) != hidden.windows * (length - 1))
+    throw std::invalid_argument("head_losses: sizes do not fit the hidden state");
+  impl_->check_tokens(tokens);
+  std::vector<std::int32_t> targets(tokens.size());
+  for (std::size_t i = 0; i < targets.size(); ++i)
+    targets[i] = (i + 1) % static_cast<std::size_t>(length) == 0 ? -1 : tokens[i + 1];
+  std::vector<float> losses(tokens.size());
+  impl_->backend->losses(impl_->head_input(hidden), *impl_->head, targets, losses);
+  for (std::int64_t w = 0; w < hidden.windows; ++w)
+    std::copy_n(losses.begin() + w * length, length - 1, out.begin() + w * (length - 1));
+}
+
+void Decoder::losses(std::span<const std::int32_t> tokens, std::int64_t windows, std::int64_t length,
+                     std::span<float> out) {
+  if (windows < 0 || length < 1 || static_cast<std::int64_t>(tokens.size()) != windows * length ||
+      static_cast<std::int64_t>(out.size()) != windows * (length - 1))
+    throw std::invalid_argument("losses: sizes do not fit windows x length");
+  check_length(length);
+  impl_->check_tokens(tokens);
+  const std::int64_t batch = windows_per_batch(length);
+  for (std::int64_t first = 0; first < windows; first += batch) {
+    const std::int64_t count = std::min(batch, windows - first);
+    const auto some =
+        tokens.subspan(static_cast<std::size_t>(first * length), static_cast<std::size_t>(count * length));
+    Hidden hidden = embed(some, count, length);
+    for (std::int64_t i = 0; i < impl_->config.layers; ++i) {
+      check_cancelled();
+      block(i, hidden);
+    }
+    head_losses(hidden, some,
+                out.subspan(static_cast<std::size_t>(first * (length - 1)),
+                            static_cast<std::size_t>(count * (length - 1))));
+  }
+}
+
+std::vector<float> Decoder::logits(std::span<const std::int32_t> tokens, std::int64_t first) {
+  const auto length = static_cast<std::int64_t>(tokens.size());
+  if (first < 0 || first >= length) throw std::invalid_argument("logits: no such position");
+  Hidden hidden = embed(tokens, 1, length);
+  for (std::int64_t i = 0; i < impl_->config.layers; ++i) block(i, hidden);
+  Backend& backend = *impl_->backend;
+  const std::int64_t rows = length - first;
+  const Array input = backend.view(impl_->head_input(hidden), first, rows);
+  Array logits = backend.allocate(rows, impl_->config.vocab, Element::full);
+  const Product product{impl_->head.get(), &logits, false};
+  backend.multiply(input, rows, {&product, 1});
+  std::vector<float> out(static_cast<std::size_t>(rows * impl_->config.vocab));
+  backend.download(logits, 0, out);
+  return out;
+}
+
+void Decoder::replace(std::string_view name, const TensorView& weight) {
+  if (weight.shape.size() != 2) throw std::invalid_argument("replace: not a matrix");
+  impl_->replace(name, weight, weight.shape[0], weight.shape[1]);
+}
+
+void Decoder::replace(std::string_view name, const PackedMatrix& weight) {
+  impl_->replace(name, weight, weight.rows, weight.cols);
+}
+
+}  // namespace knapsaq
