@@ -1,0 +1,66 @@
+#include "knapsaq/search/mxq.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "knapsaq/base/error.h"
+#include "scratch.h"
+
+namespace knapsaq {
+namespace {
+
+ErrorTable small_table() {
+  ErrorTable table;
+  table.menu = parse_menu("hqq:b2g64,hqq:b4g64").schemes;
+  const auto add = [&](const char* module, double two, double four) {
+    ErrorRow& row = table.rows.emplace_back();
+    row.module = module;
+    row.name = std::string("model.layers.0.") + module;
+    row.parameters = 800;
+    row.cells = {{table.menu[0], two, 250}, {table.menu[1], four, 450}};
+  };
+  add("self_attn.q_proj", 9, 2);
+  add("self_attn.k_proj", 4, 1);
+  add("self_attn.v_proj", 8, 3);
+  return table;
+}
+
+TEST(AllocateMxq, SpendsTheBudgetWhereItSavesMost) {
+  const Allocation allocation = allocate_mxq(small_table(), 250 + 450 + 450);
+  EXPECT_EQ(allocation.objective, 2 + 4 + 3);
+  EXPECT_EQ(allocation.bytes, 1150U);
+  EXPECT_DOUBLE_EQ(allocation.bits, 8 * 1150 / 2400.0);
+  EXPECT_EQ(to_string(allocation.schemes[1]), "hqq:b2g64");
+}
+
+TEST(AllocateMxq, TiesCostWhatTheyMust) {
+  const Allocation allocation = allocate_mxq(small_table(), 1150, "qkv");
+  EXPECT_EQ(allocation.bytes, 750U);
+  EXPECT_EQ(allocation.objective, 21);
+}
+
+TEST(AllocateMxq, BudgetOfBitsIsAnAverageOverAllLinears) {
+  EXPECT_DOUBLE_EQ(budget_bytes(small_table(), 2.5), 750);
+  try {
+    allocate_mxq(small_table(), budget_bytes(small_table(), 2.49));
+    FAIL() << "must not be feasible";
+  } catch (const InfeasibleError& error) {
+    EXPECT_EQ(error.smallest(), 750);
+  }
+}
+
+TEST(AllocateMxq, ReachesTheProvenOptimaOnLlama2) {
+  const std::filesystem::path folder = shared_folder();
+  if (folder.empty()) GTEST_SKIP() << "needs shared/tables beside the project";
+  const ErrorTable table = read_csv(folder / "tables" / "fnorm-llama-2-7b.csv");
+  const std::pair<double, double> optima[] = {{3.25, 4195.6015625}, {3.07, 4955.0390625}, {4.51, 1685.4072}};
+  for (const auto& [bits, optimum] : optima) {
+    const Allocation allocation = allocate_mxq(table, budget_bytes(table, bits));
+    EXPECT_NEAR(allocation.objective, optimum, 1e-6 * optimum) << bits;
+    EXPECT_LE(allocation.bits, bits);
+    EXPECT_LE(allocation.gap, 1e-6) << bits;
+  }
+}
+
+}  // namespace
+}  // namespace knapsaq
