@@ -52,6 +52,7 @@ struct QuantizedModel {
 /// not set, InputError naming the tensor for weights that are not finite.
 QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
                                std::span<const Scheme> schemes, const std::filesystem::path& out,
-                               bool replace, Progress& progress = Progress::none());
+                               bool replace, Progress& progress = Progress::none(),
+                               std::uint64_t shard_bytes = kShardBytes);
 
 }  // namespace knapsaq
