@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include <fmt/format.h>
@@ -9,6 +10,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/float16.h"
 #include "knapsaq/base/threads.h"
+#include "knapsaq/quant/half_rounding.h"
 
 namespace knapsaq {
 
@@ -19,33 +21,12 @@ namespace {
 // occupies all threads.
 constexpr std::int64_t kChunkWeights = 65536;
 
-constexpr float kSmallestNormalHalf = 0x1p-14f;
 constexpr float kLargestHalf = 65504.0f;
-
-/// The largest binary16 that is not above `value`.
-std::uint16_t half_below(float value) {
-  const std::uint16_t nearest = float_to_half(value);
-  if (half_to_float(nearest) <= value) return nearest;
-  // One step down: towards zero for positive numbers, away from it for negative ones. Zero cannot be too
-  // large for a positive value, so it is here only for a negative one; its lower neighbour is the smallest
-  // negative number.
-  if ((nearest & 0x7FFFu) == 0) return 0x8001u;
-  return static_cast<std::uint16_t>((nearest & 0x8000u) != 0 ? nearest + 1 : nearest - 1);
-}
-
-/// The smallest binary16 that is not below `value`.
-std::uint16_t half_above(float value) { return half_below(-value) ^ 0x8000u; }
 
 /// How a scale is stored: to the nearest, except among the few subnormals, where the nearest may be so much
 /// smaller that the ends of the group would be cut off.
 std::uint16_t half_scale(float scale) {
   return scale < kSmallestNormalHalf ? half_above(scale) : float_to_half(scale);
-}
-
-/// Distance of neighbouring binary16 numbers around `value`.
-float half_spacing(float value) {
-  const float size = std::max(std::fabs(value), kSmallestNormalHalf);
-  return std::ldexp(1.0f, std::ilogb(size) - 10);
 }
 
 std::int64_t group_of(const Scheme& scheme, std::int64_t cols) {
@@ -70,29 +51,40 @@ float ideal_scale(const WeightRange& range, const Scheme& scheme, float largest)
   return 2.0f * std::max(std::fabs(range.low), std::fabs(range.high)) / largest;
 }
 
-/// Stores the scales as codes of 8 bits, a step and a minimum per meta_group groups, and replaces them by
-/// what is stored. The minimum is rounded down and the step up, so that no scale falls outside.
+constexpr float kLargestMetaCode = 255.0f;
+
+// Rounding that moves the ends of a group by less than this many steps changes its error by well under 0.1 %
+// (measured on normal and heavy-tailed weights); beyond it, as always with 8 bits, neighbouring codes are
+// tried.
+constexpr float kNoticeable = 0.2f;
+
+// With 8 bits an integer zero point puts the ends of a group off the grid; a scale a little larger makes room
+// for both. Three codes bring the loss against fp16 metadata from 10 % to 2 % at b8g32; a fourth brings
+// little.
+constexpr float kLargerScales = 4.0f;
+
+/// Stores the scales as codes of 8 bits, a step and a minimum per meta_group groups. The minimum is rounded
+/// down and the step up, so that no scale falls outside.
 void store_scales_twice(const Scheme& scheme, GroupMetadata& m) {
-  constexpr float kLargestCode = 255.0f;
   const std::size_t count = m.scales.size();
   const auto meta_group = static_cast<std::size_t>(scheme.meta_group);
   m.scale_codes.resize(count);
   m.scale_steps.clear();
   m.scale_mins.clear();
   for (std::size_t first = 0; first < count; first += meta_group) {
-    const std::span<float> scales = std::span(m.scales).subspan(first, std::min(meta_group, count - first));
+    const std::span<const float> scales =
+        std::span(m.scales).subspan(first, std::min(meta_group, count - first));
     const auto [least, most] = std::ranges::minmax(scales);
     const std::uint16_t half_min = half_below(least);
     const float minimum = half_to_float(half_min);
-    const std::uint16_t half_step = half_above((most - minimum) / kLargestCode);
+    const std::uint16_t half_step = half_above((most - minimum) / kLargestMetaCode);
     const float step = half_to_float(half_step);
     m.scale_mins.push_back(half_min);
     m.scale_steps.push_back(half_step);
     for (std::size_t i = 0; i < scales.size(); ++i) {
       const float code =
-          step > 0 ? std::min(std::nearbyint((scales[i] - minimum) / step), kLargestCode) : 0.0f;
+          step > 0 ? std::min(std::nearbyint((scales[i] - minimum) / step), kLargestMetaCode) : 0.0f;
       m.scale_codes[first + i] = static_cast<std::uint8_t>(code);
-      scales[i] = minimum + step * code;
     }
   }
 }
@@ -118,6 +110,56 @@ WeightRange GroupwiseQuantizer::range(std::span<const float> weights, const Weig
 float GroupwiseQuantizer::refine_zero(std::span<const float> /*weights*/, const WeightRange& /*range*/,
                                       float /*scale*/, float start, float /*largest*/) const {
   return start;
+}
+
+std::uint16_t GroupwiseQuantizer::round_bias(std::span<const float> /*weights*/, float /*scale*/, float bias,
+                                             float /*largest*/) const {
+  return float_to_half(bias);
+}
+
+void GroupwiseQuantizer::store_zero_twice(std::span<const float> weights, const Scheme& scheme, std::size_t i,
+                                          GroupMetadata& m) const {
+  const float largest = static_cast<float>((1 << scheme.bits) - 1);
+  const WeightRange range = {m.lows[i], m.highs[i]};
+  const float minimum = half_to_float(m.scale_mins[i / static_cast<std::size_t>(scheme.meta_group)]);
+  const float step = half_to_float(m.scale_steps[i / static_cast<std::size_t>(scheme.meta_group)]);
+  const float nearest = m.scale_codes[i];
+  // As PackedMatrix::affine() has them.
+  const auto scale_of = [&](float code) { return minimum + step * code; };
+  const auto bias_of = [&](float scale, float code) {
+    return -(scale * (code * largest / kLargestMetaCode));
+  };
+
+  float zero = 0;
+  if (const float exact = m.scales[i]; exact > 0) {
+    zero = refine_zero(weights, range, exact, -range.low / exact, largest);
+    zero = std::clamp(zero, 0.0f, largest) * kLargestMetaCode / largest;
+  }
+  float best_scale = nearest;
+  float best_zero = std::nearbyint(zero);
+  const float scale = scale_of(nearest);
+  // How many steps of the weights' codes the rounding of scale and zero moves the ends of the group.
+  const float moved =
+      0.5f * largest / kLargestMetaCode + (scale > 0 ? 0.5f * step * largest / scale : largest);
+  if (moved >= kNoticeable) {
+    float least = std::numeric_limits<float>::infinity();
+    for (float code = nearest; code <= std::min(nearest + kLargerScales, kLargestMetaCode); ++code) {
+      const float s = scale_of(code);
+      for (const float z : {std::floor(zero), std::ceil(zero)}) {
+        const auto loss = static_cast<float>(group_kernels().squared_error(
+            weights.data(), static_cast<std::int64_t>(weights.size()), s, bias_of(s, z), largest));
+        if (loss < least) {
+          least = loss;
+          best_scale = code;
+          best_zero = z;
+        }
+      }
+    }
+  }
+  m.scale_codes[i] = static_cast<std::uint8_t>(best_scale);
+  m.zero_codes[i] = static_cast<std::uint8_t>(best_zero);
+  m.scales[i] = scale_of(best_scale);
+  m.biases[i] = bias_of(m.scales[i], best_zero);
 }
 
 void GroupwiseQuantizer::solve(const MatrixView& rows, const Scheme& scheme, const WeightRange& whole,
@@ -147,13 +189,7 @@ void GroupwiseQuantizer::solve(const MatrixView& rows, const Scheme& scheme, con
     store_scales_twice(scheme, m);
     m.zero_codes.resize(count);
     for_groups(rows, group, [&](std::size_t i, std::span<const float> weights) {
-      const float scale = m.scales[i];
-      float zero = 0;
-      if (scale > 0) zero = refine_zero(weights, {m.lows[i], m.highs[i]}, scale, -m.lows[i] / scale, largest);
-      const float code = std::nearbyint(std::clamp(zero, 0.0f, largest) * 255.0f / largest);
-      m.zero_codes[i] = static_cast<std::uint8_t>(code);
-      // As PackedMatrix::affine() has it.
-      m.biases[i] = -(scale * (code * largest / 255.0f));
+      store_zero_twice(weights, scheme, i, m);
     });
     return;
   }
@@ -172,11 +208,16 @@ void GroupwiseQuantizer::solve(const MatrixView& rows, const Scheme& scheme, con
     } else if (half_spacing(size) > 0.5f * scale) {
       // The bias may be off by a quarter of a step or more: keep the ends inside instead.
       half_bias = half_below(r.low);
-      half = half_scale((r.high - half_to_float(half_bias)) / largest);
+      const float rest = r.high - half_to_float(half_bias);
+      // A constant is bias + scale, all codes 1.
+      half = r.low == r.high ? float_to_half(rest) : half_scale(rest / largest);
       scale = half_to_float(half);
     } else {
-      const float zero = refine_zero(weights, r, scale, -r.low / scale, largest);
-      half_bias = float_to_half(std::clamp(0.0f - scale * zero, -kLargestHalf, kLargestHalf));
+      // The scale is off by 2^-12 at most, too little for the zero point to make up for; the solver sees the
+      // exact one.
+      const float zero = refine_zero(weights, r, m.scales[i], -r.low / m.scales[i], largest);
+      half_bias =
+          round_bias(weights, scale, std::clamp(0.0f - scale * zero, -kLargestHalf, kLargestHalf), largest);
     }
     m.half_scales[i] = half;
     m.half_biases[i] = half_bias;

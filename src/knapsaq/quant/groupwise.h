@@ -28,8 +28,8 @@ struct GroupMetadata {
 /// The methods that treat every group on its own: a range, a scale from it, a zero point, and codes that are
 /// the nearest for the metadata as stored. They differ in where the range and the zero point come from.
 ///
-/// The order matters: scales are rounded first, zero points are found for the rounded scales and rounded, and
-/// codes are chosen last, so that each step makes up for the rounding before it.
+/// The order matters: codes are chosen last, for the metadata as it is stored, and zero points are found for
+/// second-level scales as they are stored, so that each step makes up for the rounding before it.
 ///
 /// Second-level metadata can only hold zero points in [0, 2^bits - 1], so there every range is widened to
 /// contain 0. With fp16 metadata a group that is narrow and far from 0 (its bias would be off by a good part
@@ -43,11 +43,17 @@ class GroupwiseQuantizer : public Quantizer {
  protected:
   /// The range that group `weights` is to be covered for; `whole` is that of the whole matrix.
   virtual WeightRange range(std::span<const float> weights, const WeightRange& whole) const;
-  /// A better zero point than `start` for `weights` in `range`, given the scale (> 0) as it will be stored.
+  /// A better zero point than `start` for `weights` in `range`, given the scale (> 0).
   virtual float refine_zero(std::span<const float> weights, const WeightRange& range, float scale,
                             float start, float largest) const;
+  /// The binary16 to store for `bias`, given the scale as it is stored.
+  virtual std::uint16_t round_bias(std::span<const float> weights, float scale, float bias,
+                                   float largest) const;
 
  private:
+  /// Finds and stores the zero point of group i, whose scale is already a code, with second-level metadata.
+  void store_zero_twice(std::span<const float> weights, const Scheme& scheme, std::size_t i,
+                        GroupMetadata& m) const;
   void solve(const MatrixView& rows, const Scheme& scheme, const WeightRange& whole,
              GroupMetadata& out) const;
 };

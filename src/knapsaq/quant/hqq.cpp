@@ -18,7 +18,9 @@
 #include <fmt/format.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/float16.h"
 #include "knapsaq/quant/groupwise.h"
+#include "knapsaq/quant/half_rounding.h"
 #include "knapsaq/quant/methods.h"
 
 namespace knapsaq {
@@ -40,6 +42,21 @@ class HalfQuadratic final : public GroupwiseQuantizer {
                     float largest) const override {
     return group_kernels().hqq_zero(weights.data(), static_cast<std::int64_t>(weights.size()), range.low,
                                     range.high, scale, start, largest);
+  }
+
+  // With 8 bits, or in a group far from zero, neighbouring biases are a good part of a step apart, and which
+  // of the two is taken decides how the codes fall: the better one makes up for the rounding (0.4 % of the
+  // error at b8g32). Elsewhere it does not matter.
+  std::uint16_t round_bias(std::span<const float> weights, float scale, float bias,
+                           float largest) const override {
+    if (half_spacing(bias) < scale / 64) return float_to_half(bias);
+    const auto loss = [&](std::uint16_t half) {
+      return group_kernels().squared_error(weights.data(), static_cast<std::int64_t>(weights.size()), scale,
+                                           half_to_float(half), largest);
+    };
+    const std::uint16_t below = half_below(bias);
+    const std::uint16_t above = half_above(bias);
+    return loss(above) < loss(below) ? above : below;
   }
 };
 
