@@ -216,7 +216,9 @@ std::uint64_t Checkpoint::tensor_bytes() const {
   std::uint64_t bytes = 0;
   std::set<const std::byte*> seen;
   for (const auto& [name, entry] : impl_->tensors) {
-    if (seen.insert(entry.view.bytes.data()).second) bytes += entry.view.bytes.size();
+    // An empty tensor begins where its neighbour does.
+    if (!entry.view.bytes.empty() && seen.insert(entry.view.bytes.data()).second)
+      bytes += entry.view.bytes.size();
   }
   return bytes;
 }

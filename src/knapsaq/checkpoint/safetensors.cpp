@@ -44,7 +44,11 @@ class HeaderReader : public nlohmann::json_sax<json> {
   std::vector<Entry> entries;
   std::map<std::string, std::string> metadata;
 
-  bool null() override { return unexpected("null"); }
+  bool null() override {
+    if (place_ != Place::metadata) return unexpected("null");
+    place_ = Place::in_header;  // how MLX says that there is no metadata
+    return true;
+  }
   bool boolean(bool) override { return unexpected("a truth value"); }
   bool number_integer(number_integer_t) override { return unexpected("a negative number"); }
   bool number_float(number_float_t, const string_t&) override { return unexpected("a fraction"); }
