@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace knapsaq {
+
+/// What one thread needs to match; never shared between two at a time.
+class RegexScratch {
+ public:
+  RegexScratch();
+  ~RegexScratch();
+  RegexScratch(RegexScratch&&) noexcept;
+  RegexScratch& operator=(RegexScratch&&) noexcept;
+
+ private:
+  friend class Regex;
+  struct State;
+  std::unique_ptr<State> state_;
+  std::string shadow_;
+};
+
+/// A regular expression as tokenizer files write them. Hugging Face's tokenizers give these to Oniguruma;
+/// here they are put into PCRE2's words first, and what means something else there, or is not known to mean
+/// the same, is refused; so is an expression that matches the empty text. Characters are read with the
+/// properties of Unicode 16 (Oniguruma's), also where PCRE2 knows only an older version.
+class Regex {
+ public:
+  /// Throws InputError, which names `where`, if the expression is not supported or does not compile.
+  Regex(std::string_view pattern, std::string where);
+  ~Regex();
+  Regex(Regex&&) noexcept;
+  Regex& operator=(Regex&&) noexcept;
+
+  /// Cuts `text` (well-formed UTF-8) into matches and what lies between them, in order, without empty parts:
+  /// part(begin, end, is_match). Throws InputError if the expression needs too many steps on this text.
+  template <class Function>
+  void cut(std::string_view text, RegexScratch& scratch, Function&& part) const {
+    const std::string_view subject = subject_of(text, scratch);
+    std::size_t done = 0;
+    Match match;
+    while (done < text.size() && find(subject, done, scratch, match)) {
+      if (match.begin > done) part(done, match.begin, false);
+      part(match.begin, match.end, true);
+      done = match.end;
+    }
+    if (done < text.size()) part(done, text.size(), false);
+  }
+
+ private:
+  struct Match {
+    std::size_t begin = 0;
+    std::size_t end = 0;
+  };
+
+  std::string_view subject_of(std::string_view text, RegexScratch& scratch) const;
+  bool find(std::string_view subject, std::size_t from, RegexScratch& scratch, Match& match) const;
+
+  struct Code;
+  std::unique_ptr<Code> code_;
+};
+
+/// The pattern in PCRE2's words; see Regex. Throws InputError.
+std::string to_pcre2(std::string_view pattern, const std::string& where);
+
+}  // namespace knapsaq

@@ -1,0 +1,372 @@
+// tokenizer.json: every component is read by its type; one that is not known here is refused by its name.
+
+#include <algorithm>
+#include <array>
+
+#include <fmt/format.h>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/text/json_reader.h"
+#include "knapsaq/text/quote.h"
+#include "knapsaq/text/tokenizer_readers.h"
+#include "knapsaq/text/utf8.h"
+
+namespace knapsaq {
+namespace {
+
+using Json = nlohmann::json;
+
+/// Real files nest one sequence in another at most; a deeper one is hostile.
+constexpr int kDeepest = 8;
+
+class Reader {
+ public:
+  Reader(const Json& json, const std::string& where) : json_(json), where_(where) {}
+
+  TokenizerParts read() {
+    TokenizerParts parts;
+    if (const Json* normalizer = optional_field(json_, "normalizer")) {
+      std::vector<NormalizerStep> steps;
+      read_normalizer(*normalizer, steps, 0);
+      parts.normalizer = Normalizer(std::move(steps));
+    }
+    if (const Json* pre_tokenizer = optional_field(json_, "pre_tokenizer")) {
+      std::vector<PreTokenizerStep> steps;
+      read_pre_tokenizer(*pre_tokenizer, steps, 0);
+      for (std::size_t i = 0; i + 1 < steps.size(); ++i) {
+        if (steps[i].kind == PreTokenizerStep::Kind::kByteLevel) refuse("a pre-tokenizer behind ByteLevel");
+      }
+      parts.pre_tokenizer = PreTokenizer(std::move(steps));
+    }
+    parts.bpe = read_model(parts.pre_tokenizer.byte_level());
+    read_added_tokens(parts);
+    if (const Json* processor = optional_field(json_, "post_processor"))
+      read_post_processor(*processor, parts, 0);
+    if (const Json* decoder = optional_field(json_, "decoder")) read_decoder(*decoder, parts.decoder, 0);
+    return parts;
+  }
+
+  /// Whether the file itself says what stands around a text.
+  bool has_template() const { return has_template_; }
+
+ private:
+  [[noreturn]] void refuse(const std::string& what) const {
+    throw InputError(fmt::format("{}: {} is not supported; use a tokenizer without it", where_, what));
+  }
+  [[noreturn]] void damaged(const std::string& what) const {
+    throw InputError(fmt::format("{}: {}; the file is damaged", where_, what));
+  }
+
+  std::string type_of(const Json& json, const char* role, int depth) const {
+    if (!json.is_object()) damaged(fmt::format("a {} is not an object", role));
+    if (depth > kDeepest) damaged(fmt::format("{}s are nested {} deep", role, depth));
+    return required_string(json, "type", where_);
+  }
+
+  const Json& required(const Json& json, const char* field) const {
+    const Json* value = optional_field(json, field);
+    if (value == nullptr) damaged(fmt::format("'{}' is missing", field));
+    return *value;
+  }
+
+  const Json& array(const Json& json, const char* field) const {
+    const Json& value = required(json, field);
+    if (!value.is_array()) damaged(fmt::format("'{}' is not a list", field));
+    return value;
+  }
+
+  bool flag(const Json& json, const char* field, bool otherwise) const {
+    return optional_bool(json, field, where_).value_or(otherwise);
+  }
+
+  /// {"Regex": "..."} or {"String": "..."}.
+  void read_pattern(const Json& json, std::string& literal, std::shared_ptr<const Regex>& regex) const {
+    const Json& pattern = required(json, "pattern");
+    if (!pattern.is_object()) damaged("a 'pattern' is not an object");
+    if (const auto expression = optional_string(pattern, "Regex", where_)) {
+      regex = std::make_shared<const Regex>(*expression, where_);
+      return;
+    }
+    literal = required_string(pattern, "String", where_);
+    if (literal.empty()) refuse("an empty pattern");
+  }
+
+  void read_normalizer(const Json& json, std::vector<NormalizerStep>& steps, int depth) const {
+    using Kind = NormalizerStep::Kind;
+    const std::string type = type_of(json, "normalizer", depth);
+    if (type == "Sequence") {
+      for (const Json& part : array(json, "normalizers")) read_normalizer(part, steps, depth + 1);
+      return;
+    }
+    NormalizerStep step{.kind = Kind::kNfc, .pattern = {}, .content = {}, .regex = {}};
+    if (type == "NFC") {
+      step.kind = Kind::kNfc;
+    } else if (type == "NFD") {
+      step.kind = Kind::kNfd;
+    } else if (type == "NFKC") {
+      step.kind = Kind::kNfkc;
+    } else if (type == "NFKD") {
+      step.kind = Kind::kNfkd;
+    } else if (type == "Lowercase") {
+      step.kind = Kind::kLowercase;
+    } else if (type == "Prepend") {
+      step.kind = Kind::kPrepend;
+      step.content = required_string(json, "prepend", where_);
+    } else if (type == "Replace") {
+      step.content = required_string(json, "content", where_);
+      read_pattern(json, step.pattern, step.regex);
+      step.kind = step.regex ? Kind::kReplaceRegex : Kind::kReplace;
+    } else {
+      refuse(fmt::format("the normalizer {}", in_quotes(type)));
+    }
+    steps.push_back(std::move(step));
+  }
+
+  PreTokenizerStep::Behaviour behaviour_of(const Json& json) const {
+    using Behaviour = PreTokenizerStep::Behaviour;
+    const std::string name = required_string(json, "behavior", where_);
+    if (name == "Removed") return Behaviour::kRemoved;
+    if (name == "Isolated") return Behaviour::kIsolated;
+    if (name == "MergedWithPrevious") return Behaviour::kMergedWithPrevious;
+    if (name == "MergedWithNext") return Behaviour::kMergedWithNext;
+    if (name == "Contiguous") return Behaviour::kContiguous;
+    refuse(fmt::format("the split behaviour {}", in_quotes(name)));
+  }
+
+  /// One character, as replacements and the like must be.
+  std::string character(const Json& json, const char* field, const char* otherwise) const {
+    const std::string text = optional_string(json, field, where_).value_or(otherwise);
+    if (text.empty() || utf8_length(text[0]) != text.size())
+      damaged(fmt::format("'{}' is not one character", field));
+    return text;
+  }
+
+  void read_pre_tokenizer(const Json& json, std::vector<PreTokenizerStep>& steps, int depth) const {
+    const std::string type = type_of(json, "pre-tokenizer", depth);
+    if (type == "Sequence") {
+      for (const Json& part : array(json, "pretokenizers")) read_pre_tokenizer(part, steps, depth + 1);
+    } else if (type == "Split") {
+      PreTokenizerStep step;
+      read_pattern(json, step.pattern, step.regex);
+      step.behaviour = behaviour_of(json);
+      step.invert = flag(json, "invert", false);
+      steps.push_back(std::move(step));
+    } else if (type == "Digits") {
+      steps.push_back(split_step(R"(\p{N})", where_));
+      if (!flag(json, "individual_digits", false))
+        steps.back().behaviour = PreTokenizerStep::Behaviour::kContiguous;
+    } else if (type == "ByteLevel") {
+      append_byte_level(flag(json, "add_prefix_space", true),
+                        flag(json, "use_regex", true) ? kGpt2Split : nullptr, where_, steps);
+    } else if (type == "Metaspace") {
+      steps.push_back(read_metaspace(json));
+    } else {
+      refuse(fmt::format("the pre-tokenizer {}", in_quotes(type)));
+    }
+  }
+
+  PreTokenizerStep::Prefix prefix_of(const Json& json) const {
+    using Prefix = PreTokenizerStep::Prefix;
+    // Files from before the scheme had a name have a flag instead.
+    const std::string otherwise = flag(json, "add_prefix_space", true) ? "always" : "never";
+    const std::string name = optional_string(json, "prepend_scheme", where_).value_or(otherwise);
+    if (name == "always") return Prefix::kAlways;
+    if (name == "first") return Prefix::kFirst;
+    if (name == "never") return Prefix::kNever;
+    refuse(fmt::format("the prepend scheme {}", in_quotes(name)));
+  }
+
+  PreTokenizerStep read_metaspace(const Json& json) const {
+    PreTokenizerStep step;
+    step.kind = PreTokenizerStep::Kind::kMetaspace;
+    step.pattern = character(json, "replacement", "\xE2\x96\x81");
+    step.prefix = prefix_of(json);
+    step.cut = flag(json, "split", true);
+    return step;
+  }
+
+  Bpe read_model(bool byte_level) const {
+    const Json& model = required(json_, "model");
+    if (!model.is_object()) damaged("'model' is not an object");
+    // Old files do not name the type; only BPE has merges.
+    const std::string type =
+        optional_string(model, "type", where_).value_or(model.contains("merges") ? "BPE" : "");
+    if (type != "BPE") refuse(fmt::format("the model type {}", in_quotes(type)));
+    for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+      if (!optional_string(model, affix, where_).value_or("").empty())
+        refuse(fmt::format("a BPE model with {}", affix));
+    }
+    const Json* dropout = optional_field(model, "dropout");
+    if (dropout != nullptr && (!dropout->is_number() || dropout->get<double>() != 0))
+      refuse("a BPE model with dropout");
+
+    const Json& entries = required(model, "vocab");
+    if (!entries.is_object()) damaged("'vocab' is not an object");
+    Vocabulary vocabulary = read_vocabulary(entries, where_);
+    std::vector<MergeRule> merges = read_merges(array(model, "merges"), vocabulary);
+
+    BpeOptions options;
+    options.byte_level = byte_level;
+    options.byte_fallback = flag(model, "byte_fallback", false);
+    options.fuse_unknown = flag(model, "fuse_unk", false);
+    options.ignore_merges = flag(model, "ignore_merges", false);
+    if (const auto unknown = optional_string(model, "unk_token", where_)) {
+      options.unknown = vocabulary.find(*unknown);
+      if (!options.unknown)
+        damaged(fmt::format("the unknown token {} is not in the vocabulary", in_quotes(*unknown)));
+    }
+    return {std::move(vocabulary), merges, options};
+  }
+
+  std::vector<MergeRule> read_merges(const Json& list, const Vocabulary& vocabulary) const {
+    std::vector<MergeRule> merges;
+    merges.reserve(list.size());
+    for (const Json& entry : list) {
+      const std::size_t index = merges.size();
+      std::string_view left;
+      std::string_view right;
+      if (entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_string()) {
+        left = entry[0].get_ref<const std::string&>();
+        right = entry[1].get_ref<const std::string&>();
+      } else if (entry.is_string()) {
+        const std::string_view line = entry.get_ref<const std::string&>();
+        const std::size_t blank = line.find(' ');
+        if (blank == std::string_view::npos || line.find(' ', blank + 1) != std::string_view::npos) {
+          damaged(fmt::format("merge {} is not two tokens with a blank between them", index));
+        }
+        left = line.substr(0, blank);
+        right = line.substr(blank + 1);
+      } else {
+        damaged(fmt::format("merge {} is neither a string nor two strings", index));
+      }
+      merges.push_back(make_merge(left, right, vocabulary, index, where_));
+    }
+    return merges;
+  }
+
+  void read_added_tokens(TokenizerParts& parts) const {
+    const Json* list = optional_field(json_, "added_tokens");
+    if (list == nullptr) return;
+    if (!list->is_array()) damaged("'added_tokens' is not a list");
+    for (const Json& entry : *list) {
+      if (!entry.is_object()) damaged("an added token is not an object");
+      const auto id = optional_integer(entry, "id", where_);
+      if (!id) damaged("an added token has no id");
+      add_token(read_added_token(entry, *id, where_), parts, where_);
+    }
+  }
+
+  void read_post_processor(const Json& json, TokenizerParts& parts, int depth) {
+    const std::string type = type_of(json, "post-processor", depth);
+    if (type == "Sequence") {
+      for (const Json& part : array(json, "processors")) read_post_processor(part, parts, depth + 1);
+    } else if (type == "TemplateProcessing") {
+      read_template(json, parts);
+    } else if (type == "BertProcessing" || type == "RobertaProcessing") {
+      wrap({pair_id(json, "cls")}, {pair_id(json, "sep")}, parts);
+    } else if (type != "ByteLevel") {  // ByteLevel changes only offsets
+      refuse(fmt::format("the post-processor {}", in_quotes(type)));
+    }
+  }
+
+  /// ["</s>", 2]
+  std::int32_t pair_id(const Json& json, const char* field) const {
+    const Json& pair = array(json, field);
+    if (pair.size() != 2 || !pair[1].is_number_integer())
+      damaged(fmt::format("'{}' is not a token and its id", field));
+    return checked_id(pair[1].get<std::int64_t>(), where_);
+  }
+
+  void wrap(const std::vector<std::int32_t>& before, const std::vector<std::int32_t>& after,
+            TokenizerParts& parts) {
+    // A second template of a sequence goes around what the first one gave.
+    parts.before.insert(parts.before.begin(), before.begin(), before.end());
+    parts.after.insert(parts.after.end(), after.begin(), after.end());
+    has_template_ = true;
+  }
+
+  void read_template(const Json& json, TokenizerParts& parts) {
+    std::array<std::vector<std::int32_t>, 2> around;
+    std::size_t side = 0;
+    const Json* special = optional_field(json, "special_tokens");
+    for (const Json& item : array(json, "single")) {
+      if (!item.is_object()) damaged("an item of a template is not an object");
+      if (item.contains("Sequence")) {
+        if (side++ != 0) refuse("a template with the text twice");
+        continue;
+      }
+      const Json& reference = required(item, "SpecialToken");
+      if (!reference.is_object()) damaged("an item of a template is not an object");
+      const std::string name = required_string(reference, "id", where_);
+      const auto entry =
+          special != nullptr && special->is_object() ? special->find(name) : Json::const_iterator();
+      if (special == nullptr || !special->is_object() || entry == special->end() || !entry->is_object()) {
+        damaged(fmt::format("the template's token {} is not explained", in_quotes(name)));
+      }
+      for (const Json& id : array(*entry, "ids")) {
+        if (!id.is_number_integer()) damaged("a template's id is not an integer");
+        around[side].push_back(checked_id(id.get<std::int64_t>(), where_));
+      }
+    }
+    if (side == 0) refuse("a template without the text");
+    wrap(around[0], around[1], parts);
+  }
+
+  std::size_t count(const Json& json, const char* field) const {
+    const auto number = optional_integer(json, field, where_).value_or(0);
+    if (number < 0) damaged(fmt::format("'{}' is negative", field));
+    return static_cast<std::size_t>(number);
+  }
+
+  void read_decoder(const Json& json, std::vector<DecoderStep>& steps, int depth) const {
+    using Kind = DecoderStep::Kind;
+    const std::string type = type_of(json, "decoder", depth);
+    if (type == "Sequence") {
+      for (const Json& part : array(json, "decoders")) read_decoder(part, steps, depth + 1);
+      return;
+    }
+    DecoderStep step{.kind = Kind::kByteLevel, .pattern = {}, .content = {}};
+    if (type == "ByteLevel") {
+      step.kind = Kind::kByteLevel;
+    } else if (type == "ByteFallback") {
+      step.kind = Kind::kByteFallback;
+    } else if (type == "Fuse") {
+      step.kind = Kind::kFuse;
+    } else if (type == "Strip") {
+      step.kind = Kind::kStrip;
+      step.content = character(json, "content", " ");
+      step.start = count(json, "start");
+      step.stop = count(json, "stop");
+    } else if (type == "Replace") {
+      step.kind = Kind::kReplace;
+      std::shared_ptr<const Regex> regex;
+      read_pattern(json, step.pattern, regex);
+      if (regex) refuse("a decoder that replaces a regular expression");
+      step.content = required_string(json, "content", where_);
+    } else if (type == "Metaspace") {
+      step.kind = Kind::kMetaspace;
+      step.pattern = character(json, "replacement", "\xE2\x96\x81");
+      step.strip_first = prefix_of(json) != PreTokenizerStep::Prefix::kNever;
+    } else {
+      refuse(fmt::format("the decoder {}", in_quotes(type)));
+    }
+    steps.push_back(std::move(step));
+  }
+
+  const Json& json_;
+  const std::string& where_;
+  bool has_template_ = false;
+};
+
+}  // namespace
+
+TokenizerParts read_tokenizer_json(std::string_view text, const TokenizerSettings& settings,
+                                   const std::string& where) {
+  const Json json = parse_json_object(text, where);
+  Reader reader(json, where);
+  TokenizerParts parts = reader.read();
+  apply_settings(settings, !reader.has_template(), false, parts, where);
+  return parts;
+}
+
+}  // namespace knapsaq

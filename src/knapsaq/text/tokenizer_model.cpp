@@ -1,0 +1,132 @@
+#include "knapsaq/text/tokenizer_model.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/text/utf8.h"
+
+namespace knapsaq {
+
+/// A Scratch of the tokenizer's store for the time of one call.
+class TokenizerModel::ScratchLease {
+ public:
+  explicit ScratchLease(const TokenizerModel& owner) : owner_(owner) {
+    const std::lock_guard lock(owner_.mutex_);
+    if (!owner_.free_.empty()) {
+      scratch_ = std::move(owner_.free_.back());
+      owner_.free_.pop_back();
+    }
+  }
+  ~ScratchLease() {
+    if (!scratch_) return;
+    const std::lock_guard lock(owner_.mutex_);
+    owner_.free_.push_back(std::move(scratch_));
+  }
+  ScratchLease(const ScratchLease&) = delete;
+  ScratchLease& operator=(const ScratchLease&) = delete;
+
+  Scratch& get() {
+    if (!scratch_) scratch_ = std::make_unique<Scratch>();
+    return *scratch_;
+  }
+
+ private:
+  const TokenizerModel& owner_;
+  std::unique_ptr<Scratch> scratch_;
+};
+
+TokenizerModel::TokenizerModel(TokenizerParts parts)
+    : parts_(std::move(parts)), size_(parts_.bpe.vocabulary().size()) {
+  std::vector<AddedToken> original;
+  std::vector<AddedToken> normalized;
+  for (const AddedToken& token : parts_.added) {
+    (token.normalized ? normalized : original).push_back(token);
+    size_ = std::max(size_, token.id + 1);
+  }
+  added_by_id_.resize(static_cast<std::size_t>(size_));
+  for (const AddedToken& token : parts_.added) added_by_id_[static_cast<std::size_t>(token.id)] = &token;
+  RegexScratch scratch;
+  in_text_ = AddedTokenFinder(original, [](const AddedToken& token) { return token.content; });
+  in_normalized_ = AddedTokenFinder(
+      normalized, [&](const AddedToken& token) { return parts_.normalizer.apply(token.content, scratch); });
+}
+
+std::vector<std::int32_t> TokenizerModel::encode(std::string_view text, bool add_special) const {
+  // Positions inside a piece are kept in 32 bits.
+  constexpr std::size_t kLongestText = std::numeric_limits<std::int32_t>::max();
+  if (text.size() > kLongestText)
+    throw InputError("a text of more than 2 GiB cannot be tokenized at once; split it");
+  std::string valid;
+  if (find_invalid_utf8(text) != text.size()) {
+    valid = replace_invalid_utf8(text);
+    text = valid;
+  }
+  ScratchLease lease(*this);
+  Scratch& scratch = lease.get();
+  std::vector<std::int32_t> ids;
+  // Ordinary text has four bytes a token.
+  ids.reserve(text.size() / 4 + parts_.before.size() + parts_.after.size());
+  if (add_special) ids.insert(ids.end(), parts_.before.begin(), parts_.before.end());
+  in_text_.cut(text, [&](std::size_t begin, std::size_t end, const AddedToken* token) {
+    if (token != nullptr) {
+      ids.push_back(token->id);
+    } else {
+      encode_part(text.substr(begin, end - begin), begin == 0, scratch, ids);
+    }
+  });
+  if (add_special) ids.insert(ids.end(), parts_.after.begin(), parts_.after.end());
+  return ids;
+}
+
+void TokenizerModel::encode_part(std::string_view text, bool first, Scratch& scratch,
+                                 std::vector<std::int32_t>& ids) const {
+  std::string normalized;
+  if (!parts_.normalizer.empty()) {
+    normalized = parts_.normalizer.apply(text, scratch.regex);
+    text = normalized;
+  }
+  in_normalized_.cut(text, [&](std::size_t begin, std::size_t end, const AddedToken* token) {
+    if (token != nullptr) {
+      ids.push_back(token->id);
+      return;
+    }
+    parts_.pre_tokenizer.cut(text.substr(begin, end - begin), first && begin == 0, scratch.regex,
+                             [&](std::string_view piece) { encode_piece(piece, scratch, ids); });
+  });
+}
+
+void TokenizerModel::encode_piece(std::string_view piece, Scratch& scratch,
+                                  std::vector<std::int32_t>& ids) const {
+  if (!parts_.bpe.may_cut_before_metaspace()) return parts_.bpe.encode(piece, scratch.bpe, ids);
+  // Without a pre-tokenizer that cuts (SentencePiece's way) a whole text is one piece. Words are the same ids
+  // and can be remembered.
+  constexpr std::string_view kMetaspace = "\xE2\x96\x81";
+  std::size_t begin = 0;
+  std::size_t from = 0;
+  for (;;) {
+    // Over the metaspaces at the beginning of the word, then to the next one.
+    while (piece.substr(from).starts_with(kMetaspace)) from += kMetaspace.size();
+    const std::size_t end = std::min(piece.find(kMetaspace, from), piece.size());
+    parts_.bpe.encode(piece.substr(begin, end - begin), scratch.bpe, ids);
+    if (end == piece.size()) return;
+    begin = from = end;
+  }
+}
+
+std::string TokenizerModel::decode(std::span<const std::int32_t> ids, bool skip_special) const {
+  std::vector<std::string> tokens;
+  tokens.reserve(ids.size());
+  for (const std::int32_t id : ids) {
+    if (id < 0 || id >= size_) continue;
+    const AddedToken* added = added_by_id_[static_cast<std::size_t>(id)];
+    if (added != nullptr) {
+      if (!(skip_special && added->special)) tokens.push_back(added->content);
+    } else if (parts_.bpe.vocabulary().contains(id)) {
+      tokens.emplace_back(parts_.bpe.vocabulary().token(id));
+    }
+  }
+  return decode_tokens(parts_.decoder, std::move(tokens));
+}
+
+}  // namespace knapsaq

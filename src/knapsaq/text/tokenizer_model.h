@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "knapsaq/text/added_tokens.h"
+#include "knapsaq/text/bpe.h"
+#include "knapsaq/text/decoder.h"
+#include "knapsaq/text/normalizer.h"
+#include "knapsaq/text/pre_tokenizer.h"
+
+namespace knapsaq {
+
+/// What a reader of tokenizer files finds, in the order in which a text passes through it.
+struct TokenizerParts {
+  std::vector<AddedToken> added;
+  Normalizer normalizer;
+  PreTokenizer pre_tokenizer;
+  Bpe bpe;
+  std::vector<std::int32_t> before;  ///< ids in front of every text: a BOS, or nothing
+  std::vector<std::int32_t> after;
+  std::vector<DecoderStep> decoder;
+  std::optional<std::int32_t> bos;
+  std::optional<std::int32_t> eos;
+};
+
+/// A tokenizer ready for work. Const functions may be called from several threads.
+class TokenizerModel {
+ public:
+  explicit TokenizerModel(TokenizerParts parts);
+
+  std::vector<std::int32_t> encode(std::string_view text, bool add_special) const;
+  std::string decode(std::span<const std::int32_t> ids, bool skip_special) const;
+  const TokenizerParts& parts() const { return parts_; }
+  std::int32_t vocabulary_size() const { return size_; }
+
+ private:
+  struct Scratch {
+    RegexScratch regex;
+    BpeScratch bpe;
+  };
+  class ScratchLease;
+
+  void encode_part(std::string_view text, bool first, Scratch& scratch, std::vector<std::int32_t>& ids) const;
+  void encode_piece(std::string_view piece, Scratch& scratch, std::vector<std::int32_t>& ids) const;
+
+  TokenizerParts parts_;
+  AddedTokenFinder in_text_;
+  AddedTokenFinder in_normalized_;
+  std::vector<const AddedToken*> added_by_id_;
+  std::int32_t size_ = 0;
+  mutable std::mutex mutex_;
+  /// One for every thread that was encoding at the same time; kept, because they hold the pieces seen so far.
+  mutable std::vector<std::unique_ptr<Scratch>> free_;
+};
+
+}  // namespace knapsaq

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "knapsaq/text/tokenizer_model.h"
+#include "knapsaq/text/tokenizer_settings.h"
+
+namespace knapsaq {
+
+// One reader for every kind of tokenizer file. `where` names the file in errors. All throw InputError if the
+// file is damaged or asks for something that is not supported, and check everything: the bytes may come from
+// anywhere.
+
+/// tokenizer.json of Hugging Face's tokenizers, with a BPE model.
+TokenizerParts read_tokenizer_json(std::string_view json, const TokenizerSettings& settings,
+                                   const std::string& where);
+
+/// vocab.json and merges.txt of GPT-2's kind. The settings' tokenizer class says how text is cut: GPT2 (also
+/// without a class), GPTNeoX, Qwen2.
+TokenizerParts read_vocabulary_and_merges(std::string_view vocabulary_json, std::string_view merges_text,
+                                          const TokenizerSettings& settings,
+                                          const std::string& vocabulary_where,
+                                          const std::string& merges_where);
+
+/// tokenizer.model of SentencePiece, type BPE, without a normalisation table (Llama 2, Mistral).
+TokenizerParts read_sentencepiece(std::string_view model, const TokenizerSettings& settings,
+                                  const std::string& where);
+
+/// tokenizer.model of Llama 3: lines of base64 and rank, as tiktoken writes them. 256 special tokens follow
+/// the last rank.
+TokenizerParts read_tiktoken(std::string_view text, const TokenizerSettings& settings,
+                             const std::string& where);
+/// Whether a tokenizer.model is text of this kind rather than SentencePiece's.
+bool looks_like_tiktoken(std::string_view model);
+
+// What the readers share.
+
+/// An entry of tokenizer.json's added_tokens or of tokenizer_config.json's added_tokens_decoder.
+AddedToken read_added_token(const nlohmann::json& json, std::int64_t id, const std::string& where);
+/// `id` as a 32-bit number. Throws InputError for one outside 0..Vocabulary::kLargestId.
+std::int32_t checked_id(std::int64_t id, const std::string& where);
+
+/// The "vocab" of tokenizer.json or the whole of vocab.json.
+Vocabulary read_vocabulary(const nlohmann::json& entries, const std::string& where);
+/// The rule for merge number `rank`. Throws InputError if the vocabulary lacks one of the three tokens.
+MergeRule make_merge(std::string_view left, std::string_view right, const Vocabulary& vocabulary,
+                     std::size_t rank, const std::string& where);
+
+/// Adds a token, if it does not contradict the vocabulary.
+void add_token(const AddedToken& token, TokenizerParts& parts, const std::string& where);
+
+/// Adds what the settings say beside the file itself: added tokens, the special ones, BOS and EOS. With
+/// `add_ends`, the settings decide what stands around a text (add_bos_token, by default `bos_by_default`;
+/// add_eos_token).
+void apply_settings(const TokenizerSettings& settings, bool add_ends, bool bos_by_default,
+                    TokenizerParts& parts, const std::string& where);
+
+/// The expressions by which byte-level tokenizers cut text, as their files spell them.
+extern const char* const kGpt2Split;
+extern const char* const kLlama3Split;
+extern const char* const kQwen2Split;
+
+/// Step that cuts at the matches of an expression, every match a piece.
+PreTokenizerStep split_step(std::string_view pattern, const std::string& where);
+/// Appends the steps of a ByteLevel pre-tokenizer: a blank in front if `prefix_space`, a cut by the
+/// expression `split` unless that is nullptr, the step to bytes.
+void append_byte_level(bool prefix_space, const char* split, const std::string& where,
+                       std::vector<PreTokenizerStep>& steps);
+
+/// The merges that a vocabulary without merges implies: all ways to put a token together from two others.
+/// Those of the first of `tokens_by_rank` come first; of one token, those with the smaller ids, as in Hugging
+/// Face's converters. A token is cut between its characters, or between any two bytes.
+std::vector<MergeRule> merges_of_vocabulary(const Vocabulary& vocabulary,
+                                            const std::vector<std::int32_t>& tokens_by_rank,
+                                            bool at_characters);
+
+}  // namespace knapsaq
