@@ -14,6 +14,12 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/src/knapsaq DESTINATION ${CMAKE_INSTALL_
         FILES_MATCHING PATTERN "*.h")
 set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/knapsaq)
 install(EXPORT knapsaqTargets NAMESPACE knapsaq:: DESTINATION ${config_dir})
+# A HiGHS of our own goes along, out of the way of others: the cache that it was built in is not for keeps.
+set(private_dir ${CMAKE_INSTALL_LIBDIR}/knapsaq)
+cmake_path(IS_PREFIX knapsaq_cache ${highs_DIR} NORMALIZE own_highs)
+if(own_highs)
+  install(DIRECTORY ${knapsaq_highs}/ DESTINATION ${private_dir})
+endif()
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/knapsaqConfig.cmake.in
                               ${PROJECT_BINARY_DIR}/knapsaqConfig.cmake INSTALL_DESTINATION ${config_dir})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/knapsaqConfigVersion.cmake

@@ -117,6 +117,8 @@ build_highs() {
     { tail -n 40 "$work/build.log" >&2; fail "building HiGHS $highs_version failed"; }
   # Without CUDA it exports the include folder "<nothing>/include", at which CMake stops.
   sed -i 's#"/include;#"#' "$work/install/lib/cmake/highs/highs-targets.cmake"
+  # Its licence asks to go where the library goes.
+  cp "$source_folder/LICENSE.txt" "$work/install/"
   # -T: if another set-up was faster, the rename fails and its result is as good as ours.
   mv -T "$work/install" "$highs_folder" 2>/dev/null || [ -e "$highs_folder/lib/libhighs.a" ] ||
     fail "cannot rename the finished HiGHS to $highs_folder"
