@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Writes the references of tests/quant and tests/compute that need only numpy:
+"""Writes the references of tests/quant, tests/compute and tests/bank that need only numpy and scipy:
 
     python tools/make_quant_references.py tests/data
 
 quant/rtn.txt: round-to-nearest of the weights of made_weights.py, one line per case: kind rows cols scheme, the
 Frobenius error, and CRC-32 of the packed words, of the scales and of the biases.
+
+bank/statistics.txt: numpy's and scipy's kurtosis and percentiles of |w|, one line per matrix: kind rows cols type
+kurtosis, then the percentiles 0, 99, 99.9, 99.99, 100.
 
 compute/packed_<bits>_<meta>.bin: a matrix in the affine layout and what it decodes to, by a decoder that takes the
 bits one by one. Little-endian: int32 rows, cols, group, meta_group; uint32 words; then binary16 scales and biases
@@ -16,6 +19,7 @@ import zlib
 
 import numpy as np
 from made_weights import draws, made_weights
+from scipy.stats import kurtosis
 
 F = np.float32
 
@@ -103,8 +107,21 @@ def write_packed(folder: pathlib.Path) -> None:
             (folder / f"packed_{bits}_{meta}.bin").write_bytes(b"".join(a.tobytes() for a in data))
 
 
+def write_statistics(path: pathlib.Path) -> None:
+    lines = []
+    for kind, rows, cols in (("normal", 300, 500), ("student", 257, 333), ("wide", 1, 7), ("constant", 40, 256)):
+        weights = made_weights(kind, rows, cols)
+        truncated = (weights.view(np.uint32) & np.uint32(0xFFFF0000)).view(F)  # a bfloat16
+        for name, w in (("F32", weights), ("BF16", truncated)):
+            w = w.astype(np.float64).ravel()
+            numbers = [kurtosis(w, fisher=False), *np.percentile(np.abs(w), [0, 99, 99.9, 99.99, 100])]
+            lines.append(f"{kind} {rows} {cols} {name} " + " ".join(f"{x:.15g}" for x in numbers))
+    path.write_text("\n".join(lines) + "\n")
+
+
 root = pathlib.Path(sys.argv[1])
-for room in ("quant", "compute"):
+for room in ("quant", "compute", "bank"):
     (root / room).mkdir(parents=True, exist_ok=True)
 write_rtn(root / "quant" / "rtn.txt")
 write_packed(root / "compute")
+write_statistics(root / "bank" / "statistics.txt")
