@@ -16,7 +16,7 @@ set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/knapsaq)
 install(EXPORT knapsaqTargets NAMESPACE knapsaq:: DESTINATION ${config_dir})
 # A HiGHS of our own goes along, out of the way of others: the cache that it was built in is not for keeps.
 set(private_dir ${CMAKE_INSTALL_LIBDIR}/knapsaq)
-cmake_path(IS_PREFIX knapsaq_cache ${highs_DIR} NORMALIZE own_highs)
+cmake_path(IS_PREFIX knapsaq_highs ${HIGHS_LIBRARY} NORMALIZE own_highs)
 if(own_highs)
   install(DIRECTORY ${knapsaq_highs}/ DESTINATION ${private_dir})
 endif()
@@ -25,4 +25,5 @@ configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/knapsaqConfig.cmake.in
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/knapsaqConfigVersion.cmake
                                  COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/knapsaqConfig.cmake ${PROJECT_BINARY_DIR}/knapsaqConfigVersion.cmake
+              ${PROJECT_SOURCE_DIR}/cmake/FindHighs.cmake
         DESTINATION ${config_dir})

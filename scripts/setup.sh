@@ -6,9 +6,10 @@
 # ${KNAPSAQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/knapsaq}; cmake/KnapsaqDependencies.cmake looks there.
 set -euo pipefail
 
-# ocl-icd-opencl-dev: the packaged oneDNN's CMake file asks for OpenCL's headers, used or not.
+# What these need beyond their declared dependencies: oneDNN's CMake file asks for OpenCL's headers, and the pkg-config
+# file of SentencePiece 0.2 for protobuf-lite.
 packages=(g++ cmake ninja-build pkg-config git ccache libdnnl-dev ocl-icd-opencl-dev libfmt-dev nlohmann-json3-dev
-  libcli11-dev libsentencepiece-dev libpcre2-dev libutf8proc-dev libgtest-dev libgmock-dev)
+  libcli11-dev libsentencepiece-dev libprotobuf-dev libpcre2-dev libutf8proc-dev libgtest-dev libgmock-dev)
 developer_packages=(libbenchmark-dev clang clang-format clang-tidy)
 # HiGHS 1.10.0, the source archive of its Python package: the same sources, unpatched. Debian 13 packages it.
 highs_version=1.10.0
@@ -115,8 +116,6 @@ build_highs() {
     cmake --build "$work/build" --parallel "$(nproc)" &&
     cmake --install "$work/build"; } </dev/null >"$work/build.log" 2>&1 ||
     { tail -n 40 "$work/build.log" >&2; fail "building HiGHS $highs_version failed"; }
-  # Without CUDA it exports the include folder "<nothing>/include", at which CMake stops.
-  sed -i 's#"/include;#"#' "$work/install/lib/cmake/highs/highs-targets.cmake"
   # Its licence asks to go where the library goes.
   cp "$source_folder/LICENSE.txt" "$work/install/"
   # -T: if another set-up was faster, the rename fails and its result is as good as ours.
