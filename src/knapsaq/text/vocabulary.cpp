@@ -44,7 +44,8 @@ void Vocabulary::add(std::string_view text, std::int64_t id) {
   if (index >= spans_.size()) spans_.resize(index + 1);
   if (spans_[index].length != kHole) {
     throw InputError(fmt::format("{}: the id {} belongs to two tokens, {} and {}; the file is damaged",
-                                 where_, id, in_quotes(token(static_cast<std::int32_t>(id))), in_quotes(text)));
+                                 where_, id, in_quotes(token(static_cast<std::int32_t>(id))),
+                                 in_quotes(text)));
   }
   spans_[index] = {characters_.size(), static_cast<std::uint32_t>(text.size())};
   characters_.append(text);

@@ -73,8 +73,8 @@ Vocabulary read_vocabulary(const nlohmann::json& entries, const std::string& whe
   vocabulary.reserve(entries.size());
   for (const auto& [token, id] : entries.items()) {
     if (!id.is_number_integer()) {
-      throw InputError(
-          fmt::format("{}: the id of token {} is not an integer; the file is damaged", where, in_quotes(token)));
+      throw InputError(fmt::format("{}: the id of token {} is not an integer; the file is damaged", where,
+                                   in_quotes(token)));
     }
     vocabulary.add(token, id.get<std::int64_t>());
   }
