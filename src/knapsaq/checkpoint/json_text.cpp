@@ -13,22 +13,8 @@ namespace {
 /// config.json nests four deep, an index two; a text that goes on beyond this is an attack on the stack.
 constexpr int kDeepest = 64;
 
-/// Longest quotation from a file inside a message.
-constexpr std::size_t kQuotation = 160;
 
 }  // namespace
-
-std::string in_quotes(std::string_view name) {
-  std::size_t length = std::min(name.size(), kQuotation);
-  // Not in the middle of a UTF-8 character: messages end up in JSON.
-  while (length > 0 && length < name.size() && (static_cast<unsigned char>(name[length]) & 0xC0) == 0x80)
-    --length;
-  std::string out = "'";
-  for (const char c : name.substr(0, length)) {
-    out += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? '?' : c;
-  }
-  return out + (length < name.size() ? "...'" : "'");
-}
 
 std::string json_reason(const std::exception& error) {
   std::string_view what = error.what();

@@ -6,6 +6,8 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "knapsaq/base/quote.h"
+
 namespace knapsaq {
 
 /// Parses a JSON text that came from outside. Throws InputError, one line naming the place, when it is not
@@ -15,9 +17,6 @@ nlohmann::json parse_json(std::string_view text);
 /// The one-line reason inside an exception of nlohmann::json, cut to a readable length: it quotes the text
 /// that was read last, which in a hostile file can be megabytes.
 std::string json_reason(const std::exception& error);
-
-/// A name in quotation marks for use in messages: printable, and no longer than a line.
-std::string in_quotes(std::string_view name);
 
 /// Whether names that did not come out of JSON may go into it.
 bool is_utf8(std::string_view text);

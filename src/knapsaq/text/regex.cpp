@@ -8,7 +8,7 @@
 #include <pcre2.h>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/text/quote.h"
+#include "knapsaq/base/quote.h"
 #include "knapsaq/text/unicode_additions.h"
 
 namespace knapsaq {

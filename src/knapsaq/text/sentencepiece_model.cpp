@@ -8,7 +8,7 @@
 #include <sentencepiece_processor.h>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/text/quote.h"
+#include "knapsaq/base/quote.h"
 #include "knapsaq/text/tokenizer_readers.h"
 #include "knapsaq/text/utf8.h"
 

@@ -7,7 +7,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/text/json_reader.h"
-#include "knapsaq/text/quote.h"
+#include "knapsaq/base/quote.h"
 #include "knapsaq/text/tokenizer_readers.h"
 #include "knapsaq/text/utf8.h"
 

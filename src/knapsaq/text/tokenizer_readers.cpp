@@ -6,7 +6,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/text/json_reader.h"
-#include "knapsaq/text/quote.h"
+#include "knapsaq/base/quote.h"
 #include "knapsaq/text/utf8.h"
 
 namespace knapsaq {

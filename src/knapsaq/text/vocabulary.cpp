@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/text/quote.h"
+#include "knapsaq/base/quote.h"
 
 namespace knapsaq {
 

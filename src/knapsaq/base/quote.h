@@ -1,0 +1,12 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace knapsaq {
+
+/// Text from a file between single quotes, fit for a one-line message: control characters and bytes that are
+/// not UTF-8 are escaped, and what is longer than 160 bytes is cut, not in the middle of a character.
+std::string in_quotes(std::string_view text);
+
+}  // namespace knapsaq
