@@ -7,6 +7,7 @@
 - small.json: their ids of the hard strings and of the training text, made by `tokenizers` (for tokenizer.model: by
   `sentencepiece`, for tiktoken text: by `tiktoken`, and `transformers`' conversion of both).
 - pieces.json: what every split behaviour of `tokenizers` gives.
+- unicode.json: which characters its expressions match, and its normal forms.
 - real.json (with --shared FOLDER): for the tokenizers in FOLDER/tokenizers and FOLDER/models, the ids of the hard
   strings, and count and FNV-1a hash of the ids of whole files. The tokenizers themselves are not ours to copy.
 
@@ -379,7 +380,11 @@ def write_small(blobs):
             character_coverage=0.99, normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True,
             allow_whitespace_only_pieces=True, num_threads=1, minloglevel=2, user_defined_symbols=["[M]"],
         )  # fmt: skip
-        shutil.copy(pathlib.Path(scratch) / "m.model", target / "tokenizer.model")
+        proto = import_protobuf().ModelProto()
+        proto.ParseFromString((pathlib.Path(scratch) / "m.model").read_bytes())
+        proto.trainer_spec.ClearField("input")  # paths of the machine that ran this
+        proto.trainer_spec.ClearField("model_prefix")
+        (target / "tokenizer.model").write_bytes(proto.SerializeToString())
     references["sentencepiece"] = of_tokenizers(legacy_llama(target / "tokenizer.model"), "<s>", "</s>")
     texts = [blob.decode("utf-8", errors="replace") for blob in blobs]
     library = sentencepiece.SentencePieceProcessor(model_file=str(target / "tokenizer.model"))
@@ -428,6 +433,25 @@ def write_pieces():
         split = pre_tokenizers.Split(Regex(expression), "isolated")
         out.append({"split": json.loads(split.__getstate__()), "pieces": [[p for p, _ in split.pre_tokenize_str(t)] for t in texts]})
     write_json(OUT / "pieces.json", {"texts": texts, "cases": out})
+
+
+def write_unicode():
+    """What the characters are to `tokenizers`: count and hash (ids' way) of the code points that match an expression, hash
+    of the normal forms of every code point, alone and among marks."""
+    points = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    classes = {}
+    for expression in (r"\p{L}", r"\p{N}", r"\p{M}", r"\p{P}", r"\p{S}", r"\p{Lu}", r"\p{Ll}", r"\s", r"\S", r"\d", r"\w", r"\W", r"[^\s\p{L}\p{N}]", r"(?i:s)", r"(?i:k)"):
+        split = pre_tokenizers.Split(Regex(expression), "removed", invert=True)
+        # Between line feeds, so that neighbours do not matter.
+        found = [c for c in points if c != 10 and any(p != "\n" for p, _ in split.pre_tokenize_str("\n" + chr(c)))]
+        classes[expression] = {"count": len(found), "hash": fnv1a(found)}
+    forms = {}
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        normalize = getattr(normalizers, form)().normalize_str
+        forms[form] = fnv1a_bytes("".join(normalize(chr(c)) + normalize("a\u0315" + chr(c) + "\u0323") for c in points).encode())
+    lower = normalizers.Lowercase().normalize_str
+    forms["Lowercase"] = fnv1a_bytes("".join(lower(chr(c)) for c in points if c < 0x1C80).encode())
+    write_json(OUT / "unicode.json", {"classes": classes, "forms": forms})
 
 
 def write_json(path, content):
@@ -484,6 +508,7 @@ def main():
     blobs = hard_strings()
     write_json(OUT / "hard.json", [base64.b64encode(blob).decode() for blob in blobs])
     write_pieces()
+    write_unicode()
     write_small(blobs)
     if arguments.shared:
         write_real(arguments.shared, blobs)

@@ -16,7 +16,7 @@ struct NormalizerStep {
     kNfd,
     kNfkc,
     kNfkd,
-    kLowercase,
+    kLowercase,     ///< of the letters that utf8proc knows (in 2.8: Unicode 15)
     kPrepend,       ///< `content` in front, unless the text is empty
     kReplace,       ///< `pattern` by `content`
     kReplaceRegex,  ///< matches of `regex` by `content`

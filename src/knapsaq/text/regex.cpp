@@ -116,8 +116,9 @@ class Translator {
       out_.append(text);
       at_ += 2;
     };
-    // PCRE2's \s has U+180E, and its \w no marks.
-    constexpr std::string_view kWord = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+    // PCRE2's \s has U+180E, and its \w no marks; Oniguruma's \w has Latin-1's superscripts and fractions.
+    constexpr std::string_view kWord =
+        "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
     switch (c) {
       case 's':
         return put("\\p{White_Space}");

@@ -5,8 +5,8 @@
 #include <fmt/format.h>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/text/json_reader.h"
 #include "knapsaq/base/quote.h"
+#include "knapsaq/text/json_reader.h"
 #include "knapsaq/text/utf8.h"
 
 namespace knapsaq {
