@@ -36,11 +36,11 @@ void run(const Options& options) {
   const ModelConfig config = parse_model_config(checkpoint.config());
   const WindowOptions windows = resolve(requested, config.max_positions);
   const Tokenizer tokenizer = Tokenizer::load(options.model);
-  const std::vector<std::int32_t> tokens = tokenizer.encode(read_corpus(options.text));
+  const std::vector<std::int32_t> tokens = tokenizer.encode(read_text_file(options.text));
   plan_windows(std::ssize(tokens),
                windows);  // a text that is too short is refused before the model is loaded
 
-  const auto backend = make_cpu_backend(parse_precision(options.precision));
+  const auto backend = make_cpu_backend(options.precision == "fp32" ? Precision::fp32 : Precision::bf16);
   Decoder decoder = Decoder::load(checkpoint, config, *backend, progress());
   const auto begin = std::chrono::steady_clock::now();
   const Perplexity result = perplexity(
@@ -88,6 +88,7 @@ void add_eval(CLI::App& app) {
                    "Tokens between windows of protocol stride; default: half a window");
   verb->add_option("--windows", options->windows.limit, "Score the first N windows only");
   verb->add_option("--precision", options->precision, "Arithmetic of the forward pass: bf16 or fp32")
+      ->check(CLI::IsMember({"bf16", "fp32"}))
       ->capture_default_str();
   add_common(*verb, options->common);
   verb->footer("Example:\n  knapsaq eval MODEL --text wiki.test.raw --protocol gptq --window 512");

@@ -170,7 +170,7 @@ TEST_F(QuantizedCheckpoint, NamesWeightsThatAreNotFiniteAndLeavesNothing) {
 TEST_F(QuantizedCheckpoint, RefusesToQuantizeTwice) {
   const std::vector<Scheme> schemes = mixed(linears(config_).size());
   write_quantized(model(), config_, schemes, scratch_ / "out", false);
-  EXPECT_THROW(layout_quantized(Checkpoint::open(scratch_ / "out"), config_, schemes), UsageError);
+  EXPECT_THROW(layout_quantized(Checkpoint::open(scratch_ / "out"), config_, schemes), InputError);
   EXPECT_THROW(layout_quantized(model(), config_, std::span(schemes).first(3)), UsageError);
   EXPECT_THROW(write_quantized(model(), config_, schemes, scratch_ / "out", false), UsageError);
 }

@@ -93,7 +93,7 @@ Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config, std::spa
     throw UsageError(fmt::format("{} schemes for {} linears: give one for each", schemes.size(), all.size()));
   for (std::size_t i = 0; i < all.size(); ++i) {
     if (checkpoint.packing(all[i].name))
-      throw UsageError(fmt::format("{}: {} is quantized already: start from the full-precision checkpoint",
+      throw InputError(fmt::format("{}: {} is quantized already: start from the full-precision checkpoint",
                                    checkpoint.folder().string(), all[i].name));
     plan.items.push_back({all[i], schemes[i]});
     item_of[all[i].name + ".weight"] = i;
