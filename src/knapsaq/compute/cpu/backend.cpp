@@ -288,20 +288,16 @@ class CpuBackend final : public Backend {
     const auto scratch_bytes = static_cast<std::size_t>(kernels_.attention_scratch(head_dim));
 
     const std::int64_t panels = (length + kernels_.panel - 1) / kernels_.panel;
-    // A task packs several panels: one alone is a microsecond.
-    constexpr std::int64_t kPanelsPerTask = 8;
-    const std::int64_t pack_tasks = (panels + kPanelsPerTask - 1) / kPanelsPerTask;
-    parallel_for(static_cast<std::size_t>(packed_heads * pack_tasks), [&](std::size_t index) {
-      const std::int64_t packed = static_cast<std::int64_t>(index) / pack_tasks;
-      const std::int64_t window = packed / shape.kv_heads;
-      const std::int64_t head = packed % shape.kv_heads;
-      const std::int64_t start = window * length * k.cols() + head * head_dim;
+    parallel_for(static_cast<std::size_t>(shape.windows * panels), [&](std::size_t index) {
+      const std::int64_t window = static_cast<std::int64_t>(index) / panels;
+      const std::int64_t panel = static_cast<std::int64_t>(index) % panels;
       t_tile.reserve(scratch_bytes);
-      const std::int64_t begin = static_cast<std::int64_t>(index) % pack_tasks * kPanelsPerTask;
-      for (std::int64_t p = begin; p < std::min(begin + kPanelsPerTask, panels); ++p) {
-        kernels_.pack_keys(k_transform, working(k) + start, k.cols(), length, p, t_tile.data(),
+      for (std::int64_t head = 0; head < shape.kv_heads; ++head) {
+        const std::int64_t packed = window * shape.kv_heads + head;
+        const std::int64_t start = window * length * k.cols() + head * head_dim;
+        kernels_.pack_keys(k_transform, working(k) + start, k.cols(), length, panel, t_tile.data(),
                            packed_keys + packed * keys_size);
-        kernels_.pack_values(head_dim, working(v) + start, v.cols(), length, p,
+        kernels_.pack_values(head_dim, working(v) + start, v.cols(), length, panel,
                              packed_values + packed * values_size);
       }
     });

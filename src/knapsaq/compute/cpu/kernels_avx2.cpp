@@ -63,7 +63,10 @@ struct Dot<float> {
   static Vec broadcast(const float* p) { return _mm256_broadcast_ss(p); }
   static Vec add(Vec sum, Vec x, Vec row) { return _mm256_fmadd_ps(x, row, sum); }
   static void copy_group(const float* from, float* to) { *to = *from; }
-  static Vec probabilities(const float* scores, std::int64_t extent, Vec shift, Vec sum, float* out) {
+  static void interleave(const float* rows, std::int64_t /*pitch*/, std::int64_t width, float* to) {
+    __builtin_memcpy(to, rows, static_cast<std::size_t>(width) * sizeof(float));
+  }
+  static Vec exponentiate(const float* scores, std::int64_t extent, Vec shift, Vec sum, float* out) {
     for (std::int64_t j = 0; j < extent; j += kLanes) {
       const Vec p = exp2_precise(_mm256_loadu_ps(scores + j) - shift);
       sum = sum + p;

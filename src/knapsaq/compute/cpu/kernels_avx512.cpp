@@ -62,7 +62,10 @@ struct Dot<float> {
   static Vec broadcast(const float* p) { return _mm512_set1_ps(*p); }
   static Vec add(Vec sum, Vec x, Vec row) { return _mm512_fmadd_ps(x, row, sum); }
   static void copy_group(const float* from, float* to) { *to = *from; }
-  static Vec probabilities(const float* scores, std::int64_t extent, Vec shift, Vec sum, float* out) {
+  static void interleave(const float* rows, std::int64_t /*pitch*/, std::int64_t width, float* to) {
+    __builtin_memcpy(to, rows, static_cast<std::size_t>(width) * sizeof(float));
+  }
+  static Vec exponentiate(const float* scores, std::int64_t extent, Vec shift, Vec sum, float* out) {
     for (std::int64_t j = 0; j < extent; j += kLanes) {
       const Vec p = exp2_precise(_mm512_loadu_ps(scores + j) - shift);
       sum = sum + p;
@@ -84,7 +87,17 @@ struct Dot<Bf16> {
   }
   static Vec add(Vec sum, Operand x, Operand row) { return _mm512_dpbf16_ps(sum, x, row); }
   static void copy_group(const Bf16* from, Bf16* to) { __builtin_memcpy(to, from, 4); }
-  static Vec probabilities(const float* scores, std::int64_t extent, Vec shift, Vec sum, Bf16* out) {
+  /// Rows 0 and 1, element by element in turn; width is a multiple of kLanes.
+  static void interleave(const Bf16* rows, std::int64_t pitch, std::int64_t width, Bf16* to) {
+    for (std::int64_t d = 0; d < width; d += kLanes) {
+      const __m512i even =
+          _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows + d)));
+      const __m512i odd =
+          _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows + pitch + d)));
+      _mm512_storeu_si512(to + 2 * d, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
+    }
+  }
+  static Vec exponentiate(const float* scores, std::int64_t extent, Vec shift, Vec sum, Bf16* out) {
     std::int64_t j = 0;
     Vec second = splat(0);
     for (; j + 2 * kLanes <= extent; j += 2 * kLanes) {

@@ -210,17 +210,18 @@ SoftmaxStatistics softmax_statistics_row(const float* logits, std::int64_t n) {
 
 // ---- attention --------------------------------------------------------------------------------------------
 //
-// Scores S = Q K^T of a tile of queries against a block of keys, in fp32 in the cache; softmax with running
-// maximum and sum per query; O = O * alpha + P V. Q carries the factor head_dim^-0.5 * log2(e), so that
-// probabilities are powers of two of score differences. Keys behind the last query of a group of kTileRows
-// rows are neither multiplied nor exponentiated.
+// For a tile of queries, block of keys by block: for every group of kTileRows queries, scores S = Q K^T in
+// fp32; softmax with running maximum and sum per query; O = O * alpha + P V. Q carries the factor
+// head_dim^-0.5 * log2(e), so that probabilities are powers of two of score differences. Keys behind the last
+// query of a group are neither multiplied nor exponentiated.
 
 constexpr int kPanel = kTileVecs * kLanes;
-/// Keys per block: two panels. The scores of a tile of queries (24 KiB with AVX-512) stay in the first cache
-/// with the panel that is being multiplied, and the overhead of rescaling O is one pass per 128 keys.
-constexpr int kBlockPanels = 2;
+/// Keys per block. More of them make fewer rescalings of O; with four panels, AVX-512 and 64 dimensions a
+/// block of keys and one of values are 64 KiB of bf16, which all groups of the tile then read from near by.
+constexpr int kBlockPanels = 4;
 constexpr int kBlock = kBlockPanels * kPanel;
-constexpr int kQueryTile = 8 * kTileRows;
+/// The more queries, the fewer times keys and values come from the second cache; the fewer, the more tasks.
+constexpr int kQueryTile = 16 * kTileRows;
 
 /// C[kTileRows, kVecs * kLanes] = A B, or C * alpha + A B. A is row-major, `lda` elements apart; B holds for
 /// every step (one element of A, or a pair of bf16) a row of `width` numbers (pairs).
@@ -356,31 +357,29 @@ void pack_values(std::int64_t head_dim, const T* v, std::int64_t pitch, std::int
     T* panel = out + d0 * total;
     for (std::int64_t j = index * kPanel; j < (index + 1) * kPanel; j += kPair) {
       T* step = panel + j * width;
+      if (real == width && j + kPair <= length) {
+        Dot<T>::interleave(v + j * pitch + d0, pitch, width, step);
+        continue;
+      }
       for (std::int64_t p = 0; p < kPair; ++p) {
         const T* row = v + (j + p) * pitch + d0;
-        const bool exists = j + p < length;
-        for (std::int64_t d = 0; d < width; ++d) step[d * kPair + p] = exists && d < real ? row[d] : T{};
+        for (std::int64_t d = 0; d < width; ++d)
+          step[d * kPair + p] = j + p < length && d < real ? row[d] : T{};
       }
     }
   }
 }
 
-/// Running softmax of one query.
-struct RowState {
-  float largest;
-  float sums[kLanes];
-};
-
 /// The tile's working memory, in the order in which it lies in the scratch.
 template <class T>
 struct AttentionScratch {
-  T* q;
-  float* scores;
-  float* sums;  ///< O, [kQueryTile, padded_width]
-  RowState* rows;
-  float* alpha;
-  float* head;
-
+  T* q;              ///< [kQueryTile, padded_depth]
+  float* output;     ///< O, [kQueryTile, padded_width]
+  float* sums;       ///< of probabilities, [kQueryTile, kLanes]
+  float* largest;    ///< score so far, [kQueryTile + kLanes]
+  float* scores;     ///< of one group, [kTileRows, kBlock]
+  T* probabilities;  ///< of one group, [kTileRows, kBlock]
+  float* head;       ///< one head in fp32; pack_keys() puts one in T behind it
   std::int64_t bytes = 0;
 
   /// With memory == nullptr only `bytes` means something.
@@ -391,11 +390,12 @@ struct AttentionScratch {
       bytes += round_up(count * static_cast<std::int64_t>(sizeof(Value)), 64);
     };
     take(q, kQueryTile * padded_depth<T>(head_dim));
-    take(scores, kQueryTile * kBlock);
-    take(sums, kQueryTile * padded_width(head_dim));
-    take(rows, kQueryTile);
-    take(alpha, kQueryTile);
-    take(head, 2 * round_up(head_dim, kLanes));  // pack_keys() needs a head in fp32 and one in T
+    take(output, kQueryTile * padded_width(head_dim));
+    take(sums, kQueryTile * kLanes);
+    take(largest, kQueryTile + kLanes);
+    take(scores, kTileRows * kBlock);
+    take(probabilities, kTileRows * kBlock);
+    take(head, 2 * round_up(head_dim, kLanes));
   }
 };
 
@@ -404,27 +404,39 @@ std::int64_t attention_scratch(std::int64_t head_dim) {
   return AttentionScratch<T>(nullptr, head_dim).bytes;
 }
 
-/// Scores of one query against `extent` keys (a multiple of kLanes) of which [low, high) may be seen, turned
-/// into probabilities 2^(s - largest), in place, as T. Returns the factor for what was summed before.
+/// The keys [low, high) that a query may see, relative to the start of a block.
+struct Range {
+  std::int64_t low;
+  std::int64_t high;
+};
+
+/// Scores of one group against `extent` keys (a multiple of kLanes), turned into probabilities
+/// 2^(score - largest), with `largest` and `sums` of the rows brought up to date. alpha gets the factors for
+/// what was summed before; it has room for whole vectors.
 template <class T>
-inline float softmax_row(float* scores, std::int64_t extent, std::int64_t low, std::int64_t high,
-                         RowState& row) {
-  for (std::int64_t j = 0; j < low; ++j) scores[j] = kMasked;
-  for (std::int64_t j = high; j < extent; ++j) scores[j] = kMasked;
-  Vec top = load(scores);
-  for (std::int64_t j = kLanes; j < extent; j += kLanes) top = vmax(top, load(scores + j));
-  const float found = largest_of(top);
-  const float largest = found > row.largest ? found : row.largest;
-  const Vec shift = splat(largest);
-  const Vec alpha = exp2_precise(splat(row.largest) - shift);
-  Vec sum = load(row.sums) * alpha;
-  T* out = reinterpret_cast<T*>(scores);  // never ahead of what is still to be read: sizeof(T) <= 4
-  sum = Dot<T>::probabilities(scores, extent, shift, sum, out);
-  store(row.sums, sum);
-  row.largest = largest;
-  float factor[kLanes];
-  store(factor, alpha);
-  return factor[0];
+inline void softmax_group(float* scores, std::int64_t extent, const Range* ranges, T* probabilities,
+                          float* largest, float* sums, float* alpha) {
+  float found[round_up(kTileRows, kLanes)] = {};
+  for (int r = 0; r < kTileRows; ++r) {
+    float* row = scores + r * kBlock;
+    for (std::int64_t j = 0; j < ranges[r].low; ++j) row[j] = kMasked;
+    for (std::int64_t j = ranges[r].high; j < extent; ++j) row[j] = kMasked;
+    Vec top = load(row);
+    for (std::int64_t j = kLanes; j < extent; j += kLanes) top = vmax(top, load(row + j));
+    found[r] = largest_of(top);
+  }
+  for (int r = 0; r < kTileRows; r += kLanes) {
+    const int lanes = static_cast<int>(smaller(kLanes, kTileRows - r));
+    const Vec before = load_lanes(largest + r, lanes);
+    const Vec now = vmax(before, load(found + r));
+    store(alpha + r, exp2_precise(before - now));
+    store_lanes(largest + r, now, lanes);
+  }
+  for (int r = 0; r < kTileRows; ++r) {
+    float* sum = sums + r * kLanes;
+    store(sum, Dot<T>::exponentiate(scores + r * kBlock, extent, splat(largest[r]),
+                                    load(sum) * splat(alpha[r]), probabilities + r * kBlock));
+  }
 }
 
 template <class T>
@@ -441,6 +453,12 @@ void attend_tile(const AttentionTile<T>& tile) {
   store(root, vsqrt(splat(static_cast<float>(head_dim))));
   const float factor = kLog2E / root[0];
 
+  // The queries of a head are a row apart, too far for the processor to guess the next one.
+  for (std::int64_t r = 0; r < tile.count; ++r) {
+    const T* row = tile.q + (tile.first + r) * tile.q_pitch;
+    for (std::int64_t d = 0; d < head_dim; d += 64 / static_cast<std::int64_t>(sizeof(T)))
+      __builtin_prefetch(row + d);
+  }
   for (std::int64_t r = 0; r < rows; ++r) {
     T* row = s.q + r * depth;
     for (std::int64_t d = 0; d < depth; ++d) row[d] = T{};
@@ -449,9 +467,9 @@ void attend_tile(const AttentionTile<T>& tile) {
                      s.head);
       convert_row(s.head, head_dim, row);
     }
-    s.rows[r].largest = kMasked;
-    store(s.rows[r].sums, splat(0));
-    for (std::int64_t d = 0; d < width; ++d) s.sums[r * width + d] = 0;
+    s.largest[r] = kMasked;
+    store(s.sums + r * kLanes, splat(0));
+    for (std::int64_t d = 0; d < width; d += kLanes) store(s.output + r * width + d, splat(0));
   }
 
   const std::int64_t end = tile.first + tile.count;
@@ -459,55 +477,45 @@ void attend_tile(const AttentionTile<T>& tile) {
     return tile.sliding_window == 0 ? std::int64_t{0} : larger(0, position - tile.sliding_window + 1);
   };
   for (std::int64_t block = first_key(tile.first) / kPanel * kPanel; block < end; block += kBlock) {
-    // Keys of this block that some row of group g sees, in whole vectors; rows beyond the tile's last query
-    // compute something finite that nobody reads.
-    const auto extent_of = [&](std::int64_t g) {
-      const std::int64_t last = smaller(tile.first + (g + 1) * kTileRows, end) - 1;
-      return round_up(larger(0, smaller(last + 1 - block, kBlock)), kLanes);
-    };
-    for (int p = 0; p < kBlockPanels; ++p) {
-      const std::int64_t key = block + p * kPanel;
-      if (key >= end) break;
-      const T* panel = tile.head.keys + key * depth;
-      for (std::int64_t g = 0; g < groups; ++g) {
-        const std::int64_t columns = smaller(extent_of(g) - p * kPanel, kPanel);
-        if (columns <= 0) continue;
-        micro_columns<T, false>(columns / kLanes, s.q + g * kTileRows * depth, depth, panel, kPanel,
-                                depth / kPair, s.scores + g * kTileRows * kBlock + p * kPanel, kBlock,
-                                nullptr);
-      }
-    }
+    const T* keys = tile.head.keys + block * depth;
     for (std::int64_t g = 0; g < groups; ++g) {
-      const std::int64_t extent = extent_of(g);
-      if (extent == 0) continue;
-      for (std::int64_t r = g * kTileRows; r < (g + 1) * kTileRows; ++r) {
-        const std::int64_t position = smaller(tile.first + r, end - 1);
-        const std::int64_t low = smaller(larger(0, first_key(position) - block), extent);
-        const std::int64_t high = larger(0, smaller(position + 1 - block, extent));
-        s.alpha[r] = softmax_row<T>(s.scores + r * kBlock, extent, low, high, s.rows[r]);
+      const std::int64_t first_row = g * kTileRows;
+      // Keys of this block that some row of the group sees, in whole vectors. Rows behind the tile's last
+      // query compute what it sees; nobody reads them.
+      Range ranges[kTileRows];
+      std::int64_t seen = 0;
+      for (int r = 0; r < kTileRows; ++r) {
+        const std::int64_t position = smaller(tile.first + first_row + r, end - 1);
+        ranges[r] = {larger(0, first_key(position) - block),
+                     larger(0, smaller(position + 1 - block, kBlock))};
+        seen = ranges[r].high;
       }
-    }
-    for (std::int64_t d = 0; d < width; d += kPanel) {
-      const std::int64_t columns = smaller(kPanel, width - d);
-      const T* values = tile.head.values + d * tile.head.padded_length + block * columns;
-      for (std::int64_t g = 0; g < groups; ++g) {
-        const std::int64_t extent = extent_of(g);
-        if (extent == 0) continue;
-        // Probabilities lie where scores lay: rows are kBlock floats apart.
-        const T* probabilities = reinterpret_cast<const T*>(s.scores + g * kTileRows * kBlock);
-        micro_columns<T, true>(columns / kLanes, probabilities, kBlock * static_cast<int>(4 / sizeof(T)),
-                               values, columns, extent / kPair, s.sums + g * kTileRows * width + d, width,
-                               s.alpha + g * kTileRows);
+      const std::int64_t extent = round_up(seen, kLanes);
+      if (extent == 0) continue;
+      for (Range& range : ranges) range.low = smaller(range.low, extent);
+
+      const T* q = s.q + first_row * depth;
+      for (std::int64_t j = 0; j < extent; j += kPanel)
+        micro_columns<T, false>(smaller(extent - j, kPanel) / kLanes, q, depth, keys + j * depth, kPanel,
+                                depth / kPair, s.scores + j, kBlock, nullptr);
+      float alpha[round_up(kTileRows, kLanes)];
+      softmax_group<T>(s.scores, extent, ranges, s.probabilities, s.largest + first_row,
+                       s.sums + first_row * kLanes, alpha);
+      for (std::int64_t d = 0; d < width; d += kPanel) {
+        const std::int64_t columns = smaller(kPanel, width - d);
+        const T* values = tile.head.values + d * tile.head.padded_length + block * columns;
+        micro_columns<T, true>(columns / kLanes, s.probabilities, kBlock, values, columns, extent / kPair,
+                               s.output + first_row * width + d, width, alpha);
       }
     }
   }
 
   for (std::int64_t r = 0; r < tile.count; ++r) {
-    const Vec inverse = splat(1.0f / sum_of(load(s.rows[r].sums)));
-    const float* sums = s.sums + r * width;
+    const Vec inverse = splat(1.0f / sum_of(load(s.sums + r * kLanes)));
+    const float* output = s.output + r * width;
     T* out = tile.out + (tile.first + r) * tile.out_pitch;
     for_vectors(head_dim, [&](std::int64_t i, int lanes) {
-      store_lanes(out + i, load_lanes(sums + i, lanes) * inverse, lanes);
+      store_lanes(out + i, load_lanes(output + i, lanes) * inverse, lanes);
     });
   }
 }
