@@ -66,7 +66,7 @@ std::string complaint(const char* field, const json& value) {
 TEST(ModelConfig, SaysWhatTransformersUnderstands) {
   for_every_reference([](const json& text, const json& expected) {
     const ModelConfig config = parse_model_config(text);
-    EXPECT_EQ(config.architecture, text.at("architectures").at(0));
+    EXPECT_EQ(config.architecture, text.at("architectures").at(0).get<std::string>());
     EXPECT_EQ(config.hidden, expected.at("hidden"));
     EXPECT_EQ(config.embedding, expected.at("embedding"));
     EXPECT_EQ(config.ffn, expected.at("ffn"));
@@ -82,7 +82,7 @@ TEST(ModelConfig, SaysWhatTransformersUnderstands) {
     const std::map<RopeScaling::Kind, std::string> kinds{{RopeScaling::Kind::none, "default"},
                                                          {RopeScaling::Kind::linear, "linear"},
                                                          {RopeScaling::Kind::llama3, "llama3"}};
-    EXPECT_EQ(kinds.at(config.rope.kind), expected.at("rope_type"));
+    EXPECT_EQ(kinds.at(config.rope.kind), expected.at("rope_type").get<std::string>());
     EXPECT_EQ(config.tied, expected.at("tied"));
     EXPECT_EQ(config.sliding_window, expected.at("sliding_window"));
     EXPECT_EQ(config.sliding_from_layer, expected.at("sliding_from_layer"));
