@@ -216,7 +216,7 @@ TEST(Decoder, BadBytesOfARunAreAllReplaced) {
 /// Merging by scanning, by a heap and piece by piece are one algorithm: any cut at which no merge can happen,
 /// and any length, gives what a plain search for the best pair gives.
 TEST(Bpe, LongAndShortPiecesAgreeWithThePlainAlgorithm) {
-  Vocabulary vocabulary("test");
+  Vocabulary vocabulary("test", 100);
   const std::string letters = "abcdef";
   std::int32_t next = 0;
   for (const char c : letters) vocabulary.add(std::string(1, c), next++);

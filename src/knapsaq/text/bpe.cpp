@@ -70,7 +70,8 @@ Bpe::Bpe(Vocabulary vocabulary, const std::vector<MergeRule>& merges, const BpeO
     }
   }
   if (options_.byte_level && options_.ignore_merges) {
-    pieces_.reserve(vocabulary_.tokens());
+    // Ids are those of the vocabulary, so the same holes are in order.
+    pieces_ = Vocabulary("", static_cast<std::size_t>(vocabulary_.size()));
     for (std::int32_t id = 0; id < vocabulary_.size(); ++id) {
       if (!vocabulary_.contains(id)) continue;
       const auto bytes = alphabet.bytes(vocabulary_.token(id));

@@ -144,11 +144,10 @@ TokenizerParts read_sentencepiece(std::string_view model, const TokenizerSetting
     throw InputError(fmt::format("{}: not a SentencePiece model; the file is damaged", where));
 
   TokenizerParts parts;
-  Vocabulary vocabulary(where);
   std::vector<std::int32_t> by_rank;
   std::optional<std::int32_t> unknown;
   const int count = processor.GetPieceSize();
-  vocabulary.reserve(static_cast<std::size_t>(count));
+  Vocabulary vocabulary(where, static_cast<std::size_t>(count));
   for (int id = 0; id < count; ++id) {
     const std::string& piece = processor.IdToPiece(id);
     if (piece.empty() || piece.size() > kLongestPiece || find_invalid_utf8(piece) != piece.size()) {

@@ -1,5 +1,6 @@
 // Llama 3's tokenizer.model: lines of a token in base64, a blank and its rank, which is its id.
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 
@@ -103,8 +104,9 @@ TokenizerParts read_tiktoken(std::string_view text, const TokenizerSettings& giv
   };
   // Tokens are kept in the byte alphabet, as in tokenizer.json, and cut as bytes.
   const ByteAlphabet& alphabet = ByteAlphabet::instance();
-  Vocabulary bytes(where);
-  Vocabulary vocabulary(where);
+  const auto lines = static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n')) + 1;
+  Vocabulary bytes(where, lines);
+  Vocabulary vocabulary(where, lines);
   for (std::size_t number = 1; !text.empty(); ++number) {
     const std::string_view raw = take_line(text);
     if (raw.empty()) continue;

@@ -44,8 +44,7 @@ TokenizerModel::TokenizerModel(TokenizerParts parts)
     (token.normalized ? normalized : original).push_back(token);
     size_ = std::max(size_, token.id + 1);
   }
-  added_by_id_.resize(static_cast<std::size_t>(size_));
-  for (const AddedToken& token : parts_.added) added_by_id_[static_cast<std::size_t>(token.id)] = &token;
+  for (const AddedToken& token : parts_.added) added_by_id_.emplace(token.id, &token);
   RegexScratch scratch;
   in_text_ = AddedTokenFinder(original, [](const AddedToken& token) { return token.content; });
   in_normalized_ = AddedTokenFinder(
@@ -118,10 +117,9 @@ std::string TokenizerModel::decode(std::span<const std::int32_t> ids, bool skip_
   std::vector<std::string> tokens;
   tokens.reserve(ids.size());
   for (const std::int32_t id : ids) {
-    if (id < 0 || id >= size_) continue;
-    const AddedToken* added = added_by_id_[static_cast<std::size_t>(id)];
-    if (added != nullptr) {
-      if (!(skip_special && added->special)) tokens.push_back(added->content);
+    const auto added = added_by_id_.find(id);
+    if (added != added_by_id_.end()) {
+      if (!(skip_special && added->second->special)) tokens.push_back(added->second->content);
     } else if (parts_.bpe.vocabulary().contains(id)) {
       tokens.emplace_back(parts_.bpe.vocabulary().token(id));
     }

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "knapsaq/text/added_tokens.h"
@@ -53,7 +54,7 @@ class TokenizerModel {
   TokenizerParts parts_;
   AddedTokenFinder in_text_;
   AddedTokenFinder in_normalized_;
-  std::vector<const AddedToken*> added_by_id_;
+  std::unordered_map<std::int32_t, const AddedToken*> added_by_id_;
   std::int32_t size_ = 0;
   mutable std::mutex mutex_;
   /// One for every thread that was encoding at the same time; kept, because they hold the pieces seen so far.

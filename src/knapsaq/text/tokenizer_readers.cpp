@@ -1,6 +1,7 @@
 #include "knapsaq/text/tokenizer_readers.h"
 
 #include <algorithm>
+#include <map>
 
 #include <fmt/format.h>
 
@@ -90,17 +91,16 @@ void check_added_tokens(const TokenizerParts& parts, const std::string& where) {
 
 void apply_settings(const TokenizerSettings& settings, bool add_ends, bool bos_by_default,
                     TokenizerParts& parts, const std::string& where) {
-  Vocabulary names(where);
-  for (const AddedToken& token : parts.added) names.add(token.content, token.id);
+  std::map<std::string, std::int32_t, std::less<>> names;
+  for (const AddedToken& token : parts.added) names.emplace(token.content, token.id);
   for (const AddedToken& token : settings.added) {
-    if (names.find(token.content)) continue;
-    names.add(token.content, token.id);
+    if (!names.emplace(token.content, token.id).second) continue;
     add_token(token, parts, where);
   }
   for (const std::string& content : settings.special) {
-    if (content.empty() || names.find(content)) continue;
+    if (content.empty() || names.contains(content)) continue;
     const std::int32_t id = parts.bpe.vocabulary().find(content).value_or(next_id(parts));
-    names.add(content, id);
+    names.emplace(content, id);
     parts.added.push_back({.id = id, .content = content, .special = true});
   }
   check_added_tokens(parts, where);

@@ -1,5 +1,6 @@
 #include "knapsaq/text/vocabulary.h"
 
+#include <algorithm>
 #include <functional>
 
 #include <fmt/format.h>
@@ -8,6 +9,13 @@
 #include "knapsaq/base/quote.h"
 
 namespace knapsaq {
+
+Vocabulary::Vocabulary(std::string where, std::size_t tokens) : where_(std::move(where)) {
+  // The constants leave room for a handful of tokens with ids far apart.
+  const std::uint64_t sparsest = std::uint64_t{tokens} * 16 + 1024;
+  largest_id_ = static_cast<std::int64_t>(std::min<std::uint64_t>(sparsest, largest_id_));
+  reserve(tokens);
+}
 
 void Vocabulary::reserve(std::size_t tokens) {
   std::size_t wanted = 64;
@@ -29,9 +37,9 @@ std::size_t Vocabulary::slot_of(std::string_view text) const {
 }
 
 void Vocabulary::add(std::string_view text, std::int64_t id) {
-  if (id < 0 || id > kLargestId) {
+  if (id < 0 || id > largest_id_) {
     throw InputError(fmt::format("{}: token {} has the id {}, which is not in 0..{}; the file is damaged",
-                                 where_, in_quotes(text), id, kLargestId));
+                                 where_, in_quotes(text), id, largest_id_));
   }
   reserve(count_ + 1);
   const auto index = static_cast<std::size_t>(id);

@@ -17,11 +17,12 @@ class Vocabulary {
   static constexpr std::int64_t kLargestId = (std::int64_t{1} << 24) - 1;
 
   Vocabulary() = default;
-  /// `where` names the file in errors. Throws InputError for an id outside [0, kLargestId] and for one that
-  /// two tokens have.
-  explicit Vocabulary(std::string where) : where_(std::move(where)) {}
+  /// For `tokens` tokens with ids below 16 times as many (and some): real vocabularies have few holes, and a
+  /// small file cannot make large tables. `where` names the file in errors.
+  Vocabulary(std::string where, std::size_t tokens);
 
-  void reserve(std::size_t tokens);
+  /// Throws InputError for an id that is negative or too large, for one that another token has, and for a
+  /// token that has another id.
   void add(std::string_view token, std::int64_t id);
 
   std::optional<std::int32_t> find(std::string_view token) const;
@@ -39,6 +40,7 @@ class Vocabulary {
   };
   static constexpr std::uint32_t kHole = 0xFFFFFFFF;
 
+  void reserve(std::size_t tokens);
   std::size_t slot_of(std::string_view token) const;
 
   std::string where_;
@@ -46,6 +48,7 @@ class Vocabulary {
   std::vector<Span> spans_;           ///< by id
   std::vector<std::uint32_t> slots_;  ///< open addressing; id + 1, 0 is free; a power of two in size
   std::size_t count_ = 0;
+  std::int64_t largest_id_ = kLargestId;
 };
 
 }  // namespace knapsaq

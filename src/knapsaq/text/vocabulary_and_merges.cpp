@@ -69,8 +69,7 @@ TokenizerSettings with_default_roles(TokenizerSettings settings, const Vocabular
 }  // namespace
 
 Vocabulary read_vocabulary(const nlohmann::json& entries, const std::string& where) {
-  Vocabulary vocabulary(where);
-  vocabulary.reserve(entries.size());
+  Vocabulary vocabulary(where, entries.size());
   for (const auto& [token, id] : entries.items()) {
     if (!id.is_number_integer()) {
       throw InputError(fmt::format("{}: the id of token {} is not an integer; the file is damaged", where,

@@ -1,0 +1,39 @@
+// Any bytes as a text: encoding never fails, and decoding gives the text back with U+FFFD for what was not
+// UTF-8.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "knapsaq/text/tokenizer.h"
+#include "knapsaq/text/utf8.h"
+
+namespace {
+
+knapsaq::Tokenizer load(const char* name) {
+  return knapsaq::Tokenizer::load(std::string(KNAPSAQ_TEST_DATA "/text/small/") + name);
+}
+
+void expect_back(const knapsaq::Tokenizer& tokenizer, std::string_view text, const std::string& valid) {
+  if (tokenizer.decode(tokenizer.encode(text, false)) != valid) std::abort();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace knapsaq;
+  static const Tokenizer bytes = load("tiktoken");
+  static const Tokenizer normalized = load("qwen2");
+  static const Tokenizer pieces = load("sentencepiece");
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  const std::string valid = replace_invalid_utf8(text);
+  expect_back(bytes, text, valid);
+  normalized.decode(normalized.encode(text), true);
+  pieces.decode(pieces.encode(text), true);
+  // Special tokens get a blank behind them in SentencePiece's manner, and U+2581 comes back as a blank.
+  const bool special = valid.find('<') != std::string::npos || valid.find("[M]") != std::string::npos;
+  if (!special && valid.find("\xE2\x96\x81") == std::string::npos) expect_back(pieces, text, valid);
+  return 0;
+}
