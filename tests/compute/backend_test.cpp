@@ -1,0 +1,358 @@
+#include "knapsaq/compute/backend.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <ostream>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "knapsaq/base/random.h"
+#include "knapsaq/base/threads.h"
+
+namespace knapsaq {
+namespace {
+
+std::vector<float> random_values(std::int64_t count, std::uint64_t seed, double deviation = 1) {
+  Random random(seed);
+  std::vector<float> values(static_cast<std::size_t>(count));
+  for (float& value : values) value = static_cast<float>(deviation * random.normal());
+  return values;
+}
+
+TensorView view_of(const std::vector<float>& values, std::int64_t rows, std::int64_t cols) {
+  return {DType::F32, {rows, cols}, std::as_bytes(std::span(values))};
+}
+
+/// All kernels that this processor runs, in both precisions.
+class BackendTest : public ::testing::TestWithParam<std::tuple<CpuKernels, Precision>> {
+ protected:
+  void SetUp() override {
+    const auto [kernels, precision] = GetParam();
+    if (kernels > best_cpu_kernels()) GTEST_SKIP() << "this processor has no such instructions";
+    backend = make_cpu_backend(precision, kernels);
+    // fp32: sums of some hundred terms. bf16: two roundings of 2^-9 at most per term, and one of the result.
+    tolerance = precision == Precision::fp32 ? 2e-6 : 6e-3;
+  }
+
+  Array working(const std::vector<float>& values, std::int64_t rows, std::int64_t cols) {
+    Array out = backend->allocate(rows, cols, Element::working);
+    backend->convert(backend->upload(values, rows, cols), rows, out);
+    return out;
+  }
+  std::vector<float> values_of(const Array& array) {
+    std::vector<float> out(static_cast<std::size_t>(array.rows() * array.cols()));
+    backend->download(array, 0, out);
+    return out;
+  }
+
+  std::unique_ptr<Backend> backend;
+  double tolerance = 0;
+};
+
+/// in W^T + bias in double.
+std::vector<double> product(const std::vector<float>& in, const std::vector<float>& weight,
+                            const std::vector<float>& bias, std::int64_t rows, std::int64_t out,
+                            std::int64_t depth) {
+  std::vector<double> result;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t o = 0; o < out; ++o) {
+      double sum = bias.empty() ? 0 : bias[static_cast<std::size_t>(o)];
+      for (std::int64_t k = 0; k < depth; ++k)
+        sum += static_cast<double>(in[static_cast<std::size_t>(r * depth + k)]) *
+               weight[static_cast<std::size_t>(o * depth + k)];
+      result.push_back(sum);
+    }
+  }
+  return result;
+}
+
+/// Largest difference as a share of the largest value.
+double difference(const std::vector<float>& found, const std::vector<double>& expected) {
+  EXPECT_EQ(found.size(), expected.size());
+  double worst = 0;
+  double largest = 0;
+  for (std::size_t i = 0; i < std::min(found.size(), expected.size()); ++i) {
+    worst = std::max(worst, std::abs(found[i] - expected[i]));
+    largest = std::max(largest, std::abs(expected[i]));
+  }
+  return worst / largest;
+}
+
+struct Shape {
+  std::int64_t rows, out, depth;
+};
+// Below, at and above the tiles of rows (128), chunks of columns (2048) and vectors.
+const Shape kShapes[] = {{1, 1, 1},       {3, 33, 17},    {130, 64, 96},
+                         {128, 2048, 33}, {17, 4500, 40}, {200, 2049, 31}};
+
+TEST_P(BackendTest, Products) {
+  for (const auto& [rows, out, depth] : kShapes) {
+    const auto in = random_values(rows * depth, 1);
+    const auto weight = random_values(out * depth, 2);
+    const auto bias = random_values(out, 3);
+    const Array x = working(in, rows, depth);
+    for (const bool biased : {false, true}) {
+      const auto prepared =
+          backend->prepare(view_of(weight, out, depth), biased ? std::span(bias) : std::span<const float>());
+      const auto expected = product(in, weight, biased ? bias : std::vector<float>(), rows, out, depth);
+      Array full = backend->allocate(rows, out, Element::full);
+      Array half = backend->allocate(rows, out, Element::working);
+      const Product products[] = {{prepared.get(), &full, false}, {prepared.get(), &half, false}};
+      backend->multiply(x, rows, products);
+      EXPECT_LE(difference(values_of(full), expected), tolerance) << rows << ' ' << out << ' ' << depth;
+      EXPECT_LE(difference(values_of(half), expected), 2 * tolerance) << rows << ' ' << out << ' ' << depth;
+
+      const auto before = random_values(rows * out, 4);
+      Array sum = backend->upload(before, rows, out);
+      const Product adding{prepared.get(), &sum, true};
+      backend->multiply(x, rows, {&adding, 1});
+      auto expected_sum = expected;
+      for (std::size_t i = 0; i < expected_sum.size(); ++i) expected_sum[i] += before[i];
+      EXPECT_LE(difference(values_of(sum), expected_sum), tolerance) << rows << ' ' << out << ' ' << depth;
+    }
+  }
+}
+
+double apply(Activation activation, double x) {
+  switch (activation) {
+    case Activation::silu:
+      return x / (1 + std::exp(-x));
+    case Activation::relu:
+      return std::max(x, 0.0);
+    case Activation::gelu:
+      return x / 2 * (1 + std::erf(x / std::sqrt(2.0)));
+    case Activation::gelu_tanh:
+      return x / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+  }
+  return 0;
+}
+
+TEST_P(BackendTest, Activations) {
+  for (const auto& [rows, out, depth] : kShapes) {
+    const auto in = random_values(rows * depth, 1);
+    const auto gate = random_values(out * depth, 2, 3 / std::sqrt(static_cast<double>(depth)));
+    const auto up = random_values(out * depth, 3, 3 / std::sqrt(static_cast<double>(depth)));
+    const auto bias = random_values(out, 4);
+    const Array x = working(in, rows, depth);
+    const auto gate_weight = backend->prepare(view_of(gate, out, depth), bias);
+    const auto up_weight = backend->prepare(view_of(up, out, depth), {});
+    const auto gates = product(in, gate, bias, rows, out, depth);
+    const auto ups = product(in, up, {}, rows, out, depth);
+    for (const Activation activation :
+         {Activation::silu, Activation::relu, Activation::gelu, Activation::gelu_tanh}) {
+      Array result = backend->allocate(rows, out, Element::working);
+      std::vector<double> expected(ups.size());
+      for (std::size_t i = 0; i < ups.size(); ++i) expected[i] = apply(activation, gates[i]) * ups[i];
+      backend->activate(x, rows, gate_weight.get(), *up_weight, activation, result);
+      EXPECT_LE(difference(values_of(result), expected), 3 * tolerance);
+      for (std::size_t i = 0; i < ups.size(); ++i) expected[i] = apply(activation, gates[i]);
+      backend->activate(x, rows, nullptr, *gate_weight, activation, result);
+      EXPECT_LE(difference(values_of(result), expected), 3 * tolerance);
+    }
+  }
+}
+
+TEST_P(BackendTest, Norms) {
+  for (const std::int64_t n : {1, 5, 16, 100, 1027}) {
+    const std::int64_t rows = 131;
+    auto x = random_values(rows * n, 1);
+    for (float& value : x) value += 3;
+    const auto scale = random_values(n, 2);
+    const auto shift = random_values(n, 3);
+    for (const Norm kind : {Norm::rms, Norm::layer}) {
+      for (const bool affine : {false, true}) {
+        if (kind == Norm::layer && n == 1) continue;  // (x - x) / sqrt(eps) is nothing but noise
+        NormWeights weights{.kind = kind, .eps = 1e-5f, .scale = {}, .shift = {}};
+        if (affine) weights.scale = backend->upload(scale, 1, n);
+        if (affine && kind == Norm::layer) weights.shift = backend->upload(shift, 1, n);
+        std::vector<double> expected;
+        for (std::int64_t r = 0; r < rows; ++r) {
+          const auto row = std::span(x).subspan(static_cast<std::size_t>(r * n), static_cast<std::size_t>(n));
+          const double mean =
+              kind == Norm::rms ? 0 : std::accumulate(row.begin(), row.end(), 0.0) / static_cast<double>(n);
+          double squares = 0;
+          for (const float value : row) squares += (value - mean) * (value - mean);
+          const double inverse = 1 / std::sqrt(squares / static_cast<double>(n) + 1e-5);
+          for (std::size_t i = 0; i < row.size(); ++i) {
+            double y = (row[i] - mean) * inverse;
+            if (affine) y *= scale[i];
+            if (!weights.shift.empty()) y += shift[i];
+            expected.push_back(y);
+          }
+        }
+        Array full = backend->upload(x, rows, n);
+        Array half = backend->allocate(rows, n, Element::working);
+        backend->norm(full, weights, rows, half);
+        EXPECT_LE(difference(values_of(half), expected), std::max(tolerance, 4e-6)) << n;
+        backend->norm(full, weights, rows, full);  // in place
+        EXPECT_LE(difference(values_of(full), expected), 4e-6) << n;
+      }
+    }
+  }
+}
+
+struct AttentionCase {
+  std::int64_t windows, length, heads, kv_heads, head_dim, sliding;
+};
+
+std::vector<double> attention(const AttentionCase& a, const std::vector<float>& q,
+                              const std::vector<float>& k, const std::vector<float>& v) {
+  std::vector<double> out(q.size());
+  std::vector<double> scores(static_cast<std::size_t>(a.length));
+  for (std::int64_t w = 0; w < a.windows; ++w) {
+    for (std::int64_t h = 0; h < a.heads; ++h) {
+      const std::int64_t kv = h / (a.heads / a.kv_heads);
+      const auto at = [&](const std::vector<float>& x, std::int64_t heads, std::int64_t head,
+                          std::int64_t t) {
+        return x.data() + ((w * a.length + t) * heads + head) * a.head_dim;
+      };
+      for (std::int64_t t = 0; t < a.length; ++t) {
+        const std::int64_t first = a.sliding == 0 ? 0 : std::max<std::int64_t>(0, t - a.sliding + 1);
+        double largest = -1e300;
+        for (std::int64_t j = first; j <= t; ++j) {
+          double sum = 0;
+          for (std::int64_t d = 0; d < a.head_dim; ++d)
+            sum += static_cast<double>(at(q, a.heads, h, t)[d]) * at(k, a.kv_heads, kv, j)[d];
+          scores[static_cast<std::size_t>(j)] = sum / std::sqrt(static_cast<double>(a.head_dim));
+          largest = std::max(largest, scores[static_cast<std::size_t>(j)]);
+        }
+        double total = 0;
+        for (std::int64_t j = first; j <= t; ++j) {
+          const double p = std::exp(scores[static_cast<std::size_t>(j)] - largest);
+          total += p;
+          for (std::int64_t d = 0; d < a.head_dim; ++d)
+            out[static_cast<std::size_t>(((w * a.length + t) * a.heads + h) * a.head_dim + d)] +=
+                p * at(v, a.kv_heads, kv, j)[d];
+        }
+        for (std::int64_t d = 0; d < a.head_dim; ++d)
+          out[static_cast<std::size_t>(((w * a.length + t) * a.heads + h) * a.head_dim + d)] /= total;
+      }
+    }
+  }
+  return out;
+}
+
+TEST_P(BackendTest, Attention) {
+  // Lengths around the tiles of queries (up to 96) and blocks of keys (up to 256), odd head sizes, windows
+  // that start inside a block or hide whole blocks from the last queries.
+  for (const AttentionCase& a : {AttentionCase{1, 1, 1, 1, 1, 0},
+                                 {3, 5, 2, 1, 7, 0},
+                                 {2, 96, 4, 2, 32, 0},
+                                 {1, 97, 2, 2, 64, 0},
+                                 {2, 257, 3, 1, 80, 0},
+                                 {1, 600, 2, 1, 64, 0},
+                                 {1, 300, 1, 1, 96, 0},
+                                 {1, 130, 4, 1, 128, 0},
+                                 {2, 300, 2, 1, 16, 1},
+                                 {1, 700, 2, 2, 20, 64},
+                                 {1, 700, 1, 1, 64, 300},
+                                 {2, 100, 2, 1, 64, 1000}}) {
+    const std::int64_t rows = a.windows * a.length;
+    // Scores up to about +-10: the softmax is far from flat, and its maximum moves from block to block.
+    const auto q = random_values(rows * a.heads * a.head_dim, 1, 2);
+    const auto k = random_values(rows * a.kv_heads * a.head_dim, 2, 2);
+    const auto v = random_values(rows * a.kv_heads * a.head_dim, 3);
+    Array out = backend->allocate(rows, a.heads * a.head_dim, Element::working);
+    AttentionShape shape;
+    shape.windows = a.windows;
+    shape.length = a.length;
+    shape.heads = a.heads;
+    shape.kv_heads = a.kv_heads;
+    shape.head_dim = a.head_dim;
+    shape.sliding_window = a.sliding;
+    backend->attend(shape, working(q, rows, a.heads * a.head_dim), working(k, rows, a.kv_heads * a.head_dim),
+                    working(v, rows, a.kv_heads * a.head_dim), out);
+    // Probabilities follow errors of scores, which are 10 times those of numbers around 1.
+    EXPECT_LE(difference(values_of(out), attention(a, q, k, v)), 5 * tolerance)
+        << a.length << ' ' << a.head_dim << ' ' << a.sliding;
+  }
+}
+
+TEST_P(BackendTest, LossesOfLargeVocabularies) {
+  for (const auto& [rows, vocab, depth] : {Shape{1, 3, 8}, {150, 4500, 24}, {40, 2048, 24}, {5, 10000, 16}}) {
+    const auto in = random_values(rows * depth, 1);
+    const auto head = random_values(vocab * depth, 2);
+    const auto logits = product(in, head, {}, rows, vocab, depth);
+    std::vector<std::int32_t> targets;
+    std::vector<double> expected;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      // Every seventh row has no target; targets fall into all chunks of the vocabulary.
+      targets.push_back(r % 7 == 3 ? -1 : static_cast<std::int32_t>(r * 997 % vocab));
+      const double* row = logits.data() + r * vocab;
+      const double largest = *std::max_element(row, row + vocab);
+      double sum = 0;
+      for (std::int64_t i = 0; i < vocab; ++i) sum += std::exp(row[i] - largest);
+      expected.push_back(targets.back() < 0 ? 0 : largest + std::log(sum) - row[targets.back()]);
+    }
+    std::vector<float> losses(targets.size(), -1);
+    backend->losses(working(in, rows, depth), *backend->prepare(view_of(head, vocab, depth), {}), targets,
+                    losses);
+    EXPECT_LE(difference(losses, expected), tolerance) << rows << ' ' << vocab;
+  }
+}
+
+TEST_P(BackendTest, LossesOfExtremeLogits) {
+  // exp() of these overflows fp32 without the shift by the largest one.
+  const std::vector<float> in = {1};
+  const std::vector<float> head = {-30000, 20000, 19999, 0, -5};
+  const std::vector<std::int32_t> targets = {1};
+  std::vector<float> losses(1);
+  backend->losses(working(in, 1, 1), *backend->prepare(view_of(head, 5, 1), {}), targets, losses);
+  if (backend->precision() == Precision::fp32) {
+    EXPECT_NEAR(losses[0], std::log1p(std::exp(-1.0)), 2e-3);  // the ulp of 20000 is 0.002
+  } else {
+    EXPECT_NEAR(losses[0], std::log(2.0), 2e-3);  // 19999 is 20000 in bf16
+  }
+}
+
+TEST_P(BackendTest, EmbeddingsInEveryType) {
+  const std::int64_t rows = 9;
+  const std::int64_t cols = 13;
+  const std::vector<std::uint16_t> halves(static_cast<std::size_t>(rows * cols),
+                                          0x3E00);  // 1.5; 0.125 in bf16
+  const auto floats = random_values(rows * cols, 1);
+  const std::vector<std::int32_t> ids = {8, 0, 3, 3};
+  Array out = backend->allocate(4, cols, Element::full);
+  backend->embed(*backend->prepare_table(view_of(floats, rows, cols)), ids, false, out);
+  auto found = values_of(out);
+  for (std::size_t i = 0; i < found.size(); ++i)
+    EXPECT_EQ(found[i], floats[static_cast<std::size_t>(ids[i / 13] * 13) + i % 13]);
+  const TensorView as_half{DType::F16, {rows, cols}, std::as_bytes(std::span(halves))};
+  backend->embed(*backend->prepare_table(as_half), ids, true, out);
+  const auto sum = values_of(out);
+  for (std::size_t i = 0; i < found.size(); ++i) EXPECT_EQ(sum[i], found[i] + 1.5f);
+  const TensorView as_bfloat{DType::BF16, {rows, cols}, std::as_bytes(std::span(halves))};
+  backend->embed(*backend->prepare_table(as_bfloat), ids, false, out);
+  EXPECT_EQ(values_of(out)[7], 0.125f);
+}
+
+TEST_P(BackendTest, RefusesWhatDoesNotFit) {
+  const auto weight = backend->prepare(view_of(random_values(12, 1), 3, 4), {});
+  Array in = backend->allocate(2, 5, Element::working);
+  Array out = backend->allocate(2, 3, Element::full);
+  const Product wrong{weight.get(), &out, false};
+  EXPECT_THROW(backend->multiply(in, 2, {&wrong, 1}), std::invalid_argument);
+  EXPECT_THROW(backend->view(in, 1, 2), std::invalid_argument);
+  EXPECT_THROW(backend->upload(random_values(5, 1), 2, 3), std::invalid_argument);
+  std::vector<float> too_many(11);
+  EXPECT_THROW(backend->download(in, 0, too_many), std::invalid_argument);
+}
+
+std::string name_of_case(const ::testing::TestParamInfo<std::tuple<CpuKernels, Precision>>& test) {
+  const char* const names[] = {"portable", "avx2", "avx512_bf16"};
+  return std::string(names[static_cast<int>(std::get<0>(test.param))]) +
+         (std::get<1>(test.param) == Precision::fp32 ? "_fp32" : "_bf16");
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, BackendTest,
+                         ::testing::Combine(::testing::Values(CpuKernels::portable, CpuKernels::avx2,
+                                                              CpuKernels::avx512_bf16),
+                                            ::testing::Values(Precision::fp32, Precision::bf16)),
+                         name_of_case);
+
+}  // namespace
+}  // namespace knapsaq
