@@ -46,6 +46,7 @@ TEST(AllocateMxq, BudgetOfBitsIsAnAverageOverAllLinears) {
     FAIL() << "must not be feasible";
   } catch (const InfeasibleError& error) {
     EXPECT_EQ(error.smallest(), 750);
+    EXPECT_THAT(error.what(), testing::HasSubstr("750 bytes (2.5000 bits per weight)"));
   }
 }
 

@@ -17,6 +17,23 @@ std::int64_t parameters(const ErrorTable& table) {
   return sum;
 }
 
+/// solve_mip(), whose refusal names the smallest size in both units that people give budgets in.
+Solution solve_in_bytes(const Problem& problem, std::int64_t weights, const SolveOptions& options) {
+  try {
+    return solve_mip(problem, options);
+  } catch (const InfeasibleError& error) {
+    const auto bits = [&](double bytes) { return 8 * bytes / static_cast<double>(weights); };
+    // Rounded up, so that asking for the shown number of bits is feasible.
+    const double smallest_bits = std::ceil(bits(error.smallest()) * 1e4) / 1e4;
+    throw InfeasibleError(
+        fmt::format(
+            "a budget of {:.0f} bytes ({:.4f} bits per weight) for the linears is too small: their smallest "
+            "allocation takes {:.0f} bytes ({:.4f} bits per weight)",
+            problem.budget, bits(problem.budget), error.smallest(), smallest_bits),
+        error.smallest());
+  }
+}
+
 }  // namespace
 
 double budget_bytes(const ErrorTable& table, double bits) {
@@ -34,7 +51,7 @@ Allocation allocate_mxq(const ErrorTable& table, double budget, std::string_view
     for (const ErrorCell& cell : row.cells) choices.push_back({cell.fnorm, static_cast<double>(cell.bytes)});
   }
   const std::vector<std::size_t> groups = tie_groups(names, ties);
-  const Solution solution = solve_mip(knapsaq::tie(problem, groups), options);
+  const Solution solution = solve_in_bytes(knapsaq::tie(problem, groups), parameters(table), options);
 
   Allocation allocation;
   allocation.objective = solution.objective;
