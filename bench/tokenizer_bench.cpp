@@ -3,7 +3,7 @@
 // sets it beside Hugging Face's.
 
 #include <algorithm>
-#include <chrono>
+#include <ctime>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -14,11 +14,12 @@
 
 namespace {
 
+/// Processor time: one thread works, and other processes on the machine should not count.
 template <class Function>
 double seconds(Function&& function) {
-  const auto begin = std::chrono::steady_clock::now();
+  const std::clock_t begin = std::clock();
   function();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
 }
 
 void run(const std::string& folder, const std::string& path, int repeats) {

@@ -3,7 +3,7 @@
 
 Usage: python tools/bench_tokenizers.py BENCH SHARED
 BENCH is the program tokenizer_bench, SHARED a folder with tokenizers/ and data/. Both sides get the whole of WikiText-2's
-test split as one text and may use one thread. Needs what make_tokenizer_references.py needs.
+test split as one text and may use one thread; processor time counts. Needs what make_tokenizer_references.py needs.
 """
 
 import json
@@ -51,9 +51,9 @@ def main():
 
 
 def timed(function):
-    begin = time.perf_counter()
+    begin = time.process_time()
     function()
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 if __name__ == "__main__":

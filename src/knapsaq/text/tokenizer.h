@@ -11,12 +11,27 @@
 
 namespace knapsaq {
 
-/// Text to token ids and back, with the ids that Hugging Face's tokenizers give.
+/// Text to token ids and back, with the ids that Hugging Face's tokenizers give (byte-pair encoding only).
+/// Const functions may be called from several threads at once.
 class Tokenizer {
  public:
-  /// Reads what a model folder has, the first of: tokenizer.json; vocab.json + merges.txt; tokenizer.model
-  /// (SentencePiece, or Llama 3's tiktoken text); tokenizer_config.json, added_tokens.json and
-  /// special_tokens_map.json complete it. Throws InputError if there is none or it is damaged.
+  /// Reads what a model folder has, the first of: tokenizer.json; vocab.json + merges.txt (GPT-2, OPT,
+  /// GPT-NeoX, Qwen2; also under OPT's own names gpt2-vocab.json + gpt2-merges.txt); tokenizer.model
+  /// (SentencePiece's BPE as in Llama 2 and Mistral, or Llama 3's tiktoken text). tokenizer_config.json,
+  /// special_tokens_map.json and added_tokens.json complete it, and config.json where no file names a BOS and
+  /// an EOS.
+  ///
+  /// What stands around a text: the template of tokenizer.json's post-processor if it has one; otherwise
+  /// add_bos_token and add_eos_token of tokenizer_config.json; otherwise a BOS for every tokenizer.model and
+  /// for OPT, nothing else.
+  ///
+  /// SentencePiece's: every stretch of text between special tokens gets a blank in front, as the published
+  /// Llama-2 and Mistral checkpoints do it and the library itself. With `"legacy": false` in
+  /// tokenizer_config.json only the first stretch, unless it begins with a blank (what Transformers 5 does
+  /// with a lone tokenizer.model).
+  ///
+  /// Throws InputError, naming the file, if there is no tokenizer, if it is damaged, or if it has a component
+  /// that is not supported, with that component's name.
   static Tokenizer load(const std::filesystem::path& folder);
 
   explicit Tokenizer(std::unique_ptr<class TokenizerModel> model);
@@ -24,10 +39,13 @@ class Tokenizer {
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
-  /// Ids of `text`. `add_special` puts what the tokenizer puts around a text by default (a BOS, usually or
-  /// nothing). Invalid UTF-8 is read as U+FFFD, as Python's errors="replace" does.
+  /// Ids of `text`, at most 2 GiB. `add_special` puts what the tokenizer puts around a text by default.
+  /// Special tokens spelled in the text are recognised, as Hugging Face's tokenizers do by default. Invalid
+  /// UTF-8 is read as U+FFFD, as Python's errors="replace" does. Throws InputError if a regular expression of
+  /// the tokenizer runs away on this text.
   std::vector<std::int32_t> encode(std::string_view text, bool add_special = true) const;
-  /// Text of ids; special tokens are left out if `skip_special`. Bytes that do not form UTF-8 become U+FFFD.
+  /// Text of ids; special tokens are left out if `skip_special`, ids without a token always. Bytes that do
+  /// not form UTF-8 become U+FFFD. Nothing is cleaned up (Transformers' clean_up_tokenization_spaces).
   std::string decode(std::span<const std::int32_t> ids, bool skip_special = false) const;
 
   std::int32_t vocabulary_size() const;     ///< largest id + 1
