@@ -49,38 +49,63 @@ std::uint64_t spread(std::uint64_t bits) {
 // 32 codes fill exactly Bits words, whatever the width: the unit of the loops below.
 constexpr std::size_t kUnit = 32;
 
+// The four eights are separate variables: as arrays the compiler gathers them in vector registers by way of
+// memory, at a third of the speed.
+
+std::uint64_t load_eight(const std::uint8_t* codes) {
+  std::uint64_t bytes;
+  std::memcpy(&bytes, codes, sizeof bytes);
+  return bytes;
+}
+void store_eight(std::uint64_t bytes, std::uint8_t* codes) { std::memcpy(codes, &bytes, sizeof bytes); }
+
 template <int Bits>
 void pack_unit(const std::uint8_t* codes, std::uint32_t* words) {
-  std::array<std::uint64_t, 4> bytes;
-  std::memcpy(bytes.data(), codes, kUnit);
-  std::array<std::uint64_t, 4> eight;
-  for (int i = 0; i < 4; ++i) eight[i] = squeeze<Bits>(bytes[i]);
+  const std::uint64_t a = squeeze<Bits>(load_eight(codes));
+  const std::uint64_t b = squeeze<Bits>(load_eight(codes + 8));
+  const std::uint64_t c = squeeze<Bits>(load_eight(codes + 16));
+  const std::uint64_t d = squeeze<Bits>(load_eight(codes + 24));
   if constexpr (Bits == 2) {
-    words[0] = static_cast<std::uint32_t>(eight[0] | eight[1] << 16);
-    words[1] = static_cast<std::uint32_t>(eight[2] | eight[3] << 16);
+    words[0] = static_cast<std::uint32_t>(a | b << 16);
+    words[1] = static_cast<std::uint32_t>(c | d << 16);
   } else if constexpr (Bits == 3) {
-    words[0] = static_cast<std::uint32_t>(eight[0] | eight[1] << 24);
-    words[1] = static_cast<std::uint32_t>(eight[1] >> 8 | eight[2] << 16);
-    words[2] = static_cast<std::uint32_t>(eight[2] >> 16 | eight[3] << 8);
+    words[0] = static_cast<std::uint32_t>(a | b << 24);
+    words[1] = static_cast<std::uint32_t>(b >> 8 | c << 16);
+    words[2] = static_cast<std::uint32_t>(c >> 16 | d << 8);
   } else {
-    for (int i = 0; i < 4; ++i) words[i] = static_cast<std::uint32_t>(eight[i]);
+    words[0] = static_cast<std::uint32_t>(a);
+    words[1] = static_cast<std::uint32_t>(b);
+    words[2] = static_cast<std::uint32_t>(c);
+    words[3] = static_cast<std::uint32_t>(d);
   }
 }
 
 template <int Bits>
 void unpack_unit(const std::uint32_t* words, std::uint8_t* codes) {
-  std::array<std::uint64_t, 4> eight;
+  std::uint64_t a;
+  std::uint64_t b;
+  std::uint64_t c;
+  std::uint64_t d;
   if constexpr (Bits == 2) {
-    eight = {words[0] & 0xFFFFu, words[0] >> 16, words[1] & 0xFFFFu, words[1] >> 16};
+    a = words[0] & 0xFFFFu;
+    b = words[0] >> 16;
+    c = words[1] & 0xFFFFu;
+    d = words[1] >> 16;
   } else if constexpr (Bits == 3) {
-    eight = {words[0] & 0xFFFFFFu, words[0] >> 24 | (words[1] & 0xFFFFu) << 8,
-             words[1] >> 16 | (words[2] & 0xFFu) << 16, words[2] >> 8};
+    a = words[0] & 0xFFFFFFu;
+    b = words[0] >> 24 | (words[1] & 0xFFFFu) << 8;
+    c = words[1] >> 16 | (words[2] & 0xFFu) << 16;
+    d = words[2] >> 8;
   } else {
-    eight = {words[0], words[1], words[2], words[3]};
+    a = words[0];
+    b = words[1];
+    c = words[2];
+    d = words[3];
   }
-  std::array<std::uint64_t, 4> bytes;
-  for (int i = 0; i < 4; ++i) bytes[i] = spread<Bits>(eight[i]);
-  std::memcpy(codes, bytes.data(), kUnit);
+  store_eight(spread<Bits>(a), codes);
+  store_eight(spread<Bits>(b), codes + 8);
+  store_eight(spread<Bits>(c), codes + 16);
+  store_eight(spread<Bits>(d), codes + 24);
 }
 
 template <int Bits>

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/quote.h"
 #include "knapsaq/quant/methods.h"
 #include "knapsaq/quant/quantizer.h"
 
@@ -22,7 +23,7 @@ const Quantizer& quantizer(std::string_view method) {
     if (candidate.name() == method) return candidate;
     known += (known.empty() ? "" : ", ") + std::string(candidate.name());
   }
-  throw UsageError(fmt::format("there is no method '{}'; the methods are {}", method, known));
+  throw UsageError(fmt::format("there is no method {}; the methods are {}", in_quotes(method), known));
 }
 
 PackedMatrix quantize(const MatrixView& weights, const Scheme& scheme) {

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/quote.h"
 
 namespace knapsaq {
 
@@ -20,20 +21,12 @@ bool contains(const std::array<int, N>& values, int value) {
   return std::ranges::find(values, value) != values.end();
 }
 
-/// `text` fit for an error message: short and printable.
-std::string quoted(std::string_view text) {
-  constexpr std::size_t kLongest = 60;
-  std::string shown = "'";
-  for (const char c : text.substr(0, kLongest)) shown += c >= ' ' && c <= '~' ? c : '?';
-  return shown + (text.size() > kLongest ? "...'" : "'");
-}
-
 [[noreturn]] void refuse(std::string_view text, std::string_view why) {
   throw UsageError(
       fmt::format("{} is not a scheme ({}): write [method:]b<2|3|4|8>g<32|64|128>[s][/m8g<32|64|128>], or "
                   "'row' in the place of g<..> for one group per row, e.g. hqq:b4g64, rtn:b8g32s, "
                   "b3g128/m8g128",
-                  quoted(text), why));
+                  in_quotes(text), why));
 }
 
 bool take(std::string_view& text, std::string_view prefix) {
