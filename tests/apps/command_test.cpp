@@ -225,8 +225,8 @@ TEST_F(Command, ADamagedModelIsOneLineAndLeavesNothing) {
   fs::permissions(copy / "model.safetensors", fs::perms::owner_all);
   fs::resize_file(copy / "model.safetensors", 1000000);
   for (const std::string& verb : {"info " + copy.string(), "eval " + copy.string() + " --text " + text_,
-                                 "tables " + copy.string() + " -o " + scratch("t.csv"),
-                                 "quantize " + copy.string() + " -o " + scratch("out") + " --bits 3"})
+                                  "tables " + copy.string() + " -o " + scratch("t.csv"),
+                                  "quantize " + copy.string() + " -o " + scratch("out") + " --bits 3"})
     expect_refused(verb, 1, "model.safetensors");
   EXPECT_FALSE(fs::exists(scratch("out")));
   EXPECT_FALSE(fs::exists(scratch("t.csv")));
@@ -250,7 +250,8 @@ TEST_F(Command, AnInterruptedRunLeavesNothingHalfWritten) {
         run("--version >/dev/null; exec timeout -s INT --preserve-status " + delay +
             " " KNAPSAQ_COMMAND " quantize " + opt_ + " -o " + scratch("out") + " --bits 3 --force");
     EXPECT_TRUE(outcome.code == 0 || outcome.code == 130) << outcome.code << outcome.err;
-    if (outcome.code == 130) {
+    // On a busy machine the signal may come before the program listens for it, which ends it without a word.
+    if (outcome.code == 130 && !outcome.err.empty()) {
       EXPECT_EQ(outcome.err, "knapsaq: interrupted\n");
     }
     if (fs::exists(scratch("out"))) {
@@ -275,6 +276,21 @@ TEST_F(Command, ThreadsDoNotChangeTheResult) {
   };
   EXPECT_EQ(nll("1"), nll("2"));
   EXPECT_EQ(nll("1"), nll("5"));
+}
+
+// Made by tools/make_perplexity_references.py with Transformers, each protocol written down as its own
+// project runs it.
+TEST_F(Command, PerplexityEqualsTransformersByEveryProtocol) {
+  const nlohmann::json reference =
+      nlohmann::json::parse(read_file(KNAPSAQ_TEST_DATA "/apps/perplexity.json"));
+  for (const auto& expected : reference["results"]) {
+    const nlohmann::json result =
+        run("eval " + assets_ + "/" + expected["model"].get<std::string>() + " --text " + text_ +
+            " --json --precision fp32 --protocol " + expected["protocol"].get<std::string>() + " --window " +
+            expected["window"].dump() + " --windows " + expected["windows"].dump())
+            .json();
+    EXPECT_NEAR(result["nll"].get<double>() / expected["nll"].get<double>(), 1, 1e-6) << expected;
+  }
 }
 
 // The models' own reference values (made with PyTorch by tools/eval_lm.py) on real text, which is not part of
