@@ -50,39 +50,13 @@ struct Item {
 struct Piece {
   std::string source;          ///< tensor that is read
   const Item* item = nullptr;  ///< null: copied as it is
-  std::vector<TensorSpec> tensors;
-
-  std::uint64_t bytes() const {
-    std::uint64_t sum = 0;
-    for (const TensorSpec& tensor : tensors) sum += tensor.bytes();
-    return sum;
-  }
 };
-
-using Shard = std::vector<Piece>;
 
 struct Plan {
   std::vector<Item> items;
-  std::vector<Shard> shards;
+  std::vector<Piece> pieces;
   QuantizedLayout layout;
 };
-
-std::string shard_name(std::size_t shard, std::size_t count) {
-  return count == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", shard + 1, count);
-}
-
-std::string index_of(const QuantizedLayout& layout) {
-  if (layout.files.size() == 1) return {};
-  std::uint64_t total = 0;
-  nlohmann::json map = nlohmann::json::object();
-  for (const QuantizedLayout::File& file : layout.files) {
-    for (const TensorSpec& tensor : file.tensors) {
-      map[tensor.name] = file.name;
-      total += tensor.bytes();
-    }
-  }
-  return nlohmann::json{{"metadata", {{"total_size", total}}}, {"weight_map", map}}.dump(2) + "\n";
-}
 
 Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config, std::span<const Scheme> schemes,
                std::uint64_t shard_bytes) {
@@ -98,44 +72,28 @@ Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config, std::spa
     plan.items.push_back({all[i], schemes[i]});
     item_of[all[i].name + ".weight"] = i;
   }
-
-  std::vector<Piece> pieces;
+  QuantizedLayout& layout = plan.layout;
   for (const ExpectedTensor& expected : stored_tensors(checkpoint, config)) {
-    Piece piece{expected.name, nullptr, {}};
-    if (const auto found = item_of.find(expected.name); found != item_of.end()) {
-      const Item& item = plan.items[found->second];
-      piece.item = &item;
-      piece.tensors = affine_tensors(item.linear.name, item.shape());
-      plan.layout.linear_bytes += piece.bytes();
-    } else {
+    const auto found = item_of.find(expected.name);
+    if (found == item_of.end()) {
+      plan.pieces.push_back({expected.name, nullptr});
       const TensorView view = checkpoint.tensor(expected.name);
-      piece.tensors = {{expected.name, view.type, view.shape}};
+      layout.tensors.push_back({expected.name, view.type, view.shape});
+      continue;
     }
-    pieces.push_back(std::move(piece));
-  }
-
-  std::uint64_t filled = 0;
-  for (Piece& piece : pieces) {
-    if (plan.shards.empty() || filled + piece.bytes() > shard_bytes) {
-      plan.shards.emplace_back();
-      filled = 0;
+    const Item& item = plan.items[found->second];
+    plan.pieces.push_back({expected.name, &item});
+    for (TensorSpec& tensor : affine_tensors(item.linear.name, item.shape())) {
+      layout.linear_bytes += tensor.bytes();
+      layout.tensors.push_back(std::move(tensor));
     }
-    filled += piece.bytes();
-    plan.shards.back().push_back(std::move(piece));
   }
-  for (std::size_t s = 0; s < plan.shards.size(); ++s) {
-    QuantizedLayout::File file{shard_name(s, plan.shards.size()), {}};
-    for (const Piece& piece : plan.shards[s])
-      file.tensors.insert(file.tensors.end(), piece.tensors.begin(), piece.tensors.end());
-    plan.layout.bytes += safetensors_file_bytes(file.tensors);
-    plan.layout.files.push_back(std::move(file));
-  }
-  plan.layout.index = index_of(plan.layout);
-  plan.layout.bytes += plan.layout.index.size();
+  layout.bytes = checkpoint_bytes(layout.tensors, shard_bytes);
   return plan;
 }
 
-/// config.json of the source with the entries of MLX: defaults, then one object for each linear.
+/// config.json of the source with the entries of MLX (defaults, then one object for each linear) and, for
+/// people, the schemes: an entry of MLX may hold nothing else.
 std::string config_of(const Checkpoint& checkpoint, const Plan& plan) {
   std::map<std::pair<int, int>, int> uses;
   for (const Item& item : plan.items) ++uses[{item.scheme.bits, item.shape().effective_group()}];
@@ -148,10 +106,11 @@ std::string config_of(const Checkpoint& checkpoint, const Plan& plan) {
   nlohmann::json config = checkpoint.config();
   config["quantization"] = quantization;
   config["quantization_config"] = quantization;
+  for (const Item& item : plan.items) config["knapsaq"]["schemes"][item.linear.name] = to_string(item.scheme);
   return config.dump(2) + "\n";
 }
 
-void copy_tensor(const Checkpoint& checkpoint, const std::string& name, SafetensorsWriter& writer) {
+void copy_tensor(const Checkpoint& checkpoint, const std::string& name, CheckpointWriter& writer) {
   const TensorView view = checkpoint.tensor(name);
   std::vector<float> values;
   for (std::int64_t first = 0; first < view.elements(); first += kCopyElements) {
@@ -164,7 +123,7 @@ void copy_tensor(const Checkpoint& checkpoint, const std::string& name, Safetens
   }
 }
 
-double quantize_linear(const Checkpoint& checkpoint, const Piece& piece, SafetensorsWriter& writer) {
+double quantize_linear(const Checkpoint& checkpoint, const Piece& piece, CheckpointWriter& writer) {
   const Linear& linear = piece.item->linear;
   const std::vector<float> values = read_floats(checkpoint.tensor(piece.source));
   // The pages of the file are not needed beside the floats.
@@ -196,23 +155,18 @@ QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& 
   model.bits = 8 * static_cast<double>(plan.layout.linear_bytes) / static_cast<double>(weights);
 
   ProgressScope scope(progress, "quantizing", static_cast<std::uint64_t>(weights), "weights");
-  for (std::size_t s = 0; s < plan.shards.size(); ++s) {
-    const QuantizedLayout::File& file = plan.layout.files[s];
-    SafetensorsWriter writer(folder.staging() / file.name, file.tensors);
-    for (const Piece& piece : plan.shards[s]) {
-      check_cancelled();
-      if (piece.item != nullptr) {
-        model.error += quantize_linear(checkpoint, piece, writer);
-        scope.advance(static_cast<std::uint64_t>(piece.item->linear.parameters()));
-      } else {
-        copy_tensor(checkpoint, piece.source, writer);
-        checkpoint.release(piece.source);
-      }
+  CheckpointWriter writer(folder.staging(), plan.layout.tensors, shard_bytes);
+  for (const Piece& piece : plan.pieces) {
+    check_cancelled();
+    if (piece.item != nullptr) {
+      model.error += quantize_linear(checkpoint, piece, writer);
+      scope.advance(static_cast<std::uint64_t>(piece.item->linear.parameters()));
+    } else {
+      copy_tensor(checkpoint, piece.source, writer);
+      checkpoint.release(piece.source);
     }
-    writer.commit();
   }
-  if (!plan.layout.index.empty())
-    write_file(folder.staging() / "model.safetensors.index.json", plan.layout.index);
+  writer.commit();
   write_file(folder.staging() / "config.json", config_of(checkpoint, plan));
   for (const char* name : kCarriedFiles)
     if (fs::exists(checkpoint.folder() / name))

@@ -3,35 +3,26 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "knapsaq/base/progress.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/checkpoint/safetensors.h"
+#include "knapsaq/checkpoint/shards.h"
 #include "knapsaq/model/config.h"
 #include "knapsaq/quant/scheme.h"
 
 namespace knapsaq {
 
-/// The size at which a new file is started; the Hugging Face hub's own writers use it too.
-inline constexpr std::uint64_t kShardBytes = 5'000'000'000;
-
 /// Knapsaq's own format: a folder in Hugging Face layout whose linears are stored as
 /// checkpoint/affine_layout.h says (MLX's affine layout, with an extension for quantized metadata);
 /// docs/quantized-layout.md is its description.
 ///
-/// What goes into which file, known to the byte before anything is quantized.
+/// Its tensors, known to the byte before anything is quantized.
 struct QuantizedLayout {
-  struct File {
-    std::string name;  ///< "model.safetensors" or "model-00001-of-00003.safetensors"
-    std::vector<TensorSpec> tensors;
-  };
-  std::vector<File> files;
-  std::string index;        ///< content of model.safetensors.index.json; empty for a single file
-  std::uint64_t bytes = 0;  ///< of all files and the index: what a budget is compared with
-  std::uint64_t linear_bytes =
-      0;  ///< of these, the tensors of the quantized linears (without their bias vectors)
+  std::vector<TensorSpec> tensors;  ///< in the order in which they are written
+  std::uint64_t bytes = 0;          ///< of all weight files, headers and index included: what a budget limits
+  std::uint64_t linear_bytes = 0;   ///< of these, the tensors of the quantized linears (without bias vectors)
 };
 
 /// `schemes` has one scheme for each of linears(config), in that order. Tensors that the architecture does
