@@ -55,12 +55,12 @@ TokenizerSettings with_default_roles(TokenizerSettings settings, const Vocabular
   if (!settings.special.empty() || settings.bos_id || settings.eos_id) return settings;
   const auto known = [&](const char* token) { return vocabulary.find(token).has_value(); };
   if (settings.model_type == "opt" && known("</s>")) {
-    settings.bos = settings.eos = settings.unknown = "</s>";
+    settings.bos = settings.eos = "</s>";
     settings.special = {"</s>"};
     if (known("<pad>")) settings.special.emplace_back("<pad>");
     if (!settings.add_bos) settings.add_bos = true;
   } else if (known("<|endoftext|>")) {
-    settings.bos = settings.eos = settings.unknown = "<|endoftext|>";
+    settings.bos = settings.eos = "<|endoftext|>";
     settings.special = {"<|endoftext|>"};
   }
   return settings;
