@@ -22,7 +22,7 @@ void MagnitudePercentiles::collect_prefixes() {
   prefixes_.clear();
   for (const Rank& rank : ranks_) prefixes_.push_back(rank.prefix);
   std::ranges::sort(prefixes_);
-  prefixes_.erase(std::ranges::unique(prefixes_).begin(), prefixes_.end());
+  prefixes_.erase(std::unique(prefixes_.begin(), prefixes_.end()), prefixes_.end());
   totals_.assign(prefixes_.size() << width(), 0);
 }
 
