@@ -21,9 +21,6 @@ if [ -e "$report" ]; then
   failed=$(count failures)
   skipped=$(count skipped)
   echo
-  echo "tests: $tests"
-  echo "passed: $((tests - failed - skipped))"
-  echo "failed: $failed"
-  echo "skipped: $skipped"
+  echo "$((tests - failed - skipped)) passed, $failed failed, $skipped skipped"
 fi
 exit "$status"
