@@ -216,12 +216,13 @@ SoftmaxStatistics softmax_statistics_row(const float* logits, std::int64_t n) {
 // query of a group are neither multiplied nor exponentiated.
 
 constexpr int kPanel = kTileVecs * kLanes;
-/// Keys per block. More of them make fewer rescalings of O; with four panels, AVX-512 and 64 dimensions a
-/// block of keys and one of values are 64 KiB of bf16, which all groups of the tile then read from near by.
-constexpr int kBlockPanels = 4;
+/// Keys per block: 512 with AVX-512. More of them make fewer rescalings of O and fewer horizontal maxima; keys,
+/// values and a group's scores of a block (128 KiB and 18 KiB at 64 dimensions) stay in the second cache, from
+/// which a panel is read once per group, that is, per 1536 cycles of products.
+constexpr int kBlockPanels = 8;
 constexpr int kBlock = kBlockPanels * kPanel;
 /// The more queries, the fewer times keys and values come from the second cache; the fewer, the more tasks.
-constexpr int kQueryTile = 16 * kTileRows;
+constexpr int kQueryTile = 12 * kTileRows;
 
 /// C[kTileRows, kVecs * kLanes] = A B, or C * alpha + A B. A is row-major, `lda` elements apart; B holds for
 /// every step (one element of A, or a pair of bf16) a row of `width` numbers (pairs).
@@ -419,11 +420,18 @@ inline void softmax_group(float* scores, std::int64_t extent, const Range* range
   float found[round_up(kTileRows, kLanes)] = {};
   for (int r = 0; r < kTileRows; ++r) {
     float* row = scores + r * kBlock;
-    for (std::int64_t j = 0; j < ranges[r].low; ++j) row[j] = kMasked;
-    for (std::int64_t j = ranges[r].high; j < extent; ++j) row[j] = kMasked;
+    for (std::int64_t i = 0; i < ranges[r].low; ++i) row[i] = kMasked;
+    for (std::int64_t i = ranges[r].high; i < extent; ++i) row[i] = kMasked;
+    // Two chains of comparisons, for their latency.
     Vec top = load(row);
-    for (std::int64_t j = kLanes; j < extent; j += kLanes) top = vmax(top, load(row + j));
-    found[r] = largest_of(top);
+    Vec other = top;
+    std::int64_t j = kLanes;
+    for (; j + kLanes < extent; j += 2 * kLanes) {
+      top = vmax(top, load(row + j));
+      other = vmax(other, load(row + j + kLanes));
+    }
+    if (j < extent) top = vmax(top, load(row + j));
+    found[r] = largest_of(vmax(top, other));
   }
   for (int r = 0; r < kTileRows; r += kLanes) {
     const int lanes = static_cast<int>(smaller(kLanes, kTileRows - r));
