@@ -135,7 +135,7 @@ class Reader {
 
   /// One character, as replacements and the like must be.
   std::string character(const Json& json, const char* field, const char* otherwise) const {
-    const std::string text = optional_string(json, field, where_).value_or(otherwise);
+    std::string text = optional_string(json, field, where_).value_or(otherwise);
     if (text.empty() || utf8_length(text[0]) != text.size())
       damaged(fmt::format("'{}' is not one character", field));
     return text;
