@@ -216,9 +216,9 @@ SoftmaxStatistics softmax_statistics_row(const float* logits, std::int64_t n) {
 // query of a group are neither multiplied nor exponentiated.
 
 constexpr int kPanel = kTileVecs * kLanes;
-/// Keys per block: 512 with AVX-512. More of them make fewer rescalings of O and fewer horizontal maxima; keys,
-/// values and a group's scores of a block (128 KiB and 18 KiB at 64 dimensions) stay in the second cache, from
-/// which a panel is read once per group, that is, per 1536 cycles of products.
+/// Keys per block: 512 with AVX-512. More of them make fewer rescalings of O and fewer horizontal maxima;
+/// keys, values and a group's scores of a block (128 KiB and 18 KiB at 64 dimensions) stay in the second
+/// cache, from which a panel is read once per group, that is, per 1536 cycles of products.
 constexpr int kBlockPanels = 8;
 constexpr int kBlock = kBlockPanels * kPanel;
 /// The more queries, the fewer times keys and values come from the second cache; the fewer, the more tasks.
@@ -303,9 +303,21 @@ void transform_head(const HeadTransform& transform, const T* x, std::int64_t pos
       store_lanes(out + half + i, b * c + a * s, lanes);
     });
   }
-  for_vectors(n, [&](std::int64_t i, int lanes) {
-    store_lanes(out + i, load_lanes(out + i, lanes) * splat(factor), lanes);
-  });
+  if (factor != 1.0f) {
+    for_vectors(n, [&](std::int64_t i, int lanes) {
+      store_lanes(out + i, load_lanes(out + i, lanes) * splat(factor), lanes);
+    });
+  }
+}
+
+/// Asks for one head of `rows` tokens: they are a whole row apart, too far for the processor to guess the
+/// next.
+template <class T>
+void prefetch_head(const T* first, std::int64_t pitch, std::int64_t rows, std::int64_t head_dim) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t d = 0; d < head_dim; d += 64 / static_cast<std::int64_t>(sizeof(T)))
+      __builtin_prefetch(first + r * pitch + d);
+  }
 }
 
 template <class T>
@@ -333,6 +345,7 @@ void pack_keys(const HeadTransform& transform, const T* k, std::int64_t pitch, s
   T* panel = out + index * kPanel * depth;
   float* head = reinterpret_cast<float*>(scratch);
   T* row = reinterpret_cast<T*>(head + round_up(head_dim, kLanes));
+  prefetch_head(k + index * kPanel * pitch, pitch, smaller(kPanel, length - index * kPanel), head_dim);
   for (std::int64_t j = 0; j < kPanel; ++j) {
     const std::int64_t position = index * kPanel + j;
     for (std::int64_t d = head_dim; d < depth; ++d) row[d] = T{};
@@ -461,12 +474,7 @@ void attend_tile(const AttentionTile<T>& tile) {
   store(root, vsqrt(splat(static_cast<float>(head_dim))));
   const float factor = kLog2E / root[0];
 
-  // The queries of a head are a row apart, too far for the processor to guess the next one.
-  for (std::int64_t r = 0; r < tile.count; ++r) {
-    const T* row = tile.q + (tile.first + r) * tile.q_pitch;
-    for (std::int64_t d = 0; d < head_dim; d += 64 / static_cast<std::int64_t>(sizeof(T)))
-      __builtin_prefetch(row + d);
-  }
+  prefetch_head(tile.q + tile.first * tile.q_pitch, tile.q_pitch, tile.count, head_dim);
   for (std::int64_t r = 0; r < rows; ++r) {
     T* row = s.q + r * depth;
     for (std::int64_t d = 0; d < depth; ++d) row[d] = T{};
