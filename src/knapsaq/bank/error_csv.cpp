@@ -14,6 +14,7 @@
 #include "knapsaq/bank/error_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
+#include "knapsaq/base/quote.h"
 
 namespace knapsaq {
 namespace {
@@ -46,14 +47,6 @@ constexpr std::size_t kLongestLine = 65536;
 /// Sizes and counts up to here are exact as doubles, which the solver works with.
 constexpr std::int64_t kLargestCount = std::int64_t{1} << 53;
 constexpr double kMebibyte = 1048576;
-
-/// `text` fit for an error message: short and printable.
-std::string shown(std::string_view text) {
-  constexpr std::size_t kLongest = 40;
-  std::string result = "'";
-  for (const char c : text.substr(0, kLongest)) result += c >= ' ' && c <= '~' ? c : '?';
-  return result + (text.size() > kLongest ? "...'" : "'");
-}
 
 std::string_view trimmed(std::string_view text) {
   while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
@@ -183,8 +176,8 @@ class Record {
   }
 
   [[noreturn]] void bad(std::size_t column, std::string_view expected) const {
-    lines_.fail(
-        fmt::format("has {} in column {}, which is not {}", shown(text(column)), kNames[column], expected));
+    lines_.fail(fmt::format("has {} in column {}, which is not {}", in_quotes(text(column)), kNames[column],
+                            expected));
   }
 
   [[noreturn]] void fail(std::string_view what) const { lines_.fail(what); }
@@ -210,7 +203,7 @@ Scheme scheme_of(const Record& record) {
     if (parse_scheme(text) == scheme) return scheme;
   } catch (const UsageError&) {
   }
-  record.fail(fmt::format("has the scheme {}, which Knapsaq does not know", shown(text)));
+  record.fail(fmt::format("has the scheme {}, which Knapsaq does not know", in_quotes(text)));
 }
 
 WeightStatistics statistics_of(const Record& record) {
@@ -302,7 +295,7 @@ ErrorTable parse_csv(std::string_view text, std::string_view source) {
     } else if (rows[place->second].row.parameters != row.parameters ||
                rows[place->second].row.name != row.name) {
       record.fail(fmt::format("gives {} another name or number of weights than a line before it",
-                              shown(rows[place->second].row.name)));
+                              in_quotes(rows[place->second].row.name)));
     }
     const auto [scheme, is_new_scheme] = schemes.try_emplace(to_string(cell.scheme), menu.size());
     if (is_new_scheme) menu.push_back(cell.scheme);
