@@ -11,7 +11,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/checkpoint/affine_layout.h"
-#include "knapsaq/checkpoint/json_text.h"
+#include "knapsaq/base/json_text.h"
 #include "knapsaq/checkpoint/shards.h"
 #include "knapsaq/model/config.h"
 #include "knapsaq/model/expected_tensors.h"

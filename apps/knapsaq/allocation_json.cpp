@@ -8,6 +8,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
+#include "knapsaq/base/json_text.h"
 
 namespace knapsaq::command {
 
@@ -19,12 +20,17 @@ nlohmann::ordered_json allocation_json(const ErrorTable& table, const Allocation
 }
 
 std::vector<Scheme> read_allocation(const std::filesystem::path& path, const std::vector<Linear>& linears) {
-  const nlohmann::json json = nlohmann::json::parse(read_file(path), nullptr, false);
-  const auto list = json.is_object() ? json.value("allocation", nlohmann::json()) : json;
   const auto wrong = [&](const std::string& what) {
     return InputError(
         fmt::format("{}: {}: give what `knapsaq allocate --json` printed", path.string(), what));
   };
+  nlohmann::json list;
+  try {
+    const nlohmann::json json = parse_json(read_file(path));
+    list = json.is_object() && json.contains("allocation") ? json["allocation"] : json;
+  } catch (const InputError& error) {
+    throw wrong(error.what());
+  }
   if (!list.is_array()) throw wrong("has no list \"allocation\"");
 
   std::map<std::string, std::size_t> index_of;

@@ -57,7 +57,7 @@ TEST_F(BadTokenizer, NoneAtAll) {
 TEST_F(BadTokenizer, DamagedJson) {
   const std::string text = good_.dump();
   write("tokenizer.json", text.substr(0, text.size() / 2));
-  expect_refused("tokenizer.json", "not JSON from byte");
+  expect_refused("tokenizer.json", "not valid JSON");
   write("tokenizer.json", "");
   expect_refused("tokenizer.json", "not JSON");
   write("tokenizer.json", "[]");
@@ -96,7 +96,9 @@ TEST_F(BadTokenizer, Model) {
 }
 
 TEST_F(BadTokenizer, Components) {
-  const auto component = [](const char* role, Json value) { return [=](Json& j) { j[role] = value; }; };
+  const auto component = [](const char* role, const Json& value) {
+    return [=](Json& j) { j[role] = value; };
+  };
   expect_json_refused(component("normalizer", {{"type", "Precompiled"}}),
                       "the normalizer 'Precompiled' is not supported");
   expect_json_refused(component("pre_tokenizer", {{"type", "BertPreTokenizer"}}),

@@ -14,7 +14,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
-#include "knapsaq/checkpoint/json_text.h"
+#include "knapsaq/base/json_text.h"
 #include "knapsaq/checkpoint/safetensors.h"
 #include "knapsaq/checkpoint/shards.h"
 #include "knapsaq/checkpoint/torch_file.h"

@@ -8,7 +8,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
-#include "knapsaq/checkpoint/json_text.h"
+#include "knapsaq/base/json_text.h"
 
 namespace knapsaq {
 namespace {

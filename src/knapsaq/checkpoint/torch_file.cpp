@@ -7,7 +7,7 @@
 #include <fmt/core.h>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/checkpoint/json_text.h"
+#include "knapsaq/base/json_text.h"
 #include "knapsaq/checkpoint/torch_pickle.h"
 #include "knapsaq/checkpoint/zip_directory.h"
 

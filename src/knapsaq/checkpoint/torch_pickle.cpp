@@ -12,7 +12,7 @@
 #include <fmt/core.h>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/checkpoint/json_text.h"
+#include "knapsaq/base/json_text.h"
 
 namespace knapsaq {
 namespace {

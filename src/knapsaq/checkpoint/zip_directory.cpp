@@ -9,7 +9,7 @@
 #include <fmt/core.h>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/checkpoint/json_text.h"
+#include "knapsaq/base/json_text.h"
 
 // Structures and field offsets: PKWARE's APPNOTE.TXT 6.3, sections 4.3.7 to 4.3.16 and 4.5.3.
 

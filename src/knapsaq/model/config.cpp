@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/checkpoint/json_text.h"
+#include "knapsaq/base/json_text.h"
 
 namespace knapsaq {
 namespace {

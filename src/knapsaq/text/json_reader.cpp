@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/json_text.h"
 
 namespace knapsaq {
 namespace {
@@ -16,9 +17,9 @@ namespace {
 nlohmann::json parse_json_object(std::string_view text, const std::string& where) {
   nlohmann::json json;
   try {
-    json = nlohmann::json::parse(text);
-  } catch (const nlohmann::json::parse_error& error) {
-    throw InputError(fmt::format("{}: not JSON from byte {} on; the file is damaged", where, error.byte));
+    json = parse_json(text);
+  } catch (const InputError& error) {
+    throw InputError(fmt::format("{}: {}; the file is damaged", where, error.what()));
   }
   if (!json.is_object()) throw InputError(fmt::format("{}: not a JSON object; the file is damaged", where));
   return json;

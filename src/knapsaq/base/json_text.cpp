@@ -1,4 +1,4 @@
-#include "knapsaq/checkpoint/json_text.h"
+#include "knapsaq/base/json_text.h"
 
 #include <algorithm>
 
@@ -12,7 +12,6 @@ namespace {
 
 /// config.json nests four deep, an index two; a text that goes on beyond this is an attack on the stack.
 constexpr int kDeepest = 64;
-
 
 }  // namespace
 
