@@ -1,5 +1,6 @@
 // The parts of the way from text to ids, each against what Hugging Face's tokenizers make of it.
 
+#include <algorithm>
 #include <map>
 
 #include <gmock/gmock.h>
@@ -224,7 +225,7 @@ TEST(Bpe, LongAndShortPiecesAgreeWithThePlainAlgorithm) {
   std::uint32_t state = 5;
   const auto random = [&](std::uint32_t limit) {
     state = state * 1664525 + 1013904223;
-    return (state >> 16) % limit;
+    return (state >> 16) % std::max(limit, 1U);
   };
   while (merges.size() < 60) {
     const auto left = static_cast<std::int32_t>(random(static_cast<std::uint32_t>(next)));

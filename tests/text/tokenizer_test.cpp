@@ -156,6 +156,7 @@ TEST(Tokenizer, ThreadsShareOneTokenizer) {
   const Ids expected = tokenizer.encode(text);
   std::vector<Ids> found(4);
   std::vector<std::thread> threads;
+  threads.reserve(found.size());
   for (Ids& ids : found) {
     threads.emplace_back([&] {
       for (int i = 0; i < 5; ++i) ids = tokenizer.encode(text);
