@@ -59,13 +59,13 @@ TEST_F(BadTokenizer, DamagedJson) {
   write("tokenizer.json", text.substr(0, text.size() / 2));
   expect_refused("tokenizer.json", "not valid JSON");
   write("tokenizer.json", "");
-  expect_refused("tokenizer.json", "not JSON");
+  expect_refused("tokenizer.json", "is not valid JSON");
   write("tokenizer.json", "[]");
   expect_refused("tokenizer.json", "not a JSON object");
   write("tokenizer.json", std::string(200000, '['));
-  expect_refused("tokenizer.json", "not JSON");
-  write("tokenizer.json", "{\"model\":" + std::string(100000, '[') + std::string(100000, ']') + "}");
-  expect_refused("tokenizer.json", "'model' is not an object");
+  expect_refused("tokenizer.json", "is nested deeper than");
+  write("tokenizer.json", R"({"model": 1e999})");
+  expect_refused("tokenizer.json", "is not valid JSON");
 }
 
 TEST_F(BadTokenizer, Model) {
@@ -110,7 +110,7 @@ TEST_F(BadTokenizer, Components) {
       {"type", "Split"}, {"pattern", {{"Regex", "(a"}}}, {"behavior", "Isolated"}, {"invert", false}};
   expect_json_refused(component("pre_tokenizer", split), "does not compile");
   Json nested = {{"type", "Sequence"}, {"normalizers", Json::array()}};
-  for (int i = 0; i < 1000; ++i) nested = {{"type", "Sequence"}, {"normalizers", Json::array({nested})}};
+  for (int i = 0; i < 10; ++i) nested = {{"type", "Sequence"}, {"normalizers", Json::array({nested})}};
   expect_json_refused(component("normalizer", nested), "are nested 9 deep");
   const Json bytes = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}};
   const Json digits = {{"type", "Digits"}, {"individual_digits", true}};
