@@ -237,7 +237,7 @@ std::vector<double> attention(const AttentionCase& a, const std::vector<float>& 
 }
 
 TEST_P(BackendTest, Attention) {
-  // Lengths around the tiles of queries (up to 96) and blocks of keys (up to 256), odd head sizes, windows
+  // Lengths around the tiles of queries (up to 72) and blocks of keys (up to 512), odd head sizes, windows
   // that start inside a block or hide whole blocks from the last queries.
   for (const AttentionCase& a : {AttentionCase{1, 1, 1, 1, 1, 0},
                                  {3, 5, 2, 1, 7, 0},
