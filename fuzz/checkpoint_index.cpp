@@ -10,8 +10,8 @@
 #include <nlohmann/json.hpp>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/checkpoint/affine_layout.h"
 #include "knapsaq/base/json_text.h"
+#include "knapsaq/checkpoint/affine_layout.h"
 #include "knapsaq/checkpoint/shards.h"
 #include "knapsaq/model/config.h"
 #include "knapsaq/model/expected_tensors.h"

@@ -6,7 +6,8 @@ namespace knapsaq {
 
 std::vector<ExpectedTensor> stored_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
   std::vector<ExpectedTensor> tensors = dense_tensors(config);
-  for (const Linear& linear : linears(config)) tensors.push_back({linear.name + ".weight", {linear.out, linear.in}});
+  for (const Linear& linear : linears(config))
+    tensors.push_back({linear.name + ".weight", {linear.out, linear.in}});
   const std::vector<std::int64_t> shape = {config.vocab, config.embedding};
   const bool has_embedding = checkpoint.contains(embedding_name(config));
   if (has_embedding || !config.tied) tensors.push_back({embedding_name(config), shape});

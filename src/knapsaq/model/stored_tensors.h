@@ -6,9 +6,10 @@
 
 namespace knapsaq {
 
-/// The tensors of a model as a checkpoint stores it, each once, sorted by name: dense_tensors(), the weights of
-/// linears(), embedding and head. Of a tied model only one of the two: the embedding if the file has it, else the
-/// head. Everything else that a file may hold (buffers, a second copy of the head) is not part of the model.
+/// The tensors of a model as a checkpoint stores it, each once, sorted by name: dense_tensors(), the weights
+/// of linears(), embedding and head. Of a tied model only one of the two: the embedding if the file has it,
+/// else the head. Everything else that a file may hold (buffers, a second copy of the head) is not part of
+/// the model.
 std::vector<ExpectedTensor> stored_tensors(const Checkpoint& checkpoint, const ModelConfig& config);
 
 }  // namespace knapsaq
