@@ -26,8 +26,6 @@ void listen_for_interrupts() {
   action.sa_flags = SA_RESTART;
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
-  // A reader that goes away (| head) is an error of writing, not the end of the process.
-  ::signal(SIGPIPE, SIG_IGN);
 }
 
 int complain(const char* what, command::ExitCode code) {

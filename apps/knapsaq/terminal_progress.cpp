@@ -15,7 +15,7 @@ namespace {
 
 // Ten times a second looks smooth and costs nothing.
 constexpr std::chrono::milliseconds kRedraw{100};
-constexpr int kBarWidth = 24;
+constexpr int kBarWidth = 20;
 
 std::string short_number(double value) {
   for (const auto& [limit, unit] : {std::pair{1e9, 'G'}, std::pair{1e6, 'M'}, std::pair{1e3, 'k'}})
@@ -60,12 +60,18 @@ void TerminalProgress::draw(std::uint64_t done) {
   const int filled = static_cast<int>(share * kBarWidth);
   const double rate = static_cast<double>(done) / std::max(seconds, 1e-9);
   const double left = rate > 0 ? static_cast<double>(total_ - std::min(done, total_)) / rate : 0;
-  std::string line =
-      fmt::format("{} [{}{}] {:3.0f} %  {}/{} {}  {}/s  {} left", what_, std::string(filled, '#'),
-                  std::string(kBarWidth - filled, '.'), share * 100, short_number(static_cast<double>(done)),
-                  short_number(static_cast<double>(total_)), unit_, short_number(rate), format_seconds(left));
-  // A line that wraps could not be drawn over.
-  line.resize(std::min(line.size(), terminal_width() - 1));
+  std::string line = fmt::format("{} [{}{}] {:3.0f} %", what_, std::string(filled, '#'),
+                                 std::string(kBarWidth - filled, '.'), share * 100);
+  // What matters most comes first; a line that wraps could not be drawn over.
+  const std::size_t width = terminal_width() - 1;
+  for (const std::string& part :
+       {fmt::format("  {} left", format_seconds(left)), fmt::format("  {} {}/s", short_number(rate), unit_),
+        fmt::format("  {}/{}", short_number(static_cast<double>(done)),
+                    short_number(static_cast<double>(total_)))}) {
+    if (line.size() + part.size() > width) break;
+    line += part;
+  }
+  line.resize(std::min(line.size(), width));
   fmt::print(stderr, "\r{}\x1b[K", line);
   std::fflush(stderr);
 }
