@@ -125,11 +125,10 @@ void copy_tensor(const Checkpoint& checkpoint, const std::string& name, Checkpoi
 
 double quantize_linear(const Checkpoint& checkpoint, const Piece& piece, CheckpointWriter& writer) {
   const Linear& linear = piece.item->linear;
-  const std::vector<float> values = read_floats(checkpoint.tensor(piece.source));
+  const std::vector<float> values = checkpoint.floats(piece.source);
   // The pages of the file are not needed beside the floats.
   checkpoint.release(piece.source);
   const MatrixView weights{linear.out, linear.in, values};
-  check_finite(weights, piece.source);
   const PackedMatrix packed = quantize(weights, piece.item->scheme);
   for (const std::span<const std::byte> bytes : affine_bytes(packed)) writer.write(bytes);
   return frobenius_error(weights, packed);
