@@ -39,7 +39,7 @@ TEST(BuildErrorTable, MeasuresEveryLinearOfTheEmbeddedModel) {
     ASSERT_EQ(row.cells.size(), menu.schemes.size());
     for (std::size_t s = 0; s < menu.schemes.size(); ++s) {
       EXPECT_EQ(row.cells[s].scheme, menu.schemes[s]);
-      const PackedMatrix packed = quantize(weights, menu.schemes[s]);
+      const PackedMatrix packed = std::get<PackedMatrix>(quantize(weights, menu.schemes[s]));
       EXPECT_EQ(row.cells[s].bytes, packed.bytes());
       const double error = frobenius_error(weights, packed);
       EXPECT_NEAR(row.cells[s].fnorm, error, 1e-6 * error) << to_string(menu.schemes[s]);

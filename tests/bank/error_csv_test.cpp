@@ -97,9 +97,9 @@ TEST(ErrorCsv, RoundTripWithoutOurColumnsKeepsTheBytes) {
     row.statistics = {};
     row.name = std::to_string(row.layer) + "." + row.module;
     for (ErrorCell& cell : row.cells) cell.scheme.method = "hqq";
-    std::erase_if(row.cells, [](const ErrorCell& cell) { return cell.scheme.symmetric; });
+    std::erase_if(row.cells, [](const ErrorCell& cell) { return cell.scheme.zero == ZeroPoint::symmetric; });
   }
-  std::erase_if(table.menu, [](const Scheme& scheme) { return scheme.symmetric; });
+  std::erase_if(table.menu, [](const Scheme& scheme) { return scheme.zero == ZeroPoint::symmetric; });
   for (Scheme& scheme : table.menu) scheme.method = "hqq";
   write_csv(table, scratch / "table.csv");
   std::string text = read_file(scratch / "table.csv");

@@ -83,7 +83,7 @@ TEST(AffineLayout, WhatMlxQuantizedIsReadAsMlxReadsIt) {
     const auto packing = checkpoint.packing(name);
     ASSERT_TRUE(packing.has_value());
     EXPECT_EQ(name, "model.layers.0." + packing->scheme);
-    const PackedMatrix matrix = checkpoint.packed(name);
+    const PackedMatrix matrix = std::get<PackedMatrix>(checkpoint.stored(name));
     ASSERT_EQ(values.shape, (std::vector<std::int64_t>{matrix.rows, matrix.cols}));
     const std::vector<float> reference = read_floats(values);
     std::vector<float> row(static_cast<std::size_t>(matrix.cols));
@@ -123,10 +123,11 @@ TEST(AffineLayout, WrittenMatricesAreReadBack) {
           const Checkpoint checkpoint = Checkpoint::open(scratch.path());
           const auto packing = checkpoint.packing("m");
           ASSERT_TRUE(packing.has_value());
-          EXPECT_EQ(packing->rows, shape.rows);
-          EXPECT_EQ(packing->cols, shape.cols);
-          EXPECT_EQ(packing->group, group >= cols ? 0 : group);
-          expect_equal(checkpoint.packed("m"), matrix);
+          const auto read = std::get<AffineShape>(packing->shape);
+          EXPECT_EQ(read.rows, shape.rows);
+          EXPECT_EQ(read.cols, shape.cols);
+          EXPECT_EQ(read.group, group >= cols ? 0 : group);
+          expect_equal(std::get<PackedMatrix>(checkpoint.stored("m")), matrix);
         }
       }
     }
@@ -143,7 +144,7 @@ TEST(AffineLayout, ContradictionsAreRefused) {
     const Scratch scratch;
     write_checkpoint(scratch.path(), matrix, entry);
     const Checkpoint checkpoint = Checkpoint::open(scratch.path());
-    return message_of([&] { static_cast<void>(checkpoint.packed("m")); });
+    return message_of([&] { static_cast<void>(checkpoint.stored("m")); });
   };
   EXPECT_THAT(complaint("bits", 5), HasSubstr("2, 3, 4 and 8 are supported"));
   EXPECT_THAT(complaint("bits", "4"), HasSubstr("not a positive whole number"));
@@ -166,7 +167,7 @@ TEST(AffineLayout, MetadataThatIsNotFiniteIsRefused) {
   matrix.scales[3] = 0x7C00;  // infinity
   const Scratch scratch;
   write_checkpoint(scratch.path(), matrix, affine_config(shape));
-  EXPECT_THAT(message_of([&] { static_cast<void>(Checkpoint::open(scratch.path()).packed("m")); }),
+  EXPECT_THAT(message_of([&] { static_cast<void>(Checkpoint::open(scratch.path()).stored("m")); }),
               HasSubstr("scales"));
 }
 

@@ -149,7 +149,7 @@ TEST(Checkpoint, UnknownTensorsAndLinearsAreNamed) {
   write_floats(scratch.path(), {"a", "odd.weight"}, {1});
   const Checkpoint checkpoint = Checkpoint::open(scratch.path());
   EXPECT_THAT(message_of([&] { static_cast<void>(checkpoint.tensor("b")); }), HasSubstr("no tensor 'b'"));
-  EXPECT_THAT(message_of([&] { static_cast<void>(checkpoint.packed("a")); }),
+  EXPECT_THAT(message_of([&] { static_cast<void>(checkpoint.stored("a")); }),
               HasSubstr("'a' is not quantized"));
   EXPECT_THAT(message_of([&] { static_cast<void>(checkpoint.packing("gone")); }),
               HasSubstr("no such linear"));

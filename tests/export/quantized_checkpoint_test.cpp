@@ -95,8 +95,8 @@ TEST_F(QuantizedCheckpoint, ReadsBackAsWhatTheQuantizersMade) {
   for (std::size_t i = 0; i < all.size(); ++i) {
     const std::vector<float> values = read_floats(source.tensor(all[i].name + ".weight"));
     const MatrixView weights{all[i].out, all[i].in, values};
-    const PackedMatrix expected = quantize(weights, schemes[i]);
-    const PackedMatrix packed = read.packed(all[i].name);
+    const PackedMatrix expected = std::get<PackedMatrix>(quantize(weights, schemes[i]));
+    const PackedMatrix packed = std::get<PackedMatrix>(read.stored(all[i].name));
     EXPECT_EQ(packed.codes, expected.codes) << all[i].name;
     EXPECT_EQ(packed.scales, expected.scales);
     EXPECT_EQ(packed.biases, expected.biases);

@@ -17,6 +17,7 @@
 #include "knapsaq/base/random.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/quant/group_kernels.h"
+#include "knapsaq/quant/groupwise.h"
 #include "quant/made_weights.h"
 
 namespace knapsaq {
@@ -45,7 +46,7 @@ Errors errors_of_rows(const MatrixView& weights, Restored&& restored) {
   return e;
 }
 
-Errors errors_of(const MatrixView& weights, const PackedMatrix& packed) {
+Errors errors_of(const MatrixView& weights, const StoredMatrix& stored) {
   return errors_of_rows(weights, [&](std::int64_t r) {
     std::vector<float> row(static_cast<std::size_t>(weights.cols));
     packed.dequantize_row(r, row);
@@ -87,7 +88,7 @@ TEST(Rtn, IsBitForBitWhatNumpyMakes) {
     std::uint32_t biases = 0;
     ASSERT_TRUE(in >> kind >> rows >> cols >> scheme >> error >> words >> scales >> biases);
     const MadeWeights weights(kind, rows, cols);
-    const PackedMatrix packed = quantize(weights.view(), parse_scheme(scheme));
+    const PackedMatrix packed = std::get<PackedMatrix>(quantize(weights.view(), parse_scheme(scheme)));
     packed.check();
     EXPECT_EQ(crc32(packed.scales), scales);
     EXPECT_EQ(crc32(packed.biases), biases);
@@ -171,7 +172,8 @@ TEST(Hqq, SolverAgreesWithTheLibrary) {
 // What is stored, metadata in fp16.
 TEST(Hqq, StoredErrorIsWithinATenthOfAPercentOfTheLibrarys) {
   for (const HqqCase& c : hqq_cases()) {
-    const Scheme scheme{"hqq", c.bits, c.group == c.cols ? 0 : static_cast<int>(c.group), false, 16, 0};
+    const Scheme scheme{"hqq",           c.bits, c.group == c.cols ? 0 : static_cast<int>(c.group),
+                        ZeroPoint::real, 16,     0};
     SCOPED_TRACE(c.kind + " " + to_string(scheme));
     const MatrixView weights = made(c.kind, c.rows, c.cols).view();
     const Errors errors = errors_of(weights, quantize(weights, scheme));
@@ -247,19 +249,19 @@ TEST(Quantize, StoresExactlyTheBytesThatWereCounted) {
     scheme.method = std::array{"hqq", "rtn"}[random.below(2)];
     scheme.bits = std::array{2, 3, 4, 8}[random.below(4)];
     scheme.group = std::array{0, 32, 64, 128}[random.below(4)];
-    scheme.symmetric = scheme.method == "rtn" && random.below(2) == 1;
-    if (!scheme.symmetric && random.below(2) == 1) {
+    scheme.zero = scheme.method == "rtn" && random.below(2) == 1 ? ZeroPoint::symmetric : ZeroPoint::real;
+    if (scheme.zero == ZeroPoint::real && random.below(2) == 1) {
       scheme.meta_bits = 8;
       scheme.meta_group = std::array{32, 64, 128}[random.below(3)];
     }
     SCOPED_TRACE(to_string(scheme) + " of " + std::to_string(rows) + " x " + std::to_string(cols));
     const MadeWeights weights("student", rows, cols);
-    const PackedMatrix packed = quantize(weights.view(), scheme);
+    const PackedMatrix packed = std::get<PackedMatrix>(quantize(weights.view(), scheme));
     ASSERT_NO_THROW(packed.check());
     ASSERT_EQ(packed.bytes(), storage_bytes(scheme, rows, cols));
     // The direct error is that of what was stored.
     const double direct =
-        quantizer(scheme.method).squared_error(weights.view(), scheme, range_of(weights.view()));
+        quantizer(scheme.method).groupwise()->squared_error(weights.view(), scheme, range_of(weights.view()));
     const double stored = frobenius_error(weights.view(), packed);
     ASSERT_NEAR(std::sqrt(direct), stored, 1e-6 * stored + 1e-12);
   }
@@ -277,7 +279,7 @@ TEST(Quantize, ErrorsOfPiecesAddUpToTheWhole) {
     for (std::int64_t first = 0; first < view.rows; first += unit) {
       const std::int64_t rows = std::min(unit, view.rows - first);
       const MatrixView part{rows, view.cols, view.values.subspan(first * view.cols, rows * view.cols)};
-      total += quantizer(scheme.method).squared_error(part, scheme, range_of(view));
+      total += quantizer(scheme.method).groupwise()->squared_error(part, scheme, range_of(view));
     }
     const double stored = frobenius_error(view, quantize(view, scheme));
     EXPECT_NEAR(std::sqrt(total), stored, 1e-6 * stored) << text;
@@ -288,11 +290,11 @@ TEST(Quantize, DoesNotDependOnTheNumberOfThreads) {
   const MadeWeights weights("student", 333, 480);
   for (const std::string text : {"hqq:b3g64/m8g128", "hqq:b4g64", "rtn:b4g32s", "uniform:b3row"}) {
     set_default_threads(1);
-    const PackedMatrix one = quantize(weights.view(), parse_scheme(text));
+    const PackedMatrix one = std::get<PackedMatrix>(quantize(weights.view(), parse_scheme(text)));
     const double error = frobenius_error(weights.view(), one);
     for (const int threads : {2, 3, 7}) {
       set_default_threads(threads);
-      const PackedMatrix many = quantize(weights.view(), parse_scheme(text));
+      const PackedMatrix many = std::get<PackedMatrix>(quantize(weights.view(), parse_scheme(text)));
       EXPECT_EQ(many.codes, one.codes) << text;
       EXPECT_EQ(many.scales, one.scales) << text;
       EXPECT_EQ(many.biases, one.biases) << text;
@@ -356,7 +358,8 @@ TEST(Quantize, SecondLevelMetadataCostLittle) {
 TEST(Uniform, HasOneGridForTheWholeMatrix) {
   const MadeWeights weights("normal", 64, 100);
   for (const int bits : {2, 3, 4, 8}) {
-    const PackedMatrix packed = quantize(weights.view(), {"uniform", bits, 0, false, 16, 0});
+    const PackedMatrix packed =
+        std::get<PackedMatrix>(quantize(weights.view(), {"uniform", bits, 0, ZeroPoint::real, 16, 0}));
     EXPECT_EQ(packed.groups(), 1);
     const WeightRange range = range_of(weights.view());
     const float step = (range.high - range.low) / static_cast<float>((1 << bits) - 1);
@@ -376,7 +379,7 @@ TEST(Quantize, ConstantGroupsAreStoredNearlyExactly) {
     std::vector<float> values(3 * 100, value);
     const MatrixView weights{3, 100, values};
     for (const std::string scheme : {"b2g32", "hqq:b4g64", "rtn:b8row", "rtn:b3g32", "uniform:b4row"}) {
-      const PackedMatrix packed = quantize(weights, parse_scheme(scheme));
+      const PackedMatrix packed = std::get<PackedMatrix>(quantize(weights, parse_scheme(scheme)));
       packed.check();
       std::vector<float> row(100);
       packed.dequantize_row(2, row);
@@ -384,7 +387,7 @@ TEST(Quantize, ConstantGroupsAreStoredNearlyExactly) {
       for (const float x : row) ASSERT_NEAR(x, value, std::abs(value) * 0x1p-21f + 6e-8f) << scheme;
     }
     for (const std::string scheme : {"hqq:b4g64/m8g128", "rtn:b2g32/m8g32"}) {
-      const PackedMatrix packed = quantize(weights, parse_scheme(scheme));
+      const PackedMatrix packed = std::get<PackedMatrix>(quantize(weights, parse_scheme(scheme)));
       packed.check();
       std::vector<float> row(100);
       packed.dequantize_row(1, row);
@@ -413,7 +416,7 @@ TEST(Quantize, ExtremeWeightsAreStoredAsWellAsHalvesCan) {
     for (const std::string scheme : {"hqq:b4g64", "rtn:b4g64", "rtn:b4g64s", "hqq:b8g32", "uniform:b8row",
                                      "hqq:b4g32/m8g32", "rtn:b8row/m8g128"}) {
       SCOPED_TRACE(scheme + " of size " + std::to_string(size));
-      const PackedMatrix packed = quantize(weights, parse_scheme(scheme));
+      const PackedMatrix packed = std::get<PackedMatrix>(quantize(weights, parse_scheme(scheme)));
       ASSERT_NO_THROW(packed.check());
       const float step = (range.high - range.low) / static_cast<float>((1 << packed.bits) - 1);
       std::vector<float> row(256);
@@ -432,7 +435,7 @@ TEST(Quantize, OneOutlierDoesNotEraseItsNeighbours) {
   for (float& w : values) w = 0.01f * static_cast<float>(random.normal());
   values[100] = 10.0f;
   const MatrixView weights{64, 128, values};
-  const PackedMatrix packed = quantize(weights, parse_scheme("hqq:b4g32/m8g128"));
+  const PackedMatrix packed = std::get<PackedMatrix>(quantize(weights, parse_scheme("hqq:b4g32/m8g128")));
   std::vector<float> row(128);
   packed.dequantize_row(0, row);
   EXPECT_NEAR(row[100], 10.0f, 0.5f);

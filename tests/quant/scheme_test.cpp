@@ -28,7 +28,7 @@ TEST(Scheme, ReadsTheExamplesOfItsDocumentation) {
   EXPECT_EQ(parse_scheme("b4g64"), (Scheme{"hqq", 4, 64, false, 16, 0}));
   EXPECT_EQ(parse_scheme("hqq:b4g64"), (Scheme{"hqq", 4, 64, false, 16, 0}));
   EXPECT_EQ(parse_scheme("b3g128/m8g128"), (Scheme{"hqq", 3, 128, false, 8, 128}));
-  EXPECT_EQ(parse_scheme("rtn:b4row"), (Scheme{"rtn", 4, 0, false, 16, 0}));
+  EXPECT_EQ(parse_scheme("rtn:b4row"), (Scheme{"rtn", 4, 0, ZeroPoint::real, 16, 0}));
   EXPECT_EQ(parse_scheme("rtn:b8g32s"), (Scheme{"rtn", 8, 32, true, 16, 0}));
 }
 

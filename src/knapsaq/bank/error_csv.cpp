@@ -195,7 +195,8 @@ Scheme scheme_of(const Record& record) {
   if (!record.text(kMethod).empty()) scheme.method = record.text(kMethod);
   scheme.bits = static_cast<int>(record.integer(kBits, 1, 16));
   scheme.group = static_cast<int>(record.integer(kGroup, 0, kMost));
-  if (!record.text(kSymmetric).empty()) scheme.symmetric = record.integer(kSymmetric, 0, 1) != 0;
+  if (!record.text(kSymmetric).empty())
+    scheme.zero = record.integer(kSymmetric, 0, 1) != 0 ? ZeroPoint::symmetric : ZeroPoint::real;
   scheme.meta_bits = static_cast<int>(record.integer(kMetaBits, 1, 16));
   scheme.meta_group = static_cast<int>(record.integer(kMetaGroup, 0, kMost));
   const std::string text = to_string(scheme);
@@ -326,11 +327,11 @@ void write_csv(const ErrorTable& table, const std::filesystem::path& path) {
     }
     for (const ErrorCell& cell : row.cells) {
       const Scheme& scheme = cell.scheme;
-      text +=
-          fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", row.layer, csv_field(row.module),
-                      scheme.bits, scheme.group, scheme.meta_bits, scheme.meta_group, exact(cell.fnorm),
-                      exact(static_cast<double>(cell.bytes) / kMebibyte), row.parameters, cell.bytes,
-                      csv_field(row.name), csv_field(scheme.method), scheme.symmetric ? 1 : 0, statistics);
+      text += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", row.layer, csv_field(row.module),
+                          scheme.bits, scheme.group, scheme.meta_bits, scheme.meta_group, exact(cell.fnorm),
+                          exact(static_cast<double>(cell.bytes) / kMebibyte), row.parameters, cell.bytes,
+                          csv_field(row.name), csv_field(scheme.method),
+                          scheme.zero == ZeroPoint::symmetric ? 1 : 0, statistics);
     }
   }
   write_file(path, text);

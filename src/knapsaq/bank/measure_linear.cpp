@@ -13,6 +13,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/progress.h"
 #include "knapsaq/base/threads.h"
+#include "knapsaq/quant/groupwise.h"
 #include "knapsaq/quant/quantizer.h"
 
 namespace knapsaq {
@@ -129,6 +130,12 @@ LinearMeasurement measure_linear(const TensorView& weights, std::span<const Sche
       !is_weight_type(weights.type)) {
     throw InputError(fmt::format("{}: not a matrix of F16, BF16 or F32 weights", tensor));
   }
+  for (const Scheme& scheme : schemes) {
+    if (quantizer(scheme.method).groupwise() == nullptr) {
+      throw UsageError(fmt::format("{}: only methods without calibration are measured by the group: rtn, hqq",
+                                   to_string(scheme)));
+    }
+  }
   const Pieces pieces(weights, schemes);
   const auto total = static_cast<double>(weights.elements());
   constexpr std::array kPercentages = {0.0, 99.0, 99.9, 99.99, 100.0};
@@ -159,7 +166,7 @@ LinearMeasurement measure_linear(const TensorView& weights, std::span<const Sche
   pieces.for_each([&](std::size_t index, std::int64_t /*first_row*/, const MatrixView& piece) {
     for (std::size_t s = 0; s < schemes.size(); ++s) {
       squares[index * schemes.size() + s] =
-          quantizer(schemes[s].method).squared_error(piece, schemes[s], whole);
+          quantizer(schemes[s].method).groupwise()->squared_error(piece, schemes[s], whole);
     }
     moments[index] = moments_of(piece.values, mean);
     count_magnitudes(piece);

@@ -132,6 +132,16 @@ struct Checkpoint::Impl {
     }
   }
 
+  /// What the size of the linear's only tensor says; [rows, row_bytes] bytes.
+  GgmlShape ggml_shape(const std::string& module, GgmlType type) const {
+    const TensorView& view = find(module + ".weight").view;
+    const GgmlTypeInfo& facts = info(type);
+    if (view.type != DType::U8 || view.shape.size() != 2 || view.shape[1] % facts.bytes != 0)
+      throw InputError(fmt::format("{}: tensor {} is not U8 with rows of whole {} blocks", folder.string(),
+                                   in_quotes(module + ".weight"), facts.name));
+    return {view.shape[0], view.shape[1] / facts.bytes * facts.block, type};
+  }
+
   const Entry& find(std::string_view name) const {
     const auto found = tensors.find(name);
     if (found == tensors.end())
@@ -224,9 +234,15 @@ std::uint64_t Checkpoint::tensor_bytes() const {
 }
 
 std::optional<Checkpoint::Packing> Checkpoint::packing(std::string_view module) const {
+  const std::string name(module);
+  const json& config = impl_->config;
+  const auto pointer = json::json_pointer("/knapsaq/schemes") / name;
+  const std::string scheme =
+      config.contains(pointer) && config[pointer].is_string() ? config[pointer].get<std::string>() : "";
+  if (const auto type = parse_ggml_type(scheme)) return Packing{impl_->ggml_shape(name, *type), scheme};
+
   const json& quantization = impl_->quantization;
   if (quantization.is_null()) return std::nullopt;
-  const std::string name(module);
   const auto entry = quantization.find(name);
   // As in MLX: an entry decides; without one a linear is quantized, as the top level says, if it has scales.
   if (entry == quantization.end() ? !contains(name + ".scales") : *entry == false) return std::nullopt;
@@ -235,32 +251,26 @@ std::optional<Checkpoint::Packing> Checkpoint::packing(std::string_view module) 
   const auto where = [&] { return (impl_->folder / "config.json").string() + ": quantization of " + name; };
   if (!own.is_object() && own != true) throw InputError(where() + ": is neither an object nor true or false");
   if (!contains(name + ".weight")) throw InputError(where() + ": there is no such linear");
-  Packing packing;
+  AffineShape shape;
   try {
-    static_cast<AffineShape&>(packing) = parse_affine_config(own, quantization, tensor(name + ".weight"));
+    shape = parse_affine_config(own, quantization, tensor(name + ".weight"));
   } catch (const InputError& error) {
     throw InputError(where() + ": " + error.what());
   }
-
-  const json& config = impl_->config;
-  const auto pointer = json::json_pointer("/knapsaq/schemes") / name;
-  if (config.contains(pointer) && config[pointer].is_string()) {
-    packing.scheme = config[pointer].get<std::string>();
-  } else {
-    packing.scheme = packing.group == 0 ? fmt::format("b{}row", packing.bits)
-                                        : fmt::format("b{}g{}", packing.bits, packing.group);
-    if (packing.meta_bits == 8) packing.scheme += fmt::format("/m8g{}", packing.meta_group);
-  }
-  return packing;
+  if (!scheme.empty()) return Packing{shape, scheme};
+  std::string made_up =
+      shape.group == 0 ? fmt::format("b{}row", shape.bits) : fmt::format("b{}g{}", shape.bits, shape.group);
+  if (shape.meta_bits == 8) made_up += fmt::format("/m8g{}", shape.meta_group);
+  return Packing{shape, made_up};
 }
 
-PackedMatrix Checkpoint::packed(std::string_view module) const {
-  const std::optional<Packing> shape = packing(module);
-  if (!shape)
+StoredMatrix Checkpoint::stored(std::string_view module) const {
+  const std::optional<Packing> packing = this->packing(module);
+  if (!packing)
     throw InputError(
         fmt::format("{}: the linear {} is not quantized", impl_->folder.string(), in_quotes(module)));
   try {
-    return read_affine(module, *shape, [this](const std::string& name) { return tensor(name); });
+    return read_stored(module, packing->shape, [this](const std::string& name) { return tensor(name); });
   } catch (const InputError& error) {
     throw InputError(impl_->folder.string() + ": " + error.what());
   }

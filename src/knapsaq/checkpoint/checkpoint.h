@@ -9,8 +9,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "knapsaq/checkpoint/affine_layout.h"
-#include "knapsaq/compute/packed_matrix.h"
+#include "knapsaq/checkpoint/stored_layout.h"
 #include "knapsaq/compute/tensor.h"
 
 namespace knapsaq {
@@ -47,14 +46,14 @@ class Checkpoint {
   std::uint64_t tensor_bytes() const;
 
   /// How the linear `module` (a name without ".weight") is quantized according to config.json's
-  /// `quantization`; empty for a linear that is stored dense.
-  struct Packing : AffineShape {
-    std::string scheme;  ///< as text, for people: config.json's knapsaq.schemes.<module>, else made up from
-                         ///< the numbers
+  /// `quantization` and knapsaq.schemes; empty for a linear that is stored dense.
+  struct Packing {
+    StoredShape shape;
+    std::string scheme;  ///< as text: config.json's knapsaq.schemes.<module>, else made up from the numbers
   };
   std::optional<Packing> packing(std::string_view module) const;
-  /// The codes and metadata of a quantized linear (affine_layout.h says how they are stored), checked.
-  PackedMatrix packed(std::string_view module) const;
+  /// The codes and metadata of a quantized linear (stored_layout.h says how they are stored), checked.
+  StoredMatrix stored(std::string_view module) const;
 
  private:
   struct Impl;

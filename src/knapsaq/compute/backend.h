@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "knapsaq/compute/functions.h"
-#include "knapsaq/compute/packed_matrix.h"
+#include "knapsaq/compute/stored_matrix.h"
 #include "knapsaq/compute/tensor.h"
 
 namespace knapsaq {
@@ -132,8 +132,8 @@ class Backend {
   /// A dense matrix [out, in] (F16, BF16 or F32) with a bias of `out` values or none; the tensor's bytes are
   /// not needed afterwards.
   virtual std::unique_ptr<Weight> prepare(const TensorView& weight, std::span<const float> bias) = 0;
-  /// A quantized matrix; it must have passed PackedMatrix::check().
-  virtual std::unique_ptr<Weight> prepare(const PackedMatrix& weight, std::span<const float> bias) = 0;
+  /// A quantized matrix; it must have passed check().
+  virtual std::unique_ptr<Weight> prepare(const StoredMatrix& weight, std::span<const float> bias) = 0;
 
   /// A copy of a matrix [n, cols] (F16, BF16 or F32).
   virtual std::unique_ptr<Table> prepare_table(const TensorView& table) = 0;

@@ -41,9 +41,7 @@ constexpr const char* kCarriedFiles[] = {"tokenizer.json",
 struct Item {
   Linear linear;
   Scheme scheme;
-  AffineShape shape() const {
-    return {linear.out, linear.in, scheme.bits, scheme.group, scheme.meta_bits, scheme.meta_group};
-  }
+  StoredShape shape() const { return stored_shape(scheme, linear.out, linear.in); }
 };
 
 /// A piece of the output: a tensor that is copied, or a linear with all its tensors.
@@ -83,7 +81,7 @@ Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config, std::spa
     }
     const Item& item = plan.items[found->second];
     plan.pieces.push_back({expected.name, &item});
-    for (TensorSpec& tensor : affine_tensors(item.linear.name, item.shape())) {
+    for (TensorSpec& tensor : tensors_of(item.linear.name, item.shape())) {
       layout.linear_bytes += tensor.bytes();
       layout.tensors.push_back(std::move(tensor));
     }
@@ -96,16 +94,24 @@ Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config, std::spa
 /// people, the schemes: an entry of MLX may hold nothing else.
 std::string config_of(const Checkpoint& checkpoint, const Plan& plan) {
   std::map<std::pair<int, int>, int> uses;
-  for (const Item& item : plan.items) ++uses[{item.scheme.bits, item.shape().effective_group()}];
-  const auto usual = std::max_element(uses.begin(), uses.end(),
-                                      [](const auto& a, const auto& b) { return a.second < b.second; });
-
-  nlohmann::json quantization = {
-      {"bits", usual->first.first}, {"group_size", usual->first.second}, {"mode", "affine"}};
-  for (const Item& item : plan.items) quantization[item.linear.name] = affine_config(item.shape());
+  nlohmann::json quantization;
+  for (const Item& item : plan.items) {
+    const StoredShape shape = item.shape();
+    const auto* affine = std::get_if<AffineShape>(&shape);
+    if (affine == nullptr) continue;
+    ++uses[{affine->bits, affine->effective_group()}];
+    quantization[item.linear.name] = affine_config(*affine);
+  }
   nlohmann::json config = checkpoint.config();
-  config["quantization"] = quantization;
-  config["quantization_config"] = quantization;
+  if (!uses.empty()) {
+    const auto usual = std::max_element(uses.begin(), uses.end(),
+                                        [](const auto& a, const auto& b) { return a.second < b.second; });
+    quantization["bits"] = usual->first.first;
+    quantization["group_size"] = usual->first.second;
+    quantization["mode"] = "affine";
+    config["quantization"] = quantization;
+    config["quantization_config"] = quantization;
+  }
   for (const Item& item : plan.items) config["knapsaq"]["schemes"][item.linear.name] = to_string(item.scheme);
   return config.dump(2) + "\n";
 }
@@ -129,9 +135,9 @@ double quantize_linear(const Checkpoint& checkpoint, const Piece& piece, Checkpo
   // The pages of the file are not needed beside the floats.
   checkpoint.release(piece.source);
   const MatrixView weights{linear.out, linear.in, values};
-  const PackedMatrix packed = quantize(weights, piece.item->scheme);
-  for (const std::span<const std::byte> bytes : affine_bytes(packed)) writer.write(bytes);
-  return frobenius_error(weights, packed);
+  const StoredMatrix stored = quantize(weights, piece.item->scheme);
+  for (const std::span<const std::byte> bytes : bytes_of(stored)) writer.write(bytes);
+  return frobenius_error(weights, stored);
 }
 
 }  // namespace

@@ -62,9 +62,7 @@ class Reader {
   std::unique_ptr<Weight> weight(Backend& backend, const std::string& module, bool bias) const {
     const std::vector<float> biases = bias ? vector(module + ".bias") : std::vector<float>();
     if (checkpoint_.packing(module)) {
-      const PackedMatrix packed = checkpoint_.packed(module);
-      check_finite(packed, checkpoint_.folder().string(), module);
-      return backend.prepare(packed, biases);
+      return backend.prepare(checkpoint_.stored(module), biases);
     }
     auto weight = backend.prepare(tensor(module + ".weight"), biases);
     checkpoint_.release(module + ".weight");
@@ -82,16 +80,6 @@ class Reader {
       if (const auto bad = first_not_finite(values))
         fail(where, name, values[*bad], first + static_cast<std::int64_t>(*bad));
     });
-  }
-
-  static void check_finite(const PackedMatrix& packed, const std::string& where, const std::string& name) {
-    // Codes are bounded, so finite factors give finite weights.
-    for (const auto* halves : {&packed.scales, &packed.biases, &packed.scale_steps, &packed.scale_mins}) {
-      for (std::size_t i = 0; i < halves->size(); ++i) {
-        const float value = half_to_float((*halves)[i]);
-        if (!std::isfinite(value)) fail(where, name, value, static_cast<std::int64_t>(i));
-      }
-    }
   }
 
  private:
@@ -267,7 +255,6 @@ struct Decoder::Impl {
         std::find_if(names.begin(), names.end(), [&](const Linear& one) { return one.name == name; });
     if (linear == names.end()) throw UsageError(fmt::format("the model has no linear '{}'", name));
     if (out != linear->out || in != linear->in) throw std::invalid_argument("replace: another shape");
-    Reader::check_finite(matrix, "replacement", linear->name);
     std::unique_ptr<Weight>& place = slot(*linear);
     place = backend->prepare(matrix, place->bias());
   }
@@ -419,11 +406,13 @@ std::vector<float> Decoder::logits(std::span<const std::int32_t> tokens, std::in
 
 void Decoder::replace(std::string_view name, const TensorView& weight) {
   if (weight.shape.size() != 2) throw std::invalid_argument("replace: not a matrix");
+  Reader::check_finite(weight, "replacement", std::string(name));
   impl_->replace(name, weight, weight.shape[0], weight.shape[1]);
 }
 
-void Decoder::replace(std::string_view name, const PackedMatrix& weight) {
-  impl_->replace(name, weight, weight.rows, weight.cols);
+void Decoder::replace(std::string_view name, const StoredMatrix& weight) {
+  check(weight);
+  impl_->replace(name, weight, rows_of(weight), cols_of(weight));
 }
 
 }  // namespace knapsaq

@@ -65,10 +65,10 @@ class Decoder {
   void head_losses(const Hidden& hidden, std::span<const std::int32_t> tokens, std::span<float> out);
 
   /// Puts another weight in the place of linear `name` (as linears() names it); its bias stays. Throws
-  /// InputError for values that are not finite, UsageError for an unknown name, std::invalid_argument for
-  /// another shape.
+  /// InputError for values that are not finite or sizes that do not fit each other, UsageError for an unknown
+  /// name, std::invalid_argument for another shape.
   void replace(std::string_view name, const TensorView& weight);
-  void replace(std::string_view name, const PackedMatrix& weight);
+  void replace(std::string_view name, const StoredMatrix& weight);
 
  private:
   struct Impl;

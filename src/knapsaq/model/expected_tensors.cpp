@@ -32,10 +32,10 @@ class Checker {
   void linear(const Linear& linear) const {
     const auto packing = checkpoint_.packing(linear.name);
     if (!packing) return dense({linear.name + ".weight", {linear.out, linear.in}});
-    if (packing->rows != linear.out || packing->cols != linear.in)
+    if (rows_of(packing->shape) != linear.out || cols_of(packing->shape) != linear.in)
       fail(fmt::format("the quantized linear '{}' has the shape [{}, {}], but config.json asks for [{}, {}]",
-                       linear.name, packing->rows, packing->cols, linear.out, linear.in));
-    for (const TensorSpec& spec : affine_tensors(linear.name, *packing)) {
+                       linear.name, rows_of(packing->shape), cols_of(packing->shape), linear.out, linear.in));
+    for (const TensorSpec& spec : tensors_of(linear.name, packing->shape)) {
       if (!checkpoint_.contains(spec.name)) fail(fmt::format("tensor '{}' is missing", spec.name));
       const TensorView found = checkpoint_.tensor(spec.name);
       if (found.shape != spec.shape || found.type != spec.type)

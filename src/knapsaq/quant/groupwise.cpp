@@ -46,7 +46,7 @@ void for_groups(const MatrixView& rows, std::int64_t group, Function&& fn) {
 }
 
 float ideal_scale(const WeightRange& range, const Scheme& scheme, float largest) {
-  if (!scheme.symmetric) return (range.high - range.low) / largest;
+  if (scheme.zero != ZeroPoint::symmetric) return (range.high - range.low) / largest;
   // Levels -2^(bits-1) .. 2^(bits-1)-1: with this step the larger side ends at most half a step beyond them.
   return 2.0f * std::max(std::fabs(range.low), std::fabs(range.high)) / largest;
 }
@@ -202,7 +202,7 @@ void GroupwiseQuantizer::solve(const MatrixView& rows, const Scheme& scheme, con
     float scale = half_to_float(half);
     std::uint16_t half_bias;
     const float size = std::max(std::fabs(r.low), std::fabs(r.high));
-    if (scheme.symmetric) {
+    if (scheme.zero == ZeroPoint::symmetric) {
       // A power of two times a binary16: exact.
       half_bias = float_to_half(0.0f - scale * static_cast<float>(1 << (scheme.bits - 1)));
     } else if (half_spacing(size) > 0.5f * scale) {
@@ -241,7 +241,8 @@ double GroupwiseQuantizer::squared_error(const MatrixView& rows, const Scheme& s
   return total;
 }
 
-PackedMatrix GroupwiseQuantizer::quantize(const MatrixView& weights, const Scheme& scheme) const {
+StoredMatrix GroupwiseQuantizer::quantize(const MatrixView& weights, const Scheme& scheme,
+                                          const InputStatistics* /*inputs*/) const {
   check(scheme);
   PackedMatrix packed;
   packed.rows = weights.rows;

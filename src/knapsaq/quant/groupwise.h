@@ -37,8 +37,13 @@ struct GroupMetadata {
 /// thus stored to 2^-21 of its value.
 class GroupwiseQuantizer : public Quantizer {
  public:
-  PackedMatrix quantize(const MatrixView& weights, const Scheme& scheme) const final;
-  double squared_error(const MatrixView& rows, const Scheme& scheme, const WeightRange& whole) const final;
+  StoredMatrix quantize(const MatrixView& weights, const Scheme& scheme,
+                        const InputStatistics* inputs) const final;
+  const GroupwiseQuantizer* groupwise() const final { return this; }
+  /// || W - Q(W) ||_F^2 of some rows of a matrix without making its codes, on the calling thread. The rows
+  /// start at a multiple of rows_per_unit() and are a multiple of it or end with the matrix; `whole` is the
+  /// range of the whole matrix. Summed over all rows it is frobenius_error()^2 of quantize()'s result.
+  double squared_error(const MatrixView& rows, const Scheme& scheme, const WeightRange& whole) const;
 
  protected:
   /// The range that group `weights` is to be covered for; `whole` is that of the whole matrix.

@@ -31,7 +31,7 @@ class HalfQuadratic final : public GroupwiseQuantizer {
  public:
   std::string_view name() const override { return "hqq"; }
   void check(const Scheme& scheme) const override {
-    if (scheme.symmetric) {
+    if (scheme.zero == ZeroPoint::symmetric) {
       throw UsageError(fmt::format(
           "{}: hqq finds zero points and a symmetric scheme has none to find; use rtn", to_string(scheme)));
     }

@@ -69,13 +69,13 @@ WeightRange range_of(const MatrixView& weights) {
                          });
 }
 
-double frobenius_error(const MatrixView& weights, const PackedMatrix& packed) {
+double frobenius_error(const MatrixView& weights, const StoredMatrix& stored) {
   std::vector<double> sums(pieces_of(weights));
   for_pieces(weights, [&](std::size_t piece, std::int64_t first, std::int64_t end) {
     std::vector<float> row(static_cast<std::size_t>(weights.cols));
     double sum = 0;
     for (std::int64_t r = first; r < end; ++r) {
-      packed.dequantize_row(r, row);
+      dequantize_row(stored, r, row);
       const std::span<const float> wanted = weights.row(r);
       for (std::size_t k = 0; k < row.size(); ++k) {
         const double error = static_cast<double>(wanted[k]) - static_cast<double>(row[k]);

@@ -4,7 +4,8 @@
 #include <span>
 #include <string_view>
 
-#include "knapsaq/compute/packed_matrix.h"
+#include "knapsaq/calib/input_statistics.h"
+#include "knapsaq/compute/stored_matrix.h"
 #include "knapsaq/quant/scheme.h"
 
 namespace knapsaq {
@@ -17,6 +18,8 @@ struct MatrixView {
   std::span<const float> row(std::int64_t r) const { return values.subspan(r * cols, cols); }
 };
 
+class GroupwiseQuantizer;
+
 /// Smallest and largest of some weights.
 struct WeightRange {
   float low = 0;
@@ -27,30 +30,41 @@ struct WeightRange {
 /// come to has a binary16. Trained models stay below 1e3.
 inline constexpr float kLargestWeight = 32752.0f;
 
-/// A method: matrix + scheme -> codes and metadata. Implementations are stateless and safe to call from any
-/// thread; the result depends on nothing but the arguments. One file per method, one line in registry.cpp.
+/// What a method has to know of a linear's inputs.
+enum class Needs : std::uint8_t {
+  nothing,
+  mean_squares,    ///< InputStatistics::mean_square
+  second_moments,  ///< all of InputStatistics
+};
+
+/// A method: matrix + statistics + scheme -> codes and metadata. Implementations are stateless and safe to
+/// call from any thread; the result depends on nothing but the arguments. One file per method, one line in
+/// registry.cpp.
 class Quantizer {
  public:
   virtual ~Quantizer() = default;
   virtual std::string_view name() const = 0;
   /// Throws UsageError, saying what is possible, for a scheme that the method cannot do.
   virtual void check(const Scheme& scheme) const = 0;
+  /// What quantize() cannot do without. A method that can make use of statistics but works without them
+  /// (the GGML types) says `nothing`.
+  virtual Needs needs() const { return Needs::nothing; }
   /// Quantizes all of `weights`, in parallel. The metadata is rounded as the scheme stores it before the
-  /// codes are chosen, so the codes are the best for what is written. Throws UsageError for a scheme that the
-  /// method cannot do and InputError for a weight beyond kLargestWeight; the weights are finite (callers
-  /// check: see check_finite).
-  virtual PackedMatrix quantize(const MatrixView& weights, const Scheme& scheme) const = 0;
-  /// || W - Q(W) ||_F^2 of some rows of a matrix without making its codes, on the calling thread. The rows
-  /// start at a multiple of rows_per_unit() and are a multiple of it or end with the matrix; `whole` is the
-  /// range of the whole matrix. Summed over all rows it is frobenius_error()^2 of quantize()'s result.
-  virtual double squared_error(const MatrixView& rows, const Scheme& scheme,
-                               const WeightRange& whole) const = 0;
+  /// codes are chosen, so the codes are the best for what is written. `inputs` are the statistics of the
+  /// linear's inputs, null if there are none. Throws UsageError for a scheme that the method cannot do or for
+  /// statistics that it needs and are missing, and InputError for a weight beyond kLargestWeight and for
+  /// statistics that are not finite; the weights are finite (callers check: see check_finite).
+  virtual StoredMatrix quantize(const MatrixView& weights, const Scheme& scheme,
+                                const InputStatistics* inputs = nullptr) const = 0;
+  /// Methods that treat every group on its own can tell their error without making codes; null for others.
+  virtual const GroupwiseQuantizer* groupwise() const { return nullptr; }
 };
 
 /// Throws UsageError listing the known methods.
 const Quantizer& quantizer(std::string_view method);
-/// quantizer(scheme.method).quantize(weights, scheme).
-PackedMatrix quantize(const MatrixView& weights, const Scheme& scheme);
+/// quantizer(scheme.method).quantize(weights, scheme, inputs).
+StoredMatrix quantize(const MatrixView& weights, const Scheme& scheme,
+                      const InputStatistics* inputs = nullptr);
 
 /// The fewest rows whose groups fill whole second-level groups: a matrix can be cut at multiples of it
 /// without changing what a scheme makes of it. At most scheme.meta_group; 1 for fp16 metadata.
@@ -61,6 +75,6 @@ void check_finite(const MatrixView& weights, std::string_view tensor);
 WeightRange range_of(const MatrixView& weights);
 
 /// || W - dequantized ||_F, summed in double in a fixed order.
-double frobenius_error(const MatrixView& weights, const PackedMatrix& packed);
+double frobenius_error(const MatrixView& weights, const StoredMatrix& stored);
 
 }  // namespace knapsaq

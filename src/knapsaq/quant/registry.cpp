@@ -26,8 +26,8 @@ const Quantizer& quantizer(std::string_view method) {
   throw UsageError(fmt::format("there is no method {}; the methods are {}", in_quotes(method), known));
 }
 
-PackedMatrix quantize(const MatrixView& weights, const Scheme& scheme) {
-  return quantizer(scheme.method).quantize(weights, scheme);
+StoredMatrix quantize(const MatrixView& weights, const Scheme& scheme, const InputStatistics* inputs) {
+  return quantizer(scheme.method).quantize(weights, scheme, inputs);
 }
 
 }  // namespace knapsaq

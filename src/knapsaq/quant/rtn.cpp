@@ -16,7 +16,7 @@ class RoundToNearest final : public GroupwiseQuantizer {
  public:
   std::string_view name() const override { return "rtn"; }
   void check(const Scheme& scheme) const override {
-    if (scheme.symmetric && scheme.meta_bits != 16) {
+    if (scheme.zero == ZeroPoint::symmetric && scheme.meta_bits != 16) {
       throw UsageError(fmt::format("{}: a symmetric scheme keeps its scales in fp16", to_string(scheme)));
     }
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <iterator>
 
 #include <fmt/format.h>
 
@@ -23,9 +24,9 @@ bool contains(const std::array<int, N>& values, int value) {
 
 [[noreturn]] void refuse(std::string_view text, std::string_view why) {
   throw UsageError(
-      fmt::format("{} is not a scheme ({}): write [method:]b<2|3|4|8>g<32|64|128>[s][/m8g<32|64|128>], or "
+      fmt::format("{} is not a scheme ({}): write [method:]b<2|3|4|8>g<32|64|128>[z|s][/m8g<32|64|128>], or "
                   "'row' in the place of g<..> for one group per row, e.g. hqq:b4g64, rtn:b8g32s, "
-                  "b3g128/m8g128",
+                  "b3g128/m8g128; or a GGML type, e.g. q4_k",
                   in_quotes(text), why));
 }
 
@@ -53,20 +54,44 @@ std::string_view trimmed(std::string_view text) {
 std::vector<Scheme> paper_schemes(int meta_bits, int meta_group) {
   std::vector<Scheme> schemes;
   for (const int bits : kBits) {
-    for (const int group : kGroups) schemes.push_back({"hqq", bits, group, false, meta_bits, meta_group});
+    for (const int group : kGroups)
+      schemes.push_back({"hqq", bits, group, ZeroPoint::real, meta_bits, meta_group});
   }
   return schemes;
 }
 
+Scheme scheme_of(const GgmlTypeInfo& type) {
+  Scheme scheme;
+  scheme.method = type.name;
+  scheme.bits = type.bits;
+  scheme.group = type.block;
+  return scheme;
+}
+
 }  // namespace
 
+std::optional<GgmlType> ggml_type(const Scheme& scheme) { return parse_ggml_type(scheme.method); }
+
+StoredShape stored_shape(const Scheme& scheme, std::int64_t out, std::int64_t in) {
+  const auto type = ggml_type(scheme);
+  if (!type) return AffineShape{out, in, scheme.bits, scheme.group, scheme.meta_bits, scheme.meta_group};
+  if (in % info(*type).block != 0) {
+    throw UsageError(fmt::format("{} holds rows of whole blocks of {} weights, not of {}", scheme.method,
+                                 info(*type).block, in));
+  }
+  return GgmlShape{out, in, *type};
+}
+
 Scheme parse_scheme(std::string_view text) {
+  if (const auto type = parse_ggml_type(text)) return scheme_of(info(*type));
   Scheme scheme;
   std::string_view rest = text;
   if (const std::size_t colon = rest.find(':'); colon != std::string_view::npos) {
     scheme.method = rest.substr(0, colon);
     rest.remove_prefix(colon + 1);
-    const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+    const auto is_letter = [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
+    };
     if (scheme.method.empty() || !std::ranges::all_of(scheme.method, is_letter)) {
       refuse(text, "the method is a name in lower case");
     }
@@ -82,43 +107,40 @@ Scheme parse_scheme(std::string_view text) {
   } else {
     refuse(text, "the group is missing");
   }
-  scheme.symmetric = take(rest, "s");
+  if (take(rest, "s")) {
+    scheme.zero = ZeroPoint::symmetric;
+  } else if (take(rest, "z")) {
+    scheme.zero = ZeroPoint::integer;
+    if (scheme.bits == 8) refuse(text, "8 bits leave a scale in fp16 no room for integer zero points; use s");
+  }
   if (take(rest, "/m8g")) {
     scheme.meta_bits = 8;
     scheme.meta_group = take_number(rest);
     if (!contains(kGroups, scheme.meta_group)) refuse(text, "metadata is m8g32, m8g64 or m8g128");
-    if (scheme.symmetric) refuse(text, "a symmetric scheme keeps its scales in fp16");
+    if (scheme.zero != ZeroPoint::real) refuse(text, "schemes with s or z keep their scales in fp16");
   }
   if (!rest.empty()) refuse(text, "something is left over at its end");
   return scheme;
 }
 
 std::string to_string(const Scheme& scheme) {
+  if (ggml_type(scheme)) return scheme.method;
   std::string text = fmt::format("{}:b{}", scheme.method, scheme.bits);
   text += scheme.group == 0 ? "row" : fmt::format("g{}", scheme.group);
-  if (scheme.symmetric) text += 's';
+  if (scheme.zero == ZeroPoint::symmetric) text += 's';
+  if (scheme.zero == ZeroPoint::integer) text += 'z';
   if (scheme.meta_bits != 16) text += fmt::format("/m{}g{}", scheme.meta_bits, scheme.meta_group);
   return text;
 }
 
 std::uint64_t storage_bytes(const Scheme& scheme, std::int64_t out, std::int64_t in) {
-  const auto rows = static_cast<std::uint64_t>(out);
-  const auto cols = static_cast<std::uint64_t>(in);
-  const auto group = scheme.group == 0 ? cols : static_cast<std::uint64_t>(scheme.group);
-  const std::uint64_t words = (cols * static_cast<std::uint64_t>(scheme.bits) + 31) / 32;
-  const std::uint64_t groups = rows * ((cols + group - 1) / group);
-  std::uint64_t bytes = rows * words * 4;
-  if (scheme.meta_bits == 16) {
-    bytes += groups * (2 + 2);  // scale, bias
-  } else {
-    const auto meta_group = static_cast<std::uint64_t>(scheme.meta_group);
-    bytes += groups * (1 + 1);                                  // scale code, zero code
-    bytes += (groups + meta_group - 1) / meta_group * (2 + 2);  // step, minimum
-  }
+  std::uint64_t bytes = 0;
+  for (const TensorSpec& tensor : tensors_of("", stored_shape(scheme, out, in))) bytes += tensor.bytes();
   return bytes;
 }
 
 double nominal_bits(const Scheme& scheme, std::int64_t in) {
+  if (const auto type = ggml_type(scheme)) return 8.0 * info(*type).bytes / info(*type).block;
   const double group = scheme.group == 0 ? static_cast<double>(in) : scheme.group;
   double bits = scheme.bits + 2.0 * scheme.meta_bits / group;
   if (scheme.meta_bits != 16) bits += 32.0 / (group * scheme.meta_group);
@@ -129,6 +151,11 @@ Menu parse_menu(std::string_view text) {
   text = trimmed(text);
   if (text == "mxq") return {"mxq", paper_schemes(8, 128)};
   if (text == "mxq-f16") return {"mxq-f16", paper_schemes(16, 0)};
+  if (text == "gguf") {
+    Menu menu{"gguf", {}};
+    std::ranges::transform(ggml_types(), std::back_inserter(menu.schemes), scheme_of);
+    return menu;
+  }
   // A list with more schemes than the grammar has is a mistake; the limit also bounds the work on hostile
   // text.
   constexpr std::size_t kMostSchemes = 256;

@@ -1,35 +1,58 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "knapsaq/checkpoint/stored_layout.h"
+#include "knapsaq/compute/ggml_matrix.h"
+
 namespace knapsaq {
 
-/// How one linear is stored. Written `[method:]b<bits>g<group>[s][/m<meta_bits>g<meta_group>]` with `row` in
-/// the place of `g<group>` for one group per row, and `s` for symmetric: "hqq:b4g64", "b3g128/m8g128",
-/// "rtn:b4row", "rtn:b8g32s".
+/// What the zero points of an affine scheme may be.
+enum class ZeroPoint : std::uint8_t {
+  real,       ///< any number
+  integer,    ///< 0 .. 2^bits - 1, and the bias -s z exact in fp16: what GPTQ's and compressed-tensors' files
+              ///< hold
+  symmetric,  ///< 2^(bits-1)
+};
+
+/// How one linear is stored.
+///
+/// Affine schemes are written `[method:]b<bits>g<group>[z|s][/m<meta_bits>g<meta_group>]` with `row` in the
+/// place of `g<group>` for one group per row, `z` for integer zero points and `s` for symmetric: "hqq:b4g64",
+/// "gptq:b4g128z", "b3g128/m8g128", "rtn:b4row", "rtn:b8g32s". A GGML type is written by its name: "q4_k";
+/// then `method` is that name, `bits` and `group` are the type's bits and block, and the rest is as here.
 struct Scheme {
-  std::string method = "hqq";  ///< name in the registry of quantizers: rtn, hqq, uniform
+  std::string method = "hqq";  ///< name in the registry of quantizers: rtn, hqq, gptq, q4_k, ...
   int bits = 4;                ///< b1: 2, 3, 4 or 8
   int group = 64;              ///< g1: 32, 64 or 128; 0 = the whole row
-  bool symmetric = false;      ///< zero point fixed at 2^(bits-1)
-  int meta_bits = 16;          ///< b2: 16 = scale and bias in fp16; 8 = quantized a second time
-  int meta_group = 0;          ///< g2: groups that share second-level parameters; 0 when meta_bits == 16
+  ZeroPoint zero = ZeroPoint::real;
+  int meta_bits = 16;  ///< b2: 16 = scale and bias in fp16; 8 = quantized a second time
+  int meta_group = 0;  ///< g2: groups that share second-level parameters; 0 when meta_bits == 16
 
   friend bool operator==(const Scheme&, const Scheme&) = default;
 };
+
+/// The GGML type that a scheme is; empty for affine ones.
+std::optional<GgmlType> ggml_type(const Scheme& scheme);
+
+/// What the tensors of a linear [out, in] in this scheme look like. Throws UsageError if the scheme cannot
+/// hold rows of `in` weights.
+StoredShape stored_shape(const Scheme& scheme, std::int64_t out, std::int64_t in);
 
 /// Throws UsageError that shows the grammar.
 Scheme parse_scheme(std::string_view text);
 std::string to_string(const Scheme& scheme);
 
 /// Exact bytes of the tensors of a linear [out, in] in this scheme (codes, scales, biases or second level;
-/// not the linear's own bias vector, which stays as it is).
+/// not the linear's own bias vector, which stays as it is). Same errors as stored_shape().
 std::uint64_t storage_bytes(const Scheme& scheme, std::int64_t out, std::int64_t in);
 
-/// MXQ Eq. 2: b1 + 2*b2/g1 + 32/(g1*g2); for fp16 metadata b1 + 32/g1. Needs `in` for group = whole row.
+/// MXQ Eq. 2: b1 + 2*b2/g1 + 32/(g1*g2); for fp16 metadata b1 + 32/g1; for GGML types the bits of a block
+/// over its weights. Needs `in` for group = whole row.
 double nominal_bits(const Scheme& scheme, std::int64_t in);
 
 /// A named list of schemes that a search may choose from.
@@ -39,7 +62,8 @@ struct Menu {
 };
 
 /// "mxq": the paper's twelve, hqq:b{2,3,4,8}g{32,64,128}/m8g128. "mxq-f16": the same with metadata in fp16,
-/// which is MLX's own layout. Or a comma-separated list of schemes. Throws UsageError.
+/// which is MLX's own layout. "gguf": the GGML types. Or a comma-separated list of schemes. Throws
+/// UsageError.
 Menu parse_menu(std::string_view text);
 
 }  // namespace knapsaq

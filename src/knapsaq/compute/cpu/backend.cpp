@@ -123,10 +123,11 @@ class CpuBackend final : public Backend {
                    });
   }
 
-  std::unique_ptr<Weight> prepare(const PackedMatrix& weight, std::span<const float> bias) override {
-    return prepare(weight.rows, weight.cols, bias, [&](std::int64_t first, std::int64_t n, float* out) {
+  std::unique_ptr<Weight> prepare(const StoredMatrix& weight, std::span<const float> bias) override {
+    const std::int64_t cols = cols_of(weight);
+    return prepare(rows_of(weight), cols, bias, [&](std::int64_t first, std::int64_t n, float* out) {
       for (std::int64_t r = 0; r < n; ++r)
-        weight.dequantize_row(first + r, {out + r * weight.cols, static_cast<std::size_t>(weight.cols)});
+        dequantize_row(weight, first + r, {out + r * cols, static_cast<std::size_t>(cols)});
     });
   }
 

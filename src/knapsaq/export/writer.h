@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "knapsaq/base/progress.h"
+#include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/checkpoint/shards.h"
+#include "knapsaq/model/config.h"
+
+namespace knapsaq {
+
+struct ExportOptions {
+  /// Allow linears that the format cannot hold exactly to be quantized once more; ExportReport::changes says
+  /// which.
+  bool requantize = false;
+  bool replace = false;  ///< replace the output if it exists
+  std::uint64_t shard_bytes = kShardBytes;
+};
+
+struct ExportReport {
+  std::uint64_t bytes = 0;           ///< of the weight files written
+  std::vector<std::string> changes;  ///< a line for people per linear that was not carried exactly
+};
+
+/// A format that others read: a quantized model and an output path. Implementations are stateless; one file
+/// per format, one line in registry.cpp.
+class Writer {
+ public:
+  virtual ~Writer() = default;
+  virtual std::string_view name() const = 0;
+  /// Writes `model`, quantized by Knapsaq (or dense, where the format has dense types), to `out`, which
+  /// appears complete or not at all. Every linear is carried exactly: the reader's weights are those of
+  /// Checkpoint::stored(). Throws UsageError, before anything is written, naming the first linear that the
+  /// format cannot carry and why, unless options.requantize; InputError for an architecture that the format
+  /// does not know.
+  virtual ExportReport write(const Checkpoint& model, const ModelConfig& config,
+                             const std::filesystem::path& out, const ExportOptions& options,
+                             Progress& progress) const = 0;
+};
+
+/// Throws UsageError listing the known formats.
+const Writer& writer(std::string_view format);
+
+}  // namespace knapsaq
