@@ -49,7 +49,7 @@ Errors errors_of_rows(const MatrixView& weights, Restored&& restored) {
 Errors errors_of(const MatrixView& weights, const StoredMatrix& stored) {
   return errors_of_rows(weights, [&](std::int64_t r) {
     std::vector<float> row(static_cast<std::size_t>(weights.cols));
-    packed.dequantize_row(r, row);
+    dequantize_row(stored, r, row);
     return row;
   });
 }

@@ -15,8 +15,8 @@ TEST(Scheme, ReadsWhatItWrites) {
     for (const int bits : {2, 3, 4, 8}) {
       for (const int group : {0, 32, 64, 128}) {
         for (const Scheme& scheme :
-             {Scheme{method, bits, group, false, 16, 0}, Scheme{method, bits, group, true, 16, 0},
-              Scheme{method, bits, group, false, 8, 128}}) {
+             {Scheme{method, bits, group, ZeroPoint::real, 16, 0}, Scheme{method, bits, group, ZeroPoint::symmetric, 16, 0},
+              Scheme{method, bits, group, ZeroPoint::real, 8, 128}}) {
           EXPECT_EQ(parse_scheme(to_string(scheme)), scheme) << to_string(scheme);
         }
       }
@@ -25,11 +25,11 @@ TEST(Scheme, ReadsWhatItWrites) {
 }
 
 TEST(Scheme, ReadsTheExamplesOfItsDocumentation) {
-  EXPECT_EQ(parse_scheme("b4g64"), (Scheme{"hqq", 4, 64, false, 16, 0}));
-  EXPECT_EQ(parse_scheme("hqq:b4g64"), (Scheme{"hqq", 4, 64, false, 16, 0}));
-  EXPECT_EQ(parse_scheme("b3g128/m8g128"), (Scheme{"hqq", 3, 128, false, 8, 128}));
+  EXPECT_EQ(parse_scheme("b4g64"), (Scheme{"hqq", 4, 64, ZeroPoint::real, 16, 0}));
+  EXPECT_EQ(parse_scheme("hqq:b4g64"), (Scheme{"hqq", 4, 64, ZeroPoint::real, 16, 0}));
+  EXPECT_EQ(parse_scheme("b3g128/m8g128"), (Scheme{"hqq", 3, 128, ZeroPoint::real, 8, 128}));
   EXPECT_EQ(parse_scheme("rtn:b4row"), (Scheme{"rtn", 4, 0, ZeroPoint::real, 16, 0}));
-  EXPECT_EQ(parse_scheme("rtn:b8g32s"), (Scheme{"rtn", 8, 32, true, 16, 0}));
+  EXPECT_EQ(parse_scheme("rtn:b8g32s"), (Scheme{"rtn", 8, 32, ZeroPoint::symmetric, 16, 0}));
 }
 
 TEST(Scheme, RefusesEverythingElseAndShowsTheGrammar) {
