@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/float16.h"
+#include "knapsaq/compute/ggml_block.h"
 
 namespace knapsaq {
 namespace {
@@ -17,6 +19,30 @@ constexpr std::array kTypes = {
     GgmlTypeInfo{GgmlType::Q5_0, "q5_0", 5, 32, 22},   GgmlTypeInfo{GgmlType::Q5_K, "q5_k", 5, 256, 176},
     GgmlTypeInfo{GgmlType::Q5_1, "q5_1", 5, 32, 24},   GgmlTypeInfo{GgmlType::Q6_K, "q6_k", 6, 256, 210},
     GgmlTypeInfo{GgmlType::Q8_0, "q8_0", 8, 32, 34}};
+
+/// Where a block keeps its two binary16 numbers; types with one have both at the same place.
+struct HalfOffsets {
+  std::size_t d;
+  std::size_t m;
+};
+
+HalfOffsets half_offsets(GgmlType type) {
+  switch (type) {
+    case GgmlType::Q2_K:
+      return {80, 82};
+    case GgmlType::Q3_K:
+      return {108, 108};
+    case GgmlType::Q6_K:
+      return {208, 208};
+    case GgmlType::Q4_1:
+    case GgmlType::Q5_1:
+    case GgmlType::Q4_K:
+    case GgmlType::Q5_K:
+      return {0, 2};
+    default:
+      return {0, 0};
+  }
+}
 
 }  // namespace
 
@@ -31,9 +57,35 @@ std::optional<GgmlType> parse_ggml_type(std::string_view name) {
 }
 
 void GgmlMatrix::dequantize_row(std::int64_t row, std::span<float> out) const {
-  (void)row;
-  (void)out;
-  throw Error("not there yet");
+  const GgmlTypeInfo& facts = info(type);
+  const GgmlRule& how = rule(type);
+  const auto bytes = static_cast<std::size_t>(facts.bytes);
+  const auto in_block = static_cast<std::size_t>(facts.block);
+  const auto in_sub_block = static_cast<std::size_t>(how.sub_block);
+  const std::span all = std::span(blocks).subspan(static_cast<std::size_t>(row * row_bytes()),
+                                                  static_cast<std::size_t>(row_bytes()));
+  GgmlBlock block;
+  float* w = out.data();
+  for (std::size_t at = 0; at < all.size(); at += bytes) {
+    unpack_block(type, all.subspan(at, bytes), block);
+    const float d = half_to_float(block.d);
+    const float m = half_to_float(block.m);
+    // The order of the operations is gguf-py's, so that the results are equal to the last bit.
+    for (std::size_t k = 0; k * in_sub_block < in_block; ++k, w += in_sub_block) {
+      const std::int8_t* const q = block.codes.data() + k * in_sub_block;
+      if (how.has_offset) {
+        for (std::size_t j = 0; j < in_sub_block; ++j) w[j] = d * static_cast<float>(q[j]) + m;
+        continue;
+      }
+      const float scale = d * static_cast<float>(block.scales[k]);
+      if (how.has_min) {
+        const float min = m * static_cast<float>(block.mins[k]);
+        for (std::size_t j = 0; j < in_sub_block; ++j) w[j] = scale * static_cast<float>(q[j]) - min;
+      } else {
+        for (std::size_t j = 0; j < in_sub_block; ++j) w[j] = scale * static_cast<float>(q[j]);
+      }
+    }
+  }
 }
 
 void GgmlMatrix::check() const {
@@ -47,6 +99,16 @@ void GgmlMatrix::check() const {
       blocks.size() % static_cast<std::size_t>(rows) != 0)
     throw InputError(fmt::format("blocks: {} bytes do not fit [{}, {}] in {}", blocks.size(), rows, cols,
                                  info(type).name));
+  const auto bytes = static_cast<std::size_t>(info(type).bytes);
+  const HalfOffsets halves = half_offsets(type);
+  const auto is_finite_at = [&](std::size_t at) {
+    return (std::to_integer<unsigned>(blocks[at + 1]) & 0x7Cu) != 0x7Cu;  // the exponent's five bits
+  };
+  for (std::size_t at = 0; at < blocks.size(); at += bytes) {
+    if (is_finite_at(at + halves.d) && is_finite_at(at + halves.m)) continue;
+    throw InputError(
+        fmt::format("blocks: the factor of block {} ({}) is not finite", at / bytes, info(type).name));
+  }
 }
 
 }  // namespace knapsaq
