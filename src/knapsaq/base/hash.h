@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace knapsaq {
+
+/// XXH3-128 of what is fed to it, piece by piece: tells contents apart and finds damage, at the speed of
+/// memory. Not a cryptographic hash: it does not protect against someone who builds a collision on purpose.
+class Hasher {
+ public:
+  Hasher();
+  Hasher(Hasher&&) noexcept;
+  Hasher& operator=(Hasher&&) noexcept;
+  ~Hasher();
+
+  void update(std::span<const std::byte> bytes);
+  void update(std::string_view text) { update(std::as_bytes(std::span(text.data(), text.size()))); }
+  /// Of everything so far: 32 hexadecimal digits, in XXH's canonical order (what `xxh128sum` prints).
+  std::string hex() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Hasher of one piece.
+std::string hash_hex(std::span<const std::byte> bytes);
+std::string hash_hex(std::string_view text);
+
+}  // namespace knapsaq

@@ -1,0 +1,53 @@
+#include "knapsaq/checkpoint/fingerprint.h"
+
+#include <algorithm>
+#include <vector>
+
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "knapsaq/base/hash.h"
+#include "knapsaq/base/threads.h"
+
+namespace knapsaq {
+namespace {
+
+// Pieces that threads hash on their own. Part of the definition of the fingerprint: another size gives
+// another one. 4 MiB keep a core busy for a fraction of a millisecond and leave pieces for all of them.
+constexpr std::size_t kPiece = std::size_t{4} << 20;
+
+/// config.json without what a tool that copies a model rewrites.
+std::string relevant_config(const Checkpoint& checkpoint) {
+  nlohmann::json config = checkpoint.config();
+  for (const char* key : {"_name_or_path", "transformers_version", "use_cache"}) config.erase(key);
+  return config.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace
+
+std::string fingerprint(const Checkpoint& checkpoint, Progress& progress) {
+  Hasher all;
+  all.update("knapsaq fingerprint 1\n");
+  all.update(relevant_config(checkpoint));
+  const std::vector<std::string> names = checkpoint.names();
+  ProgressScope scope(progress, "fingerprint", checkpoint.tensor_bytes(), "bytes");
+  for (const std::string& name : names) {
+    check_cancelled();
+    const TensorView tensor = checkpoint.tensor(name);
+    // Names come from files and may hold anything; their length in front keeps fields apart.
+    all.update(fmt::format("\n{} {} {} [{}]", name.size(), name, name_of(tensor.type),
+                           fmt::join(tensor.shape, ",")));
+    std::vector<std::string> hashes((tensor.bytes.size() + kPiece - 1) / kPiece);
+    parallel_for(hashes.size(), [&](std::size_t index) {
+      const std::size_t first = index * kPiece;
+      hashes[index] = hash_hex(tensor.bytes.subspan(first, std::min(kPiece, tensor.bytes.size() - first)));
+    });
+    for (const std::string& hash : hashes) all.update(hash);
+    checkpoint.release(name);
+    scope.advance(tensor.bytes.size());
+  }
+  return all.hex();
+}
+
+}  // namespace knapsaq
