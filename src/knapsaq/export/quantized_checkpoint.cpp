@@ -10,6 +10,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/checkpoint/affine_layout.h"
+#include "knapsaq/export/carried.h"
 #include "knapsaq/model/stored_tensors.h"
 #include "knapsaq/quant/quantizer.h"
 
@@ -17,25 +18,6 @@ namespace knapsaq {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Floats that are checked and copied at a time when a tensor is carried over as it is.
-constexpr std::int64_t kCopyElements = std::int64_t{1} << 20;
-
-// What makes the folder a whole model besides its weights and config.json.
-constexpr const char* kCarriedFiles[] = {"tokenizer.json",
-                                         "tokenizer.model",
-                                         "tokenizer_config.json",
-                                         "vocab.json",
-                                         "merges.txt",
-                                         "added_tokens.json",
-                                         "special_tokens_map.json",
-                                         "generation_config.json",
-                                         "chat_template.jinja",
-                                         "chat_template.json",
-                                         "LICENSE",
-                                         "LICENSE.txt",
-                                         "NOTICE",
-                                         "USE_POLICY.md"};
 
 /// One linear to be quantized.
 struct Item {
@@ -116,19 +98,6 @@ std::string config_of(const Checkpoint& checkpoint, const Plan& plan) {
   return config.dump(2) + "\n";
 }
 
-void copy_tensor(const Checkpoint& checkpoint, const std::string& name, CheckpointWriter& writer) {
-  const TensorView view = checkpoint.tensor(name);
-  std::vector<float> values;
-  for (std::int64_t first = 0; first < view.elements(); first += kCopyElements) {
-    const std::int64_t count = std::min(kCopyElements, view.elements() - first);
-    values.resize(static_cast<std::size_t>(count));
-    read_floats(view, first, values);
-    check_finite({1, count, values}, name);
-    writer.write(view.bytes.subspan(static_cast<std::size_t>(first) * size_of(view.type),
-                                    static_cast<std::size_t>(count) * size_of(view.type)));
-  }
-}
-
 double quantize_linear(const Checkpoint& checkpoint, const Piece& piece, CheckpointWriter& writer) {
   const Linear& linear = piece.item->linear;
   const std::vector<float> values = checkpoint.floats(piece.source);
@@ -167,15 +136,13 @@ QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& 
       model.error += quantize_linear(checkpoint, piece, writer);
       scope.advance(static_cast<std::uint64_t>(piece.item->linear.parameters()));
     } else {
-      copy_tensor(checkpoint, piece.source, writer);
+      carry_tensor(checkpoint, piece.source, writer);
       checkpoint.release(piece.source);
     }
   }
   writer.commit();
   write_file(folder.staging() / "config.json", config_of(checkpoint, plan));
-  for (const char* name : kCarriedFiles)
-    if (fs::exists(checkpoint.folder() / name))
-      write_file(folder.staging() / name, read_file(checkpoint.folder() / name));
+  carry_files(checkpoint.folder(), folder.staging());
   folder.commit();
   return model;
 }
