@@ -68,6 +68,24 @@ Scheme scheme_of(const GgmlTypeInfo& type) {
   return scheme;
 }
 
+/// What llama.cpp stores where rows are not whole blocks of `type`.
+GgmlType fallback(GgmlType type) {
+  switch (type) {
+    case GgmlType::Q2_0:
+    case GgmlType::Q2_K:
+    case GgmlType::Q3_K:
+      return GgmlType::Q4_0;
+    case GgmlType::Q4_K:
+      return GgmlType::Q5_0;
+    case GgmlType::Q5_K:
+      return GgmlType::Q5_1;
+    case GgmlType::Q6_K:
+      return GgmlType::Q8_0;
+    default:
+      return type;  // blocks of 32, the smallest there are
+  }
+}
+
 }  // namespace
 
 std::optional<GgmlType> ggml_type(const Scheme& scheme) { return parse_ggml_type(scheme.method); }
@@ -80,6 +98,19 @@ StoredShape stored_shape(const Scheme& scheme, std::int64_t out, std::int64_t in
                                  info(*type).block, in));
   }
   return GgmlShape{out, in, *type};
+}
+
+Scheme fitting(const Scheme& scheme, std::int64_t in) {
+  const auto type = ggml_type(scheme);
+  if (!type || in % info(*type).block == 0) return scheme;
+  const GgmlTypeInfo& other = info(fallback(*type));
+  if (in % other.block != 0) {
+    throw UsageError(
+        fmt::format("no GGML type holds rows of {} weights: they are not whole blocks of {}; use an "
+                    "affine scheme for this linear",
+                    in, other.block));
+  }
+  return scheme_of(other);
 }
 
 Scheme parse_scheme(std::string_view text) {

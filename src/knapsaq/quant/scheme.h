@@ -43,6 +43,12 @@ std::optional<GgmlType> ggml_type(const Scheme& scheme);
 /// hold rows of `in` weights.
 StoredShape stored_shape(const Scheme& scheme, std::int64_t out, std::int64_t in);
 
+/// `scheme`, or where rows of `in` weights are not whole blocks of its GGML type the type that llama.cpp
+/// takes in its place: Q4_0 for Q2_0, Q2_K and Q3_K, Q5_0 for Q4_K, Q5_1 for Q5_K, Q8_0 for Q6_K
+/// (llama-quant.cpp). Affine schemes hold every width. Throws UsageError if `in` is not a multiple of 32,
+/// which no GGML type can hold.
+Scheme fitting(const Scheme& scheme, std::int64_t in);
+
 /// Throws UsageError that shows the grammar.
 Scheme parse_scheme(std::string_view text);
 std::string to_string(const Scheme& scheme);
