@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 
@@ -37,6 +38,13 @@ enum class Needs : std::uint8_t {
   second_moments,  ///< all of InputStatistics
 };
 
+/// What a method works out of a linear's inputs once and uses for every scheme and for every linear that sees
+/// the same input; GPTQ's is the factor of the Hessian. Each method knows its own.
+class PreparedInputs {
+ public:
+  virtual ~PreparedInputs() = default;
+};
+
 /// A method: matrix + statistics + scheme -> codes and metadata. Implementations are stateless and safe to
 /// call from any thread; the result depends on nothing but the arguments. One file per method, one line in
 /// registry.cpp.
@@ -56,6 +64,18 @@ class Quantizer {
   /// statistics that are not finite; the weights are finite (callers check: see check_finite).
   virtual StoredMatrix quantize(const MatrixView& weights, const Scheme& scheme,
                                 const InputStatistics* inputs = nullptr) const = 0;
+  /// What quantize() would work out of `inputs` every time anew, in parallel; null where that is nothing, so
+  /// callers need not know which methods prepare. Immutable, safe to use from any thread, and independent of
+  /// `inputs` once made. Same errors as quantize(). GPTQ's takes 4 width^2 bytes.
+  virtual std::unique_ptr<const PreparedInputs> prepare(const InputStatistics* /*inputs*/) const {
+    return nullptr;
+  }
+  /// quantize() with what prepare(inputs) of the same method gave, or null; the same result.
+  virtual StoredMatrix quantize_prepared(const MatrixView& weights, const Scheme& scheme,
+                                         const InputStatistics* inputs,
+                                         const PreparedInputs* /*prepared*/) const {
+    return quantize(weights, scheme, inputs);
+  }
   /// Methods that treat every group on its own can tell their error without making codes; null for others.
   virtual const GroupwiseQuantizer* groupwise() const { return nullptr; }
 };

@@ -1,0 +1,108 @@
+#include "knapsaq/quant/local_errors.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/threads.h"
+#include "knapsaq/quant/blas.h"
+
+namespace knapsaq {
+
+namespace {
+
+// Enough rows that a product reads each tile of H once for many of them, few enough that a panel of a wide
+// matrix (256 x 11008 floats: 11 MiB) stays in the third-level cache and small matrices occupy all threads.
+constexpr std::int64_t kPanelRows = 256;
+// Columns of H per product: the half of a diagonal tile that is computed in vain costs 256 / (2 cols).
+constexpr std::int64_t kTile = 256;
+
+struct Sums {
+  double error = 0;   ///< sum of dW^2
+  double weight = 0;  ///< sum of W^2
+  double hessian = 0;
+};
+
+double dot(const float* a, const float* b, std::int64_t n) {
+  // Eight sums: one would wait for the latency of every addition.
+  double sums[8] = {};
+  std::int64_t k = 0;
+  for (; k + 8 <= n; k += 8) {
+    for (int lane = 0; lane < 8; ++lane)
+      sums[lane] += static_cast<double>(a[k + lane]) * static_cast<double>(b[k + lane]);
+  }
+  for (; k < n; ++k) sums[0] += static_cast<double>(a[k]) * static_cast<double>(b[k]);
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
+/// tr(D H D^T) of `rows` rows of D: H is symmetric, so each tile column takes what lies above its diagonal
+/// tile twice.
+double trace(const std::vector<float>& errors, std::int64_t rows, std::int64_t cols,
+             const std::vector<float>& moment) {
+  std::vector<float> product(static_cast<std::size_t>(rows * kTile));
+  double total = 0;
+  for (std::int64_t first = 0; first < cols; first += kTile) {
+    const std::int64_t width = std::min(kTile, cols - first);
+    const auto with_tile = [&](std::int64_t from, std::int64_t count) {
+      std::ranges::fill(product, 0.0f);
+      blas::add_product(rows, width, count, 1.0f, errors.data() + from, cols,
+                        moment.data() + from * cols + first, cols, product.data(), kTile);
+      double sum = 0;
+      for (std::int64_t r = 0; r < rows; ++r)
+        sum += dot(product.data() + r * kTile, errors.data() + r * cols + first, width);
+      return sum;
+    };
+    if (first > 0) total += 2 * with_tile(0, first);
+    total += with_tile(first, width);
+  }
+  return total;
+}
+
+}  // namespace
+
+LocalErrors local_errors(const MatrixView& weights, const StoredMatrix& stored,
+                         const InputStatistics* inputs) {
+  if (inputs != nullptr && inputs->width != weights.cols) {
+    throw InputError(fmt::format("{}: statistics of {} inputs for a linear with {}", inputs->name,
+                                 inputs->width, weights.cols));
+  }
+  const std::int64_t cols = weights.cols;
+  const auto panels = static_cast<std::size_t>((weights.rows + kPanelRows - 1) / kPanelRows);
+  std::vector<Sums> sums(panels);
+  parallel_for(panels, [&](std::size_t panel) {
+    const std::int64_t first = static_cast<std::int64_t>(panel) * kPanelRows;
+    const std::int64_t rows = std::min(kPanelRows, weights.rows - first);
+    std::vector<float> errors(static_cast<std::size_t>(rows * cols));
+    Sums& sum = sums[panel];
+    std::vector<float> weighted(static_cast<std::size_t>(cols));
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const std::span<float> row = std::span(errors).subspan(r * cols, cols);
+      const std::span<const float> wanted = weights.row(first + r);
+      dequantize_row(stored, first + r, row);
+      for (std::int64_t k = 0; k < cols; ++k) row[k] = wanted[k] - row[k];
+      sum.error += dot(row.data(), row.data(), cols);
+      sum.weight += dot(wanted.data(), wanted.data(), cols);
+      if (inputs == nullptr || !inputs->second_moment.empty()) continue;
+      for (std::int64_t k = 0; k < cols; ++k) weighted[k] = row[k] * inputs->mean_square[k];
+      sum.hessian += dot(row.data(), weighted.data(), cols);
+    }
+    if (inputs != nullptr && !inputs->second_moment.empty())
+      sum.hessian = trace(errors, rows, cols, inputs->second_moment);
+  });
+  Sums total;
+  for (const Sums& sum : sums) {
+    total.error += sum.error;
+    total.weight += sum.weight;
+    total.hessian += sum.hessian;
+  }
+  LocalErrors result;
+  result.fnorm = std::sqrt(total.error);
+  result.relative = total.weight > 0 ? std::sqrt(total.error / total.weight) : 0;
+  result.hessian = total.hessian;
+  return result;
+}
+
+}  // namespace knapsaq

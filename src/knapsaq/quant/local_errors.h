@@ -1,0 +1,23 @@
+#pragma once
+
+#include "knapsaq/quant/quantizer.h"
+
+namespace knapsaq {
+
+/// How far a quantized linear is from the original, dW = W - Q(W).
+struct LocalErrors {
+  double fnorm = 0;     ///< || dW ||_F, what MXQ minimises (its Eq. 3)
+  double relative = 0;  ///< || dW ||_F / || W ||_F; 0 where W is 0
+  /// tr(dW H dW^T) with H = X^T X / tokens: the mean over tokens of || dW x ||^2, the squared error of the
+  /// linear's output. Where only mean squares of the inputs are known, H is their diagonal, as if inputs were
+  /// uncorrelated. 0 without statistics.
+  double hessian = 0;
+};
+
+/// In parallel; products in fp32, sums in double in an order that depends on the shape alone. The Hessian
+/// error takes rows * cols^2 floating-point operations. Throws InputError if the statistics are of another
+/// width.
+LocalErrors local_errors(const MatrixView& weights, const StoredMatrix& stored,
+                         const InputStatistics* inputs);
+
+}  // namespace knapsaq
