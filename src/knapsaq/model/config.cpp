@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <stdexcept>
 #include <string_view>
 #include <utility>
 
@@ -314,6 +315,21 @@ std::vector<Linear> linears(const ModelConfig& config) {
     }
   }
   return out;
+}
+
+std::vector<std::size_t> input_owners(std::span<const Linear> linears) {
+  std::vector<std::size_t> owners(linears.size());
+  for (std::size_t i = 0; i < linears.size(); ++i) {
+    owners[i] = i;
+    // Sharers follow each other in the order of the forward pass.
+    const std::string& module = linears[i].module;
+    if (module.ends_with(".k_proj") || module.ends_with(".v_proj") || module.ends_with(".up_proj")) {
+      if (i == 0 || linears[i - 1].block != linears[i].block)
+        throw std::invalid_argument("input_owners: linears in another order");
+      owners[i] = owners[i - 1];
+    }
+  }
+  return owners;
 }
 
 }  // namespace knapsaq

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -73,5 +75,9 @@ struct Linear {
 
 /// All linears of the blocks, in the order of the forward pass. Embedding and output head are not among them.
 std::vector<Linear> linears(const ModelConfig& config);
+
+/// For every linear of `linears` the index of the first one that multiplies the same input: q for k and v,
+/// gate for up, itself for all others.
+std::vector<std::size_t> input_owners(std::span<const Linear> linears);
 
 }  // namespace knapsaq

@@ -25,6 +25,11 @@ constexpr std::int64_t kPositionOffset = 2;
 // activations of a block (13 MB per 1000 rows of a model with 1024 hidden) stay near the shared cache.
 constexpr std::int64_t kBatchRows = 2048;
 
+// Places in a block's part of linears(): q, k, v, o, then gate and up (or fc1 alone), then down.
+constexpr std::size_t kQ = 0;
+constexpr std::size_t kO = 3;
+constexpr std::size_t kUp = 4;  // gate, where there is one
+
 /// The weights of one block. OPT's fc1 and fc2 are `up` and `down`.
 struct Block {
   NormWeights attention_norm;
@@ -58,6 +63,7 @@ class Reader {
   }
   std::vector<float> vector(const std::string& name) const { return read_floats(tensor(name)); }
   bool contains(const std::string& name) const { return checkpoint_.contains(name); }
+  void release(const std::string& name) const { checkpoint_.release(name); }
 
   std::unique_ptr<Weight> weight(Backend& backend, const std::string& module, bool bias) const {
     const std::vector<float> biases = bias ? vector(module + ".bias") : std::vector<float>();
@@ -99,6 +105,7 @@ struct Decoder::Impl {
   Backend* backend = nullptr;
   std::vector<Block> blocks;
   std::vector<Linear> names;  ///< linears(config)
+  std::size_t per_block = 0;  ///< linears in a block
   std::unique_ptr<Table> embedding;
   std::unique_ptr<Table> positions;  ///< learned ones, else null
   std::unique_ptr<Weight> head;
@@ -144,29 +151,44 @@ struct Decoder::Impl {
       block.q_norm = row(reader.vector(prefix + "self_attn.q_norm.weight"));
       block.k_norm = row(reader.vector(prefix + "self_attn.k_norm.weight"));
     }
-    for (const Linear& linear : names) {
-      if (linear.block == index) slot(linear) = reader.weight(*backend, linear.name, linear.bias);
-    }
+    for (const Linear& linear : of_block(index))
+      slot(linear) = reader.weight(*backend, linear.name, linear.bias);
   }
 
-  void read_ends(const Reader& reader) {
+  /// The linears of one block, in the order of the forward pass.
+  std::span<const Linear> of_block(std::int64_t index) const {
+    return std::span(names).subspan(static_cast<std::size_t>(index) * per_block, per_block);
+  }
+
+  std::string prefix() const { return config.positions == Positions::learned ? "model.decoder." : "model."; }
+
+  void read_embedding(const Reader& reader) {
+    const std::string own = embedding_name(config);
+    const std::string name = config.tied && !reader.contains(own) ? std::string(kHeadName) : own;
+    embedding = backend->prepare_table(reader.tensor(name));
+    reader.release(name);
+    if (config.positions == Positions::learned)
+      positions = backend->prepare_table(reader.tensor(prefix() + "embed_positions.weight"));
+    if (config.embedding != config.hidden)
+      project_in = reader.weight(*backend, prefix() + "project_in", false);
+  }
+
+  void read_head(const Reader& reader) {
     const bool is_opt = config.positions == Positions::learned;
-    const std::string prefix = is_opt ? "model.decoder." : "model.";
-    std::string embedding_tensor = embedding_name(config);
-    std::string head_tensor(kHeadName);
-    if (config.tied) {
-      if (!reader.contains(embedding_tensor)) embedding_tensor = head_tensor;
-      head_tensor = embedding_tensor;
-    }
-    const TensorView table = reader.tensor(embedding_tensor);
-    embedding = backend->prepare_table(table);
-    head = backend->prepare(config.tied ? table : reader.tensor(head_tensor), {});
-    if (is_opt) positions = backend->prepare_table(reader.tensor(prefix + "embed_positions.weight"));
-    if (config.embedding != config.hidden) {
-      project_in = reader.weight(*backend, prefix + "project_in", false);
-      project_out = reader.weight(*backend, prefix + "project_out", false);
-    }
-    if (config.final_norm) final_norm = read_norm(reader, prefix + (is_opt ? "final_layer_norm" : "norm"));
+    const std::string shared = embedding_name(config);
+    const std::string name = config.tied && reader.contains(shared) ? shared : std::string(kHeadName);
+    head = backend->prepare(reader.tensor(name), {});
+    reader.release(name);
+    if (config.embedding != config.hidden)
+      project_out = reader.weight(*backend, prefix() + "project_out", false);
+    if (config.final_norm) final_norm = read_norm(reader, prefix() + (is_opt ? "final_layer_norm" : "norm"));
+  }
+
+  /// The block, whose weights have to be there.
+  const Block& loaded(std::int64_t index) const {
+    const Block& block = blocks.at(static_cast<std::size_t>(index));
+    if (block.down == nullptr) throw std::logic_error(fmt::format("block {} is not loaded", index));
+    return block;
   }
 
   void prepare_work(std::int64_t rows) {
@@ -200,12 +222,15 @@ struct Decoder::Impl {
                     *bad, bad - tokens.begin(), config.vocab));
   }
 
-  void attention_half(const Block& block, std::int64_t index, Hidden& hidden) {
-    const std::int64_t rows = hidden.tokens();
+  /// out (+)= what attention makes of x.
+  void attention_half(std::int64_t index, const Array& x, std::int64_t windows, std::int64_t length,
+                      bool accumulate, Array& out, const InputObserver& observer) {
+    const Block& block = loaded(index);
+    const std::int64_t rows = windows * length;
     const bool slides = config.sliding_window > 0 && index >= config.sliding_from_layer;
     const bool rotary = config.positions == Positions::rotary;
-    const AttentionShape shape{.windows = hidden.windows,
-                               .length = hidden.length,
+    const AttentionShape shape{.windows = windows,
+                               .length = length,
                                .heads = config.heads,
                                .kv_heads = config.kv_heads,
                                .head_dim = config.head_dim,
@@ -218,23 +243,38 @@ struct Decoder::Impl {
     const std::array projections = {Product{block.q.get(), &work.q, false},
                                     Product{block.k.get(), &work.k, false},
                                     Product{block.v.get(), &work.v, false}};
-    backend->multiply(work.x, rows, projections);
+    const std::span<const Linear> own = of_block(index);
+    if (observer) observer(own[kQ], x, rows);
+    backend->multiply(x, rows, projections);
     backend->attend(shape, work.q, work.k, work.v, work.attended);
-    add_product(work.attended, *block.o, hidden);
+    if (observer) observer(own[kO], work.attended, rows);
+    add_product(work.attended, rows, *block.o, accumulate, out);
   }
 
-  void mlp_half(const Block& block, Hidden& hidden) {
-    backend->activate(work.x, hidden.tokens(), block.gate.get(), *block.up, config.activation, work.mlp);
-    add_product(work.mlp, *block.down, hidden);
+  /// out (+)= what the MLP makes of x.
+  void mlp_half(std::int64_t index, const Array& x, std::int64_t rows, bool accumulate, Array& out,
+                const InputObserver& observer) {
+    const Block& block = loaded(index);
+    const std::span<const Linear> own = of_block(index);
+    if (observer) observer(own[kUp], x, rows);
+    backend->activate(x, rows, block.gate.get(), *block.up, config.activation, work.mlp);
+    if (observer) observer(own.back(), work.mlp, rows);
+    add_product(work.mlp, rows, *block.down, accumulate, out);
   }
 
-  void add_product(const Array& in, const Weight& weight, Hidden& hidden) {
-    const Product product{&weight, &hidden.state, true};
-    backend->multiply(in, hidden.tokens(), {&product, 1});
+  void add_product(const Array& in, std::int64_t rows, const Weight& weight, bool accumulate, Array& out) {
+    const Product product{&weight, &out, accumulate};
+    backend->multiply(in, rows, {&product, 1});
+  }
+
+  void check_half_input(const Array& x, std::int64_t rows) const {
+    if (x.element() != Element::working || x.cols() != config.hidden || rows < 0 || rows > x.rows())
+      throw std::invalid_argument("half of a block: input of another shape");
   }
 
   /// What the output head multiplies: the normed and projected end of the residual stream.
   Array head_input(const Hidden& hidden) {
+    if (!head) throw std::logic_error("the head is not loaded");
     const std::int64_t rows = hidden.tokens();
     prepare_work(rows);
     if (config.final_norm) {
@@ -256,6 +296,7 @@ struct Decoder::Impl {
     if (linear == names.end()) throw UsageError(fmt::format("the model has no linear '{}'", name));
     if (out != linear->out || in != linear->in) throw std::invalid_argument("replace: another shape");
     std::unique_ptr<Weight>& place = slot(*linear);
+    if (!place) throw std::logic_error(fmt::format("block {} is not loaded", linear->block));
     place = backend->prepare(matrix, place->bias());
   }
 };
@@ -265,24 +306,53 @@ Decoder::Decoder(Decoder&&) noexcept = default;
 Decoder& Decoder::operator=(Decoder&&) noexcept = default;
 Decoder::~Decoder() = default;
 
-Decoder Decoder::load(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
-                      Progress& progress) {
+Decoder Decoder::open(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend) {
   check_shapes(checkpoint, config);
   auto impl = std::make_unique<Impl>();
   impl->config = config;
   impl->backend = &backend;
   impl->blocks.resize(static_cast<std::size_t>(config.layers));
   impl->names = linears(config);
-  const Reader reader(checkpoint);
+  if (config.layers > 0) impl->per_block = impl->names.size() / impl->blocks.size();
+  return Decoder(std::move(impl));
+}
+
+void Decoder::load_embedding(const Checkpoint& checkpoint) { impl_->read_embedding(Reader(checkpoint)); }
+
+void Decoder::unload_embedding() {
+  impl_->embedding.reset();
+  impl_->positions.reset();
+  impl_->project_in.reset();
+}
+
+void Decoder::load_head(const Checkpoint& checkpoint) { impl_->read_head(Reader(checkpoint)); }
+
+void Decoder::unload_head() {
+  impl_->head.reset();
+  impl_->project_out.reset();
+  impl_->final_norm = {};
+}
+
+void Decoder::load_block(const Checkpoint& checkpoint, std::int64_t index) {
+  unload_block(index);  // not the old and the new one at once
+  impl_->read_block(Reader(checkpoint), index);
+}
+
+void Decoder::unload_block(std::int64_t index) { impl_->blocks.at(static_cast<std::size_t>(index)) = {}; }
+
+Decoder Decoder::load(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
+                      Progress& progress) {
+  Decoder decoder = open(checkpoint, config, backend);
   ProgressScope scope(progress, "loading", static_cast<std::uint64_t>(config.layers) + 1, "blocks");
-  impl->read_ends(reader);
+  decoder.load_embedding(checkpoint);
+  decoder.load_head(checkpoint);
   scope.advance();
   for (std::int64_t i = 0; i < config.layers; ++i) {
     check_cancelled();
-    impl->read_block(reader, i);
+    decoder.load_block(checkpoint, i);
     scope.advance();
   }
-  return Decoder(std::move(impl));
+  return decoder;
 }
 
 const ModelConfig& Decoder::config() const { return impl_->config; }
@@ -305,6 +375,7 @@ Hidden Decoder::embed(std::span<const std::int32_t> tokens, std::int64_t windows
   Impl& self = *impl_;
   if (windows < 0 || length < 1 || static_cast<std::int64_t>(tokens.size()) != windows * length)
     throw std::invalid_argument("embed: tokens are not windows x length");
+  if (!self.embedding) throw std::logic_error("the embedding is not loaded");
   check_length(length);
   self.check_tokens(tokens);
   self.prepare_rotation(length);
@@ -329,25 +400,50 @@ Hidden Decoder::embed(std::span<const std::int32_t> tokens, std::int64_t windows
   return hidden;
 }
 
-void Decoder::block(std::int64_t index, Hidden& hidden) {
+void Decoder::block(std::int64_t index, Hidden& hidden, const InputObserver& observer) {
   Impl& self = *impl_;
-  const Block& block = self.blocks.at(static_cast<std::size_t>(index));
+  const Block& block = self.loaded(index);
   const std::int64_t rows = hidden.tokens();
   self.prepare_work(rows);
   self.prepare_rotation(hidden.length);
+  Array& x = self.work.x;
+  const auto attention = [&] {
+    self.attention_half(index, x, hidden.windows, hidden.length, true, hidden.state, observer);
+  };
+  const auto mlp = [&] { self.mlp_half(index, x, rows, true, hidden.state, observer); };
   if (self.config.norm_before) {
-    self.backend->norm(hidden.state, block.attention_norm, rows, self.work.x);
-    self.attention_half(block, index, hidden);
-    self.backend->norm(hidden.state, block.mlp_norm, rows, self.work.x);
-    self.mlp_half(block, hidden);
+    self.backend->norm(hidden.state, block.attention_norm, rows, x);
+    attention();
+    self.backend->norm(hidden.state, block.mlp_norm, rows, x);
+    mlp();
   } else {
-    self.backend->convert(hidden.state, rows, self.work.x);
-    self.attention_half(block, index, hidden);
+    self.backend->convert(hidden.state, rows, x);
+    attention();
     self.backend->norm(hidden.state, block.attention_norm, rows, hidden.state);
-    self.backend->convert(hidden.state, rows, self.work.x);
-    self.mlp_half(block, hidden);
+    self.backend->convert(hidden.state, rows, x);
+    mlp();
     self.backend->norm(hidden.state, block.mlp_norm, rows, hidden.state);
   }
+}
+
+Array Decoder::attention_output(std::int64_t index, const Array& x, std::int64_t windows,
+                                std::int64_t length) {
+  Impl& self = *impl_;
+  self.check_half_input(x, windows * length);
+  self.prepare_work(windows * length);
+  self.prepare_rotation(length);
+  Array out = self.backend->allocate(windows * length, self.config.hidden, Element::full);
+  self.attention_half(index, x, windows, length, false, out, {});
+  return out;
+}
+
+Array Decoder::mlp_output(std::int64_t index, const Array& x, std::int64_t rows) {
+  Impl& self = *impl_;
+  self.check_half_input(x, rows);
+  self.prepare_work(rows);
+  Array out = self.backend->allocate(rows, self.config.hidden, Element::full);
+  self.mlp_half(index, x, rows, false, out, {});
+  return out;
 }
 
 void Decoder::head_losses(const Hidden& hidden, std::span<const std::int32_t> tokens, std::span<float> out) {

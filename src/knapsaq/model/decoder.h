@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -21,6 +22,11 @@ struct Hidden {
   std::int64_t tokens() const { return windows * length; }
 };
 
+/// Hears what linears multiply while a block runs: `x` (`working`, [>= rows, first.in]) is the input of
+/// `first` and of all that share it (input_owners()). Only valid during the call; one call per distinct
+/// input, in the order of the forward pass.
+using InputObserver = std::function<void(const Linear& first, const Array& x, std::int64_t rows)>;
+
 /// A decoder-only transformer of any architecture that ModelConfig describes, with its weights in a backend's
 /// memory. Prefill of independent windows of tokens; every window starts at position 0.
 ///
@@ -32,6 +38,19 @@ class Decoder {
   /// InputError naming the tensor that is missing, has another shape, or holds a NaN or an infinity.
   static Decoder load(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
                       Progress& progress = Progress::none());
+  /// A decoder without weights, for models larger than memory: the caller has what the next step needs loaded
+  /// and the rest not. Shapes are checked here. Steps that miss their weights are std::logic_error.
+  static Decoder open(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend);
+  /// Embedding, positions and what projects them: what embed() needs. Throws as load() does.
+  void load_embedding(const Checkpoint& checkpoint);
+  void unload_embedding();
+  /// The end of the model: what head_losses() and logits() need.
+  void load_head(const Checkpoint& checkpoint);
+  void unload_head();
+  /// What block(index) and the functions beside it need.
+  void load_block(const Checkpoint& checkpoint, std::int64_t index);
+  void unload_block(std::int64_t index);
+
   Decoder(Decoder&&) noexcept;
   Decoder& operator=(Decoder&&) noexcept;
   ~Decoder();
@@ -60,7 +79,13 @@ class Decoder {
   static std::int64_t windows_per_batch(std::int64_t length);
   Hidden embed(std::span<const std::int32_t> tokens, std::int64_t windows, std::int64_t length);
   /// hidden = block(hidden), in place; 0 <= index < config().layers.
-  void block(std::int64_t index, Hidden& hidden);
+  void block(std::int64_t index, Hidden& hidden, const InputObserver& observer = {});
+  /// The two halves of block(index) between norm and residual stream, for given inputs and the weights that
+  /// are in place now: what q/k/v, attention and o make of `x`, [windows * length, H] `working`; `full`, same
+  /// shape.
+  Array attention_output(std::int64_t index, const Array& x, std::int64_t windows, std::int64_t length);
+  /// The same of the MLP, for the first `rows` rows of `x`.
+  Array mlp_output(std::int64_t index, const Array& x, std::int64_t rows);
   /// Losses of `hidden` after the last block against the tokens it was made from; layout as losses().
   void head_losses(const Hidden& hidden, std::span<const std::int32_t> tokens, std::span<float> out);
 

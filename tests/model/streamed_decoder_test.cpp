@@ -1,0 +1,142 @@
+// The decoder block by block: loading, observing, and the halves of a block.
+
+#include <cstring>
+#include <filesystem>
+#include <map>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "knapsaq/base/random.h"
+#include "knapsaq/model/decoder.h"
+#include "scratch.h"
+
+namespace knapsaq {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int64_t kWindows = 3;
+constexpr std::int64_t kLength = 17;
+
+fs::path models_folder() { return fs::path(KNAPSAQ_TEST_DATA) / "model" / "decoder"; }
+
+std::vector<std::int32_t> random_tokens(std::int64_t vocab) {
+  Random random(5);
+  std::vector<std::int32_t> tokens(kWindows * kLength);
+  for (auto& token : tokens)
+    token = static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(vocab)));
+  return tokens;
+}
+
+std::vector<float> values_of(Backend& backend, const Array& array, std::int64_t rows) {
+  std::vector<float> values(static_cast<std::size_t>(rows * array.cols()));
+  backend.download(array, 0, values);
+  return values;
+}
+
+class StreamedDecoder : public ::testing::TestWithParam<fs::path> {
+ protected:
+  Checkpoint checkpoint_ = Checkpoint::open(GetParam());
+  ModelConfig config_ = parse_model_config(checkpoint_.config());
+};
+
+std::vector<fs::path> all_models() {
+  std::vector<fs::path> folders;
+  for (const auto& entry : fs::directory_iterator(models_folder())) folders.push_back(entry.path());
+  std::sort(folders.begin(), folders.end());
+  return folders;
+}
+
+std::string name_of_model(const ::testing::TestParamInfo<fs::path>& model) {
+  std::string name = model.param.filename().string();
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, StreamedDecoder, ::testing::ValuesIn(all_models()), name_of_model);
+
+TEST_P(StreamedDecoder, EqualsTheWholeOneBitForBit) {
+  const std::vector<std::int32_t> tokens = random_tokens(config_.vocab);
+  for (const Precision precision : {Precision::fp32, Precision::bf16}) {
+    const auto backend = make_cpu_backend(precision);
+    Decoder whole = Decoder::load(checkpoint_, config_, *backend);
+    std::vector<float> expected(kWindows * (kLength - 1));
+    whole.losses(tokens, kWindows, kLength, expected);
+
+    Decoder streamed = Decoder::open(checkpoint_, config_, *backend);
+    streamed.load_embedding(checkpoint_);
+    Hidden hidden = streamed.embed(tokens, kWindows, kLength);
+    streamed.unload_embedding();
+    for (std::int64_t i = 0; i < config_.layers; ++i) {
+      streamed.load_block(checkpoint_, i);
+      streamed.block(i, hidden);
+      streamed.unload_block(i);
+    }
+    streamed.load_head(checkpoint_);
+    std::vector<float> losses(expected.size());
+    streamed.head_losses(hidden, tokens, losses);
+    EXPECT_EQ(losses, expected);
+  }
+}
+
+TEST_P(StreamedDecoder, HalvesOfABlockMakeTheBlock) {
+  const auto backend = make_cpu_backend(Precision::fp32);
+  Decoder decoder = Decoder::load(checkpoint_, config_, *backend);
+  const std::vector<std::int32_t> tokens = random_tokens(config_.vocab);
+  Hidden hidden = decoder.embed(tokens, kWindows, kLength);
+  const std::vector<float> before = values_of(*backend, hidden.state, hidden.tokens());
+
+  const std::vector<Linear> names = linears(config_);
+  const std::vector<std::size_t> owners = input_owners(names);
+  std::map<std::string, Array> inputs;
+  decoder.block(0, hidden, [&](const Linear& first, const Array& x, std::int64_t rows) {
+    EXPECT_EQ(x.cols(), first.in);
+    EXPECT_EQ(rows, kWindows * kLength);
+    Array wide = backend->upload(values_of(*backend, x, rows), rows, x.cols());
+    Array copy = backend->allocate(rows, x.cols(), Element::working);
+    backend->convert(wide, rows, copy);
+    EXPECT_TRUE(inputs.emplace(first.name, copy).second) << first.name;
+  });
+  // Exactly the inputs that linears of the block own.
+  std::size_t distinct = 0;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (names[i].block != 0 || owners[i] != i) continue;
+    ++distinct;
+    EXPECT_TRUE(inputs.contains(names[i].name)) << names[i].name;
+  }
+  EXPECT_EQ(inputs.size(), distinct);
+  EXPECT_EQ(distinct, 4u);
+  if (!config_.norm_before) return;  // post-norm: the residual goes through norms in between
+
+  const auto attention = values_of(
+      *backend, decoder.attention_output(0, inputs.at(names[0].name), kWindows, kLength), hidden.tokens());
+  const auto mlp =
+      values_of(*backend, decoder.mlp_output(0, inputs.at(names[4].name), hidden.tokens()), hidden.tokens());
+  const std::vector<float> after = values_of(*backend, hidden.state, hidden.tokens());
+  for (std::size_t i = 0; i < after.size(); ++i)
+    ASSERT_EQ(after[i], (before[i] + attention[i]) + mlp[i]) << i;
+}
+
+TEST(StreamedDecoderErrors, MissingWeightsAreNoticed) {
+  const Checkpoint checkpoint = Checkpoint::open(models_folder() / "llama2");
+  const ModelConfig config = parse_model_config(checkpoint.config());
+  const auto backend = make_cpu_backend(Precision::fp32);
+  Decoder decoder = Decoder::open(checkpoint, config, *backend);
+  const std::vector<std::int32_t> tokens = random_tokens(config.vocab);
+  EXPECT_THROW(decoder.embed(tokens, kWindows, kLength), std::logic_error);
+  decoder.load_embedding(checkpoint);
+  Hidden hidden = decoder.embed(tokens, kWindows, kLength);
+  EXPECT_THROW(decoder.block(0, hidden), std::logic_error);
+  decoder.load_block(checkpoint, 0);
+  decoder.block(0, hidden);
+  EXPECT_THROW(decoder.block(1, hidden), std::logic_error);
+  std::vector<float> losses(kWindows * (kLength - 1));
+  EXPECT_THROW(decoder.head_losses(hidden, tokens, losses), std::logic_error);
+  const std::vector<float> weight(40 * 40);
+  const TensorView view{DType::F32, {40, 40}, std::as_bytes(std::span(weight))};
+  EXPECT_THROW(decoder.replace("model.layers.1.self_attn.q_proj", view), std::logic_error);
+}
+
+}  // namespace
+}  // namespace knapsaq
