@@ -81,6 +81,19 @@ Bpe::Bpe(Vocabulary vocabulary, const std::vector<MergeRule>& merges, const BpeO
   learn_touching(merges);
 }
 
+std::vector<MergeRule> Bpe::merges() const {
+  std::vector<MergeRule> merges;
+  for (const Slot& slot : merges_) {
+    if (slot.pair == kFree) continue;
+    merges.push_back({.left = static_cast<std::int32_t>(slot.pair >> 32),
+                      .right = static_cast<std::int32_t>(slot.pair & 0xFFFFFFFF),
+                      .result = slot.result,
+                      .rank = slot.rank});
+  }
+  std::ranges::sort(merges, {}, &MergeRule::rank);
+  return merges;
+}
+
 void Bpe::learn_touching(const std::vector<MergeRule>& merges) {
   touching_.assign((std::size_t{1} << kTouchingBits) / 64, 0);
   const auto metaspace = vocabulary_.find(kMetaspace);

@@ -71,6 +71,8 @@ class Bpe {
 
   const Vocabulary& vocabulary() const { return vocabulary_; }
   const BpeOptions& options() const { return options_; }
+  /// The merges by rank; a pair that was listed twice occurs once.
+  std::vector<MergeRule> merges() const;
 
   /// Appends the ids of `piece`, which is well-formed UTF-8 unless options().byte_level. Time is O(n log n)
   /// in the length of the piece.

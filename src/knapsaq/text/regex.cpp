@@ -270,6 +270,8 @@ Regex::Regex(std::string_view pattern, std::string where) : code_(std::make_uniq
   code_->where = std::move(where);
 }
 Regex::~Regex() = default;
+const std::string& Regex::pattern() const { return code_->pattern; }
+
 Regex::Regex(Regex&&) noexcept = default;
 Regex& Regex::operator=(Regex&&) noexcept = default;
 

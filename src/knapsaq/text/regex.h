@@ -34,6 +34,9 @@ class Regex {
   Regex(Regex&&) noexcept;
   Regex& operator=(Regex&&) noexcept;
 
+  /// As it was given.
+  const std::string& pattern() const;
+
   /// Cuts `text` (well-formed UTF-8) into matches and what lies between them, in order, without empty parts:
   /// part(begin, end, is_match). Throws InputError if the expression needs too many steps on this text.
   template <class Function>

@@ -155,6 +155,7 @@ TokenizerParts read_sentencepiece(std::string_view model, const TokenizerSetting
                                    where, id, in_quotes(piece)));
     }
     vocabulary.add(piece, id);
+    parts.scores.push_back(processor.GetScore(id));
     if (processor.IsUnknown(id)) unknown = id;
     const bool user_defined = std::find(specification.user_defined.begin(), specification.user_defined.end(),
                                         piece) != specification.user_defined.end();

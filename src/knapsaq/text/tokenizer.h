@@ -11,6 +11,8 @@
 
 namespace knapsaq {
 
+class TokenizerModel;
+
 /// Text to token ids and back, with the ids that Hugging Face's tokenizers give (byte-pair encoding only).
 /// Const functions may be called from several threads at once.
 class Tokenizer {
@@ -34,7 +36,7 @@ class Tokenizer {
   /// that is not supported, with that component's name.
   static Tokenizer load(const std::filesystem::path& folder);
 
-  explicit Tokenizer(std::unique_ptr<class TokenizerModel> model);
+  explicit Tokenizer(std::unique_ptr<TokenizerModel> model);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
@@ -51,6 +53,8 @@ class Tokenizer {
   std::int32_t vocabulary_size() const;     ///< largest id + 1
   std::optional<std::int32_t> bos() const;  ///< id of the BOS token if the tokenizer has one
   std::optional<std::int32_t> eos() const;
+  /// The parts it is made of, for writing it in another format.
+  const TokenizerModel& model() const { return *model_; }
   bool adds_bos() const;  ///< whether encode(text, true) starts with bos()
 
  private:

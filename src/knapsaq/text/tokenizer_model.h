@@ -29,6 +29,10 @@ struct TokenizerParts {
   std::vector<DecoderStep> decoder;
   std::optional<std::int32_t> bos;
   std::optional<std::int32_t> eos;
+  std::optional<std::int32_t> pad;
+  std::optional<std::int32_t> unknown;  ///< the token with that role; see also BpeOptions::unknown
+  /// SentencePiece's scores by id, which the merges follow from; empty where the file had merges instead.
+  std::vector<float> scores;
 };
 
 /// A tokenizer ready for work. Const functions may be called from several threads.

@@ -112,6 +112,9 @@ void apply_settings(const TokenizerSettings& settings, bool add_ends, bool bos_b
   };
   parts.bos = role(settings.bos, settings.bos_id);
   parts.eos = role(settings.eos, settings.eos_id);
+  parts.pad = role(settings.pad, {});
+  parts.unknown = role(settings.unknown, {});
+  if (!parts.unknown) parts.unknown = parts.bpe.options().unknown;
   if (add_ends) {
     if (settings.add_bos.value_or(bos_by_default) && parts.bos) parts.before = {*parts.bos};
     if (settings.add_eos.value_or(false) && parts.eos) parts.after = {*parts.eos};

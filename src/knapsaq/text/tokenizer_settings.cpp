@@ -46,7 +46,9 @@ void read_roles(const Json& json, TokenizerSettings& settings, const std::string
   };
   keep(settings.bos, role("bos_token"));
   keep(settings.eos, role("eos_token"));
-  for (const char* name : {"unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}) role(name);
+  keep(settings.unknown, role("unk_token"));
+  keep(settings.pad, role("pad_token"));
+  for (const char* name : {"sep_token", "cls_token", "mask_token"}) role(name);
   const Json* more = optional_field(json, "additional_special_tokens");
   if (more == nullptr || !more->is_array()) return;
   for (const Json& token : *more) {

@@ -22,6 +22,8 @@ struct TokenizerSettings {
   std::optional<bool> legacy;
   std::optional<std::string> bos;
   std::optional<std::string> eos;
+  std::optional<std::string> pad;
+  std::optional<std::string> unknown;
   std::optional<std::int32_t> bos_id;  ///< of config.json, if no file says what tokens have roles
   std::optional<std::int32_t> eos_id;
   /// Texts that have a role (bos, pad, ...): special wherever their id comes from.

@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Reference values for GGUF files, made by gguf-py (https://pypi.org/project/gguf/): run it with numpy and gguf installed.
+
+  make_gguf_references.py tests/data
+
+Writes checkpoint/reference.gguf: every type of metadata value and tensors of every element type, so that our reader and, byte for
+byte, our writer can be compared with gguf-py's.
+"""
+
+import pathlib
+import sys
+
+import gguf
+import numpy as np
+
+
+def reference_file(path: pathlib.Path) -> None:
+    writer = gguf.GGUFWriter(str(path), "llama")
+    T = gguf.GGUFValueType
+    writer.add_uint8("t.u8", 200)
+    writer.add_int8("t.i8", -100)
+    writer.add_uint16("t.u16", 60000)
+    writer.add_int16("t.i16", -30000)
+    writer.add_uint32("t.u32", 4000000000)
+    writer.add_int32("t.i32", -2000000000)
+    writer.add_float32("t.f32", 0.1)
+    writer.add_bool("t.yes", True)
+    writer.add_bool("t.no", False)
+    writer.add_string("t.text", "Knapsack + q: é▁")
+    writer.add_key_value("t.empty", "", T.STRING)  # add_string() leaves empty ones out
+    writer.add_uint64("t.u64", 2**63 + 5)
+    writer.add_int64("t.i64", -(2**62))
+    writer.add_float64("t.f64", 0.1)
+    for name, values, kind in [
+        ("u8", [1, 255], T.UINT8), ("i8", [-1, 127], T.INT8), ("u16", [1, 65535], T.UINT16), ("i16", [-1, 2], T.INT16),
+        ("u32", [1, 2**32 - 1], T.UINT32), ("i32", [-1, 2], T.INT32), ("f32", [0.5, -0.25], T.FLOAT32), ("bool", [True, False, True], T.BOOL),
+        ("text", ["", "ab", "▁c"], T.STRING), ("u64", [1, 2**64 - 1], T.UINT64), ("i64", [-1], T.INT64), ("f64", [0.1], T.FLOAT64),
+    ]:
+        writer.add_key_value(f"t.list.{name}", values, T.ARRAY, kind)
+    rng = np.random.default_rng(1)
+    dense = rng.standard_normal((3, 5)).astype(np.float32)
+    writer.add_tensor("dense.f32", dense)
+    writer.add_tensor("dense.f16", dense.astype(np.float16))
+    writer.add_tensor("dense.bf16", gguf.quantize(dense, gguf.GGMLQuantizationType.BF16), raw_dtype=gguf.GGMLQuantizationType.BF16)
+    writer.add_tensor("vector", dense[0])
+    writer.add_tensor("deep", rng.standard_normal((2, 3, 2, 4)).astype(np.float32))
+    blocks = rng.standard_normal((2, 64)).astype(np.float32)
+    for kind in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"):
+        number = gguf.GGMLQuantizationType[kind]
+        writer.add_tensor(f"blocks.{kind.lower()}", gguf.quantize(blocks, number), raw_dtype=number)
+    for kind in ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"):  # any bytes: no values are looked at
+        number = gguf.GGMLQuantizationType[kind]
+        size = gguf.GGML_QUANT_SIZES[number][1]
+        writer.add_tensor(f"blocks.{kind.lower()}", rng.integers(0, 256, (2, size), dtype=np.uint8), raw_dtype=number)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+if __name__ == "__main__":
+    data = pathlib.Path(sys.argv[1])
+    reference_file(data / "checkpoint" / "reference.gguf")
