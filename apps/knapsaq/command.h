@@ -40,5 +40,7 @@ void add_eval(CLI::App& app);
 void add_tables(CLI::App& app);
 void add_allocate(CLI::App& app);
 void add_quantize(CLI::App& app);
+void add_bank(CLI::App& app);
+void add_export(CLI::App& app);
 
 }  // namespace knapsaq::command

@@ -48,6 +48,8 @@ int main(int argc, char** argv) {
   command::add_tables(app);
   command::add_allocate(app);
   command::add_quantize(app);
+  command::add_bank(app);
+  command::add_export(app);
 
   try {
     app.parse(argc, argv);

@@ -44,5 +44,7 @@ class Writer {
 
 /// Throws UsageError listing the known formats.
 const Writer& writer(std::string_view format);
+/// The names that writer() knows, for help texts.
+std::vector<std::string> export_formats();
 
 }  // namespace knapsaq

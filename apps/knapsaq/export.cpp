@@ -1,0 +1,73 @@
+#include <memory>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "command.h"
+#include "knapsaq/base/files.h"
+#include "knapsaq/base/units.h"
+#include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/export/writer.h"
+#include "knapsaq/model/expected_tensors.h"
+
+namespace knapsaq::command {
+namespace {
+
+struct Options {
+  Common common;
+  std::string model;
+  std::string format;
+  std::string output;
+  bool requantize = false;
+  bool force = false;
+};
+
+void run(const Options& options) {
+  start(options.common);
+  const Writer& format = writer(options.format);
+  refuse_existing(options.output, options.force);
+  const Checkpoint checkpoint = Checkpoint::open(options.model);
+  const ModelConfig config = parse_model_config(checkpoint.config());
+  check_shapes(checkpoint, config);
+  ExportOptions how;
+  how.requantize = options.requantize;
+  how.replace = options.force;
+  const ExportReport report = format.write(checkpoint, config, options.output, how, progress());
+
+  if (options.common.json) {
+    print({{"model", options.model},
+           {"format", format.name()},
+           {"output", options.output},
+           {"bytes", report.bytes},
+           {"changes", report.changes}});
+    return;
+  }
+  for (const std::string& change : report.changes) fmt::print("changed: {}\n", change);
+  fmt::print("{}: {}, {} ({} bytes), ", options.output, format.name(), format_bytes(report.bytes),
+             report.bytes);
+  if (report.changes.empty())
+    fmt::print("every linear carried exactly\n");
+  else
+    fmt::print("{} linears changed\n", report.changes.size());
+}
+
+}  // namespace
+
+void add_export(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("export", "Write a quantized model in a format that others load");
+  verb->add_option("model", options->model, "Model folder that `knapsaq quantize` wrote")->required();
+  verb->add_option("--format", options->format, fmt::format("{}", fmt::join(export_formats(), ", ")))
+      ->required();
+  verb->add_option("-o,--output", options->output, "File or folder to write")->required();
+  verb->add_flag("--requantize", options->requantize,
+                 "Quantize linears once more where the format cannot hold them exactly, and say which");
+  verb->add_flag("--force", options->force, "Replace the output if it exists");
+  add_common(*verb, options->common);
+  verb->footer(fmt::format("Example:\n  knapsaq export QMODEL --format {} -o OUT", export_formats().front()));
+  verb->callback([options] { run(*options); });
+}
+
+}  // namespace knapsaq::command

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "knapsaq/checkpoint/shards.h"
+#include "knapsaq/export/linear_plan.h"
+#include "knapsaq/export/writer.h"
+
+namespace knapsaq {
+
+/// What the formats that are Hugging Face folders have in common: config.json, safetensors in shards, the
+/// tokenizer's files; only the tensors of the quantized linears and the config's description of them differ.
+/// In memory at a time: one linear.
+class AffineFolderWriter : public Writer {
+ public:
+  ExportReport write(const Checkpoint& model, const ModelConfig& config, const std::filesystem::path& out,
+                     const ExportOptions& options, Progress& progress) const final;
+
+ private:
+  virtual AffineRules rules() const = 0;
+  /// Throws InputError for an architecture that the format's readers do not know.
+  virtual void check_architecture(const ModelConfig& config) const = 0;
+  /// The tensors of a quantized linear in the order in which they are written.
+  virtual std::vector<TensorSpec> tensors(const PlannedLinear& planned) const = 0;
+  /// Their bytes, in that order.
+  virtual void write_linear(const PlannedLinear& planned, const PackedMatrix& matrix,
+                            CheckpointWriter& writer) const = 0;
+  /// Completes the source's config.json, from which every description of a quantization is removed. May put
+  /// further files into `folder`.
+  virtual void describe(const std::vector<PlannedLinear>& plan, const ModelConfig& config,
+                        nlohmann::ordered_json& json, const std::filesystem::path& folder) const = 0;
+};
+
+}  // namespace knapsaq

@@ -1,0 +1,114 @@
+#include "knapsaq/export/linear_plan.h"
+
+#include <algorithm>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/export/integer_zeros.h"
+#include "knapsaq/quant/quantizer.h"
+
+namespace knapsaq {
+namespace {
+
+AffineForm form_of(const PackedMatrix& matrix, bool symmetric) {
+  return {matrix.bits, matrix.group >= matrix.cols ? 0 : matrix.group, symmetric};
+}
+
+/// The plain scheme nearest to how a linear is stored, with groups that fill its rows.
+Scheme refit_scheme(const StoredShape& stored, const AffineRules& rules) {
+  int bits = 0;
+  int group = 0;
+  std::int64_t cols = 0;
+  if (const auto* affine = std::get_if<AffineShape>(&stored)) {
+    bits = affine->bits;
+    group = affine->group;
+    cols = affine->cols;
+  } else {
+    const auto& ggml = std::get<GgmlShape>(stored);
+    // GGML's types of 5 and 6 bits become 8; their scales are for 16 or 32 weights.
+    bits = info(ggml.type).bits <= 4 ? info(ggml.type).bits : 8;
+    group = 32;
+    cols = ggml.cols;
+  }
+  Scheme scheme{"rtn", bits, group};
+  if (rules.integer_zeros) scheme.zero = bits == 8 ? ZeroPoint::symmetric : ZeroPoint::integer;
+  if (group == 0 && rules.row_groups) return scheme;
+  for (const int smaller : {128, 64, 32}) {
+    scheme.group = smaller;
+    if ((group == 0 || smaller <= group) && cols % smaller == 0) break;
+  }
+  return scheme;
+}
+
+}  // namespace
+
+std::vector<PlannedLinear> plan_linears(const Checkpoint& model, const ModelConfig& config,
+                                        std::string_view format, const AffineRules& rules,
+                                        const ExportOptions& options, std::vector<std::string>& changes,
+                                        Progress& progress) {
+  std::vector<PlannedLinear> plan;
+  const std::vector<Linear> all = linears(config);
+  ProgressScope scope(progress, "checking", all.size(), "linears");
+  for (const Linear& linear : all) {
+    check_cancelled();
+    scope.advance(1);
+    PlannedLinear& planned = plan.emplace_back();
+    planned.linear = linear;
+    const auto packing = model.packing(linear.name);
+    if (!packing) continue;
+    planned.quantized = true;
+    const StoredMatrix stored = model.stored(linear.name);
+    std::string obstacle;
+    if (const auto* packed = std::get_if<PackedMatrix>(&stored)) {
+      const IntegerZerosResult zeros = integer_zeros(*packed);
+      planned.form = form_of(*packed, zeros.obstacle.empty() && zeros.zeros.symmetric);
+      obstacle = rules.obstacle(*packed);
+      if (obstacle.empty() && rules.integer_zeros) obstacle = zeros.obstacle;
+    } else {
+      obstacle = "its blocks are of another kind; use affine schemes, such as b4g64";
+    }
+    if (obstacle.empty()) continue;
+
+    const std::string name = fmt::format("{} ({})", linear.name, packing->scheme);
+    if (!options.requantize)
+      throw UsageError(fmt::format("{} cannot be carried exactly by {}: {}, or allow --requantize", name,
+                                   format, obstacle));
+    const Scheme scheme = refit_scheme(packing->shape, rules);
+    planned.refit = scheme;
+    const PackedMatrix fitted = load_planned(model, planned);
+    planned.form = form_of(fitted, rules.integer_zeros && integer_zeros(fitted).zeros.symmetric);
+    std::string still = rules.obstacle(fitted);
+    if (still.empty() && rules.integer_zeros) still = integer_zeros(fitted).obstacle;
+    if (!still.empty())
+      throw UsageError(
+          fmt::format("{} cannot be carried by {}, not even quantized once more: {}", name, format, still));
+    changes.push_back(fmt::format("{}: {} quantized once more as {}: {}", linear.name, packing->scheme,
+                                  to_string(scheme), obstacle.substr(0, obstacle.find(';'))));
+  }
+  if (std::ranges::none_of(plan, &PlannedLinear::quantized))
+    throw UsageError(fmt::format("{}: no linear is quantized; quantize the model first: knapsaq quantize",
+                                 model.folder().string()));
+  return plan;
+}
+
+PackedMatrix load_planned(const Checkpoint& model, const PlannedLinear& planned) {
+  StoredMatrix stored = model.stored(planned.linear.name);
+  if (!planned.refit) return std::get<PackedMatrix>(std::move(stored));
+  const std::int64_t rows = rows_of(stored);
+  const std::int64_t cols = cols_of(stored);
+  std::vector<float> values(static_cast<std::size_t>(rows * cols));
+  for (std::int64_t r = 0; r < rows; ++r)
+    dequantize_row(stored, r, std::span(values).subspan(r * cols, cols));
+  return std::get<PackedMatrix>(quantize({rows, cols, values}, *planned.refit));
+}
+
+AffineForm usual_form(const std::vector<PlannedLinear>& plan) {
+  std::map<AffineForm, int> uses;
+  for (const PlannedLinear& planned : plan)
+    if (planned.quantized) ++uses[planned.form];
+  return std::ranges::max_element(uses, {}, [](const auto& use) { return use.second; })->first;
+}
+
+}  // namespace knapsaq

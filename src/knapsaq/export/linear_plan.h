@@ -1,0 +1,56 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/export/writer.h"
+#include "knapsaq/model/config.h"
+#include "knapsaq/quant/scheme.h"
+
+namespace knapsaq {
+
+/// How the codes of an affine linear are to be understood.
+struct AffineForm {
+  int bits = 0;
+  int group = 0;           ///< 0: one group per row
+  bool symmetric = false;  ///< every zero point is 2^(bits-1)
+
+  friend auto operator<=>(const AffineForm&, const AffineForm&) = default;
+};
+
+/// What an affine format makes of one linear.
+struct PlannedLinear {
+  Linear linear;
+  bool quantized = false;  ///< false: dense in the model and in the export; then the rest has no meaning
+  AffineForm form;
+  std::optional<Scheme> refit;  ///< the scheme in which it is quantized once more; empty: carried exactly
+};
+
+/// The rules of a format that stores affine linears.
+struct AffineRules {
+  /// Why the format cannot hold this matrix: a clause that says what is wrong and what would do. Empty if it
+  /// can.
+  std::function<std::string(const PackedMatrix&)> obstacle;
+  bool integer_zeros = true;  ///< false: zero points may be any number
+  bool row_groups = true;     ///< the format can hold one group per row
+};
+
+/// Looks at every linear of the model, reading all of them, and decides how it is written. Adds a line to
+/// `changes` for each that is quantized once more. Throws UsageError naming the first linear that the format
+/// cannot hold, unless options.requantize and that would help, and for a model without any quantized linear.
+std::vector<PlannedLinear> plan_linears(const Checkpoint& model, const ModelConfig& config,
+                                        std::string_view format, const AffineRules& rules,
+                                        const ExportOptions& options, std::vector<std::string>& changes,
+                                        Progress& progress);
+
+/// The matrix as planned: that of the model, or the one that is quantized once more.
+PackedMatrix load_planned(const Checkpoint& model, const PlannedLinear& planned);
+
+/// The form that most quantized linears have: the top level of a config.
+AffineForm usual_form(const std::vector<PlannedLinear>& plan);
+
+}  // namespace knapsaq
