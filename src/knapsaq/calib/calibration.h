@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "knapsaq/base/progress.h"
+#include "knapsaq/calib/input_statistics.h"
+#include "knapsaq/calib/samples.h"
+#include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/compute/backend.h"
+#include "knapsaq/model/config.h"
+
+namespace knapsaq {
+
+/// What the statistics of a calibration depend on.
+struct CalibrationSource {
+  std::string model;      ///< fingerprint() of the checkpoint
+  std::string text;       ///< CalibrationText::hash
+  SampleOptions options;  ///< resolved
+  Precision precision = Precision::bf16;
+
+  bool operator==(const CalibrationSource&) const = default;
+};
+
+/// The input statistics of every linear of a model, in a folder: calibration.json (what they were made from,
+/// what is in which file, checksums) and one safetensors file per block. Files are memory-mapped; a block's
+/// file is checked against its checksum when it is first used. inputs() may be called from many threads.
+class Calibration final : public InputSource {
+ public:
+  /// Throws InputError for a folder that holds none, an unfinished or a damaged one.
+  static Calibration open(const std::filesystem::path& folder);
+  Calibration(Calibration&&) noexcept;
+  Calibration& operator=(Calibration&&) noexcept;
+  ~Calibration() override;
+
+  const std::filesystem::path& folder() const;
+  const CalibrationSource& source() const;
+
+  /// Throws InputError for an unknown linear, another width, a damaged file, and values that cannot be
+  /// statistics (NaN, infinities, negative squares).
+  InputStatistics inputs(std::string_view linear, std::int64_t width) const override;
+  bool has_second_moments() const override { return true; }
+  /// "calibration 128x2048 seed 0 bf16, tokens <hash>, model <fingerprint>"
+  std::string identity() const override;
+
+ private:
+  struct Impl;
+  explicit Calibration(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Whether `folder` holds a calibration, finished or not, that was made (or begun) from exactly this. Throws
+/// InputError if its calibration.json is damaged.
+bool is_calibration_of(const std::filesystem::path& folder, const CalibrationSource& source);
+/// Whether a calibration, finished or not, is there at all.
+bool has_calibration(const std::filesystem::path& folder);
+
+/// Throws InputError, one line that names both, if the calibration was made of another model.
+void require_same_model(const Calibration& calibration, std::string_view fingerprint);
+
+/// Runs the samples through the model, block by block with only one block's weights in memory, and writes the
+/// calibration of it into `folder` (Calibrator says what is measured). What is finished is on the disk:
+/// called again after a kill with the same arguments, the statistics of finished blocks are not gathered
+/// again and the result is the same, byte for byte. `fingerprint` is that of the checkpoint.
+///
+/// Throws UsageError if the folder holds another calibration and `replace` is not set, or if it holds
+/// something else; InputError if inputs of a linear are not finite, naming it; Cancelled.
+Calibration calibrate(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
+                      const Samples& samples, Backend& backend, const std::filesystem::path& folder,
+                      bool replace = false, Progress& progress = Progress::none());
+
+}  // namespace knapsaq

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "knapsaq/base/progress.h"
+#include "knapsaq/calib/input_statistics.h"
+#include "knapsaq/calib/samples.h"
+#include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/model/decoder.h"
+
+namespace knapsaq {
+
+/// What one distinct input of a block summed up to.
+struct ObservedInput {
+  Linear first;  ///< of the linears that see it
+  InputSums sums;
+};
+
+/// As floats, means over the tokens.
+InputStatistics statistics_of(const ObservedInput& input);
+
+/// Takes windows of tokens through a model block by block, with one block's weights and the hidden states of
+/// all windows in memory, and looks at what the linears multiply.
+///
+/// For full-precision inputs: measure(i) for every block. For inputs as the blocks before make them once they
+/// are quantized: observe(i), then decoder().replace(..) of linears of block i, then advance(i).
+///
+/// Results do not depend on the number of threads. Checkpoint, backend and progress must outlive it.
+class Calibrator {
+ public:
+  Calibrator(const Checkpoint& checkpoint, const ModelConfig& config, const Samples& samples,
+             Backend& backend, Progress& progress = Progress::none());
+
+  /// The inputs of block `index` in the order of the forward pass; hidden states go on to the next block.
+  /// Blocks come one after another: another index is std::logic_error. Throws InputError naming the linear if
+  /// an input is not finite.
+  std::vector<ObservedInput> measure(std::int64_t index);
+  /// The same, and the hidden states stay before the block, whose weights stay in memory.
+  std::vector<InputStatistics> observe(std::int64_t index);
+  /// Hidden states go through block `index` with the weights that are in place now.
+  void advance(std::int64_t index);
+  /// For replacing weights of the block that observe() has loaded.
+  Decoder& decoder() { return decoder_; }
+
+ private:
+  void require_next(std::int64_t index);
+  std::vector<ObservedInput> run(std::int64_t index, bool look, bool keep);
+
+  const Checkpoint& checkpoint_;
+  Progress& progress_;
+  Decoder decoder_;
+  std::vector<Hidden> batches_;
+  std::int64_t next_ = 0;     ///< block that the hidden states stand before
+  std::int64_t loaded_ = -1;  ///< block whose weights are in memory
+};
+
+}  // namespace knapsaq

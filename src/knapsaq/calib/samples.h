@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "knapsaq/text/tokenizer.h"
+
+namespace knapsaq {
+
+/// Which part of a text a calibration looks at.
+struct SampleOptions {
+  /// The papers' 128 windows of 2048 tokens: enough that the second moments of a width of 4096 have full rank
+  /// sixty times over.
+  std::int64_t samples = 128;
+  std::int64_t window = 0;  ///< tokens; 0: 2048, or what the model can see if that is less
+  std::uint64_t seed = 0;
+
+  bool operator==(const SampleOptions&) const = default;
+};
+
+/// Puts the default in the place of a zero window. Throws UsageError for fewer than 1 sample or 2 tokens, and
+/// for a window longer than `max_positions`.
+SampleOptions resolve(SampleOptions options, std::int64_t max_positions);
+
+/// The texts of one or more files.
+struct CalibrationText {
+  std::vector<std::string> documents;  ///< UTF-8; a plain file is one, a JSONL file has one per line
+  std::string hash;                    ///< of the documents and their borders
+};
+
+/// Reads plain text, or JSONL where a file's name ends in .jsonl: one object with a string `text` per line.
+/// Throws InputError naming file (and line) for what is neither, and for files without any text.
+CalibrationText read_calibration_text(std::span<const std::filesystem::path> files);
+
+/// Windows of tokens, one after another.
+struct Samples {
+  std::vector<std::int32_t> tokens;  ///< [options.samples * options.window]
+  SampleOptions options;             ///< resolved
+  std::string text;                  ///< CalibrationText::hash
+  std::string hash;                  ///< of tokens, samples and window
+};
+
+/// `options.samples` windows without overlap, at places drawn uniformly from all such placements. Every
+/// document is encoded with what the tokenizer puts around a text, and all are put one after another; a
+/// window may cross from one into the next. Where the tokenizer adds a BOS, it takes the place of every
+/// window's first token, as in eval's protocol llama: that is how the model is used. `options` are resolved.
+/// Throws InputError, saying how many tokens there are and how many are needed, for a text that is too short.
+Samples sample_windows(const CalibrationText& text, const Tokenizer& tokenizer, const SampleOptions& options);
+
+}  // namespace knapsaq
