@@ -69,6 +69,10 @@ json find_quantization(const json& config, const fs::path& path) {
     if (!config.contains(key) || config[key].is_null()) continue;
     const json& found = config[key];
     if (!found.is_object()) throw InputError(fmt::format("{}: {} is not an object", path.string(), key));
+    // Transformers' entry for models that Knapsaq has written in NF4; knapsaq.schemes says the same.
+    if (found.contains("quant_method") && found["quant_method"] == "bitsandbytes" &&
+        config.contains("knapsaq"))
+      return nullptr;
     if (found.contains("quant_method"))
       throw InputError(
           fmt::format("{}: the model is quantized by {} already, which Knapsaq does not read; give "
@@ -140,6 +144,16 @@ struct Checkpoint::Impl {
       throw InputError(fmt::format("{}: tensor {} is not U8 with rows of whole {} blocks", folder.string(),
                                    in_quotes(module + ".weight"), facts.name));
     return {view.shape[0], view.shape[1] / facts.bytes * facts.block, type};
+  }
+
+  /// What bitsandbytes' description of the linear says.
+  Nf4Shape nf4_shape(const std::string& module) const {
+    const std::string name = nf4_state_name(module);
+    try {
+      return parse_nf4_state(find(name).view);
+    } catch (const InputError& error) {
+      throw InputError(fmt::format("{}: tensor {}: {}", folder.string(), in_quotes(name), error.what()));
+    }
   }
 
   const Entry& find(std::string_view name) const {
@@ -240,6 +254,8 @@ std::optional<Checkpoint::Packing> Checkpoint::packing(std::string_view module) 
   const std::string scheme =
       config.contains(pointer) && config[pointer].is_string() ? config[pointer].get<std::string>() : "";
   if (const auto type = parse_ggml_type(scheme)) return Packing{impl_->ggml_shape(name, *type), scheme};
+
+  if (scheme == "nf4") return Packing{impl_->nf4_shape(name), scheme};
 
   const json& quantization = impl_->quantization;
   if (quantization.is_null()) return std::nullopt;

@@ -13,6 +13,7 @@ StoredShape shape_of_one(const PackedMatrix& matrix) { return affine_shape(matri
 StoredShape shape_of_one(const GgmlMatrix& matrix) {
   return GgmlShape{matrix.rows, matrix.cols, matrix.type};
 }
+StoredShape shape_of_one(const Nf4Matrix& matrix) { return Nf4Shape{matrix.rows, matrix.cols}; }
 
 std::vector<TensorSpec> tensors_of_one(std::string_view module, const AffineShape& shape) {
   return affine_tensors(module, shape);
@@ -21,11 +22,15 @@ std::vector<TensorSpec> tensors_of_one(std::string_view module, const GgmlShape&
   const GgmlTypeInfo& type = info(shape.type);
   return {{std::string(module) + ".weight", DType::U8, {shape.rows, shape.cols / type.block * type.bytes}}};
 }
+std::vector<TensorSpec> tensors_of_one(std::string_view module, const Nf4Shape& shape) {
+  return nf4_tensors(module, shape);
+}
 
 std::vector<std::span<const std::byte>> bytes_of_one(const PackedMatrix& matrix) {
   return affine_bytes(matrix);
 }
 std::vector<std::span<const std::byte>> bytes_of_one(const GgmlMatrix& matrix) { return {matrix.blocks}; }
+std::vector<std::span<const std::byte>> bytes_of_one(const Nf4Matrix& matrix) { return nf4_bytes(matrix); }
 
 using Finder = std::function<TensorView(const std::string& name)>;
 
@@ -46,6 +51,9 @@ StoredMatrix read_one(std::string_view module, const GgmlShape& shape, const Fin
     throw InputError(fmt::format("{}: {}", module, error.what()));
   }
   return matrix;
+}
+StoredMatrix read_one(std::string_view module, const Nf4Shape& shape, const Finder& tensor) {
+  return read_nf4(module, shape, tensor);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "knapsaq/checkpoint/affine_layout.h"
+#include "knapsaq/checkpoint/nf4_layout.h"
 #include "knapsaq/compute/stored_matrix.h"
 
 namespace knapsaq {
@@ -23,7 +24,7 @@ struct GgmlShape {
 
 /// How a quantized linear is stored, without its numbers: one alternative for each of StoredMatrix, in the
 /// same order.
-using StoredShape = std::variant<AffineShape, GgmlShape>;
+using StoredShape = std::variant<AffineShape, GgmlShape, Nf4Shape>;
 
 StoredShape shape_of(const StoredMatrix& matrix);
 inline std::int64_t rows_of(const StoredShape& shape) {

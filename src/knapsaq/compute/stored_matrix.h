@@ -5,13 +5,14 @@
 #include <variant>
 
 #include "knapsaq/compute/ggml_matrix.h"
+#include "knapsaq/compute/nf4_matrix.h"
 #include "knapsaq/compute/packed_matrix.h"
 
 namespace knapsaq {
 
 /// One quantized linear, in any of the forms in which Knapsaq stores them. A new form is one alternative here
 /// and one layout in checkpoint/stored_layout.h.
-using StoredMatrix = std::variant<PackedMatrix, GgmlMatrix>;
+using StoredMatrix = std::variant<PackedMatrix, GgmlMatrix, Nf4Matrix>;
 
 inline std::int64_t rows_of(const StoredMatrix& matrix) {
   return std::visit([](const auto& one) { return one.rows; }, matrix);

@@ -6,6 +6,7 @@
 
 namespace knapsaq {
 
+const Quantizer& nf4_quantizer();
 const Quantizer& rtn_quantizer();
 const Quantizer& hqq_quantizer();
 const Quantizer& uniform_quantizer();

@@ -12,7 +12,7 @@ namespace knapsaq {
 
 namespace {
 
-constexpr std::array kMethods = {&hqq_quantizer, &rtn_quantizer, &uniform_quantizer};
+constexpr std::array kMethods = {&hqq_quantizer, &nf4_quantizer, &rtn_quantizer, &uniform_quantizer};
 
 }  // namespace
 

@@ -17,6 +17,8 @@ namespace {
 constexpr std::array<int, 4> kBits = {2, 3, 4, 8};
 constexpr std::array<int, 3> kGroups = {32, 64, 128};
 
+constexpr std::string_view kNf4 = "nf4";
+
 template <std::size_t N>
 bool contains(const std::array<int, N>& values, int value) {
   return std::ranges::find(values, value) != values.end();
@@ -26,7 +28,7 @@ bool contains(const std::array<int, N>& values, int value) {
   throw UsageError(
       fmt::format("{} is not a scheme ({}): write [method:]b<2|3|4|8>g<32|64|128>[z|s][/m8g<32|64|128>], or "
                   "'row' in the place of g<..> for one group per row, e.g. hqq:b4g64, rtn:b8g32s, "
-                  "b3g128/m8g128; or a GGML type, e.g. q4_k",
+                  "b3g128/m8g128; or nf4, or a GGML type, e.g. q4_k",
                   in_quotes(text), why));
 }
 
@@ -90,7 +92,16 @@ GgmlType fallback(GgmlType type) {
 
 std::optional<GgmlType> ggml_type(const Scheme& scheme) { return parse_ggml_type(scheme.method); }
 
+Scheme nf4_scheme() {
+  Scheme scheme;
+  scheme.method = kNf4;
+  scheme.bits = 4;
+  scheme.group = Nf4Matrix::kBlock;
+  return scheme;
+}
+
 StoredShape stored_shape(const Scheme& scheme, std::int64_t out, std::int64_t in) {
+  if (scheme.method == kNf4) return Nf4Shape{out, in};
   const auto type = ggml_type(scheme);
   if (!type) return AffineShape{out, in, scheme.bits, scheme.group, scheme.meta_bits, scheme.meta_group};
   if (in % info(*type).block != 0) {
@@ -115,6 +126,7 @@ Scheme fitting(const Scheme& scheme, std::int64_t in) {
 
 Scheme parse_scheme(std::string_view text) {
   if (const auto type = parse_ggml_type(text)) return scheme_of(info(*type));
+  if (text == kNf4) return nf4_scheme();
   Scheme scheme;
   std::string_view rest = text;
   if (const std::size_t colon = rest.find(':'); colon != std::string_view::npos) {
@@ -151,11 +163,12 @@ Scheme parse_scheme(std::string_view text) {
     if (scheme.zero != ZeroPoint::real) refuse(text, "schemes with s or z keep their scales in fp16");
   }
   if (!rest.empty()) refuse(text, "something is left over at its end");
+  if (scheme.method == kNf4 && scheme != nf4_scheme()) refuse(text, "nf4 has nothing to choose");
   return scheme;
 }
 
 std::string to_string(const Scheme& scheme) {
-  if (ggml_type(scheme)) return scheme.method;
+  if (ggml_type(scheme) || scheme.method == kNf4) return scheme.method;
   std::string text = fmt::format("{}:b{}", scheme.method, scheme.bits);
   text += scheme.group == 0 ? "row" : fmt::format("g{}", scheme.group);
   if (scheme.zero == ZeroPoint::symmetric) text += 's';
@@ -172,6 +185,8 @@ std::uint64_t storage_bytes(const Scheme& scheme, std::int64_t out, std::int64_t
 
 double nominal_bits(const Scheme& scheme, std::int64_t in) {
   if (const auto type = ggml_type(scheme)) return 8.0 * info(*type).bytes / info(*type).block;
+  if (scheme.method == kNf4)
+    return 4 + 8.0 / Nf4Matrix::kBlock + 32.0 / (Nf4Matrix::kBlock * Nf4Matrix::kNested);
   const double group = scheme.group == 0 ? static_cast<double>(in) : scheme.group;
   double bits = scheme.bits + 2.0 * scheme.meta_bits / group;
   if (scheme.meta_bits != 16) bits += 32.0 / (group * scheme.meta_group);

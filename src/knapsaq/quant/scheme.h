@@ -25,6 +25,7 @@ enum class ZeroPoint : std::uint8_t {
 /// place of `g<group>` for one group per row, `z` for integer zero points and `s` for symmetric: "hqq:b4g64",
 /// "gptq:b4g128z", "b3g128/m8g128", "rtn:b4row", "rtn:b8g32s". A GGML type is written by its name: "q4_k";
 /// then `method` is that name, `bits` and `group` are the type's bits and block, and the rest is as here.
+/// "nf4" is written by its name too: 4 bits, blocks of 64, double quantization.
 struct Scheme {
   std::string method = "hqq";  ///< name in the registry of quantizers: rtn, hqq, gptq, q4_k, ...
   int bits = 4;                ///< b1: 2, 3, 4 or 8
@@ -38,6 +39,8 @@ struct Scheme {
 
 /// The GGML type that a scheme is; empty for affine ones.
 std::optional<GgmlType> ggml_type(const Scheme& scheme);
+/// The only scheme of the method nf4.
+Scheme nf4_scheme();
 
 /// What the tensors of a linear [out, in] in this scheme look like. Throws UsageError if the scheme cannot
 /// hold rows of `in` weights.
@@ -58,7 +61,7 @@ std::string to_string(const Scheme& scheme);
 std::uint64_t storage_bytes(const Scheme& scheme, std::int64_t out, std::int64_t in);
 
 /// MXQ Eq. 2: b1 + 2*b2/g1 + 32/(g1*g2); for fp16 metadata b1 + 32/g1; for GGML types the bits of a block
-/// over its weights. Needs `in` for group = whole row.
+/// over its weights; for NF4 4 + 8/64 + 32/(64*256). Needs `in` for group = whole row.
 double nominal_bits(const Scheme& scheme, std::int64_t in);
 
 /// A named list of schemes that a search may choose from.
