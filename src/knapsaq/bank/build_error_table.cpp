@@ -1,3 +1,4 @@
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -5,6 +6,7 @@
 #include <fmt/ranges.h>
 
 #include "knapsaq/bank/error_table.h"
+#include "knapsaq/bank/match_table.h"
 #include "knapsaq/bank/measure_linear.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/progress.h"
@@ -14,8 +16,24 @@ namespace knapsaq {
 
 namespace {
 
+/// Errors of the schemes whose groups are not independent of each other, which therefore have to be quantized
+/// to be measured; in their order.
+std::vector<double> measure_others(const Checkpoint& checkpoint, const Linear& linear,
+                                   const std::vector<Scheme>& schemes) {
+  std::vector<double> errors;
+  std::vector<float> values;
+  for (const Scheme& scheme : schemes) {
+    if (quantizer(scheme.method).groupwise() != nullptr) continue;
+    check_cancelled();
+    if (values.empty()) values = checkpoint.floats(linear.name + ".weight");
+    const MatrixView weights{linear.out, linear.in, values};
+    errors.push_back(frobenius_error(weights, quantize(weights, scheme)));
+  }
+  return errors;
+}
+
 ErrorRow measure(const Checkpoint& checkpoint, const Linear& linear, const Menu& menu,
-                 ProgressScope& progress) {
+                 const std::function<void(std::uint64_t)>& progress) {
   const std::string tensor = linear.name + ".weight";
   if (checkpoint.packing(linear.name)) {
     throw InputError(fmt::format("{}: {} is quantized already; tables are made from the full-precision model",
@@ -27,8 +45,12 @@ ErrorRow measure(const Checkpoint& checkpoint, const Linear& linear, const Menu&
                                  checkpoint.folder().string(), tensor, fmt::join(weights.shape, ", "),
                                  linear.out, linear.in));
   }
-  const LinearMeasurement measured =
-      measure_linear(weights, menu.schemes, tensor, [&](std::uint64_t done) { progress.advance(done); });
+  const std::vector<Scheme> schemes = schemes_for(linear, menu);
+  std::vector<Scheme> by_group;
+  for (const Scheme& scheme : schemes)
+    if (quantizer(scheme.method).groupwise() != nullptr) by_group.push_back(scheme);
+  const LinearMeasurement measured = measure_linear(weights, by_group, tensor, progress);
+  const std::vector<double> others = measure_others(checkpoint, linear, schemes);
   checkpoint.release(tensor);
 
   ErrorRow row;
@@ -38,9 +60,14 @@ ErrorRow measure(const Checkpoint& checkpoint, const Linear& linear, const Menu&
   row.parameters = linear.parameters();
   row.statistics = measured.statistics;
   row.has_statistics = true;
-  for (std::size_t s = 0; s < menu.schemes.size(); ++s) {
-    const Scheme& scheme = menu.schemes[s];
-    row.cells.push_back({scheme, measured.fnorms[s], storage_bytes(scheme, linear.out, linear.in)});
+  auto next_by_group = measured.fnorms.begin();
+  auto next_other = others.begin();
+  for (const Scheme& scheme : schemes) {
+    ErrorCell& cell = row.cells.emplace_back();
+    cell.scheme = scheme;
+    cell.fnorm = quantizer(scheme.method).groupwise() != nullptr ? *next_by_group++ : *next_other++;
+    cell.bytes = storage_bytes(scheme, linear.out, linear.in);
+    cell.relative = measured.norm > 0 ? cell.fnorm / measured.norm : 0;
   }
   return row;
 }
@@ -50,7 +77,14 @@ ErrorRow measure(const Checkpoint& checkpoint, const Linear& linear, const Menu&
 ErrorTable build_error_table(const Checkpoint& checkpoint, const ModelConfig& config, const Menu& menu,
                              Progress& progress) {
   if (menu.schemes.empty()) throw UsageError("the menu has no schemes");
-  for (const Scheme& scheme : menu.schemes) quantizer(scheme.method).check(scheme);
+  for (const Scheme& scheme : menu.schemes) {
+    quantizer(scheme.method).check(scheme);
+    if (quantizer(scheme.method).needs() != Needs::nothing)
+      throw UsageError(fmt::format(
+          "{} needs to see the linears' inputs: build a bank of this menu (knapsaq bank MODEL -o BANK "
+          "--text FILE) and work from it (--bank BANK)",
+          to_string(scheme)));
+  }
   const std::vector<Linear> all = linears(config);
   std::uint64_t weights = 0;
   for (const Linear& linear : all) weights += static_cast<std::uint64_t>(linear.parameters());
@@ -58,7 +92,8 @@ ErrorTable build_error_table(const Checkpoint& checkpoint, const ModelConfig& co
   ErrorTable table;
   table.menu = menu.schemes;
   ProgressScope scope(progress, "measuring errors", weights, "weights");
-  for (const Linear& linear : all) table.rows.push_back(measure(checkpoint, linear, menu, scope));
+  const auto advance = [&](std::uint64_t done) { scope.advance(done); };
+  for (const Linear& linear : all) table.rows.push_back(measure(checkpoint, linear, menu, advance));
   return table;
 }
 

@@ -32,15 +32,18 @@ enum Column : std::size_t {
   kParams,
   kBytes,
   kLinear,
-  kMethod,
-  kSymmetric,
+  kScheme,
+  kChoice,
+  kRelative,
+  kHessian,
   kKurtosis,
   kFirstPercentile,
   kColumns = kFirstPercentile + 5
 };
 constexpr std::array<std::string_view, kColumns> kNames = {
-    "layer",  "module", "nbit1",     "gsize1",   "nbit2", "gsize2", "fnorm",   "memmb",    "params", "bytes",
-    "linear", "method", "symmetric", "kurtosis", "pct_0", "pct_99", "pct_999", "pct_9999", "pct_100"};
+    "layer",   "module",   "nbit1", "gsize1", "nbit2",   "gsize2",   "fnorm",
+    "memmb",   "params",   "bytes", "linear", "scheme",  "choice",   "relative",
+    "hessian", "kurtosis", "pct_0", "pct_99", "pct_999", "pct_9999", "pct_100"};
 
 /// Ours have about 200 characters; a longer line than this is not a table.
 constexpr std::size_t kLongestLine = 65536;
@@ -189,14 +192,20 @@ class Record {
   std::array<std::optional<std::size_t>, kColumns> places_;
 };
 
+Scheme scheme_in(const Record& record, std::size_t column) {
+  try {
+    return parse_scheme(record.text(column));
+  } catch (const UsageError&) {
+    record.bad(column, "a scheme that Knapsaq knows");
+  }
+}
+
 Scheme scheme_of(const Record& record) {
+  if (!record.text(kScheme).empty()) return scheme_in(record, kScheme);
   Scheme scheme;
   constexpr int kMost = 1 << 30;
-  if (!record.text(kMethod).empty()) scheme.method = record.text(kMethod);
   scheme.bits = static_cast<int>(record.integer(kBits, 1, 16));
   scheme.group = static_cast<int>(record.integer(kGroup, 0, kMost));
-  if (!record.text(kSymmetric).empty())
-    scheme.zero = record.integer(kSymmetric, 0, 1) != 0 ? ZeroPoint::symmetric : ZeroPoint::real;
   scheme.meta_bits = static_cast<int>(record.integer(kMetaBits, 1, 16));
   scheme.meta_group = static_cast<int>(record.integer(kMetaGroup, 0, kMost));
   const std::string text = to_string(scheme);
@@ -258,6 +267,8 @@ std::string exact(double value) {
   return {digits.data(), error == std::errc() ? end : digits.data()};
 }
 
+std::string known(double value) { return std::isnan(value) ? std::string() : exact(value); }
+
 std::string csv_field(std::string_view text) {
   if (text.find_first_of(",\" ") == text.npos) return std::string(text);
   std::string field = "\"";
@@ -289,6 +300,9 @@ ErrorTable parse_csv(std::string_view text, std::string_view source) {
     cell.scheme = scheme_of(record);
     cell.fnorm = record.number(kFnorm, 0);
     cell.bytes = bytes_of(record);
+    if (!record.text(kRelative).empty()) cell.relative = record.number(kRelative, 0);
+    if (!record.text(kHessian).empty()) cell.hessian = record.number(kHessian, 0);
+    const Scheme choice = record.text(kChoice).empty() ? cell.scheme : scheme_in(record, kChoice);
 
     const auto [place, is_new] = places.try_emplace({row.layer, row.module}, rows.size());
     if (is_new) {
@@ -298,8 +312,8 @@ ErrorTable parse_csv(std::string_view text, std::string_view source) {
       record.fail(fmt::format("gives {} another name or number of weights than a line before it",
                               in_quotes(rows[place->second].row.name)));
     }
-    const auto [scheme, is_new_scheme] = schemes.try_emplace(to_string(cell.scheme), menu.size());
-    if (is_new_scheme) menu.push_back(cell.scheme);
+    const auto [scheme, is_new_scheme] = schemes.try_emplace(to_string(choice), menu.size());
+    if (is_new_scheme) menu.push_back(choice);
     rows[place->second].cells.emplace_back(scheme->second, std::move(cell));
   }
   if (rows.empty()) throw InputError(fmt::format("{}: the table has no rows", source));
@@ -325,13 +339,15 @@ void write_csv(const ErrorTable& table, const std::filesystem::path& path) {
       statistics += ',';
       if (row.has_statistics) statistics += exact(percentile);
     }
-    for (const ErrorCell& cell : row.cells) {
+    for (std::size_t c = 0; c < row.cells.size(); ++c) {
+      const ErrorCell& cell = row.cells[c];
       const Scheme& scheme = cell.scheme;
-      text += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", row.layer, csv_field(row.module),
-                          scheme.bits, scheme.group, scheme.meta_bits, scheme.meta_group, exact(cell.fnorm),
-                          exact(static_cast<double>(cell.bytes) / kMebibyte), row.parameters, cell.bytes,
-                          csv_field(row.name), csv_field(scheme.method),
-                          scheme.zero == ZeroPoint::symmetric ? 1 : 0, statistics);
+      text += fmt::format(
+          "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", row.layer, csv_field(row.module), scheme.bits,
+          scheme.group, scheme.meta_bits, scheme.meta_group, exact(cell.fnorm),
+          exact(static_cast<double>(cell.bytes) / kMebibyte), row.parameters, cell.bytes, csv_field(row.name),
+          to_string(scheme), scheme == table.menu[c] ? "" : to_string(table.menu[c]), known(cell.relative),
+          known(cell.hessian), statistics);
     }
   }
   write_file(path, text);

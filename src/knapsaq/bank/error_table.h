@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,11 +16,22 @@ namespace knapsaq {
 
 /// What one linear loses and takes in one scheme.
 struct ErrorCell {
-  Scheme scheme;
+  Scheme scheme;     ///< in which the linear is stored
   double fnorm = 0;  ///< || W - Q(W) ||_F
   std::uint64_t bytes =
       0;  ///< exact when we made the table; memmb * 2^20 when it came from a file without bytes
+  double relative = kUnknown;  ///< || W - Q(W) ||_F / || W ||_F
+  double hessian = kUnknown;   ///< tr((W - Q(W)) H (W - Q(W))^T), H = X^T X / tokens: mean squared change of
+                               ///< the linear's output per token
+
+  static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 };
+
+/// Which of a cell's errors a search makes small.
+enum class Cost : std::uint8_t { fnorm, relative, hessian };
+/// Throws UsageError listing them.
+Cost parse_cost(std::string_view text);
+double cost_of(const ErrorCell& cell, Cost cost);
 
 /// What the paper plots of each weight matrix (MXQ Fig. 2).
 struct WeightStatistics {
@@ -34,24 +46,29 @@ struct ErrorRow {
   std::int64_t parameters = 0;
   WeightStatistics statistics;
   bool has_statistics = false;
-  std::vector<ErrorCell> cells;  ///< in the order of `menu`
+  std::vector<ErrorCell> cells;  ///< one for each of `menu`, in its order
 };
 
-/// MXQ's matrices F and S: every linear by every scheme. All rows have the same schemes in the same order.
+/// MXQ's matrices F and S: every linear by every scheme of a menu. A cell's own scheme is the menu's, or what
+/// takes its place where the menu's cannot hold the linear (fitting() of quant/scheme.h); so it may occur
+/// twice in a row.
 struct ErrorTable {
   std::vector<Scheme> menu;
   std::vector<ErrorRow> rows;
 };
 
 /// Quantizes every linear of the checkpoint by every scheme and keeps only the numbers. At most one linear's
-/// weights (as floats), its packed forms and its file pages are in memory at a time.
+/// weights (as floats), one packed form and its file pages are in memory at a time. Throws UsageError for
+/// methods that need statistics of the inputs: their tables come from a bank.
 ErrorTable build_error_table(const Checkpoint& checkpoint, const ModelConfig& config, const Menu& menu,
                              Progress& progress = Progress::none());
 
 /// CSV with the columns of the MXQ authors' tables
-/// (layer,module,nbit1,gsize1,nbit2,gsize2,fnorm,memmb,params) and ours after them. Reading accepts any order
-/// of columns and of rows and ignores unknown columns; it throws InputError naming the line for a bad number,
-/// and naming linear and scheme for a missing or doubled cell.
+/// (layer,module,nbit1,gsize1,nbit2,gsize2,fnorm,memmb,params) and ours after them, among them `scheme`,
+/// which counts in the place of the four numbers where it is given, and `choice`, the scheme of the menu that
+/// the row's scheme takes the place of. Reading accepts any order of columns and of rows and ignores unknown
+/// columns; it throws InputError naming the line for a bad number, and naming linear and scheme for a missing
+/// or doubled cell.
 void write_csv(const ErrorTable& table, const std::filesystem::path& path);
 ErrorTable read_csv(const std::filesystem::path& path);
 ErrorTable parse_csv(std::string_view text, std::string_view source);

@@ -8,6 +8,12 @@
 
 namespace knapsaq {
 
+std::vector<Scheme> schemes_for(const Linear& linear, const Menu& menu) {
+  std::vector<Scheme> schemes;
+  for (const Scheme& scheme : menu.schemes) schemes.push_back(fitting(scheme, linear.in));
+  return schemes;
+}
+
 ErrorTable size_table(std::span<const Linear> linears, const Menu& menu) {
   ErrorTable table;
   table.menu = menu.schemes;
@@ -17,7 +23,7 @@ ErrorTable size_table(std::span<const Linear> linears, const Menu& menu) {
     row.module = linear.module;
     row.name = linear.name;
     row.parameters = linear.parameters();
-    for (const Scheme& scheme : menu.schemes)
+    for (const Scheme& scheme : schemes_for(linear, menu))
       row.cells.push_back({scheme, 0, storage_bytes(scheme, linear.out, linear.in)});
   }
   return table;

@@ -2,10 +2,15 @@
 
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "knapsaq/bank/error_table.h"
 
 namespace knapsaq {
+
+/// The schemes in which a linear is stored for each scheme of a menu: that one, or what takes its place if it
+/// cannot hold the linear.
+std::vector<Scheme> schemes_for(const Linear& linear, const Menu& menu);
 
 /// The sizes alone, with no errors: enough to know what budgets are possible, at no cost.
 ErrorTable size_table(std::span<const Linear> linears, const Menu& menu);

@@ -186,6 +186,7 @@ LinearMeasurement measure_linear(const TensorView& weights, std::span<const Sche
   }
   Moments all;
   for (const Moments& m : moments) all = {all.second + m.second, all.fourth + m.fourth};
+  result.norm = std::sqrt(all.second + total * mean * mean);
   result.statistics.kurtosis = all.second > 0 ? all.fourth * total / (all.second * all.second) : 0;
   std::ranges::copy(percentiles.values(), result.statistics.percentiles);
   return result;

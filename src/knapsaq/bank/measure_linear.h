@@ -15,6 +15,7 @@ namespace knapsaq {
 /// What one weight matrix loses in each scheme, and its statistics.
 struct LinearMeasurement {
   std::vector<double> fnorms;  ///< in the order of the schemes
+  double norm = 0;             ///< || W ||_F
   WeightStatistics statistics;
 };
 

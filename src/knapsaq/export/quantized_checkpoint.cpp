@@ -72,6 +72,24 @@ Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config, std::spa
   return plan;
 }
 
+/// With it Transformers has bitsandbytes load a model all of whose linears are in NF4; there is no way to say
+/// so of only some. Computation is in the type of the model, as those who quantize with bitsandbytes choose
+/// it.
+nlohmann::json bitsandbytes_config(const nlohmann::json& config) {
+  nlohmann::json type = "float32";
+  for (const char* key : {"torch_dtype", "dtype"})
+    if (config.contains(key) && config[key].is_string()) type = config[key];
+  // The linears outside the blocks: the head, and the projections of OPT with a narrow embedding.
+  return {{"quant_method", "bitsandbytes"},
+          {"load_in_4bit", true},
+          {"load_in_8bit", false},
+          {"bnb_4bit_quant_type", "nf4"},
+          {"bnb_4bit_use_double_quant", true},
+          {"bnb_4bit_compute_dtype", type},
+          {"bnb_4bit_quant_storage", "uint8"},
+          {"llm_int8_skip_modules", {"lm_head", "project_in", "project_out"}}};
+}
+
 /// config.json of the source with the entries of MLX (defaults, then one object for each linear) and, for
 /// people, the schemes: an entry of MLX may hold nothing else.
 std::string config_of(const Checkpoint& checkpoint, const Plan& plan) {
@@ -94,19 +112,10 @@ std::string config_of(const Checkpoint& checkpoint, const Plan& plan) {
     config["quantization"] = quantization;
     config["quantization_config"] = quantization;
   }
+  if (std::ranges::all_of(plan.items, [](const Item& item) { return item.scheme == nf4_scheme(); }))
+    config["quantization_config"] = bitsandbytes_config(config);
   for (const Item& item : plan.items) config["knapsaq"]["schemes"][item.linear.name] = to_string(item.scheme);
   return config.dump(2) + "\n";
-}
-
-double quantize_linear(const Checkpoint& checkpoint, const Piece& piece, CheckpointWriter& writer) {
-  const Linear& linear = piece.item->linear;
-  const std::vector<float> values = checkpoint.floats(piece.source);
-  // The pages of the file are not needed beside the floats.
-  checkpoint.release(piece.source);
-  const MatrixView weights{linear.out, linear.in, values};
-  const StoredMatrix stored = quantize(weights, piece.item->scheme);
-  for (const std::span<const std::byte> bytes : bytes_of(stored)) writer.write(bytes);
-  return frobenius_error(weights, stored);
 }
 
 }  // namespace
@@ -119,6 +128,14 @@ QuantizedLayout layout_quantized(const Checkpoint& checkpoint, const ModelConfig
 QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
                                std::span<const Scheme> schemes, const fs::path& out, bool replace,
                                Progress& progress, std::uint64_t shard_bytes) {
+  return write_quantized(checkpoint, config, schemes, DirectSource(checkpoint), out, replace, progress,
+                         shard_bytes);
+}
+
+QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
+                               std::span<const Scheme> schemes, const MatrixSource& source,
+                               const fs::path& out, bool replace, Progress& progress,
+                               std::uint64_t shard_bytes) {
   const Plan plan = make_plan(checkpoint, config, schemes, shard_bytes);
   AtomicFolder folder(out, replace);
 
@@ -133,7 +150,9 @@ QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& 
   for (const Piece& piece : plan.pieces) {
     check_cancelled();
     if (piece.item != nullptr) {
-      model.error += quantize_linear(checkpoint, piece, writer);
+      const QuantizedLinear linear = source.linear(piece.item->linear, piece.item->scheme);
+      for (const std::span<const std::byte> bytes : bytes_of(linear.stored)) writer.write(bytes);
+      model.error += linear.error;
       scope.advance(static_cast<std::uint64_t>(piece.item->linear.parameters()));
     } else {
       carry_tensor(checkpoint, piece.source, writer);

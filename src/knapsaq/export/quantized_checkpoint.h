@@ -9,6 +9,7 @@
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/checkpoint/safetensors.h"
 #include "knapsaq/checkpoint/shards.h"
+#include "knapsaq/export/matrix_source.h"
 #include "knapsaq/model/config.h"
 #include "knapsaq/quant/scheme.h"
 
@@ -38,9 +39,16 @@ struct QuantizedModel {
   double error = 0;         ///< sum over the linears of || W - Q(W) ||_F: MXQ's objective
 };
 
-/// Quantizes the linears one after another and writes the folder `out`, which appears complete or not at all.
-/// In memory at a time: one linear as floats and packed. Throws UsageError if `out` exists and `replace` is
-/// not set, InputError naming the tensor for weights that are not finite.
+/// Writes the folder `out`, which appears complete or not at all, with the linears as `source` gives them,
+/// one after another. Throws UsageError if `out` exists and `replace` is not set, InputError naming the
+/// tensor for weights that are not finite, and whatever the source throws.
+QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
+                               std::span<const Scheme> schemes, const MatrixSource& source,
+                               const std::filesystem::path& out, bool replace,
+                               Progress& progress = Progress::none(),
+                               std::uint64_t shard_bytes = kShardBytes);
+
+/// The same, quantizing every linear on the spot, without statistics of its inputs.
 QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
                                std::span<const Scheme> schemes, const std::filesystem::path& out,
                                bool replace, Progress& progress = Progress::none(),

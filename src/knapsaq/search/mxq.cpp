@@ -41,14 +41,22 @@ double budget_bytes(const ErrorTable& table, double bits) {
 }
 
 Allocation allocate_mxq(const ErrorTable& table, double budget, std::string_view ties,
-                        const SolveOptions& options) {
+                        const SolveOptions& options, Cost cost) {
   Problem problem;
   problem.budget = budget;
   std::vector<std::string> names;
   for (const ErrorRow& row : table.rows) {
     names.push_back(row.name);
     auto& choices = problem.items.emplace_back();
-    for (const ErrorCell& cell : row.cells) choices.push_back({cell.fnorm, static_cast<double>(cell.bytes)});
+    for (const ErrorCell& cell : row.cells) {
+      const double error = cost_of(cell, cost);
+      if (std::isnan(error))
+        throw UsageError(
+            fmt::format("{}: the table does not know this kind of error for {}: give --cost fnorm, or "
+                        "a bank built with calibration",
+                        row.name, to_string(cell.scheme)));
+      choices.push_back({error, static_cast<double>(cell.bytes)});
+    }
   }
   const std::vector<std::size_t> groups = tie_groups(names, ties);
   const Solution solution = solve_in_bytes(knapsaq::tie(problem, groups), parameters(table), options);
@@ -69,7 +77,7 @@ Allocation allocate_mxq(const ErrorTable& table, double budget, std::string_view
 
 Allocation allocate_mxq_written(const ErrorTable& table, std::uint64_t budget,
                                 const std::function<std::uint64_t(std::span<const Scheme>)>& written,
-                                std::string_view ties, const SolveOptions& options) {
+                                std::string_view ties, const SolveOptions& options, Cost cost) {
   // What is written besides the linears' tensors: embeddings, norms, file headers. Headers depend a little on
   // the allocation (digits of offsets, number of tensors); the largest allocation has the largest.
   std::vector<Scheme> largest;
@@ -84,7 +92,7 @@ Allocation allocate_mxq_written(const ErrorTable& table, std::uint64_t budget,
   double rest = static_cast<double>(written(largest)) - largest_bytes;
   while (true) {
     try {
-      Allocation allocation = allocate_mxq(table, static_cast<double>(budget) - rest, ties, options);
+      Allocation allocation = allocate_mxq(table, static_cast<double>(budget) - rest, ties, options, cost);
       const std::uint64_t bytes = written(allocation.schemes);
       if (bytes <= budget) return allocation;
       // A menu whose largest scheme has not the longest header: take what was missing off the budget and go

@@ -16,7 +16,7 @@ namespace knapsaq {
 /// One scheme for every linear of a table, and what is known about the choice.
 struct Allocation {
   std::vector<Scheme> schemes;  ///< in the order of the table's rows
-  double objective = 0;         ///< sum of the chosen Frobenius errors
+  double objective = 0;         ///< sum of the chosen errors
   double bound = 0;             ///< proven lower bound on any allocation's objective
   double gap = 0;               ///< relative distance of the two
   std::uint64_t bytes = 0;      ///< of the linears' tensors
@@ -28,10 +28,11 @@ struct Allocation {
 /// / 8.
 double budget_bytes(const ErrorTable& table, double bits);
 
-/// MXQ's allocation (Eq. 1 and 3): least sum of Frobenius errors with at most `budget` bytes for the linears.
-/// `ties` as in tie_groups(). Throws InfeasibleError, in bytes, if the budget is too small.
+/// MXQ's allocation (Eq. 1 and 3): least sum of errors (Frobenius norms in the paper) with at most `budget`
+/// bytes for the linears. `ties` as in tie_groups(). Throws InfeasibleError, in bytes, if the budget is too
+/// small, and UsageError naming the linear if the table does not know this kind of error.
 Allocation allocate_mxq(const ErrorTable& table, double budget, std::string_view ties = "none",
-                        const SolveOptions& options = {});
+                        const SolveOptions& options = {}, Cost cost = Cost::fnorm);
 
 /// The same within a hard budget for all that is written: `written` tells the exact bytes of the model's
 /// files for one scheme per row (layout_quantized().bytes). The result's `bytes` are still those of the
@@ -39,6 +40,7 @@ Allocation allocate_mxq(const ErrorTable& table, double budget, std::string_view
 /// then feasible.
 Allocation allocate_mxq_written(const ErrorTable& table, std::uint64_t budget,
                                 const std::function<std::uint64_t(std::span<const Scheme>)>& written,
-                                std::string_view ties = "none", const SolveOptions& options = {});
+                                std::string_view ties = "none", const SolveOptions& options = {},
+                                Cost cost = Cost::fnorm);
 
 }  // namespace knapsaq

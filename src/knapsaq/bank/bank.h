@@ -1,0 +1,53 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "knapsaq/bank/bank_index.h"
+#include "knapsaq/bank/error_table.h"
+#include "knapsaq/bank/linear_file.h"
+#include "knapsaq/compute/stored_matrix.h"
+
+namespace knapsaq {
+
+/// Every linear of a model in every scheme of a menu, quantized once and kept on disk (docs/bank.md describes
+/// the folder), opened for reading. Files are memory-mapped; a matrix is copied when it is asked for. May be
+/// used from several threads.
+class Bank {
+ public:
+  /// Throws IoError or InputError naming the file that is missing or damaged, and InputError for a bank that
+  /// is not finished.
+  static Bank open(const std::filesystem::path& folder);
+
+  const std::filesystem::path& folder() const { return folder_; }
+  const BankIndex& index() const { return index_; }
+  /// Throws InputError unless the bank was built from the model with this fingerprint().
+  void check_model(std::string_view fingerprint) const;
+
+  /// Errors and exact sizes of all linears, in the order of linears(config).
+  ErrorTable table() const;
+
+  /// A linear as the bank holds it in one scheme. Throws UsageError, listing what there is, if the bank does
+  /// not have that scheme or linear, and InputError if its tensors are not those that were written.
+  StoredMatrix matrix(std::string_view linear, const Scheme& scheme) const;
+  /// What is known of it besides. Same errors.
+  const LocalErrors& errors(std::string_view linear, const Scheme& scheme) const;
+
+ private:
+  struct Place {
+    const LinearFile* file;
+    std::size_t scheme;
+  };
+  Place find(std::string_view linear, const Scheme& scheme) const;
+
+  std::filesystem::path folder_;
+  BankIndex index_;
+  std::vector<LinearFile> files_;  ///< in the order of index_.linears
+  std::map<std::string, std::size_t, std::less<>> places_;
+};
+
+}  // namespace knapsaq

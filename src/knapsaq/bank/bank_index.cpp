@@ -1,0 +1,149 @@
+#include "knapsaq/bank/bank_index.h"
+
+#include <algorithm>
+#include <set>
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/hash.h"
+#include "knapsaq/base/json_text.h"
+
+namespace knapsaq {
+namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+constexpr std::string_view kFormat = "knapsaq-bank";
+/// Goes up with every change after which older banks cannot be read.
+constexpr int kVersion = 1;
+/// No model comes near; the limit bounds the work on hostile files.
+constexpr std::int64_t kMostLinears = 1 << 20;
+constexpr std::int64_t kLargestExtent = std::int64_t{1} << 31;
+
+std::vector<Scheme> parse_schemes(const json& list, std::string_view what) {
+  std::vector<Scheme> schemes;
+  for (const json& text : list) {
+    try {
+      schemes.push_back(parse_scheme(text.get<std::string>()));
+    } catch (const UsageError& error) {
+      throw InputError(fmt::format("{}: {}", what, error.what()));
+    }
+  }
+  if (schemes.empty()) throw InputError(fmt::format("{}: no schemes", what));
+  return schemes;
+}
+
+ordered_json texts_of(const std::vector<Scheme>& schemes) {
+  ordered_json list = ordered_json::array();
+  for (const Scheme& scheme : schemes) list.push_back(to_string(scheme));
+  return list;
+}
+
+/// A module path names a file: nothing in it may lead out of the folder.
+bool is_module_path(std::string_view name) {
+  constexpr std::size_t kLongest = 200;  // of 255 that file systems have, with the ending
+  const auto fits = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '.' || c == '-';
+  };
+  return !name.empty() && name.size() <= kLongest && name.front() != '.' && std::ranges::all_of(name, fits);
+}
+
+BankedLinear parse_linear(const json& entry, std::size_t choices) {
+  BankedLinear banked;
+  Linear& linear = banked.linear;
+  linear.name = entry.at("name").get<std::string>();
+  if (!is_module_path(linear.name))
+    throw InputError(fmt::format("{} is not the name of a linear", in_quotes(linear.name)));
+  linear.block = entry.at("block").get<std::int64_t>();
+  linear.module = entry.at("module").get<std::string>();
+  const json& shape = entry.at("shape");
+  if (!shape.is_array() || shape.size() != 2) throw InputError(linear.name + ": shape is not [out, in]");
+  linear.out = shape[0].get<std::int64_t>();
+  linear.in = shape[1].get<std::int64_t>();
+  if (linear.out < 1 || linear.in < 1 || linear.out > kLargestExtent || linear.in > kLargestExtent)
+    throw InputError(linear.name + ": impossible shape");
+  banked.schemes = parse_schemes(entry.at("schemes"), linear.name);
+  if (banked.schemes.size() != choices)
+    throw InputError(
+        fmt::format("{} has {} schemes for a menu of {}", linear.name, banked.schemes.size(), choices));
+  return banked;
+}
+
+}  // namespace
+
+std::vector<Scheme> BankedLinear::distinct() const {
+  std::vector<Scheme> once;
+  for (const Scheme& scheme : schemes)
+    if (std::ranges::find(once, scheme) == once.end()) once.push_back(scheme);
+  return once;
+}
+
+std::string BankIndex::key(const BankedLinear& banked) const {
+  Hasher hasher;
+  for (const std::string& part :
+       {std::string(kFormat), std::to_string(kVersion), model, inputs, folding, banked.linear.name,
+        fmt::format("{}x{}", banked.linear.out, banked.linear.in), texts_of(banked.distinct()).dump()})
+    hasher.update(std::to_string(part.size()) + ":" + part);
+  return hasher.hex();
+}
+
+std::filesystem::path file_of(const BankedLinear& linear) {
+  return std::filesystem::path("linears") / (linear.linear.name + ".safetensors");
+}
+
+std::string to_json(const BankIndex& index) {
+  ordered_json linears = ordered_json::array();
+  for (const BankedLinear& banked : index.linears) {
+    const Linear& linear = banked.linear;
+    linears.push_back({{"name", linear.name},
+                       {"block", linear.block},
+                       {"module", linear.module},
+                       {"shape", {linear.out, linear.in}},
+                       {"schemes", texts_of(banked.schemes)}});
+  }
+  const ordered_json value = {
+      {"format", kFormat},
+      {"version", kVersion},
+      {"model", index.model},
+      {"menu", {{"name", index.menu.name}, {"schemes", texts_of(index.menu.schemes)}}},
+      {"inputs", index.inputs},
+      {"folding", index.folding},
+      {"linears", linears}};
+  return value.dump(1) + "\n";
+}
+
+BankIndex parse_bank_index(std::string_view text) {
+  const json value = parse_json(text);
+  try {
+    if (!value.is_object() || value.value("format", "") != kFormat)
+      throw InputError("is not the index of a bank");
+    if (value.at("version").get<int>() != kVersion)
+      throw InputError(
+          fmt::format("is a bank of version {}, and this Knapsaq reads version {}: build it again",
+                      value.at("version").get<int>(), kVersion));
+    BankIndex index;
+    index.model = value.at("model").get<std::string>();
+    index.menu.name = value.at("menu").at("name").get<std::string>();
+    index.menu.schemes = parse_schemes(value.at("menu").at("schemes"), "menu");
+    index.inputs = value.at("inputs").get<std::string>();
+    index.folding = value.at("folding").get<std::string>();
+    const json& linears = value.at("linears");
+    if (!linears.is_array() || linears.empty() || linears.size() > kMostLinears)
+      throw InputError("has no list of linears");
+    std::set<std::string> names;
+    for (const json& entry : linears) {
+      index.linears.push_back(parse_linear(entry, index.menu.schemes.size()));
+      if (!names.insert(index.linears.back().linear.name).second)
+        throw InputError(index.linears.back().linear.name + " is there twice");
+    }
+    return index;
+  } catch (const json::exception& error) {
+    throw InputError("is not the index of a bank: " + json_reason(error));
+  }
+}
+
+}  // namespace knapsaq

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "knapsaq/model/config.h"
+#include "knapsaq/quant/scheme.h"
+
+namespace knapsaq {
+
+/// A linear of a bank and the schemes in which it is stored there.
+struct BankedLinear {
+  Linear linear;
+  std::vector<Scheme> schemes;  ///< one for each of the menu, in its order; may repeat (see ErrorTable)
+
+  /// `schemes` without repetitions: what the linear's file holds.
+  std::vector<Scheme> distinct() const;
+};
+
+/// bank.json: what a bank is and what it was built from. Everything that decides about a bank's content is in
+/// here, so that two banks with the same index are the same to the byte.
+struct BankIndex {
+  std::string model;  ///< fingerprint()
+  Menu menu;
+  std::string inputs;   ///< InputSource::identity(); empty: built without statistics of inputs
+  std::string folding;  ///< identity of the folding; empty: none
+  std::vector<BankedLinear> linears;
+
+  /// Tells the file of one linear of this bank from any other's.
+  std::string key(const BankedLinear& linear) const;
+};
+
+inline constexpr std::string_view kBankIndexName = "bank.json";
+/// Where the linear's file is, relative to the bank: "linears/<name>.safetensors".
+std::filesystem::path file_of(const BankedLinear& linear);
+
+std::string to_json(const BankIndex& index);
+/// Throws InputError (without the file's name, which the caller knows) for anything that to_json() does not
+/// write.
+BankIndex parse_bank_index(std::string_view text);
+
+}  // namespace knapsaq

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "knapsaq/bank/bank_folder.h"
+#include "knapsaq/base/progress.h"
+#include "knapsaq/calib/input_statistics.h"
+#include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/model/config.h"
+#include "knapsaq/quant/scheme.h"
+
+namespace knapsaq {
+
+/// What a bank is built from besides the checkpoint.
+struct BankRecipe {
+  std::string model;  ///< fingerprint() of the checkpoint
+  Menu menu;
+  /// Statistics of the linears' inputs; null if there are none, then errors weighted by them are unknown.
+  const InputSource* inputs = nullptr;
+};
+
+struct BankReport {
+  std::size_t linears = 0;
+  std::size_t kept = 0;     ///< of these, finished by an earlier run
+  std::size_t damaged = 0;  ///< found damaged and made anew
+  std::uint64_t bytes = 0;  ///< of the linears' files
+  double seconds = 0;
+};
+
+/// Quantizes every linear by every scheme and keeps it, with its errors, in `folder`. A linear's file appears
+/// when the linear is finished; a run that was killed goes on where it was, after reading what is there and
+/// checking it. The bank's bytes depend neither on the number of threads nor on where runs were interrupted.
+///
+/// In memory at a time: one linear's weights as floats, the statistics of its input, and one scheme's codes.
+/// Throws UsageError for a scheme that its method cannot do, for methods that need statistics where there are
+/// none, and for a folder that holds another bank; InputError naming the tensor for weights that cannot be
+/// quantized; Cancelled.
+BankReport build_bank(const Checkpoint& checkpoint, const ModelConfig& config, const BankRecipe& recipe,
+                      const BankFolder& folder, Progress& progress = Progress::none());
+
+}  // namespace knapsaq

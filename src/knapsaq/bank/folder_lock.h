@@ -1,0 +1,21 @@
+#pragma once
+
+#include <filesystem>
+
+namespace knapsaq {
+
+/// Keeps other processes from working in a folder: an advisory lock on the folder itself, so that nothing is
+/// left behind when the process ends, however it ends.
+class FolderLock {
+ public:
+  /// Throws IoError if the folder cannot be opened or another process holds the lock.
+  explicit FolderLock(const std::filesystem::path& folder);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int descriptor_ = -1;
+};
+
+}  // namespace knapsaq
