@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "knapsaq/compute/functions.h"
+#include "knapsaq/compute/input_sums.h"
 #include "knapsaq/compute/stored_matrix.h"
 #include "knapsaq/compute/tensor.h"
 
@@ -163,6 +164,13 @@ class Backend {
   /// at a time; 0 where targets[i] is negative. in is `working`.
   virtual void losses(const Array& in, const Weight& head, std::span<const std::int32_t> targets,
                       std::span<float> losses) = 0;
+
+  /// Adds the first `rows` rows of in (`working`) to sums of in.cols() values. Products of two inputs are
+  /// summed in fp32 over at most kSumRows rows, everything else in double. Values that are not finite make
+  /// sums that are not.
+  virtual void sum_inputs(const Array& in, std::int64_t rows, InputSums& sums) = 0;
+  /// An fp32 sum of so many terms of like size is off by some 2^-24 sqrt(kSumRows) = 3e-6 of its size.
+  static constexpr std::int64_t kSumRows = 2048;
 };
 
 /// Instruction sets that the CPU backend has kernels for, weakest first.

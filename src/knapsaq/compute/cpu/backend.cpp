@@ -68,9 +68,7 @@ template <class T>
 class CpuBackend final : public Backend {
  public:
   CpuBackend(Precision precision, const Kernels<T>& kernels)
-      : precision_(precision),
-        kernels_(kernels),
-        products_(std::is_same_v<T, Bf16> ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32) {}
+      : precision_(precision), kernels_(kernels), products_(kWorking), grams_(kWorking) {}
 
   Precision precision() const override { return precision_; }
   std::string description() const override {
@@ -374,9 +372,42 @@ class CpuBackend final : public Backend {
     });
   }
 
+  void sum_inputs(const Array& in, std::int64_t rows, InputSums& sums) override {
+    const std::int64_t width = in.cols();
+    require(in.element() == Element::working && rows >= 0 && rows <= in.rows(), "sum_inputs: not an input");
+    require(sums.width == width, "sum_inputs: sums of another width");
+    for (std::int64_t first = 0; first < rows; first += kSumRows)
+      grams_.add_gram(working(in) + first * width, std::min(kSumRows, rows - first), width, sums.products);
+
+    // Stripes of columns, a cache line and more of them, so that every sum has one order.
+    constexpr std::int64_t kStripe = 64;
+    parallel_for(static_cast<std::size_t>((width + kStripe - 1) / kStripe), [&](std::size_t index) {
+      const std::int64_t start = static_cast<std::int64_t>(index) * kStripe;
+      const std::int64_t cols = std::min(kStripe, width - start);
+      double* const abs = sums.abs.data() + start;
+      float* const largest = sums.max_abs.data() + start;
+      for (std::int64_t r = 0; r < rows; ++r) {
+        const T* x = working(in) + r * width + start;
+        for (std::int64_t c = 0; c < cols; ++c) {
+          const float size = std::abs(to_float(x[c]));
+          abs[c] += static_cast<double>(size);
+          largest[c] = std::max(largest[c], size);
+        }
+      }
+    });
+    sums.rows += static_cast<std::uint64_t>(rows);
+  }
+
  private:
   static float* full(const Array& array) { return static_cast<float*>(array.data()); }
   static T* working(const Array& array) { return static_cast<T*>(array.data()); }
+  static float to_float(T x) {
+    if constexpr (std::is_same_v<T, Bf16>) {
+      return bfloat16_to_float(static_cast<std::uint16_t>(x));
+    } else {
+      return x;
+    }
+  }
   static const float* full_or_null(const Array* array) {
     return array == nullptr || array->empty() ? nullptr : full(*array);
   }
@@ -420,7 +451,10 @@ class CpuBackend final : public Backend {
 
   Precision precision_;
   const Kernels<T>& kernels_;
+  static constexpr dnnl::memory::data_type kWorking =
+      std::is_same_v<T, Bf16> ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
   Products products_;
+  Products grams_;  ///< apart: layouts are chosen for other tiles
   AlignedBytes packed_keys_;
   AlignedBytes packed_values_;
 };

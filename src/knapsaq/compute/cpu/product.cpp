@@ -1,6 +1,7 @@
 #include "knapsaq/compute/cpu/product.h"
 
 #include <algorithm>
+#include <cmath>
 #include <unordered_map>
 
 #include <omp.h>
@@ -19,6 +20,12 @@ constexpr std::int64_t kMaxChunk = 2048;
 constexpr std::int64_t kColumnBlock = 64;
 // The rows for which the layout of a weight is chosen: those of a full tile.
 constexpr std::int64_t kTypicalRows = 128;
+
+// Columns of a tile of X^T X: both operands of 2048 rows in bf16 (1 MiB each) and the result stay in the
+// second cache. A width of few columns is cut finer, so that its pairs of tiles are enough for several
+// threads.
+constexpr std::int64_t kGramTile = 256;
+constexpr std::int64_t kSmallGramTile = 64;
 
 std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
@@ -54,6 +61,7 @@ dnnl::matmul::primitive_desc describe(const dnnl::engine& engine, const memory::
 }
 
 thread_local AlignedBytes t_scratchpad;
+thread_local AlignedBytes t_gram;
 
 }  // namespace
 
@@ -116,21 +124,84 @@ void Products::run(const DenseWeight& weight, const DenseWeight::Chunk& chunk, s
                    const void* in, void* out, bool full) {
   const bool has_bias = !weight.bias().empty();
   const Program& ready = program({rows, chunk.cols, weight.in(), full, has_bias}, &chunk.layout);
+  multiply(ready, in, chunk.data.data(), has_bias ? weight.bias().data() + chunk.first : nullptr, out);
+}
+
+void Products::multiply(const Program& ready, const void* in, const void* weight, const float* bias,
+                        void* out) {
   const SingleThread single;
   t_scratchpad.reserve(ready.scratchpad.get_size());
   // oneDNN takes no pointers to const; it does not write to the inputs.
   std::unordered_map<int, memory> arguments = {
       {DNNL_ARG_SRC, memory(ready.in, engine_, const_cast<void*>(in))},
-      {DNNL_ARG_WEIGHTS, memory(ready.weight, engine_, chunk.data.data())},
+      {DNNL_ARG_WEIGHTS, memory(ready.weight, engine_, const_cast<void*>(weight))},
       {DNNL_ARG_DST, memory(ready.out, engine_, out)},
       {DNNL_ARG_SCRATCHPAD, memory(ready.scratchpad, engine_, t_scratchpad.data())}};
-  if (has_bias) {
-    float* bias = const_cast<float*>(weight.bias().data()) + chunk.first;
-    arguments.emplace(DNNL_ARG_BIAS, memory(ready.bias, engine_, bias));
-  }
+  if (bias != nullptr)
+    arguments.emplace(DNNL_ARG_BIAS, memory(ready.bias, engine_, const_cast<float*>(bias)));
   dnnl::stream stream(engine_);
   ready.primitive.execute(stream, arguments);
   stream.wait();
+}
+
+void Products::add_gram(const void* x, std::int64_t rows, std::int64_t width, std::span<double> lower) {
+  if (rows == 0 || width == 0) return;
+  /// Columns [first, first + cols) of X, as both operands of products read them.
+  struct Tile {
+    std::int64_t first, cols;
+    AlignedBytes left;  ///< transposed: [cols, rows]
+    memory::desc layout;
+    AlignedBytes right;  ///< [rows, cols] in `layout`
+  };
+  const std::int64_t most = width > kGramTile ? kGramTile : kSmallGramTile;
+  std::vector<Tile> tiles((width + most - 1) / most);
+  for (std::size_t i = 0; i < tiles.size(); ++i) {
+    Tile& tile = tiles[i];
+    tile.first = static_cast<std::int64_t>(i) * most;
+    tile.cols = std::min(most, width - tile.first);
+    // The layout is chosen for products with a full tile; those with the last, narrower one follow.
+    tile.layout = program({std::min(most, width), tile.cols, rows, true, false}, nullptr).weight;
+  }
+  const std::size_t size = memory::data_type_size(working_);
+  parallel_for(tiles.size(), [&](std::size_t index) {
+    const SingleThread single;
+    Tile& tile = tiles[index];
+    auto* start = const_cast<std::byte*>(static_cast<const std::byte*>(x)) +
+                  static_cast<std::size_t>(tile.first) * size;
+    const memory::desc across({tile.cols, rows}, working_, memory::dims{1, width});
+    const memory::desc along({rows, tile.cols}, working_, memory::dims{width, 1});
+    const memory::desc plain({tile.cols, rows}, working_, memory::format_tag::ab);
+    tile.left.reserve(plain.get_size());
+    tile.right.reserve(tile.layout.get_size());
+    tile.right.clear();  // some layouts are padded
+    dnnl::stream stream(engine_);
+    memory from_across(across, engine_, start);
+    memory left(plain, engine_, tile.left.data());
+    dnnl::reorder(from_across, left).execute(stream, from_across, left);
+    memory from_along(along, engine_, start);
+    memory right(tile.layout, engine_, tile.right.data());
+    dnnl::reorder(from_along, right).execute(stream, from_along, right);
+    stream.wait();
+  });
+
+  // Pair number i (i + 1) / 2 + j is tile i by tile j <= i.
+  parallel_for(tiles.size() * (tiles.size() + 1) / 2, [&](std::size_t index) {
+    auto i = static_cast<std::size_t>((std::sqrt(8.0 * static_cast<double>(index) + 1) - 1) / 2);
+    while (i * (i + 1) / 2 > index) --i;
+    while ((i + 1) * (i + 2) / 2 <= index) ++i;
+    const Tile& row = tiles[i];
+    const Tile& col = tiles[index - i * (i + 1) / 2];
+    t_gram.reserve(static_cast<std::size_t>(row.cols * col.cols) * sizeof(float));
+    const auto* product = reinterpret_cast<const float*>(t_gram.data());
+    multiply(program({row.cols, col.cols, rows, true, false}, &col.layout), row.left.data(), col.right.data(),
+             nullptr, t_gram.data());
+    for (std::int64_t r = 0; r < row.cols; ++r) {
+      const std::int64_t at = row.first + r;
+      const std::int64_t cols = std::min(col.cols, at + 1 - col.first);
+      double* sums = lower.data() + at * (at + 1) / 2 + col.first;
+      for (std::int64_t c = 0; c < cols; ++c) sums[c] += static_cast<double>(product[r * col.cols + c]);
+    }
+  });
 }
 
 }  // namespace knapsaq::cpu

@@ -53,6 +53,10 @@ class Products {
   void run(const DenseWeight& weight, const DenseWeight::Chunk& chunk, std::int64_t rows, const void* in,
            void* out, bool full);
 
+  /// lower += X^T X of X [rows, width], dense: the lower triangle, row by row. fp32 sums inside. Uses all
+  /// threads.
+  void add_gram(const void* x, std::int64_t rows, std::int64_t width, std::span<double> lower);
+
  private:
   struct Program {
     dnnl::matmul primitive;
@@ -61,6 +65,7 @@ class Products {
   /// rows, cols, depth, full, bias
   using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t, bool, bool>;
   const Program& program(const Key& key, const dnnl::memory::desc* layout);
+  void multiply(const Program& ready, const void* in, const void* weight, const float* bias, void* out);
 
   dnnl::memory::data_type working_;
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
