@@ -55,7 +55,7 @@ ExportReport AffineFolderWriter::write(const Checkpoint& model, const ModelConfi
   for (const Piece& piece : pieces) {
     check_cancelled();
     if (piece.linear != nullptr) {
-      write_linear(*piece.linear, load_planned(model, *piece.linear), writer);
+      write_linear(*piece.linear, load_planned(model, *piece.linear), plan, writer);
       for (const TensorSpec& tensor :
            tensors_of(piece.linear->linear.name, model.packing(piece.linear->linear.name)->shape))
         model.release(tensor.name);

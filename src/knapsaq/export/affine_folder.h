@@ -27,9 +27,9 @@ class AffineFolderWriter : public Writer {
   virtual void check_architecture(const ModelConfig& config) const = 0;
   /// The tensors of a quantized linear in the order in which they are written.
   virtual std::vector<TensorSpec> tensors(const PlannedLinear& planned) const = 0;
-  /// Their bytes, in that order.
+  /// Their bytes, in that order. `plan` is the whole of which `planned` is an element.
   virtual void write_linear(const PlannedLinear& planned, const PackedMatrix& matrix,
-                            CheckpointWriter& writer) const = 0;
+                            std::span<const PlannedLinear> plan, CheckpointWriter& writer) const = 0;
   /// Completes the source's config.json, from which every description of a quantization is removed. May put
   /// further files into `folder`.
   virtual void describe(const std::vector<PlannedLinear>& plan, const ModelConfig& config,

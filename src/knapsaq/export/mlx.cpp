@@ -45,7 +45,7 @@ class MlxWriter final : public AffineFolderWriter {
     return affine_tensors(planned.linear.name, shape(planned));
   }
 
-  void write_linear(const PlannedLinear&, const PackedMatrix& matrix,
+  void write_linear(const PlannedLinear&, const PackedMatrix& matrix, std::span<const PlannedLinear>,
                     CheckpointWriter& writer) const override {
     for (const std::span<const std::byte> bytes : affine_bytes(matrix)) writer.write(bytes);
   }

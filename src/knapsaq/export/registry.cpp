@@ -12,6 +12,9 @@ namespace knapsaq {
 namespace {
 
 constexpr std::array kWriters = {
+    &compressed_tensors_writer,
+    &gptq_writer,
+    &auto_round_writer,
     &mlx_writer,
 };
 

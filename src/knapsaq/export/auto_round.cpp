@@ -1,0 +1,68 @@
+// AutoRound: GPTQ's container under another description, which Transformers loads with different bits per
+// linear.
+
+#include "knapsaq/export/affine_folder.h"
+#include "knapsaq/export/formats.h"
+#include "knapsaq/export/gptq_tensors.h"
+#include "knapsaq/export/module_patterns.h"
+
+namespace knapsaq {
+namespace {
+
+using nlohmann::ordered_json;
+
+int group_size(const AffineForm& form) { return form.group == 0 ? -1 : form.group; }
+
+class AutoRoundWriter final : public AffineFolderWriter {
+ public:
+  std::string_view name() const override { return "auto-round"; }
+
+ private:
+  AffineRules rules() const override { return {gptq_obstacle}; }
+  void check_architecture(const ModelConfig&) const override {}  // the readers have all of Knapsaq's
+
+  std::vector<TensorSpec> tensors(const PlannedLinear& planned) const override {
+    return gptq_tensors(planned, false);
+  }
+  void write_linear(const PlannedLinear&, const PackedMatrix& matrix, std::span<const PlannedLinear> plan,
+                    CheckpointWriter& writer) const override {
+    write_gptq(matrix, zero_fields(plan), false, writer);
+  }
+
+  void describe(const std::vector<PlannedLinear>& plan, const ModelConfig&, ordered_json& json,
+                const std::filesystem::path&) const override {
+    const AffineForm usual = usual_form(plan);
+    ordered_json extra = ordered_json::object();
+    for (const PlannedLinear& planned : plan) {
+      const std::string& name = planned.linear.name;
+      if (!planned.quantized) {
+        extra[name] = {{"bits", 16}, {"act_bits", 16}};
+        continue;
+      }
+      const AffineForm& form = planned.form;
+      if (form.bits != usual.bits) extra[name]["bits"] = form.bits;
+      if (form.group != usual.group) extra[name]["group_size"] = group_size(form);
+      if (form.symmetric != usual.symmetric) extra[name]["sym"] = form.symmetric;
+    }
+    std::string blocks = take_apart(plan.front().linear.name).before;
+    blocks.pop_back();  // the dot
+    json["quantization_config"] = {
+        {"quant_method", "auto-round"},
+        {"packing_format", zero_fields(plan) == ZeroFields::plain ? "auto_round" : "auto_round:auto_gptq"},
+        {"bits", usual.bits},
+        {"group_size", group_size(usual)},
+        {"sym", usual.symmetric},
+        {"data_type", "int"},
+        {"block_name_to_quantize", blocks}};
+    if (!extra.empty()) json["quantization_config"]["extra_config"] = extra;
+  }
+};
+
+}  // namespace
+
+const Writer& auto_round_writer() {
+  static const AutoRoundWriter instance;
+  return instance;
+}
+
+}  // namespace knapsaq

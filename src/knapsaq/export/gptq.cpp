@@ -1,0 +1,105 @@
+// GPTQ's container with `dynamic`: GPTQModel, SGLang, older vLLM.
+
+#include <map>
+
+#include <fmt/format.h>
+
+#include "knapsaq/base/files.h"
+#include "knapsaq/export/affine_folder.h"
+#include "knapsaq/export/formats.h"
+#include "knapsaq/export/gptq_tensors.h"
+#include "knapsaq/export/module_patterns.h"
+
+namespace knapsaq {
+namespace {
+
+using nlohmann::ordered_json;
+
+/// Modules that serving engines run as one matrix, and the name that they give it. `dynamic` is looked up
+/// under that name too.
+struct Fused {
+  std::string_view name;
+  std::vector<std::string_view> shards;
+};
+const std::vector<Fused>& fused_modules() {
+  static const std::vector<Fused> all{{"qkv_proj", {"q_proj", "k_proj", "v_proj"}},
+                                      {"gate_up_proj", {"gate_proj", "up_proj"}}};
+  return all;
+}
+
+/// Adds the fused modules all shards of which are among `modules`.
+std::vector<BlockModule> with_fused(const std::vector<BlockModule>& modules) {
+  std::vector<BlockModule> all = modules;
+  for (const Fused& fused : fused_modules()) {
+    std::map<std::pair<std::int64_t, std::string>, std::size_t> shards;
+    for (const BlockModule& module : modules) {
+      if (std::ranges::find(fused.shards, module.leaf) == fused.shards.end()) continue;
+      if (++shards[{module.block, module.parent}] < fused.shards.size()) continue;
+      all.push_back({module.before, module.block, module.parent, std::string(fused.name)});
+    }
+  }
+  return all;
+}
+
+ordered_json form_json(const AffineForm& form) {
+  return {{"bits", form.bits},
+          {"group_size", form.group == 0 ? -1 : form.group},
+          {"sym", form.symmetric},
+          {"desc_act", false}};
+}
+
+class GptqWriter final : public AffineFolderWriter {
+ public:
+  std::string_view name() const override { return "gptq"; }
+
+ private:
+  AffineRules rules() const override { return {gptq_obstacle}; }
+  void check_architecture(const ModelConfig&) const override {}  // the readers have all of Knapsaq's
+
+  std::vector<TensorSpec> tensors(const PlannedLinear& planned) const override {
+    return gptq_tensors(planned, true);
+  }
+  void write_linear(const PlannedLinear&, const PackedMatrix& matrix, std::span<const PlannedLinear> plan,
+                    CheckpointWriter& writer) const override {
+    write_gptq(matrix, zero_fields(plan), true, writer);
+  }
+
+  void describe(const std::vector<PlannedLinear>& plan, const ModelConfig& config, ordered_json& json,
+                const std::filesystem::path& folder) const override {
+    const AffineForm usual = usual_form(plan);
+    std::map<AffineForm, std::vector<BlockModule>> modules;
+    std::vector<BlockModule> dense;
+    for (const PlannedLinear& planned : plan) {
+      if (!planned.quantized)
+        dense.push_back(take_apart(planned.linear.name));
+      else if (planned.form != usual)
+        modules[planned.form].push_back(take_apart(planned.linear.name));
+    }
+    // Every key begins with its sign: some readers cut two characters off without looking.
+    ordered_json dynamic = ordered_json::object();
+    for (const std::string& pattern : block_patterns(with_fused(dense), config.layers))
+      dynamic[fmt::format("-:^{}$", pattern)] = ordered_json::object();
+    for (const auto& [form, those] : modules)
+      for (const std::string& pattern : block_patterns(with_fused(those), config.layers))
+        dynamic[fmt::format("+:^{}$", pattern)] = form_json(form);
+
+    const char* format = zero_fields(plan) == ZeroFields::plain ? "gptq_v2" : "gptq";
+    // Both spellings of the method and of the format are in use.
+    ordered_json quantization{{"quant_method", "gptq"}, {"method", "gptq"}};
+    quantization.update(form_json(usual));
+    quantization.update(
+        {{"lm_head", false}, {"checkpoint_format", format}, {"format", format}, {"pack_dtype", "int32"}});
+    if (!dynamic.empty()) quantization["dynamic"] = dynamic;
+    write_file(folder / "quantize_config.json", quantization.dump(2) + "\n");
+    json["quantization_config"] = std::move(quantization);
+  }
+};
+
+}  // namespace
+
+const Writer& gptq_writer() {
+  static const GptqWriter instance;
+  return instance;
+}
+
+}  // namespace knapsaq

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace knapsaq {
+
+/// A module inside a numbered block, its name taken apart: "model.layers." 3 "self_attn." "q_proj".
+struct BlockModule {
+  std::string before;  ///< "model.layers."
+  std::int64_t block = 0;
+  std::string parent;  ///< "self_attn.", or empty
+  std::string leaf;    ///< "q_proj"
+};
+
+/// Throws std::logic_error for a name without a number.
+BlockModule take_apart(std::string_view name);
+
+/// Regular expressions, without anchors, that together match exactly these modules of a model with `blocks`
+/// blocks: "model\.layers\.(0|3)\.self_attn\.(k_proj|q_proj)". Few: modules that are in the same blocks share
+/// one, and a module that is in all of them takes `\d+`. `before` is the pattern to write for BlockModule::
+/// before; empty for the name itself, escaped. Sorted.
+std::vector<std::string> block_patterns(std::span<const BlockModule> modules, std::int64_t blocks,
+                                        std::string_view before = "");
+
+}  // namespace knapsaq
