@@ -23,6 +23,10 @@ const Quantizer& quantizer(std::string_view method) {
     if (candidate.name() == method) return candidate;
     known += (known.empty() ? "" : ", ") + std::string(candidate.name());
   }
+  for (const Quantizer* candidate : ggml_quantizers()) {
+    if (candidate->name() == method) return *candidate;
+    known += ", " + std::string(candidate->name());
+  }
   throw UsageError(fmt::format("there is no method {}; the methods are {}", in_quotes(method), known));
 }
 

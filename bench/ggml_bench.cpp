@@ -1,0 +1,85 @@
+// Quantizes the linears of a model in GGML types and prints how fast; with an output file, for
+// tools/compare_ggml.py, also writes the blocks.
+
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "knapsaq/base/threads.h"
+#include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/checkpoint/safetensors.h"
+#include "knapsaq/model/config.h"
+#include "knapsaq/quant/quantizer.h"
+
+namespace knapsaq {
+namespace {
+
+struct Arguments {
+  std::string model;
+  std::string type;
+  std::string out;
+  std::string importance;
+  int threads = 0;
+};
+
+void run(const Arguments& arguments) {
+  set_default_threads(arguments.threads);
+  const Checkpoint checkpoint = Checkpoint::open(arguments.model);
+  std::unique_ptr<SafetensorsFile> importance;
+  if (!arguments.importance.empty()) importance = std::make_unique<SafetensorsFile>(arguments.importance);
+  std::vector<TensorSpec> specs;
+  std::vector<GgmlMatrix> matrices;
+  double seconds = 0;
+  double bytes = 0;
+  for (const Linear& linear : linears(parse_model_config(checkpoint.config()))) {
+    const std::vector<float> weights = checkpoint.floats(linear.name + ".weight");
+    InputStatistics inputs;
+    if (importance) {
+      const TensorView squares = importance->tensors().at(linear.name);
+      inputs.name = linear.name;
+      inputs.width = linear.in;
+      inputs.mean_square.resize(static_cast<std::size_t>(linear.in));
+      read_floats(squares, 0, inputs.mean_square);
+    }
+    const Scheme scheme = fitting(parse_scheme(arguments.type), linear.in);
+    const auto start = std::chrono::steady_clock::now();
+    matrices.push_back(std::get<GgmlMatrix>(
+        quantize({linear.out, linear.in, weights}, scheme, importance ? &inputs : nullptr)));
+    seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    bytes += static_cast<double>(weights.size() * sizeof(float));
+    specs.push_back({linear.name, DType::U8, {linear.out, matrices.back().row_bytes()}});
+  }
+  fmt::print("{}: {:.0f} MB of fp32 weights per second\n", arguments.type, bytes / seconds / 1e6);
+  if (arguments.out.empty()) return;
+  SafetensorsWriter out(arguments.out, specs);
+  for (const GgmlMatrix& matrix : matrices) out.write(matrix.blocks);
+  out.commit();
+}
+
+}  // namespace
+}  // namespace knapsaq
+
+int main(int argc, char** argv) {
+  knapsaq::Arguments arguments;
+  CLI::App app("Quantizes a model's linears in a GGML type");
+  app.add_option("model", arguments.model, "folder")->required();
+  app.add_option("type", arguments.type, "q4_k, ...")->required();
+  app.add_option("out", arguments.out, "safetensors file for the blocks");
+  app.add_option("importance", arguments.importance,
+                 "safetensors file with the mean squares of each linear's inputs");
+  app.add_option("--threads", arguments.threads);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    knapsaq::run(arguments);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    return 1;
+  }
+}
