@@ -5,6 +5,18 @@
 
 namespace knapsaq {
 
+/// Sixteen ways to quantize one group, w ~ scale * u + bias: how well each does with its nearest codes u, and
+/// what a better scale and bias for those codes are computed from. Sums over the group, weighted with h, of
+/// the residuals r = w - (scale * u + bias) and the codes.
+struct WeightedSums {
+  float h[16];    ///< sum of h
+  float hu[16];   ///< sum of h u
+  float huu[16];  ///< sum of h u^2
+  float hr[16];   ///< sum of h r
+  float hru[16];  ///< sum of h r u
+  float hrr[16];  ///< sum of h r^2: the weighted squared error
+};
+
 /// The arithmetic that quantizing one group of weights consists of: one table of functions per instruction
 /// set.
 ///
@@ -28,6 +40,10 @@ struct GroupKernels {
   /// Sum over w of (w - (scale * u + bias))^2 with the codes that encode() chooses; differences in fp32 as
   /// dequantization rounds, squares and sums in double.
   double (*squared_error)(const float* w, std::int64_t n, float scale, float bias, float largest);
+
+  /// Tries sixteen scales (>= 0) and biases on one group with weights h >= 0.
+  void (*weighted_sums)(const float* w, const float* h, std::int64_t n, const float* scales,
+                        const float* biases, float largest, WeightedSums* out);
 
   /// out = x^-0.3 for x in [0.1, 1e6], relative error at most 1e-6: what hqq_zero() shrinks with; n a
   /// multiple of 16. In the table so that its error can be tested.

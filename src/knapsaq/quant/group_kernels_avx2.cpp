@@ -131,6 +131,7 @@ struct Doubles {
 }  // namespace
 
 extern const GroupKernels kGroupKernelsAvx2;
-const GroupKernels kGroupKernelsAvx2 = {"avx2", range, hqq_zero, encode, squared_error, inverse_power};
+const GroupKernels kGroupKernelsAvx2 = {"avx2",        range,         hqq_zero,     encode,
+                                        squared_error, weighted_sums, inverse_power};
 
 }  // namespace knapsaq

@@ -96,6 +96,7 @@ struct Doubles {
 }  // namespace
 
 extern const GroupKernels kGroupKernelsAvx512;
-const GroupKernels kGroupKernelsAvx512 = {"avx512", range, hqq_zero, encode, squared_error, inverse_power};
+const GroupKernels kGroupKernelsAvx512 = {"avx512",      range,         hqq_zero,     encode,
+                                          squared_error, weighted_sums, inverse_power};
 
 }  // namespace knapsaq

@@ -123,7 +123,7 @@ struct Doubles {
 }  // namespace
 
 extern const GroupKernels kGroupKernelsPortable;
-const GroupKernels kGroupKernelsPortable = {"portable", range,         hqq_zero,
-                                            encode,     squared_error, inverse_power};
+const GroupKernels kGroupKernelsPortable = {"portable",    range,         hqq_zero,     encode,
+                                            squared_error, weighted_sums, inverse_power};
 
 }  // namespace knapsaq

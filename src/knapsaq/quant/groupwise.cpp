@@ -29,22 +29,6 @@ std::uint16_t half_scale(float scale) {
   return scale < kSmallestNormalHalf ? half_above(scale) : float_to_half(scale);
 }
 
-std::int64_t group_of(const Scheme& scheme, std::int64_t cols) {
-  return scheme.group == 0 ? cols : std::min<std::int64_t>(scheme.group, cols);
-}
-
-/// Calls fn(group's number, its weights) for all groups of all rows.
-template <class Function>
-void for_groups(const MatrixView& rows, std::int64_t group, Function&& fn) {
-  std::size_t i = 0;
-  for (std::int64_t r = 0; r < rows.rows; ++r) {
-    const std::span<const float> row = rows.row(r);
-    for (std::int64_t first = 0; first < rows.cols; first += group) {
-      fn(i++, row.subspan(first, std::min(group, rows.cols - first)));
-    }
-  }
-}
-
 float ideal_scale(const WeightRange& range, const Scheme& scheme, float largest) {
   if (scheme.zero != ZeroPoint::symmetric) return (range.high - range.low) / largest;
   // Levels -2^(bits-1) .. 2^(bits-1)-1: with this step the larger side ends at most half a step beyond them.
@@ -63,8 +47,34 @@ constexpr float kNoticeable = 0.2f;
 // little.
 constexpr float kLargerScales = 4.0f;
 
-/// Stores the scales as codes of 8 bits, a step and a minimum per meta_group groups. The minimum is rounded
-/// down and the step up, so that no scale falls outside.
+}  // namespace
+
+void check_affine(const Scheme& scheme) {
+  if (scheme.zero != ZeroPoint::real && scheme.meta_bits != 16) {
+    throw UsageError(fmt::format(
+        "{}: a scheme with integer or symmetric zero points keeps its scales in fp16", to_string(scheme)));
+  }
+  if (scheme.zero == ZeroPoint::integer && scheme.bits == 8) {
+    throw UsageError(fmt::format("{}: 8 bits leave a scale in fp16 no room for integer zero points; use s",
+                                 to_string(scheme)));
+  }
+}
+
+std::int64_t group_of(const Scheme& scheme, std::int64_t cols) {
+  return scheme.group == 0 ? cols : std::min<std::int64_t>(scheme.group, cols);
+}
+
+float integer_zero_scale(float scale, int bits) {
+  // Significant bits of a binary16, less those of the zero point.
+  constexpr int kSignificant = 11;
+  constexpr float kSmallestHalf = 0x1p-24f;
+  if (!(scale > 0)) return 0;
+  // The spacing of numbers with that many bits, but for the smallest, which cannot have as many.
+  const float spacing =
+      std::max(std::ldexp(1.0f, std::ilogb(scale) + 1 - (kSignificant - bits)), kSmallestHalf);
+  return std::max(std::nearbyint(scale / spacing), 1.0f) * spacing;
+}
+
 void store_scales_twice(const Scheme& scheme, GroupMetadata& m) {
   const std::size_t count = m.scales.size();
   const auto meta_group = static_cast<std::size_t>(scheme.meta_group);
@@ -88,8 +98,6 @@ void store_scales_twice(const Scheme& scheme, GroupMetadata& m) {
     }
   }
 }
-
-}  // namespace
 
 std::int64_t rows_per_unit(const Scheme& scheme, std::int64_t cols) {
   if (scheme.meta_bits == 16) return 1;
@@ -173,13 +181,13 @@ void GroupwiseQuantizer::solve(const MatrixView& rows, const Scheme& scheme, con
   m.scales.resize(count);
   m.biases.resize(count);
 
-  for_groups(rows, group, [&](std::size_t i, std::span<const float> weights) {
+  for_groups(rows, group, [&](std::size_t i, std::int64_t, std::span<const float> weights) {
     WeightRange r = range(weights, whole);
     if (r.low < -kLargestWeight || r.high > kLargestWeight) {
       throw InputError(fmt::format("a weight of {} is too large for scales in fp16 (at most {})",
                                    r.high > kLargestWeight ? r.high : r.low, kLargestWeight));
     }
-    if (twice) r = {std::min(r.low, 0.0f), std::max(r.high, 0.0f)};
+    if (twice || scheme.zero == ZeroPoint::integer) r = {std::min(r.low, 0.0f), std::max(r.high, 0.0f)};
     m.lows[i] = r.low;
     m.highs[i] = r.high;
     m.scales[i] = ideal_scale(r, scheme, largest);
@@ -188,7 +196,7 @@ void GroupwiseQuantizer::solve(const MatrixView& rows, const Scheme& scheme, con
   if (twice) {
     store_scales_twice(scheme, m);
     m.zero_codes.resize(count);
-    for_groups(rows, group, [&](std::size_t i, std::span<const float> weights) {
+    for_groups(rows, group, [&](std::size_t i, std::int64_t, std::span<const float> weights) {
       store_zero_twice(weights, scheme, i, m);
     });
     return;
@@ -196,7 +204,7 @@ void GroupwiseQuantizer::solve(const MatrixView& rows, const Scheme& scheme, con
 
   m.half_scales.resize(count);
   m.half_biases.resize(count);
-  for_groups(rows, group, [&](std::size_t i, std::span<const float> weights) {
+  for_groups(rows, group, [&](std::size_t i, std::int64_t, std::span<const float> weights) {
     const WeightRange r = {m.lows[i], m.highs[i]};
     std::uint16_t half = half_scale(m.scales[i]);
     float scale = half_to_float(half);
@@ -205,6 +213,11 @@ void GroupwiseQuantizer::solve(const MatrixView& rows, const Scheme& scheme, con
     if (scheme.zero == ZeroPoint::symmetric) {
       // A power of two times a binary16: exact.
       half_bias = float_to_half(0.0f - scale * static_cast<float>(1 << (scheme.bits - 1)));
+    } else if (scheme.zero == ZeroPoint::integer) {
+      scale = integer_zero_scale(m.scales[i], scheme.bits);
+      half = float_to_half(scale);
+      const float zero = scale > 0 ? std::clamp(std::nearbyint(-r.low / scale), 0.0f, largest) : 0.0f;
+      half_bias = float_to_half(0.0f - scale * zero);
     } else if (half_spacing(size) > 0.5f * scale) {
       // The bias may be off by a quarter of a step or more: keep the ends inside instead.
       half_bias = half_below(r.low);
@@ -234,16 +247,25 @@ double GroupwiseQuantizer::squared_error(const MatrixView& rows, const Scheme& s
   solve(rows, scheme, whole, m);
   const float largest = static_cast<float>((1 << scheme.bits) - 1);
   double total = 0;
-  for_groups(rows, group_of(scheme, rows.cols), [&](std::size_t i, std::span<const float> weights) {
-    total += group_kernels().squared_error(weights.data(), static_cast<std::int64_t>(weights.size()),
-                                           m.scales[i], m.biases[i], largest);
-  });
+  for_groups(
+      rows, group_of(scheme, rows.cols), [&](std::size_t i, std::int64_t, std::span<const float> weights) {
+        total += group_kernels().squared_error(weights.data(), static_cast<std::int64_t>(weights.size()),
+                                               m.scales[i], m.biases[i], largest);
+      });
   return total;
 }
 
 StoredMatrix GroupwiseQuantizer::quantize(const MatrixView& weights, const Scheme& scheme,
                                           const InputStatistics* /*inputs*/) const {
   check(scheme);
+  const WeightRange whole = range_of(weights);
+  return quantize_groups(
+      weights, scheme, [&](const MatrixView& rows, GroupMetadata& m) { solve(rows, scheme, whole, m); },
+      Codes::nearest);
+}
+
+PackedMatrix quantize_groups(const MatrixView& weights, const Scheme& scheme, const SolveGroups& solve,
+                             Codes codes_wanted) {
   PackedMatrix packed;
   packed.rows = weights.rows;
   packed.cols = weights.cols;
@@ -264,7 +286,6 @@ StoredMatrix GroupwiseQuantizer::quantize(const MatrixView& weights, const Schem
     packed.scale_mins.resize(static_cast<std::size_t>(packed.meta_groups()));
   }
 
-  const WeightRange whole = range_of(weights);
   const std::int64_t unit = rows_per_unit(scheme, weights.cols);
   const std::int64_t chunk = std::max<std::int64_t>(kChunkWeights / (unit * weights.cols), 1) * unit;
   const auto chunks = static_cast<std::size_t>((weights.rows + chunk - 1) / chunk);
@@ -274,7 +295,7 @@ StoredMatrix GroupwiseQuantizer::quantize(const MatrixView& weights, const Schem
     const MatrixView part = {rows, weights.cols,
                              weights.values.subspan(first * weights.cols, rows * weights.cols)};
     GroupMetadata m;
-    solve(part, scheme, whole, m);
+    solve(part, m);
 
     const auto copy = [](const auto& from, auto& to, std::int64_t at) {
       std::ranges::copy(from, to.begin() + at);
@@ -289,12 +310,13 @@ StoredMatrix GroupwiseQuantizer::quantize(const MatrixView& weights, const Schem
       copy(m.scale_mins, packed.scale_mins, first * groups / scheme.meta_group);
     }
 
+    if (codes_wanted == Codes::none) return;
     const float largest = static_cast<float>((1 << scheme.bits) - 1);
     std::vector<std::uint8_t> codes(static_cast<std::size_t>(weights.cols));
     std::size_t in_row = 0;
     std::int64_t row = first;
     const auto words = static_cast<std::size_t>(packed.words_per_row());
-    for_groups(part, packed.group, [&](std::size_t i, std::span<const float> group) {
+    for_groups(part, packed.group, [&](std::size_t i, std::int64_t, std::span<const float> group) {
       group_kernels().encode(group.data(), static_cast<std::int64_t>(group.size()), m.scales[i], m.biases[i],
                              largest, codes.data() + in_row);
       in_row += group.size();

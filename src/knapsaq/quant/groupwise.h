@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -35,6 +37,9 @@ struct GroupMetadata {
 /// contain 0. With fp16 metadata a group that is narrow and far from 0 (its bias would be off by a good part
 /// of a step) gets a bias rounded down and a scale that still reaches its largest weight; a constant group is
 /// thus stored to 2^-21 of its value.
+///
+/// Integer zero points (ZeroPoint::integer) have to be codes, so there too every range contains 0, and scales
+/// have 11 - bits significant bits, which makes s z, and with it the bias, exact.
 class GroupwiseQuantizer : public Quantizer {
  public:
   StoredMatrix quantize(const MatrixView& weights, const Scheme& scheme,
@@ -44,6 +49,9 @@ class GroupwiseQuantizer : public Quantizer {
   /// start at a multiple of rows_per_unit() and are a multiple of it or end with the matrix; `whole` is the
   /// range of the whole matrix. Summed over all rows it is frobenius_error()^2 of quantize()'s result.
   double squared_error(const MatrixView& rows, const Scheme& scheme, const WeightRange& whole) const;
+  /// The metadata of such rows, on the calling thread.
+  void solve(const MatrixView& rows, const Scheme& scheme, const WeightRange& whole,
+             GroupMetadata& out) const;
 
  protected:
   /// The range that group `weights` is to be covered for; `whole` is that of the whole matrix.
@@ -59,8 +67,43 @@ class GroupwiseQuantizer : public Quantizer {
   /// Finds and stores the zero point of group i, whose scale is already a code, with second-level metadata.
   void store_zero_twice(std::span<const float> weights, const Scheme& scheme, std::size_t i,
                         GroupMetadata& m) const;
-  void solve(const MatrixView& rows, const Scheme& scheme, const WeightRange& whole,
-             GroupMetadata& out) const;
 };
+
+/// Finds the metadata of some rows of a matrix, which start at a multiple of rows_per_unit().
+using SolveGroups = std::function<void(const MatrixView& rows, GroupMetadata& out)>;
+
+enum class Codes : std::uint8_t {
+  nearest,  ///< the nearest for the metadata as stored
+  none,     ///< left 0, for methods that choose them otherwise
+};
+
+/// A matrix with the metadata that `solve` finds, in parallel.
+PackedMatrix quantize_groups(const MatrixView& weights, const Scheme& scheme, const SolveGroups& solve,
+                             Codes codes);
+
+/// Calls fn(group's number, its first column, its weights) for all groups of all rows.
+template <class Function>
+void for_groups(const MatrixView& rows, std::int64_t group, Function&& fn) {
+  std::size_t i = 0;
+  for (std::int64_t r = 0; r < rows.rows; ++r) {
+    const std::span<const float> row = rows.row(r);
+    for (std::int64_t first = 0; first < rows.cols; first += group)
+      fn(i++, first, row.subspan(first, std::min(group, rows.cols - first)));
+  }
+}
+
+/// Throws UsageError for combinations of zero points, bits and metadata that no affine scheme has.
+void check_affine(const Scheme& scheme);
+
+/// Weights per group: `cols` for a scheme with one group per row.
+std::int64_t group_of(const Scheme& scheme, std::int64_t cols);
+
+/// Stores m.scales as codes of 8 bits, a step and a minimum per meta_group groups. The minimum is rounded
+/// down and the step up, so that no scale falls outside.
+void store_scales_twice(const Scheme& scheme, GroupMetadata& m);
+
+/// The scale nearest to `scale` whose products with 0 .. 2^bits - 1 are exact in binary16: at most 11 - bits
+/// significant bits, so that ZeroPoint::integer's bias -s z is.
+float integer_zero_scale(float scale, int bits);
 
 }  // namespace knapsaq

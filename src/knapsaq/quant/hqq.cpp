@@ -31,9 +31,11 @@ class HalfQuadratic final : public GroupwiseQuantizer {
  public:
   std::string_view name() const override { return "hqq"; }
   void check(const Scheme& scheme) const override {
-    if (scheme.zero == ZeroPoint::symmetric) {
+    check_affine(scheme);
+    if (scheme.zero != ZeroPoint::real) {
       throw UsageError(fmt::format(
-          "{}: hqq finds zero points and a symmetric scheme has none to find; use rtn", to_string(scheme)));
+          "{}: hqq finds zero points, which this scheme has none of or only integers; use rtn or gptq",
+          to_string(scheme)));
     }
   }
 

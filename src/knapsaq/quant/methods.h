@@ -6,11 +6,14 @@
 
 namespace knapsaq {
 
+const Quantizer& gptq_quantizer();
+const Quantizer& hqq_diag_quantizer();
 const Quantizer& nf4_quantizer();
 const Quantizer& rtn_quantizer();
+const Quantizer& rtn_diag_quantizer();
 const Quantizer& hqq_quantizer();
+const Quantizer& uniform_quantizer();
 /// One for each GGML type, named as the type.
 std::span<const Quantizer* const> ggml_quantizers();
-const Quantizer& uniform_quantizer();
 
 }  // namespace knapsaq

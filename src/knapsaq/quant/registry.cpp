@@ -12,7 +12,8 @@ namespace knapsaq {
 
 namespace {
 
-constexpr std::array kMethods = {&hqq_quantizer, &nf4_quantizer, &rtn_quantizer, &uniform_quantizer};
+constexpr std::array kMethods = {&gptq_quantizer, &hqq_quantizer,      &hqq_diag_quantizer, &nf4_quantizer,
+                                 &rtn_quantizer,  &rtn_diag_quantizer, &uniform_quantizer};
 
 }  // namespace
 

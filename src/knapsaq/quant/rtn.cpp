@@ -2,9 +2,6 @@
 // code 0 and the largest is the last code. Symmetric: the zero point is 2^(bits-1), and the step is that of a
 // range from -max|w| to max|w|.
 
-#include <fmt/format.h>
-
-#include "knapsaq/base/error.h"
 #include "knapsaq/quant/groupwise.h"
 #include "knapsaq/quant/methods.h"
 
@@ -15,11 +12,7 @@ namespace {
 class RoundToNearest final : public GroupwiseQuantizer {
  public:
   std::string_view name() const override { return "rtn"; }
-  void check(const Scheme& scheme) const override {
-    if (scheme.zero == ZeroPoint::symmetric && scheme.meta_bits != 16) {
-      throw UsageError(fmt::format("{}: a symmetric scheme keeps its scales in fp16", to_string(scheme)));
-    }
-  }
+  void check(const Scheme& scheme) const override { check_affine(scheme); }
 };
 
 }  // namespace

@@ -17,7 +17,7 @@ class Uniform final : public GroupwiseQuantizer {
  public:
   std::string_view name() const override { return "uniform"; }
   void check(const Scheme& scheme) const override {
-    if (scheme.group != 0 || scheme.zero == ZeroPoint::symmetric || scheme.meta_bits != 16) {
+    if (scheme.group != 0 || scheme.zero != ZeroPoint::real || scheme.meta_bits != 16) {
       throw UsageError(fmt::format("{}: uniform has one range for the whole matrix; write uniform:b{}row",
                                    to_string(scheme), scheme.bits));
     }

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+
+namespace knapsaq {
+
+/// One block of columns of one panel of rows, transposed: rows are contiguous, so that a vector holds one
+/// column's weights of several rows.
+struct GptqBlock {
+  std::int64_t rows = 0;            ///< a multiple of kGptqRows
+  std::int64_t cols = 0;            ///< at most kGptqCols
+  const float* weights = nullptr;   ///< [cols, rows]
+  const float* made_up = nullptr;   ///< [cols, rows] what the errors of earlier blocks add to the weights
+  const float* feedback = nullptr;  ///< HessianFactor::feedback at the block's diagonal
+  std::int64_t stride = 0;          ///< of feedback
+  /// [cols] of each column's group: [rows] scale, 1 / scale (0 for a scale of 0) and bias.
+  const float* const* scales = nullptr;
+  const float* const* inverses = nullptr;
+  const float* const* biases = nullptr;
+  float largest = 0;              ///< the largest code
+  float* errors = nullptr;        ///< out: [cols, rows] weight minus quantized weight
+  std::uint8_t* codes = nullptr;  ///< out: [cols, rows]
+};
+
+inline constexpr std::int64_t kGptqRows = 16;
+inline constexpr std::int64_t kGptqCols = 128;
+
+/// Quantizes the columns of a block one after the other, each with what the errors before it add, by the
+/// fastest code that this processor can run.
+void quantize_gptq_block(const GptqBlock& block);
+
+}  // namespace knapsaq

@@ -1,0 +1,79 @@
+// rtn-diag and hqq-diag: round-to-nearest and HQQ in the same formats, with scales and zero points that
+// minimise sum_k E[x_k^2] (w_k - Q(w)_k)^2, the error of the linear's output if its inputs were uncorrelated.
+// - rtn-diag tries narrower ranges, 31 of them, and keeps the best.
+// - hqq-diag starts from HQQ's solution and the same ranges and finds scale and zero point by weighted least
+//   squares, in turns with the codes. (HQQ's own shrinkage does nothing for errors below 0.17, see hqq.cpp,
+//   so it too is least squares, of the zero point alone.)
+// Codes are the nearest, as in the plain methods.
+
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/quant/group_fit.h"
+#include "knapsaq/quant/methods.h"
+
+namespace knapsaq {
+
+namespace {
+
+class Weighted final : public Quantizer {
+ public:
+  Weighted(std::string_view name, const Quantizer& plain, Fit fit) : name_(name), plain_(plain), fit_(fit) {}
+
+  std::string_view name() const override { return name_; }
+  void check(const Scheme& scheme) const override { plain_.check(scheme); }
+  Needs needs() const override { return Needs::mean_squares; }
+
+  StoredMatrix quantize(const MatrixView& weights, const Scheme& scheme,
+                        const InputStatistics* inputs) const override {
+    check(scheme);
+    const std::span<const float> importance = checked(inputs, weights.cols);
+    const GroupwiseQuantizer& plain = *plain_.groupwise();
+    return quantize_groups(
+        weights, scheme,
+        [&](const MatrixView& rows, GroupMetadata& m) {
+          plain.solve(rows, scheme, {}, m);
+          fit_groups(rows, scheme, importance, fit_, m);
+        },
+        Codes::nearest);
+  }
+
+ private:
+  std::span<const float> checked(const InputStatistics* inputs, std::int64_t cols) const {
+    if (inputs == nullptr || inputs->mean_square.empty()) {
+      throw UsageError(fmt::format("{} needs mean squares of the inputs{}; calibrate the model on text",
+                                   name_, inputs == nullptr ? "" : " of " + inputs->name));
+    }
+    if (inputs->mean_square.size() != static_cast<std::uint64_t>(cols)) {
+      throw InputError(fmt::format("{}: statistics of {} inputs for a linear with {}", inputs->name,
+                                   inputs->mean_square.size(), cols));
+    }
+    for (std::size_t k = 0; k < inputs->mean_square.size(); ++k) {
+      const float x = inputs->mean_square[k];
+      if (std::isfinite(x) && x >= 0) continue;
+      throw InputError(
+          fmt::format("{}: the mean square of input {} is {}; calibrate again", inputs->name, k, x));
+    }
+    return inputs->mean_square;
+  }
+
+  std::string_view name_;
+  const Quantizer& plain_;
+  Fit fit_;
+};
+
+}  // namespace
+
+const Quantizer& rtn_diag_quantizer() {
+  static const Weighted instance("rtn-diag", rtn_quantizer(), Fit::range);
+  return instance;
+}
+
+const Quantizer& hqq_diag_quantizer() {
+  static const Weighted instance("hqq-diag", hqq_quantizer(), Fit::affine);
+  return instance;
+}
+
+}  // namespace knapsaq
