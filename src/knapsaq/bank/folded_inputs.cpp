@@ -1,0 +1,30 @@
+#include "knapsaq/bank/folded_inputs.h"
+
+#include <utility>
+
+#include "knapsaq/base/threads.h"
+
+namespace knapsaq {
+
+InputStatistics scaled(InputStatistics inputs, std::span<const float> scales) {
+  if (scales.empty()) return inputs;
+  const std::size_t width = scales.size();
+  for (std::size_t k = 0; k < width; ++k) inputs.mean_square[k] /= scales[k] * scales[k];
+  // Empty where they are not known.
+  for (std::size_t k = 0; k < inputs.mean_abs.size(); ++k) inputs.mean_abs[k] /= scales[k];
+  for (std::size_t k = 0; k < inputs.max_abs.size(); ++k) inputs.max_abs[k] /= scales[k];
+  if (!inputs.second_moment.empty()) {
+    parallel_for(width, [&](std::size_t row) {
+      float* const values = inputs.second_moment.data() + row * width;
+      // One division by the product, which is the same for [k, row]: the matrix stays symmetric.
+      for (std::size_t k = 0; k < width; ++k) values[k] /= scales[row] * scales[k];
+    });
+  }
+  return inputs;
+}
+
+InputStatistics FoldedInputs::inputs(std::string_view linear, std::int64_t width) const {
+  return scaled(source_.inputs(linear, width), folding_.input_scales(linear));
+}
+
+}  // namespace knapsaq

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "knapsaq/calib/input_statistics.h"
+#include "knapsaq/model/folding.h"
+
+namespace knapsaq {
+
+/// The statistics of x / s, given those of x: means of squares and products are divided by s twice.
+/// scales.size() == width; without scales, the same statistics.
+InputStatistics scaled(InputStatistics inputs, std::span<const float> scales);
+
+/// What linears see once a folding is applied. Both must outlive this.
+class FoldedInputs final : public InputSource {
+ public:
+  FoldedInputs(const InputSource& source, const Folding& folding) : source_(source), folding_(folding) {}
+  InputStatistics inputs(std::string_view linear, std::int64_t width) const override;
+  bool has_second_moments() const override { return source_.has_second_moments(); }
+  /// That of the source: a bank states the folding beside it.
+  std::string identity() const override { return source_.identity(); }
+
+ private:
+  const InputSource& source_;
+  const Folding& folding_;
+};
+
+}  // namespace knapsaq
