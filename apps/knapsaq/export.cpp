@@ -41,10 +41,12 @@ void run(const Options& options) {
            {"format", format.name()},
            {"output", options.output},
            {"bytes", report.bytes},
-           {"changes", report.changes}});
+           {"changes", report.changes},
+           {"notes", report.notes}});
     return;
   }
   for (const std::string& change : report.changes) fmt::print("changed: {}\n", change);
+  for (const std::string& note : report.notes) fmt::print("note: {}\n", note);
   fmt::print("{}: {}, {} ({} bytes), ", options.output, format.name(), format_bytes(report.bytes),
              report.bytes);
   if (report.changes.empty())

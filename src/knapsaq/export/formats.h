@@ -9,6 +9,7 @@ namespace knapsaq {
 const Writer& auto_round_writer();
 const Writer& compressed_tensors_writer();
 const Writer& gptq_writer();
+const Writer& gguf_writer();
 const Writer& mlx_writer();
 
 }  // namespace knapsaq

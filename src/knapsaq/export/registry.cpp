@@ -15,6 +15,7 @@ constexpr std::array kWriters = {
     &compressed_tensors_writer,
     &gptq_writer,
     &auto_round_writer,
+    &gguf_writer,
     &mlx_writer,
 };
 

@@ -24,6 +24,7 @@ struct ExportOptions {
 struct ExportReport {
   std::uint64_t bytes = 0;           ///< of the weight files written
   std::vector<std::string> changes;  ///< a line for people per linear that was not carried exactly
+  std::vector<std::string> notes;    ///< a line for people per thing that the format's readers do otherwise
 };
 
 /// A format that others read: a quantized model and an output path. Implementations are stateless; one file

@@ -33,6 +33,7 @@ class Normalizer {
   explicit Normalizer(std::vector<NormalizerStep> steps) : steps_(std::move(steps)) {}
 
   bool empty() const { return steps_.empty(); }
+  const std::vector<NormalizerStep>& steps() const { return steps_; }
   /// `text` is well-formed UTF-8, and so is the result.
   std::string apply(std::string_view text, RegexScratch& scratch) const;
 

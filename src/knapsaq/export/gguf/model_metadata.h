@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "knapsaq/checkpoint/gguf_file.h"
+#include "knapsaq/model/config.h"
+
+namespace knapsaq {
+
+/// What llama.cpp calls the architecture: "llama" (also Mistral), "qwen2", "qwen3". Throws InputError for one
+/// that it does not have, and for variants that its code does not compute.
+std::string gguf_architecture(const ModelConfig& config);
+
+/// The sizes and numbers that llama.cpp needs of a model (keys of its architecture). Appends a line to
+/// `notes` for what llama.cpp does otherwise.
+void add_model(const ModelConfig& config, GgufMetadata& metadata, std::vector<std::string>& notes);
+
+/// By what llama.cpp divides the rotary frequencies, [head_dim / 2]: the tensor rope_freqs.weight of Llama
+/// 3's rescaling. Empty for models without it.
+std::vector<float> rope_divisors(const ModelConfig& config);
+
+/// The rows of a q or k projection with `heads` heads of `head_dim` rows in llama.cpp's order, as the numbers
+/// of the rows they come from. Its "llama" code rotates neighbours where Hugging Face's rotates halves: row
+/// 2i + p of a head is the original p * head_dim / 2 + i.
+std::vector<std::int64_t> rotated_rows(std::int64_t heads, std::int64_t head_dim);
+
+}  // namespace knapsaq

@@ -1,0 +1,254 @@
+#include "knapsaq/export/gguf/vocabulary.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <string_view>
+#include <unordered_map>
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/files.h"
+#include "knapsaq/base/json_text.h"
+#include "knapsaq/base/quote.h"
+#include "knapsaq/text/tokenizer.h"
+#include "knapsaq/text/tokenizer_model.h"
+#include "knapsaq/text/tokenizer_readers.h"
+
+namespace knapsaq {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kMetaspace = "\xE2\x96\x81";
+
+/// llama.cpp's token types; SentencePiece has the same numbers.
+enum TokenType : std::int32_t {
+  normal = 1,
+  unknown = 2,
+  control = 3,
+  user_defined = 4,
+  unused = 5,
+  byte = 6
+};
+
+[[noreturn]] void refuse(const fs::path& folder, const std::string& what) {
+  throw InputError(fmt::format("{}: GGUF has no form for this tokenizer: {}", folder.string(), what));
+}
+
+struct Tokens {
+  std::vector<std::string> texts;
+  std::vector<std::int32_t> types;
+};
+
+/// Whether `token` is "<0x00>".."<0xFF>".
+bool is_byte_token(std::string_view token) {
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  return token.size() == 6 && token.starts_with("<0x") && token.ends_with('>') &&
+         kDigits.find(token[3]) != std::string_view::npos && kDigits.find(token[4]) != std::string_view::npos;
+}
+
+Tokens read_tokens(const fs::path& folder, const TokenizerModel& model, std::int64_t vocab) {
+  const TokenizerParts& parts = model.parts();
+  if (model.vocabulary_size() > vocab)
+    throw InputError(
+        fmt::format("{}: the tokenizer has {} tokens, but the model's embedding only {}; they do not "
+                    "belong together",
+                    folder.string(), model.vocabulary_size(), vocab));
+  const Vocabulary& vocabulary = parts.bpe.vocabulary();
+  Tokens tokens;
+  for (std::int32_t id = 0; id < vocab; ++id) {
+    const bool known = vocabulary.contains(id);
+    tokens.texts.push_back(known ? std::string(vocabulary.token(id)) : fmt::format("[PAD{}]", id));
+    const bool is_byte = known && parts.bpe.options().byte_fallback && is_byte_token(tokens.texts.back());
+    tokens.types.push_back(!known ? unused : is_byte ? byte : normal);
+  }
+  for (const AddedToken& token : parts.added) {
+    std::string text = token.content;
+    if (!token.special) {
+      // llama.cpp looks for these in the text as the user wrote it.
+      for (std::size_t at = text.find(kMetaspace); at != std::string::npos; at = text.find(kMetaspace, at))
+        text.replace(at, kMetaspace.size(), 1, ' ');
+    }
+    tokens.texts[static_cast<std::size_t>(token.id)] = std::move(text);
+    tokens.types[static_cast<std::size_t>(token.id)] = token.special ? control : user_defined;
+  }
+  return tokens;
+}
+
+/// How a byte-level tokenizer cuts text, and llama.cpp's name for it.
+struct Cut {
+  std::vector<std::string_view> patterns;
+  bool ignore_merges;
+  std::string_view name;
+};
+
+/// Mistral-Nemo's, as its tokenizer.json spells it.
+constexpr std::string_view kTekkenSplit =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+const std::vector<Cut>& known_cuts() {
+  static const std::vector<Cut> cuts = {
+      {{kGpt2Split}, false, "gpt-2"},       {{kLlama3Split}, true, "llama-bpe"},
+      {{kLlama3Split}, false, "smaug-bpe"}, {{kQwen2Split}, false, "qwen2"},
+      {{kTekkenSplit}, true, "tekken"},     {{R"(\p{N})", kGpt2Split}, false, "smollm"}};
+  return cuts;
+}
+
+std::string_view cut_name(const fs::path& folder, const TokenizerParts& parts) {
+  using Kind = PreTokenizerStep::Kind;
+  std::vector<std::string_view> patterns;
+  for (const PreTokenizerStep& step : parts.pre_tokenizer.steps()) {
+    if (step.kind == Kind::kByteLevel) continue;
+    if (step.kind != Kind::kSplit || step.behaviour != PreTokenizerStep::Behaviour::kIsolated ||
+        step.invert || !step.regex)
+      refuse(folder,
+             "it puts a blank in front of text, or cuts text otherwise than at matches of expressions");
+    patterns.push_back(step.regex->pattern());
+  }
+  for (const NormalizerStep& step : parts.normalizer.steps()) {
+    // llama.cpp leaves NFC out and so do its own converters: nearly all text is in that form.
+    if (step.kind != NormalizerStep::Kind::kNfc) refuse(folder, "it notes text before cutting it");
+  }
+  for (const Cut& cut : known_cuts())
+    if (cut.patterns == patterns && cut.ignore_merges == parts.bpe.options().ignore_merges) return cut.name;
+  refuse(folder, fmt::format("llama.cpp knows no pre-tokenizer that cuts at {}{}",
+                             patterns.empty() ? std::string("nothing") : in_quotes(patterns.back()),
+                             parts.bpe.options().ignore_merges ? " and ignores merges" : ""));
+}
+
+void add_byte_level(const fs::path& folder, const TokenizerParts& parts, Tokens tokens,
+                    GgufMetadata& metadata) {
+  const Vocabulary& vocabulary = parts.bpe.vocabulary();
+  std::vector<std::string> merges;
+  for (const MergeRule& merge : parts.bpe.merges())
+    merges.push_back(fmt::format("{} {}", vocabulary.token(merge.left), vocabulary.token(merge.right)));
+  metadata.add("tokenizer.ggml.model", "gpt2");
+  metadata.add("tokenizer.ggml.pre", std::string(cut_name(folder, parts)));
+  metadata.add("tokenizer.ggml.tokens", GgufArray(std::move(tokens.texts)));
+  metadata.add("tokenizer.ggml.token_type", GgufArray(std::move(tokens.types)));
+  if (!merges.empty()) metadata.add("tokenizer.ggml.merges", GgufArray(std::move(merges)));
+}
+
+/// Whether a tokenizer of SentencePiece's kind puts a blank in front of text.
+enum class Blank : std::uint8_t { never, always, first };
+
+Blank blank_of(const fs::path& folder, const TokenizerParts& parts) {
+  using Step = PreTokenizerStep;
+  bool replaces = false;
+  Blank blank = Blank::never;
+  for (const NormalizerStep& step : parts.normalizer.steps()) {
+    if (step.kind == NormalizerStep::Kind::kPrepend && step.content == kMetaspace) {
+      blank = Blank::always;
+    } else if (step.kind == NormalizerStep::Kind::kReplace && step.pattern == " " &&
+               step.content == kMetaspace) {
+      replaces = true;
+    } else {
+      refuse(folder, "it notes text before cutting it");
+    }
+  }
+  for (const Step& step : parts.pre_tokenizer.steps()) {
+    if (step.kind != Step::Kind::kMetaspace || step.pattern != kMetaspace || step.cut || replaces)
+      refuse(folder, "it cuts text before merging, otherwise than SentencePiece does");
+    replaces = true;
+    if (step.prefix == Step::Prefix::kAlways) blank = Blank::always;
+    if (step.prefix == Step::Prefix::kFirst) blank = Blank::first;
+  }
+  if (!replaces || !parts.bpe.options().byte_fallback)
+    refuse(folder, "it is neither byte-level nor of SentencePiece's kind with byte tokens");
+  return blank;
+}
+
+/// llama.cpp merges the pair whose result has the highest score; scores that fall with the rank of a result's
+/// first merge make it merge as the merges say. SentencePiece's own scores are these numbers too.
+std::vector<float> scores_of_merges(const TokenizerParts& parts, const Tokens& tokens) {
+  std::vector<float> scores(tokens.texts.size(), 0.0F);
+  std::vector<bool> scored(scores.size(), false);
+  float next = 0;
+  const auto score = [&](std::size_t id) {
+    if (scored[id] || tokens.types[id] != normal) return;
+    scored[id] = true;
+    scores[id] = next;
+    next -= 1;
+  };
+  for (const MergeRule& merge : parts.bpe.merges()) score(static_cast<std::size_t>(merge.result));
+  for (std::size_t id = 0; id < scores.size(); ++id) score(id);
+  return scores;
+}
+
+void add_sentencepiece(const fs::path& folder, const TokenizerParts& parts, Tokens tokens,
+                       GgufMetadata& metadata, std::vector<std::string>& notes) {
+  const Blank blank = blank_of(folder, parts);
+  if (blank == Blank::first)
+    notes.emplace_back(
+        "tokenizer: llama.cpp puts a blank in front of text behind every special token and of text that "
+        "begins with "
+        "one; this tokenizer does so only in front of a first text without");
+  if (const auto id = parts.bpe.options().unknown) tokens.types[static_cast<std::size_t>(*id)] = unknown;
+  std::vector<float> scores = parts.scores;
+  if (scores.empty()) scores = scores_of_merges(parts, tokens);
+  scores.resize(tokens.texts.size(), 0.0F);
+  metadata.add("tokenizer.ggml.model", "llama");
+  metadata.add("tokenizer.ggml.pre", "default");
+  metadata.add("tokenizer.ggml.tokens", GgufArray(std::move(tokens.texts)));
+  metadata.add("tokenizer.ggml.scores", GgufArray(std::move(scores)));
+  metadata.add("tokenizer.ggml.token_type", GgufArray(std::move(tokens.types)));
+  metadata.add("tokenizer.ggml.add_space_prefix", blank != Blank::never);
+}
+
+nlohmann::json read_json_file(const fs::path& path) {
+  if (!fs::exists(path)) return {};
+  try {
+    return parse_json(read_file(path));
+  } catch (const InputError& error) {
+    throw InputError(fmt::format("{}: {}", path.string(), error.what()));
+  }
+}
+
+/// Of chat_template.jinja, or else of tokenizer_config.json: one text, or several with names.
+std::optional<std::string> chat_template(const fs::path& folder) {
+  if (fs::exists(folder / "chat_template.jinja")) return read_file(folder / "chat_template.jinja");
+  const nlohmann::json config = read_json_file(folder / "tokenizer_config.json");
+  if (!config.is_object() || !config.contains("chat_template")) return std::nullopt;
+  const nlohmann::json& value = config["chat_template"];
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array()) return std::nullopt;
+  for (const nlohmann::json& one : value) {
+    if (one.is_object() && one.value("name", nlohmann::json()) == "default" && one.contains("template") &&
+        one["template"].is_string())
+      return one["template"].get<std::string>();
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+void add_vocabulary(const fs::path& folder, std::int64_t vocab, GgufMetadata& metadata,
+                    std::vector<std::string>& notes) {
+  const Tokenizer tokenizer = Tokenizer::load(folder);
+  const TokenizerParts& parts = tokenizer.model().parts();
+  Tokens tokens = read_tokens(folder, tokenizer.model(), vocab);
+  if (parts.pre_tokenizer.byte_level()) {
+    add_byte_level(folder, parts, std::move(tokens), metadata);
+  } else {
+    add_sentencepiece(folder, parts, std::move(tokens), metadata, notes);
+  }
+  const auto role = [&](const char* name, std::optional<std::int32_t> id) {
+    if (id) metadata.add(fmt::format("tokenizer.ggml.{}_token_id", name), static_cast<std::uint32_t>(*id));
+  };
+  role("bos", parts.bos);
+  role("eos", parts.eos);
+  role("unknown", parts.unknown);
+  role("padding", parts.pad);
+  // Without these keys llama.cpp assumes what the kind of vocabulary usually does.
+  const bool adds_eos = !parts.after.empty() && parts.eos == parts.after.back();
+  if (parts.before.size() > (tokenizer.adds_bos() ? 1U : 0U) || parts.after.size() > (adds_eos ? 1U : 0U))
+    refuse(folder, "it puts more around a text than a beginning and an end");
+  metadata.add("tokenizer.ggml.add_bos_token", tokenizer.adds_bos());
+  metadata.add("tokenizer.ggml.add_eos_token", adds_eos);
+  if (auto text = chat_template(folder)) metadata.add("tokenizer.chat_template", std::move(*text));
+}
+
+}  // namespace knapsaq
