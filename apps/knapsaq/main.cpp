@@ -50,6 +50,8 @@ int main(int argc, char** argv) {
   command::add_quantize(app);
   command::add_bank(app);
   command::add_export(app);
+  command::add_compare(app);
+  command::add_calibrate(app);
 
   try {
     app.parse(argc, argv);

@@ -27,7 +27,8 @@ InputStatistics statistics_of(const ObservedInput& input);
 /// For full-precision inputs: measure(i) for every block. For inputs as the blocks before make them once they
 /// are quantized: observe(i), then decoder().replace(..) of linears of block i, then advance(i).
 ///
-/// Results do not depend on the number of threads. Checkpoint, backend and progress must outlive it.
+/// Results do not depend on the number of threads. Checkpoint, backend and progress (which hears of every
+/// window that went through a block) must outlive it.
 class Calibrator {
  public:
   Calibrator(const Checkpoint& checkpoint, const ModelConfig& config, const Samples& samples,
@@ -45,8 +46,7 @@ class Calibrator {
   Decoder& decoder() { return decoder_; }
 
  private:
-  void require_next(std::int64_t index);
-  std::vector<ObservedInput> run(std::int64_t index, bool look, bool keep);
+  std::vector<ObservedInput> run(std::int64_t index, bool look, bool move);
 
   const Checkpoint& checkpoint_;
   Progress& progress_;

@@ -1,0 +1,81 @@
+#include <chrono>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "calibration.h"
+#include "command.h"
+#include "knapsaq/base/units.h"
+#include "knapsaq/checkpoint/fingerprint.h"
+#include "knapsaq/model/expected_tensors.h"
+#include "knapsaq/text/tokenizer.h"
+
+namespace knapsaq::command {
+namespace {
+
+struct Options {
+  Common common;
+  std::string model;
+  std::string output;
+  CalibrationOptions calibration;
+  bool force = false;
+};
+
+void run(const Options& options) {
+  start(options.common);
+  const auto begin = std::chrono::steady_clock::now();
+  const Checkpoint checkpoint = Checkpoint::open(options.model);
+  const ModelConfig config = parse_model_config(checkpoint.config());
+  check_shapes(checkpoint, config);
+  const SampleOptions wanted = resolve(options.calibration.samples, config.max_positions);
+  const std::vector<std::filesystem::path> files(options.calibration.text.begin(),
+                                                 options.calibration.text.end());
+  // Text that is too short is refused before the model is read.
+  const Samples samples =
+      sample_windows(read_calibration_text(files), Tokenizer::load(options.model), wanted);
+  const auto backend =
+      make_cpu_backend(options.calibration.precision == "fp32" ? Precision::fp32 : Precision::bf16);
+  const std::string id = fingerprint(checkpoint, progress());
+  const Calibration calibration =
+      calibrate(checkpoint, config, id, samples, *backend, options.output, options.force, progress());
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+
+  if (options.common.json) {
+    print({{"model", options.model},
+           {"output", options.output},
+           {"fingerprint", id},
+           {"samples", samples.options.samples},
+           {"window", samples.options.window},
+           {"seed", samples.options.seed},
+           {"tokens", samples.tokens.size()},
+           {"precision", options.calibration.precision},
+           {"identity", calibration.identity()},
+           {"seconds", seconds}});
+    return;
+  }
+  fmt::print("{}: {} tokens in {} samples of {}, {} blocks, {}, {}\n", options.output, samples.tokens.size(),
+             samples.options.samples, samples.options.window, config.layers, options.calibration.precision,
+             format_seconds(seconds));
+}
+
+}  // namespace
+
+void add_calibrate(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("calibrate", "Measure what a model's linears see on a text");
+  verb->add_option("model", options->model, "Model folder in Hugging Face layout")->required();
+  verb->add_option("-o,--output", options->output,
+                   "Folder to write; a killed run goes on where it was when it is repeated")
+      ->required();
+  add_calibration_options(*verb, options->calibration, false);
+  verb->get_option("--text")->required();
+  verb->add_flag("--force", options->force, "Replace the calibration in the output folder");
+  add_common(*verb, options->common);
+  verb->footer(
+      "Example:\n  knapsaq calibrate MODEL --text wiki.train.raw --samples 128 --window 2048 -o CALIBRATION");
+  verb->callback([options] { run(*options); });
+}
+
+}  // namespace knapsaq::command

@@ -1,0 +1,54 @@
+#include "calibration.h"
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+
+#include "command.h"
+#include "knapsaq/base/error.h"
+#include "knapsaq/text/tokenizer.h"
+
+namespace knapsaq::command {
+
+void add_calibration_options(CLI::App& verb, CalibrationOptions& options, bool with_folder) {
+  if (with_folder)
+    verb.add_option("--calibration", options.folder,
+                    "Folder of `knapsaq calibrate`; made there from --text if it does not exist");
+  verb.add_option("--text", options.text,
+                  "Calibration text: plain UTF-8, or JSONL with a field text (.jsonl)");
+  verb.add_option("--samples", options.samples.samples, "Calibration windows, at random places of the text")
+      ->capture_default_str();
+  verb.add_option("--window", options.samples.window,
+                  "Tokens in a calibration window; default: 2048, or what the model can see");
+  verb.add_option("--seed", options.samples.seed, "Seed of the places")->capture_default_str();
+  verb.add_option("--precision", options.precision, "Arithmetic of the forward pass: bf16 or fp32")
+      ->check(CLI::IsMember({"bf16", "fp32"}))
+      ->capture_default_str();
+}
+
+Calibration find_calibration(const Checkpoint& checkpoint, const ModelConfig& config,
+                             std::string_view fingerprint, const CalibrationOptions& options,
+                             const std::filesystem::path& default_folder, std::string_view need) {
+  const std::filesystem::path folder =
+      options.folder.empty() ? default_folder : std::filesystem::path(options.folder);
+  if (options.text.empty()) {
+    if (!has_calibration(folder)) {
+      if (!options.folder.empty())
+        throw UsageError(
+            fmt::format("{}: holds no calibration: give --text FILE to make one", options.folder));
+      throw UsageError(
+          fmt::format("{} needs a calibration: give --text FILE, or --calibration FOLDER", need));
+    }
+    Calibration calibration = Calibration::open(folder);
+    require_same_model(calibration, fingerprint);
+    return calibration;
+  }
+  const std::vector<std::filesystem::path> files(options.text.begin(), options.text.end());
+  const CalibrationText text = read_calibration_text(files);
+  const SampleOptions samples = resolve(options.samples, config.max_positions);
+  const Tokenizer tokenizer = Tokenizer::load(checkpoint.folder());
+  const auto backend = make_cpu_backend(options.precision == "fp32" ? Precision::fp32 : Precision::bf16);
+  return calibrate(checkpoint, config, fingerprint, sample_windows(text, tokenizer, samples), *backend,
+                   folder, false, progress());
+}
+
+}  // namespace knapsaq::command

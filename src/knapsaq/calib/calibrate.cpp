@@ -1,0 +1,155 @@
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include <fmt/core.h>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/files.h"
+#include "knapsaq/base/hash.h"
+#include "knapsaq/calib/calibration.h"
+#include "knapsaq/calib/calibrator.h"
+#include "knapsaq/calib/manifest.h"
+#include "knapsaq/checkpoint/safetensors.h"
+
+namespace knapsaq {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_block_file(const std::string& name) {
+  return name.starts_with("block-") && name.find(".safetensors") != name.npos;
+}
+
+/// Removes what a calibration leaves in its folder, or only what a killed one left half-written.
+void clean(const fs::path& folder, bool everything) {
+  // The description first: blocks that nothing describes are nobody's.
+  if (everything) fs::remove(folder / kManifestName);
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (!is_block_file(name) && !name.starts_with(kManifestName)) continue;
+    if (everything || name.find(".partial-") != name.npos) fs::remove(entry.path());
+  }
+}
+
+/// Finished blocks, from the first one on, whose files are whole.
+std::size_t count_whole(const fs::path& folder, const Manifest& manifest) {
+  for (std::size_t i = 0; i < manifest.blocks.size(); ++i) {
+    check_cancelled();
+    const fs::path path = folder / block_file_name(i);
+    if (!fs::is_regular_file(path)) return i;
+    const MappedFile file(path);
+    if (file.bytes().size() != manifest.blocks[i].bytes || hash_hex(file.bytes()) != manifest.blocks[i].hash)
+      return i;
+  }
+  return manifest.blocks.size();
+}
+
+/// Makes the folder ready for `wanted` and puts the blocks into it that are there already.
+void prepare_folder(const fs::path& folder, Manifest& wanted, bool replace) {
+  if (!fs::exists(folder)) {
+    fs::create_directories(folder);
+  } else if (!fs::is_directory(folder)) {
+    throw UsageError(fmt::format("{}: is not a folder; give another name", folder.string()));
+  } else if (!has_calibration(folder)) {
+    const bool only_ours =
+        std::all_of(fs::directory_iterator(folder), fs::directory_iterator(), [](auto& entry) {
+          const std::string name = entry.path().filename().string();
+          return is_block_file(name) || name.starts_with(kManifestName);
+        });
+    if (!only_ours)
+      throw UsageError(
+          fmt::format("{}: holds something else than a calibration; give another name", folder.string()));
+    clean(folder, true);
+  } else if (replace) {
+    clean(folder, true);
+  } else {
+    Manifest found = read_manifest(folder);
+    if (found.source != wanted.source || found.tokens_hash != wanted.tokens_hash ||
+        found.layers != wanted.layers)
+      throw UsageError(
+          fmt::format("{}: holds a calibration made from something else (model, text, tokenizer or options); "
+                      "give another name, or --force to replace it",
+                      folder.string()));
+    clean(folder, false);
+    found.blocks.resize(count_whole(folder, found));
+    wanted.blocks = std::move(found.blocks);
+  }
+}
+
+/// Writes floats made by `value(i)` in pieces that need little memory.
+template <class Function>
+void write_values(SafetensorsWriter& writer, std::size_t count, Function&& value) {
+  std::array<float, 16384> piece;
+  for (std::size_t first = 0; first < count; first += piece.size()) {
+    const std::size_t n = std::min(piece.size(), count - first);
+    for (std::size_t i = 0; i < n; ++i) piece[i] = value(first + i);
+    writer.write(std::as_bytes(std::span(piece).first(n)));
+  }
+}
+
+/// Tensors NAME.second_moment (lower triangle, row by row), .mean_square, .mean_abs and .max_abs, F32, for
+/// each input, NAME being its first linear.
+Manifest::Block write_block(const fs::path& path, std::span<const ObservedInput> inputs) {
+  std::vector<TensorSpec> specs;
+  for (const ObservedInput& input : inputs) {
+    const std::int64_t width = input.sums.width;
+    specs.push_back({input.first.name + ".second_moment", DType::F32, {width * (width + 1) / 2}});
+    for (const char* name : {".mean_square", ".mean_abs", ".max_abs"})
+      specs.push_back({input.first.name + name, DType::F32, {width}});
+  }
+  {
+    SafetensorsWriter writer(path, specs);
+    for (const ObservedInput& input : inputs) {
+      const InputSums& sums = input.sums;
+      const auto width = static_cast<std::size_t>(sums.width);
+      const double share = 1.0 / static_cast<double>(sums.rows);
+      const auto mean = [&](double sum) { return static_cast<float>(sum * share); };
+      write_values(writer, sums.products.size(), [&](std::size_t i) { return mean(sums.products[i]); });
+      write_values(writer, width, [&](std::size_t i) { return mean(sums.products[i * (i + 1) / 2 + i]); });
+      write_values(writer, width, [&](std::size_t i) { return mean(sums.abs[i]); });
+      write_values(writer, width, [&](std::size_t i) { return sums.max_abs[i]; });
+    }
+    writer.commit();
+  }
+  const MappedFile written(path);
+  return {.bytes = written.bytes().size(), .hash = hash_hex(written.bytes()), .inputs = {}};
+}
+
+}  // namespace
+
+Calibration calibrate(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
+                      const Samples& samples, Backend& backend, const fs::path& folder, bool replace,
+                      Progress& progress) {
+  Manifest manifest;
+  manifest.source = {std::string(fingerprint), samples.text, samples.options, backend.precision()};
+  manifest.tokens_hash = samples.hash;
+  manifest.layers = config.layers;
+  prepare_folder(folder, manifest, replace);
+  if (std::ssize(manifest.blocks) == config.layers) return Calibration::open(folder);
+
+  const std::vector<Linear> all = linears(config);
+  const std::vector<std::size_t> owners = input_owners(all);
+  const auto total = static_cast<std::uint64_t>(config.layers * samples.options.samples);
+  ProgressScope scope(progress, "calibrating", total, "windows");
+  Calibrator calibrator(checkpoint, config, samples, backend, progress);
+  for (std::int64_t block = 0; block < config.layers; ++block) {
+    if (block < std::ssize(manifest.blocks)) {
+      calibrator.advance(block);
+      continue;
+    }
+    const std::vector<ObservedInput> inputs = calibrator.measure(block);
+    Manifest::Block written = write_block(folder / block_file_name(static_cast<std::size_t>(block)), inputs);
+    for (const ObservedInput& input : inputs) {
+      Manifest::Input entry{.linears = {}, .width = input.sums.width};
+      for (std::size_t i = 0; i < all.size(); ++i)
+        if (all[owners[i]].name == input.first.name) entry.linears.push_back(all[i].name);
+      written.inputs.push_back(std::move(entry));
+    }
+    manifest.blocks.push_back(std::move(written));
+    write_file(folder / kManifestName, to_json(manifest));
+  }
+  return Calibration::open(folder);
+}
+
+}  // namespace knapsaq

@@ -1,0 +1,123 @@
+#include "knapsaq/calib/samples.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/hash.h"
+#include "knapsaq/base/json_text.h"
+#include "knapsaq/base/random.h"
+#include "knapsaq/text/corpus.h"
+
+namespace knapsaq {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int64_t kDefaultWindow = 2048;
+/// Far above any use; keeps products of sizes far from overflow.
+constexpr std::int64_t kMostSamples = std::int64_t{1} << 24;
+
+/// The documents of a JSONL file; lines of nothing but blanks are none.
+void read_jsonl(const fs::path& path, std::string_view text, std::vector<std::string>& documents) {
+  std::size_t number = 0;
+  while (!text.empty()) {
+    ++number;
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    const std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    const auto fail = [&](const std::string& reason) {
+      throw InputError(fmt::format("{}, line {}: {}; every line has to be an object with a string 'text'",
+                                   path.string(), number, reason));
+    };
+    nlohmann::json object;
+    try {
+      object = parse_json(line);
+    } catch (const InputError& error) {
+      fail(error.what());
+    }
+    const auto found = object.is_object() ? object.find("text") : object.end();
+    if (found == object.end() || !found->is_string()) fail("there is no string 'text'");
+    if (!found->get_ref<const std::string&>().empty()) documents.push_back(found->get<std::string>());
+  }
+}
+
+}  // namespace
+
+SampleOptions resolve(SampleOptions options, std::int64_t max_positions) {
+  if (options.window == 0) options.window = std::min(kDefaultWindow, max_positions);
+  if (options.samples < 1 || options.samples > kMostSamples)
+    throw UsageError(
+        fmt::format("{} samples make no calibration: give 1 to {}", options.samples, kMostSamples));
+  if (options.window < 2 || options.window > max_positions)
+    throw UsageError(fmt::format("a window of {} tokens does not fit the model: give 2 to {}", options.window,
+                                 max_positions));
+  return options;
+}
+
+CalibrationText read_calibration_text(std::span<const fs::path> files) {
+  CalibrationText text;
+  for (const fs::path& file : files) {
+    std::string content = read_text_file(file);
+    if (file.extension() == ".jsonl") {
+      read_jsonl(file, content, text.documents);
+    } else {
+      text.documents.push_back(std::move(content));
+    }
+  }
+  if (text.documents.empty())
+    throw InputError(files.empty() ? std::string("no text to calibrate with: give a file")
+                                   : files[0].string() + ": holds no text; give a file with text in it");
+  Hasher hasher;
+  for (const std::string& document : text.documents) {
+    hasher.update(fmt::format("{}:", document.size()));
+    hasher.update(document);
+  }
+  text.hash = hasher.hex();
+  return text;
+}
+
+Samples sample_windows(const CalibrationText& text, const Tokenizer& tokenizer,
+                       const SampleOptions& options) {
+  std::vector<std::int32_t> stream;
+  for (const std::string& document : text.documents) {
+    const std::vector<std::int32_t> ids = tokenizer.encode(document);
+    stream.insert(stream.end(), ids.begin(), ids.end());
+  }
+  const std::int64_t needed = options.samples * options.window;
+  const std::int64_t slack = std::ssize(stream) - needed;
+  if (slack < 0) {
+    const std::int64_t fitting = std::ssize(stream) / options.window;
+    throw InputError(fmt::format(
+        "the text has {} tokens, but {} samples of {} need {}: give more text{}", stream.size(),
+        options.samples, options.window, needed,
+        fitting > 0 ? fmt::format(", or --samples {}", fitting) : std::string(", or a smaller --window")));
+  }
+
+  // The gaps in front of the windows, in order, are what is free: sorted draws from [0, slack] make every
+  // placement without overlap equally likely.
+  Random random(options.seed);
+  std::vector<std::int64_t> gaps(static_cast<std::size_t>(options.samples));
+  for (std::int64_t& gap : gaps)
+    gap = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(slack) + 1));
+  std::sort(gaps.begin(), gaps.end());
+
+  Samples samples{.tokens = {}, .options = options, .text = text.hash, .hash = {}};
+  samples.tokens.reserve(static_cast<std::size_t>(needed));
+  for (std::int64_t i = 0; i < options.samples; ++i) {
+    const auto begin = stream.begin() + gaps[static_cast<std::size_t>(i)] + i * options.window;
+    const auto first = samples.tokens.insert(samples.tokens.end(), begin, begin + options.window);
+    if (tokenizer.adds_bos()) *first = tokenizer.bos().value();
+  }
+  Hasher hasher;
+  hasher.update(fmt::format("{}x{}:", options.samples, options.window));
+  hasher.update(std::as_bytes(std::span(samples.tokens)));
+  samples.hash = hasher.hex();
+  return samples;
+}
+
+}  // namespace knapsaq
