@@ -31,6 +31,10 @@ void start(const Common& common);
 /// Bars on standard error if it is a terminal, silence otherwise.
 Progress& progress();
 
+/// What --cost means, for the verbs that have it.
+inline constexpr const char* kCostHelp =
+    "What is made small: fnorm, relative, or hessian (needs a bank with calibration)";
+
 /// Prints one JSON object and a newline.
 void print(const nlohmann::ordered_json& value);
 
@@ -42,5 +46,7 @@ void add_allocate(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_bank(CLI::App& app);
 void add_export(CLI::App& app);
+void add_compare(CLI::App& app);
+void add_calibrate(CLI::App& app);
 
 }  // namespace knapsaq::command
