@@ -12,7 +12,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const knapsaq::ErrorRow& row : table.rows) {
       if (row.cells.size() != table.menu.size()) std::abort();
       for (std::size_t c = 0; c < row.cells.size(); ++c) {
-        if (row.cells[c].scheme != table.menu[c] || !(row.cells[c].fnorm >= 0)) std::abort();
+        const knapsaq::ErrorCell& cell = row.cells[c];
+        if (!(cell.fnorm >= 0) || cell.relative < 0 || cell.hessian < 0) std::abort();
+        if (knapsaq::parse_scheme(knapsaq::to_string(cell.scheme)) != cell.scheme) std::abort();
       }
     }
   } catch (const knapsaq::InputError&) {

@@ -1,9 +1,11 @@
 #include <memory>
+#include <optional>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
+#include "calibration.h"
 #include "command.h"
 #include "knapsaq/bank/build_bank.h"
 #include "knapsaq/base/units.h"
@@ -20,6 +22,7 @@ struct Options {
   std::string output;
   std::string menu = "mxq";
   std::string method;
+  CalibrationOptions calibration;
 };
 
 /// The menu with another method for its affine schemes; GGML types and nf4 are methods of their own.
@@ -33,6 +36,19 @@ Menu with_method(Menu menu, const std::string& method) {
   return menu;
 }
 
+/// Statistics of the inputs, if they are asked for, or there from an earlier run, or the menu needs them.
+std::optional<Calibration> calibration_for(const Options& options, const Checkpoint& checkpoint,
+                                           const ModelConfig& config, const BankRecipe& recipe,
+                                           const std::filesystem::path& folder) {
+  std::string need;
+  for (const Scheme& scheme : recipe.menu.schemes)
+    if (quantizer(scheme.method).needs() != Needs::nothing) need = "method " + scheme.method;
+  if (need.empty() && options.calibration.text.empty() && options.calibration.folder.empty() &&
+      !has_calibration(folder))
+    return std::nullopt;
+  return find_calibration(checkpoint, config, recipe.model, options.calibration, folder, need);
+}
+
 void run(const Options& options) {
   start(options.common);
   const Menu menu = with_method(parse_menu(options.menu), options.method);
@@ -44,6 +60,9 @@ void run(const Options& options) {
   recipe.model = fingerprint(checkpoint, progress());
   recipe.menu = menu;
   folder.check(recipe.model, menu);
+  const std::optional<Calibration> calibration =
+      calibration_for(options, checkpoint, config, recipe, folder.calibration());
+  if (calibration) recipe.inputs = &*calibration;
   const BankReport report = build_bank(checkpoint, config, recipe, folder, progress());
 
   if (options.common.json) {
@@ -79,8 +98,9 @@ void add_bank(CLI::App& app) {
       ->capture_default_str();
   verb->add_option("--method", options->method,
                    "Method for the menu's affine schemes: gptq, awq, hqq, rtn, hqq-diag, rtn-diag");
+  add_calibration_options(*verb, options->calibration, true);
   add_common(*verb, options->common);
-  verb->footer("Example:\n  knapsaq bank MODEL -o BANK");
+  verb->footer("Example:\n  knapsaq bank MODEL -o BANK --method gptq --text wiki.txt");
   verb->callback([options] { run(*options); });
 }
 

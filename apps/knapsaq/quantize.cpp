@@ -1,4 +1,5 @@
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -7,14 +8,19 @@
 #include <nlohmann/json.hpp>
 
 #include "allocation_json.h"
+#include "calibration.h"
 #include "command.h"
+#include "knapsaq/bank/bank.h"
 #include "knapsaq/bank/error_table.h"
 #include "knapsaq/bank/match_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/units.h"
+#include "knapsaq/checkpoint/fingerprint.h"
+#include "knapsaq/export/matrix_source.h"
 #include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/model/expected_tensors.h"
+#include "knapsaq/quant/quantizer.h"
 #include "knapsaq/search/mxq.h"
 
 namespace knapsaq::command {
@@ -29,6 +35,9 @@ struct Options {
   std::string scheme;
   std::string allocation;
   std::string table;
+  std::string bank;
+  std::string cost;
+  CalibrationOptions calibration;
   std::string menu = "mxq";
   std::string ties = "none";
   bool force = false;
@@ -38,9 +47,22 @@ struct Options {
 struct Choice {
   std::vector<Scheme> schemes;
   std::optional<Allocation> solved;
+  Cost cost = Cost::fnorm;
 };
 
-Choice choose(const Options& options, const Checkpoint& checkpoint, const ModelConfig& config) {
+/// The errors to choose by. An impossible budget is refused before they are measured, not after it.
+ErrorTable table_of(const Options& options, const Checkpoint& checkpoint, const ModelConfig& config,
+                    const Bank* bank, const std::function<void(const ErrorTable&)>& check_budget) {
+  const std::vector<Linear> all = linears(config);
+  if (bank != nullptr) return bank->table();
+  if (!options.table.empty()) return match_table(read_csv(options.table), all, options.table);
+  const Menu menu = parse_menu(options.menu);
+  check_budget(size_table(all, menu));
+  return build_error_table(checkpoint, config, menu, progress());
+}
+
+Choice choose(const Options& options, const Checkpoint& checkpoint, const ModelConfig& config,
+              const Bank* bank) {
   const std::vector<Linear> all = linears(config);
   Choice choice;
   if (!options.allocation.empty()) {
@@ -48,26 +70,37 @@ Choice choose(const Options& options, const Checkpoint& checkpoint, const ModelC
     return choice;
   }
   if (!options.scheme.empty()) {
-    choice.schemes.assign(all.size(), parse_scheme(options.scheme));
+    const Scheme scheme = parse_scheme(options.scheme);
+    for (const Linear& linear : all) choice.schemes.push_back(fitting(scheme, linear.in));
     return choice;
   }
 
-  const auto solve = [&](const ErrorTable& table) {
+  const auto solve = [&](const ErrorTable& table, Cost cost) {
     const auto written = [&](std::span<const Scheme> schemes) {
       return layout_quantized(checkpoint, config, schemes).bytes;
     };
-    if (options.budget.empty()) return allocate_mxq(table, budget_bytes(table, options.bits), options.ties);
-    return allocate_mxq_written(table, parse_bytes(options.budget), written, options.ties);
+    if (options.budget.empty())
+      return allocate_mxq(table, budget_bytes(table, options.bits), options.ties, {}, cost);
+    return allocate_mxq_written(table, parse_bytes(options.budget), written, options.ties, {}, cost);
   };
-  if (!options.table.empty()) {
-    choice.solved = solve(match_table(read_csv(options.table), all, options.table));
-  } else {
-    const Menu menu = parse_menu(options.menu);
-    solve(size_table(all, menu));  // an impossible budget is refused before the work, not after it
-    choice.solved = solve(build_error_table(checkpoint, config, menu, progress()));
-  }
+  const ErrorTable table = table_of(options, checkpoint, config, bank,
+                                    [&](const ErrorTable& sizes) { solve(sizes, Cost::fnorm); });
+  choice.cost = options.cost.empty() ? usual_cost(table) : parse_cost(options.cost);
+  choice.solved = solve(table, choice.cost);
   choice.schemes = choice.solved->schemes;
   return choice;
+}
+
+/// Statistics of the inputs, if they are asked for or the schemes need them.
+std::optional<Calibration> calibration_for(const Options& options, const Checkpoint& checkpoint,
+                                           const ModelConfig& config, const std::vector<Scheme>& schemes) {
+  std::string need;
+  for (const Scheme& scheme : schemes)
+    if (quantizer(scheme.method).needs() != Needs::nothing) need = "method " + scheme.method;
+  if (need.empty() && options.calibration.text.empty() && options.calibration.folder.empty())
+    return std::nullopt;
+  return find_calibration(checkpoint, config, fingerprint(checkpoint, progress()), options.calibration,
+                          options.output + ".calibration", need);
 }
 
 void run(const Options& options) {
@@ -80,20 +113,35 @@ void run(const Options& options) {
   const Checkpoint checkpoint = Checkpoint::open(options.model);
   const ModelConfig config = parse_model_config(checkpoint.config());
   check_shapes(checkpoint, config);
-  const Choice choice = choose(options, checkpoint, config);
+
+  std::optional<Bank> bank;
+  if (!options.bank.empty()) {
+    bank = Bank::open(options.bank);
+    bank->check_model(fingerprint(checkpoint, progress()));
+  }
+  const Choice choice = choose(options, checkpoint, config, bank ? &*bank : nullptr);
+  std::optional<Calibration> calibration;
+  std::unique_ptr<MatrixSource> source;
+  if (bank) {
+    source = std::make_unique<BankSource>(*bank);
+  } else {
+    calibration = calibration_for(options, checkpoint, config, choice.schemes);
+    source = std::make_unique<DirectSource>(checkpoint, calibration ? &*calibration : nullptr);
+  }
   const QuantizedModel model =
-      write_quantized(checkpoint, config, choice.schemes, options.output, options.force, progress());
+      write_quantized(checkpoint, config, choice.schemes, *source, options.output, options.force, progress());
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
   if (options.common.json) {
-    nlohmann::ordered_json json = {{"model", options.model},   {"output", options.output},
-                                   {"bytes", model.bytes},     {"bits", model.bits},
-                                   {"budget_bytes", nullptr},  {"budget_bits", nullptr},
-                                   {"objective", model.error}, {"bound", nullptr},
-                                   {"gap", nullptr},           {"seconds", seconds}};
+    nlohmann::ordered_json json = {
+        {"model", options.model},  {"output", options.output}, {"bytes", model.bytes}, {"bits", model.bits},
+        {"budget_bytes", nullptr}, {"budget_bits", nullptr},   {"cost", nullptr},      {"objective", nullptr},
+        {"bound", nullptr},        {"fnorm", model.error},     {"gap", nullptr},       {"seconds", seconds}};
     if (!options.budget.empty()) json["budget_bytes"] = parse_bytes(options.budget);
     if (options.bits > 0) json["budget_bits"] = options.bits;
     if (choice.solved) {
+      json["cost"] = to_string(choice.cost);
+      json["objective"] = choice.solved->objective;
       json["bound"] = choice.solved->bound;
       json["gap"] = choice.solved->gap;
     }
@@ -126,16 +174,25 @@ void add_quantize(CLI::App& app) {
   verb->add_option("--scheme", options->scheme, "No search: this scheme for every linear, as hqq:b4g64");
   verb->add_option("--allocation", options->allocation,
                    "No search: the JSON that `knapsaq allocate --json` printed");
-  verb->add_option("--menu", options->menu, "Schemes to choose from: mxq, mxq-f16 or a list with commas")
+  CLI::Option* bank = verb->add_option("--bank", options->bank,
+                                       "Choose among and write the linears of a bank made by `knapsaq bank`");
+  verb->add_option("--menu", options->menu,
+                   "Schemes to choose from: mxq, mxq-f16, gguf or a list with commas")
+      ->excludes(bank)
       ->capture_default_str();
   verb->add_option("--table", options->table,
-                   "Errors from a CSV of `knapsaq tables` in the place of measuring them");
+                   "Errors from a CSV of `knapsaq tables` in the place of measuring them")
+      ->excludes(bank);
+  verb->add_option("--cost", options->cost, kCostHelp);
   verb->add_option("--tie", options->ties,
                    "Linears that share a scheme: none, qkv, gate-up, layer; several with commas")
       ->capture_default_str();
   verb->add_flag("--force", options->force, "Replace the output folder if it exists");
+  add_calibration_options(*verb, options->calibration, true);
   add_common(*verb, options->common);
-  verb->footer("Example:\n  knapsaq quantize MODEL -o OUT --budget 4.2MiB");
+  verb->footer(
+      "Example:\n  knapsaq quantize MODEL -o OUT --budget 4.2MiB\n  knapsaq quantize MODEL --bank BANK -o "
+      "OUT --bits 3.25");
   verb->callback([options] { run(*options); });
 }
 

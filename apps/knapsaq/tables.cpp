@@ -6,7 +6,9 @@
 #include <nlohmann/json.hpp>
 
 #include "command.h"
+#include "knapsaq/bank/bank.h"
 #include "knapsaq/bank/error_table.h"
+#include "knapsaq/base/error.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/model/expected_tensors.h"
 
@@ -16,23 +18,30 @@ namespace {
 struct Options {
   Common common;
   std::string model;
+  std::string bank;
   std::string output;
   std::string menu = "mxq";
 };
 
-void run(const Options& options) {
-  start(options.common);
+ErrorTable table_of(const Options& options) {
+  if (!options.bank.empty()) return Bank::open(options.bank).table();
   const Menu menu = parse_menu(options.menu);
   const Checkpoint checkpoint = Checkpoint::open(options.model);
   const ModelConfig config = parse_model_config(checkpoint.config());
   check_shapes(checkpoint, config);
+  return build_error_table(checkpoint, config, menu, progress());
+}
+
+void run(const Options& options) {
+  start(options.common);
+  if (options.model.empty() == options.bank.empty()) throw UsageError("give either a model or --bank");
   const auto begin = std::chrono::steady_clock::now();
-  const ErrorTable table = build_error_table(checkpoint, config, menu, progress());
+  const ErrorTable table = table_of(options);
   write_csv(table, options.output);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
   if (options.common.json) {
-    print({{"model", options.model},
+    print({{"model", options.bank.empty() ? options.model : options.bank},
            {"output", options.output},
            {"linears", table.rows.size()},
            {"schemes", table.menu.size()},
@@ -48,11 +57,13 @@ void run(const Options& options) {
 void add_tables(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("tables", "Measure the error and size of every linear in every scheme");
-  verb->add_option("model", options->model, "Model folder in Hugging Face layout, full precision")
-      ->required();
+  verb->add_option("model", options->model, "Model folder in Hugging Face layout, full precision");
+  CLI::Option* bank =
+      verb->add_option("--bank", options->bank, "Errors and sizes from a bank made by `knapsaq bank`");
   verb->add_option("-o,--output", options->output, "CSV file to write")->required();
   verb->add_option("--menu", options->menu,
-                   "mxq, mxq-f16 or schemes separated by commas; see docs/commands.md")
+                   "mxq, mxq-f16, gguf or schemes separated by commas; see docs/commands.md")
+      ->excludes(bank)
       ->capture_default_str();
   add_common(*verb, options->common);
   verb->footer("Example:\n  knapsaq tables MODEL -o tables.csv");

@@ -1,4 +1,5 @@
 #include <clocale>
+#include <cmath>
 #include <fstream>
 #include <limits>
 
@@ -49,6 +50,8 @@ void expect_equal(const ErrorTable& a, const ErrorTable& b) {
       EXPECT_EQ(x.cells[c].scheme, y.cells[c].scheme);
       EXPECT_EQ(x.cells[c].fnorm, y.cells[c].fnorm);
       EXPECT_EQ(x.cells[c].bytes, y.cells[c].bytes);
+      EXPECT_THAT(x.cells[c].relative, testing::NanSensitiveDoubleEq(y.cells[c].relative));
+      EXPECT_THAT(x.cells[c].hessian, testing::NanSensitiveDoubleEq(y.cells[c].hessian));
     }
   }
 }
@@ -56,7 +59,7 @@ void expect_equal(const ErrorTable& a, const ErrorTable& b) {
 ErrorTable random_table() {
   Random random(1);
   ErrorTable table;
-  table.menu = parse_menu("hqq:b2g32/m8g128,hqq:b4g64,rtn:b8g32s,rtn:b3row").schemes;
+  table.menu = parse_menu("hqq:b2g32/m8g128,hqq:b4g64,rtn:b8g32s,rtn:b3row,gptq:b4g128z,q4_k,nf4").schemes;
   for (int layer = 0; layer < 5; ++layer) {
     for (const char* module : {"self_attn.q_proj", "mlp.down_proj"}) {
       ErrorRow& row = table.rows.emplace_back();
@@ -71,7 +74,12 @@ ErrorTable random_table() {
       }
       for (const Scheme& scheme : table.menu) {
         row.cells.push_back({scheme, std::exp(20 * random.normal()), random.below(std::uint64_t{1} << 50)});
+        if (layer != 2) row.cells.back().relative = random.uniform();
+        if (layer != 4) row.cells.back().hessian = std::exp(20 * random.normal());
       }
+      // Rows that q4_k cannot hold are stored in what takes its place, which may be another of the menu.
+      if (layer == 1) row.cells[5].scheme = parse_scheme("q5_0");
+      if (layer == 3) row.cells[5].scheme = parse_scheme("rtn:b3row");
     }
   }
   table.rows[0].cells[0].fnorm = 0;
@@ -96,11 +104,10 @@ TEST(ErrorCsv, RoundTripWithoutOurColumnsKeepsTheBytes) {
     row.has_statistics = false;
     row.statistics = {};
     row.name = std::to_string(row.layer) + "." + row.module;
-    for (ErrorCell& cell : row.cells) cell.scheme.method = "hqq";
-    std::erase_if(row.cells, [](const ErrorCell& cell) { return cell.scheme.zero == ZeroPoint::symmetric; });
+    row.cells.resize(2);
+    for (ErrorCell& cell : row.cells) cell.relative = cell.hessian = ErrorCell::kUnknown;
   }
-  std::erase_if(table.menu, [](const Scheme& scheme) { return scheme.zero == ZeroPoint::symmetric; });
-  for (Scheme& scheme : table.menu) scheme.method = "hqq";
+  table.menu.resize(2);
   write_csv(table, scratch / "table.csv");
   std::string text = read_file(scratch / "table.csv");
   std::string short_text;
@@ -167,6 +174,20 @@ TEST(ErrorCsv, BytesInThePlaceOfMebibytes) {
   const ErrorTable table =
       parse("layer,module,nbit1,gsize1,nbit2,gsize2,fnorm,params,bytes\n0,x,4,0,16,0,1,10,12345\n");
   EXPECT_EQ(table.rows[0].cells[0].bytes, 12345U);
+}
+
+TEST(ErrorCsv, TheSchemeAsTextCounts) {
+  const std::string header =
+      "layer,module,nbit1,gsize1,nbit2,gsize2,fnorm,memmb,params,scheme,choice,relative\n";
+  const ErrorTable table = parse(header + "0,x,4,64,16,0,1,1,10,q5_0,q4_k,0.5\n0,x,4,64,16,0,2,1,10,,,\n");
+  EXPECT_EQ(to_string(table.menu[0]), "q4_k");
+  EXPECT_EQ(to_string(table.menu[1]), "hqq:b4g64");
+  EXPECT_EQ(to_string(table.rows[0].cells[0].scheme), "q5_0");
+  EXPECT_EQ(table.rows[0].cells[0].relative, 0.5);
+  EXPECT_TRUE(std::isnan(table.rows[0].cells[1].relative));
+  expect_error(header + "0,x,4,64,16,0,1,1,10,q9,,\n", "line 2 has 'q9' in column scheme");
+  expect_error(header + "0,x,4,64,16,0,1,1,10,,b5g64,\n", "line 2 has 'b5g64' in column choice");
+  expect_error(header + "0,x,4,64,16,0,1,1,10,,,-1\n", "line 2 has '-1' in column relative");
 }
 
 TEST(ErrorCsv, QuotesWhatNeedsIt) {

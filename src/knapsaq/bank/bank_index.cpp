@@ -52,7 +52,7 @@ bool is_module_path(std::string_view name) {
   return !name.empty() && name.size() <= kLongest && name.front() != '.' && std::ranges::all_of(name, fits);
 }
 
-BankedLinear parse_linear(const json& entry, std::size_t choices) {
+BankedLinear parse_linear(const json& entry, const std::vector<Scheme>& menu) {
   BankedLinear banked;
   Linear& linear = banked.linear;
   linear.name = entry.at("name").get<std::string>();
@@ -66,10 +66,10 @@ BankedLinear parse_linear(const json& entry, std::size_t choices) {
   linear.in = shape[1].get<std::int64_t>();
   if (linear.out < 1 || linear.in < 1 || linear.out > kLargestExtent || linear.in > kLargestExtent)
     throw InputError(linear.name + ": impossible shape");
-  banked.schemes = parse_schemes(entry.at("schemes"), linear.name);
-  if (banked.schemes.size() != choices)
+  banked.schemes = entry.contains("schemes") ? parse_schemes(entry["schemes"], linear.name) : menu;
+  if (banked.schemes.size() != menu.size())
     throw InputError(
-        fmt::format("{} has {} schemes for a menu of {}", linear.name, banked.schemes.size(), choices));
+        fmt::format("{} has {} schemes for a menu of {}", linear.name, banked.schemes.size(), menu.size()));
   return banked;
 }
 
@@ -99,11 +99,12 @@ std::string to_json(const BankIndex& index) {
   ordered_json linears = ordered_json::array();
   for (const BankedLinear& banked : index.linears) {
     const Linear& linear = banked.linear;
-    linears.push_back({{"name", linear.name},
-                       {"block", linear.block},
-                       {"module", linear.module},
-                       {"shape", {linear.out, linear.in}},
-                       {"schemes", texts_of(banked.schemes)}});
+    ordered_json entry = {{"name", linear.name},
+                          {"block", linear.block},
+                          {"module", linear.module},
+                          {"shape", {linear.out, linear.in}}};
+    if (banked.schemes != index.menu.schemes) entry["schemes"] = texts_of(banked.schemes);
+    linears.push_back(entry);
   }
   const ordered_json value = {
       {"format", kFormat},
@@ -136,7 +137,7 @@ BankIndex parse_bank_index(std::string_view text) {
       throw InputError("has no list of linears");
     std::set<std::string> names;
     for (const json& entry : linears) {
-      index.linears.push_back(parse_linear(entry, index.menu.schemes.size()));
+      index.linears.push_back(parse_linear(entry, index.menu.schemes));
       if (!names.insert(index.linears.back().linear.name).second)
         throw InputError(index.linears.back().linear.name + " is there twice");
     }

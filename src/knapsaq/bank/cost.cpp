@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -10,9 +12,23 @@
 
 namespace knapsaq {
 
+namespace {
+
+constexpr std::array<std::pair<std::string_view, Cost>, 3> kCosts = {
+    {{"fnorm", Cost::fnorm}, {"relative", Cost::relative}, {"hessian", Cost::hessian}}};
+
+}  // namespace
+
+std::string_view to_string(Cost cost) { return kCosts[static_cast<std::size_t>(cost)].first; }
+
+Cost usual_cost(const ErrorTable& table) {
+  const bool hessian = std::ranges::all_of(table.rows, [](const ErrorRow& row) {
+    return std::ranges::none_of(row.cells, [](const ErrorCell& cell) { return std::isnan(cell.hessian); });
+  });
+  return hessian ? Cost::hessian : Cost::fnorm;
+}
+
 Cost parse_cost(std::string_view text) {
-  constexpr std::array<std::pair<std::string_view, Cost>, 3> kCosts = {
-      {{"fnorm", Cost::fnorm}, {"relative", Cost::relative}, {"hessian", Cost::hessian}}};
   for (const auto& [name, cost] : kCosts)
     if (text == name) return cost;
   throw UsageError(

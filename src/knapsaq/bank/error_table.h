@@ -31,6 +31,7 @@ struct ErrorCell {
 enum class Cost : std::uint8_t { fnorm, relative, hessian };
 /// Throws UsageError listing them.
 Cost parse_cost(std::string_view text);
+std::string_view to_string(Cost cost);
 double cost_of(const ErrorCell& cell, Cost cost);
 
 /// What the paper plots of each weight matrix (MXQ Fig. 2).
@@ -56,6 +57,10 @@ struct ErrorTable {
   std::vector<Scheme> menu;
   std::vector<ErrorRow> rows;
 };
+
+/// The error that predicts a model's damage best among those that the table knows for all its linears: what a
+/// search takes when nobody says otherwise.
+Cost usual_cost(const ErrorTable& table);
 
 /// Quantizes every linear of the checkpoint by every scheme and keeps only the numbers. At most one linear's
 /// weights (as floats), one packed form and its file pages are in memory at a time. Throws UsageError for

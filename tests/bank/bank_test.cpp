@@ -1,0 +1,336 @@
+#include "knapsaq/bank/bank.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <map>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "knapsaq/bank/build_bank.h"
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/files.h"
+#include "knapsaq/base/random.h"
+#include "knapsaq/base/threads.h"
+#include "knapsaq/checkpoint/fingerprint.h"
+#include "knapsaq/quant/local_errors.h"
+#include "knapsaq/quant/quantizer.h"
+#include "scratch.h"
+
+namespace knapsaq {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+/// Statistics of made-up inputs: every width has its own, one for all linears.
+class MadeInputs final : public InputSource {
+ public:
+  explicit MadeInputs(std::uint64_t seed) : seed_(seed) {}
+  InputStatistics inputs(std::string_view /*linear*/, std::int64_t width) const override {
+    Random random(seed_ + static_cast<std::uint64_t>(width));
+    InputStatistics statistics;
+    statistics.name = "input of width " + std::to_string(width);
+    statistics.width = width;
+    statistics.tokens = 2 * static_cast<std::uint64_t>(width);
+    const auto n = static_cast<std::size_t>(width);
+    std::vector<float> common(n);
+    for (float& value : common) value = static_cast<float>(random.normal());
+    statistics.second_moment.resize(n * n);
+    for (std::size_t i = 0; i < n; ++i)
+      for (std::size_t j = 0; j < n; ++j)
+        statistics.second_moment[i * n + j] = common[i] * common[j] + (i == j ? 1.0f : 0.0f);
+    for (std::size_t i = 0; i < n; ++i) statistics.mean_square.push_back(statistics.second_moment[i * n + i]);
+    statistics.mean_abs = statistics.mean_square;
+    statistics.max_abs = statistics.mean_square;
+    return statistics;
+  }
+  bool has_second_moments() const override { return true; }
+  std::string identity() const override { return "made inputs " + std::to_string(seed_); }
+
+ private:
+  std::uint64_t seed_;
+};
+
+std::string bytes_in(const fs::path& path) { return read_file(path); }
+
+/// All files of a bank, by name.
+std::map<std::string, std::string> content_of(const fs::path& bank) {
+  std::map<std::string, std::string> content;
+  for (const auto& entry : fs::recursive_directory_iterator(bank))
+    if (entry.is_regular_file()) content[fs::relative(entry.path(), bank).string()] = bytes_in(entry.path());
+  return content;
+}
+
+void expect_equal(const StoredMatrix& a, const StoredMatrix& b) {
+  const auto left = bytes_of(a);
+  const auto right = bytes_of(b);
+  ASSERT_EQ(left.size(), right.size());
+  for (std::size_t i = 0; i < left.size(); ++i) EXPECT_TRUE(std::ranges::equal(left[i], right[i]));
+}
+
+class BankOf : public ::testing::Test {
+ protected:
+  BankReport build(const std::string& name, const InputSource* inputs = nullptr) {
+    return build_bank(checkpoint_, config_, {model_, menu_, inputs}, BankFolder(scratch_ / name));
+  }
+  fs::path file(const std::string& bank, const std::string& linear) const {
+    return scratch_ / bank / "linears" / (linear + ".safetensors");
+  }
+  template <class Exception, class Function>
+  static void expect_error(Function&& function, const std::string& part) {
+    try {
+      function();
+      FAIL() << "accepted";
+    } catch (const Exception& error) {
+      EXPECT_THAT(error.what(), HasSubstr(part));
+      EXPECT_THAT(error.what(), testing::Not(HasSubstr("\n")));
+    }
+  }
+
+  const Checkpoint checkpoint_ = Checkpoint::open(fs::path(KNAPSAQ_SOURCE_DIR) / "assets" / "wiki-opt-3m");
+  const ModelConfig config_ = parse_model_config(checkpoint_.config());
+  const std::string model_ = fingerprint(checkpoint_);
+  const std::vector<Linear> linears_ = linears(config_);
+  Menu menu_ = parse_menu("rtn:b4g64,hqq:b2g32/m8g128,hqq:b3g128,rtn:b8row,nf4");
+  const Scratch scratch_;
+};
+
+TEST_F(BankOf, HoldsWhatTheQuantizersMakeCodeForCode) {
+  const MadeInputs made(1);
+  const BankReport report = build("bank", &made);
+  EXPECT_EQ(report.linears, linears_.size());
+  EXPECT_EQ(report.kept, 0U);
+  const Bank bank = Bank::open(scratch_ / "bank");
+  EXPECT_NO_THROW(bank.check_model(model_));
+  const ErrorTable table = bank.table();
+  EXPECT_EQ(table.menu, menu_.schemes);
+  ASSERT_EQ(table.rows.size(), linears_.size());
+  for (std::size_t i = 0; i < linears_.size(); i += 5) {
+    const Linear& linear = linears_[i];
+    SCOPED_TRACE(linear.name);
+    const std::vector<float> values = checkpoint_.floats(linear.name + ".weight");
+    const MatrixView weights{linear.out, linear.in, values};
+    const InputStatistics inputs = made.inputs(linear.name, linear.in);
+    EXPECT_EQ(table.rows[i].name, linear.name);
+    EXPECT_EQ(table.rows[i].module, linear.module);
+    EXPECT_EQ(table.rows[i].layer, linear.block);
+    EXPECT_EQ(table.rows[i].parameters, linear.parameters());
+    ASSERT_EQ(table.rows[i].cells.size(), menu_.schemes.size());
+    for (std::size_t s = 0; s < menu_.schemes.size(); ++s) {
+      const Scheme& scheme = menu_.schemes[s];
+      const StoredMatrix direct = quantize(weights, scheme, &inputs);
+      expect_equal(bank.matrix(linear.name, scheme), direct);
+      const LocalErrors errors = local_errors(weights, direct, &inputs);
+      const ErrorCell& cell = table.rows[i].cells[s];
+      EXPECT_EQ(cell.scheme, scheme);
+      EXPECT_EQ(cell.bytes, storage_bytes(scheme, linear.out, linear.in));
+      EXPECT_EQ(cell.fnorm, errors.fnorm);
+      EXPECT_EQ(cell.relative, errors.relative);
+      EXPECT_EQ(cell.hessian, errors.hessian);
+      EXPECT_GT(cell.hessian, 0);
+    }
+  }
+}
+
+TEST_F(BankOf, HasTheTableThatIsMeasuredWithoutIt) {
+  build("bank");
+  const ErrorTable table = Bank::open(scratch_ / "bank").table();
+  const ErrorTable measured = build_error_table(checkpoint_, config_, menu_);
+  ASSERT_EQ(table.rows.size(), measured.rows.size());
+  for (std::size_t i = 0; i < table.rows.size(); ++i) {
+    EXPECT_EQ(table.rows[i].statistics.kurtosis, measured.rows[i].statistics.kurtosis);
+    for (std::size_t c = 0; c < menu_.schemes.size(); ++c) {
+      const ErrorCell& a = table.rows[i].cells[c];
+      const ErrorCell& b = measured.rows[i].cells[c];
+      EXPECT_EQ(a.bytes, b.bytes);
+      EXPECT_NEAR(a.fnorm, b.fnorm, 1e-6 * b.fnorm);
+      EXPECT_NEAR(a.relative, b.relative, 1e-6 * b.relative);
+      EXPECT_TRUE(std::isnan(a.hessian));
+    }
+  }
+}
+
+TEST_F(BankOf, DoesNotDependOnThreads) {
+  const MadeInputs made(1);
+  for (const int threads : {1, 2, 5}) {
+    set_default_threads(threads);
+    build("bank" + std::to_string(threads), &made);
+  }
+  set_default_threads(0);
+  EXPECT_EQ(content_of(scratch_ / "bank1"), content_of(scratch_ / "bank2"));
+  EXPECT_EQ(content_of(scratch_ / "bank1"), content_of(scratch_ / "bank5"));
+}
+
+TEST_F(BankOf, IsFinishedAndRepairedByTheNextRun) {
+  build("bank");
+  const auto whole = content_of(scratch_ / "bank");
+  const fs::path missing = file("bank", linears_[3].name);
+  const fs::path cut = file("bank", linears_[7].name);
+  const fs::path changed = file("bank", linears_[11].name);
+  const fs::path empty = file("bank", linears_[12].name);
+  fs::remove(missing);
+  fs::resize_file(cut, fs::file_size(cut) - 1);
+  fs::resize_file(empty, 0);
+  {
+    std::fstream stream(changed, std::ios::in | std::ios::out | std::ios::binary);
+    stream.seekp(static_cast<std::streamoff>(fs::file_size(changed) / 2));
+    stream.put('\x5a').put('\x5b').put('\x5c');
+  }
+  // What a killed process leaves.
+  std::ofstream(scratch_ / "bank/linears/x.safetensors.partial-1") << "half";
+  std::ofstream(scratch_ / "bank/bank.json.partial-1") << "half";
+
+  expect_error<InputError>([&] { Bank::open(scratch_ / "bank"); }, "1 of its 72 linears are missing");
+  const BankReport report = build("bank");
+  EXPECT_EQ(report.damaged, 3U);
+  EXPECT_EQ(report.kept, linears_.size() - 4);
+  EXPECT_EQ(content_of(scratch_ / "bank"), whole);
+}
+
+TEST_F(BankOf, ReadsTheSameOrRefusesWhateverByteIsChanged) {
+  build("bank");
+  const std::string name = linears_[0].name;
+  const fs::path path = file("bank", name);
+  const std::string good = bytes_in(path);
+  std::vector<StoredMatrix> expected;
+  const ErrorTable table = Bank::open(scratch_ / "bank").table();
+  for (const Scheme& scheme : menu_.schemes)
+    expected.push_back(Bank::open(scratch_ / "bank").matrix(name, scheme));
+  Random random(5);
+  std::uint64_t header = 0;
+  std::memcpy(&header, good.data(), 8);
+  int refused = 0;
+  for (int i = 0; i < 300; ++i) {
+    // Half of the changes in the header, whose bytes are few.
+    const std::uint64_t at = random.below(i % 2 == 0 ? header + 8 : good.size());
+    std::string bad = good;
+    bad[at] = static_cast<char>(bad[at] ^ (1 << random.below(8)));
+    // Not in place: a file that was mapped would change under the reader.
+    fs::remove(path);
+    std::ofstream(path, std::ios::binary) << bad;
+    try {
+      const Bank bank = Bank::open(scratch_ / "bank");
+      for (std::size_t s = 0; s < menu_.schemes.size(); ++s) {
+        expect_equal(bank.matrix(name, menu_.schemes[s]), expected[s]);
+        EXPECT_EQ(bank.table().rows[0].cells[s].fnorm, table.rows[0].cells[s].fnorm);
+      }
+    } catch (const InputError& error) {
+      EXPECT_THAT(error.what(), HasSubstr(path.string()));
+      ++refused;
+    }
+  }
+  // The few that are not refused changed what nobody reads, as the header's remark about its format.
+  EXPECT_GT(refused, 280);
+}
+
+TEST_F(BankOf, OneLinearsFileIsNotAnothers) {
+  build("bank");
+  // Same shape, same schemes.
+  fs::copy_file(file("bank", linears_[0].name), file("bank", linears_[1].name),
+                fs::copy_options::overwrite_existing);
+  expect_error<InputError>([&] { Bank::open(scratch_ / "bank"); }, "belongs to another bank");
+  EXPECT_EQ(build("bank").damaged, 1U);
+}
+
+TEST_F(BankOf, AnotherModelMenuOrCalibrationIsRefused) {
+  const MadeInputs made(1);
+  build("bank", &made);
+  const auto before = content_of(scratch_ / "bank");
+  expect_error<InputError>([&] { Bank::open(scratch_ / "bank").check_model("0123"); }, "another model");
+  expect_error<UsageError>([&] { build("bank"); }, "made inputs 1 there, none here");
+  const MadeInputs other(2);
+  expect_error<UsageError>([&] { build("bank", &other); }, "made inputs 2");
+  menu_.schemes.pop_back();
+  expect_error<UsageError>([&] { build("bank", &made); }, "another menu");
+  expect_error<UsageError>(
+      [&] {
+        build_bank(checkpoint_, config_, {"0123", parse_menu("b4g64"), nullptr},
+                   BankFolder(scratch_ / "bank"));
+      },
+      "another model");
+  EXPECT_EQ(content_of(scratch_ / "bank"), before);
+}
+
+TEST_F(BankOf, OneProcessBuildsAtATime) {
+  const BankFolder first(scratch_ / "bank");
+  expect_error<IoError>([&] { BankFolder(scratch_ / "bank"); }, "another process");
+}
+
+TEST_F(BankOf, OtherFoldersAreLeftAlone) {
+  fs::create_directory(scratch_ / "papers");
+  write_file(scratch_ / "papers" / "precious", "data");
+  expect_error<UsageError>([&] { build("papers"); }, "is not a bank");
+  expect_error<IoError>([&] { BankFolder(scratch_ / "papers" / "precious"); }, "cannot create the folder");
+  expect_error<InputError>([&] { Bank::open(scratch_ / "papers"); }, "not a bank");
+  EXPECT_EQ(content_of(scratch_ / "papers").size(), 1U);
+}
+
+TEST_F(BankOf, AsksForWhatItHas) {
+  build("bank");
+  const Bank bank = Bank::open(scratch_ / "bank");
+  expect_error<UsageError>([&] { bank.matrix("model.nothing", menu_.schemes[0]); },
+                           "no linear 'model.nothing'");
+  expect_error<UsageError>([&] { bank.matrix(linears_[0].name, parse_scheme("hqq:b4g32")); },
+                           "rtn:b4g64, hqq:b2g32/m8g128, hqq:b3g128, rtn:b8row, nf4");
+}
+
+TEST_F(BankOf, RefusesWhatCannotBeQuantized) {
+  menu_ = {};
+  expect_error<UsageError>([&] { build("bank"); }, "no schemes");
+  menu_ = parse_menu("hqq:b4g64s");
+  expect_error<UsageError>([&] { build("bank"); }, "hqq:b4g64s");
+  EXPECT_FALSE(fs::exists(scratch_ / "bank" / "bank.json"));
+}
+
+TEST(BankIndex, RoundTrip) {
+  BankIndex index;
+  index.model = "0123";
+  index.menu = parse_menu("hqq:b4g64,rtn:b8row,q4_k");
+  index.inputs = "calibration \"x\"";
+  index.folding = "awq";
+  index.linears.push_back({{"model.layers.0.fc1", 0, "fc1", 96, 64, true}, index.menu.schemes});
+  index.linears.push_back(
+      {{"model.layers.0.fc2", 0, "fc2", 64, 96, true}, parse_menu("hqq:b4g64,rtn:b8row,q5_0").schemes});
+  const BankIndex again = parse_bank_index(to_json(index));
+  EXPECT_EQ(to_json(again), to_json(index));
+  EXPECT_EQ(again.menu.name, index.menu.name);
+  EXPECT_EQ(again.linears[1].schemes, index.linears[1].schemes);
+  EXPECT_EQ(again.key(again.linears[1]), index.key(index.linears[1]));
+  EXPECT_NE(index.key(index.linears[0]), index.key(index.linears[1]));
+  BankIndex other = index;
+  other.inputs = "another";
+  EXPECT_NE(other.key(other.linears[0]), index.key(index.linears[0]));
+}
+
+TEST(BankIndex, RefusesWhatIsNotOne) {
+  const std::string good =
+      R"({"format":"knapsaq-bank","version":1,"model":"0","menu":{"name":"m","schemes":["b4g64"]},)"
+      R"("inputs":"","folding":"","linears":[{"name":"a.b","block":0,"module":"b","shape":[2,64]}]})";
+  ASSERT_NO_THROW(parse_bank_index(good));
+  const auto broken = [&](const std::string& from, const std::string& to) {
+    std::string bad = good;
+    bad.replace(bad.find(from), from.size(), to);
+    EXPECT_THROW(parse_bank_index(bad), InputError) << bad;
+  };
+  EXPECT_THROW(parse_bank_index(""), InputError);
+  EXPECT_THROW(parse_bank_index("[]"), InputError);
+  broken("knapsaq-bank", "other");
+  broken("\"version\":1", "\"version\":2");
+  broken("\"version\":1", "\"version\":\"1\"");
+  broken("b4g64", "b5g64");
+  broken("[\"b4g64\"]", "[]");
+  broken("a.b", "../a");
+  broken("a.b", "/a");
+  broken("a.b", ".a");
+  broken("[2,64]", "[2]");
+  broken("[2,64]", "[2,-64]");
+  broken("[2,64]", "[2,6400000000000000000]");
+  broken("[2,64]}", "[2,64],\"schemes\":[\"b4g64\",\"b3g64\"]}");
+  broken("[2,64]}", R"([2,64]},{"name":"a.b","block":0,"module":"b","shape":[2,64]})");
+}
+
+}  // namespace
+}  // namespace knapsaq
