@@ -1,6 +1,7 @@
 #include "knapsaq/compute/backend.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
@@ -379,20 +380,31 @@ class CpuBackend final : public Backend {
     for (std::int64_t first = 0; first < rows; first += kSumRows)
       grams_.add_gram(working(in) + first * width, std::min(kSumRows, rows - first), width, sums.products);
 
-    // Stripes of columns, a cache line and more of them, so that every sum has one order.
+    // Stripes of columns, a cache line and more of them, so that every sum has one order. Sums of few values
+    // in fp32 first: they are exact to 1e-6, and vectors hold twice as many.
     constexpr std::int64_t kStripe = 64;
     parallel_for(static_cast<std::size_t>((width + kStripe - 1) / kStripe), [&](std::size_t index) {
       const std::int64_t start = static_cast<std::int64_t>(index) * kStripe;
       const std::int64_t cols = std::min(kStripe, width - start);
-      double* const abs = sums.abs.data() + start;
-      float* const largest = sums.max_abs.data() + start;
-      for (std::int64_t r = 0; r < rows; ++r) {
-        const T* x = working(in) + r * width + start;
-        for (std::int64_t c = 0; c < cols; ++c) {
-          const float size = std::abs(to_float(x[c]));
-          abs[c] += static_cast<double>(size);
-          largest[c] = std::max(largest[c], size);
+      std::array<float, kStripe> largest{};
+      for (std::int64_t first = 0; first < rows; first += kTileRows) {
+        std::array<float, kStripe> abs{};
+        for (std::int64_t r = first; r < std::min(first + kTileRows, rows); ++r) {
+          const T* x = working(in) + r * width + start;
+          for (std::int64_t c = 0; c < cols; ++c) {
+            const auto i = static_cast<std::size_t>(c);
+            const float size = std::abs(to_float(x[c]));
+            abs[i] += size;
+            largest[i] = largest[i] < size ? size : largest[i];
+          }
         }
+        for (std::int64_t c = 0; c < cols; ++c)
+          sums.abs[static_cast<std::size_t>(start + c)] +=
+              static_cast<double>(abs[static_cast<std::size_t>(c)]);
+      }
+      for (std::int64_t c = 0; c < cols; ++c) {
+        float& known = sums.max_abs[static_cast<std::size_t>(start + c)];
+        known = std::max(known, largest[static_cast<std::size_t>(c)]);
       }
     });
     sums.rows += static_cast<std::uint64_t>(rows);
