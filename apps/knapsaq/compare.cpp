@@ -1,0 +1,239 @@
+#include <array>
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include "command.h"
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/files.h"
+#include "knapsaq/base/hash.h"
+#include "knapsaq/base/units.h"
+#include "knapsaq/calib/calibration.h"
+#include "knapsaq/checkpoint/fingerprint.h"
+#include "knapsaq/model/expected_tensors.h"
+#include "knapsaq/report/comparison.h"
+#include "knapsaq/text/corpus.h"
+#include "knapsaq/text/tokenizer.h"
+
+namespace knapsaq::command {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  Common common;
+  std::string model;
+  std::string text;
+  std::string output;
+  std::vector<std::string> methods = {"rtn", "hqq", "nf4", "gptq", "awq", "mxq"};
+  std::vector<std::string> configurations = {"b4g128", "b4g64", "b3g128", "b3g64", "b2g64"};
+  std::string budgets = "2.5,2.75,3.13,3.25,4.13,4.25";
+  std::string menu = "mxq";
+  std::string protocol = "gptq";
+  WindowOptions windows;
+  std::string precision = "bf16";
+  std::vector<std::string> calibration_text;
+  SampleOptions samples;
+};
+
+/// Without a text of their own, the calibrated methods get the last quarter of the text, which is then not
+/// scored: a method must not be judged on what it has seen.
+constexpr std::size_t kHeldBack = 4;
+
+struct Texts {
+  std::string scored;
+  CalibrationText calibration;
+};
+
+Texts read_texts(const Options& options, bool calibrates) {
+  Texts texts{read_text_file(options.text), {}};
+  if (!calibrates) return texts;
+  if (!options.calibration_text.empty()) {
+    texts.calibration = read_calibration_text(
+        std::vector<fs::path>(options.calibration_text.begin(), options.calibration_text.end()));
+    return texts;
+  }
+  // Cut after a line, so that no character and no word is torn.
+  std::size_t cut = texts.scored.find('\n', texts.scored.size() / kHeldBack * (kHeldBack - 1));
+  if (cut == std::string::npos)
+    throw InputError(options.text +
+                     ": has no line break in its last quarter, which is to calibrate gptq and awq: give "
+                     "--calibration-text");
+  texts.calibration.documents = {texts.scored.substr(cut + 1)};
+  texts.calibration.hash = hash_hex(texts.calibration.documents.front());
+  texts.scored.resize(cut + 1);
+  return texts;
+}
+
+/// The folder for what is kept between cases: beside the CSV, or temporary where there is none.
+class WorkFolder {
+ public:
+  explicit WorkFolder(const std::string& output) : temporary_(output.empty()) {
+    if (temporary_) {
+      std::string name = (fs::temp_directory_path() / "knapsaq-compare-XXXXXX").string();
+      if (::mkdtemp(name.data()) == nullptr) throw IoError(name + ": cannot be created");
+      path_ = name;
+    } else {
+      path_ = output + ".work";
+      fs::create_directories(path_);
+    }
+  }
+  ~WorkFolder() {
+    std::error_code ignored;
+    if (temporary_) fs::remove_all(path_, ignored);
+  }
+  WorkFolder(const WorkFolder&) = delete;
+  WorkFolder& operator=(const WorkFolder&) = delete;
+  const fs::path& path() const { return path_; }
+
+ private:
+  bool temporary_;
+  fs::path path_;
+};
+
+nlohmann::ordered_json json_of(const CaseResult& one) {
+  return {{"method", one.method},
+          {"configuration", one.configuration},
+          {"bits", one.bits},
+          {"bytes", one.bytes},
+          {"memory_bytes", one.memory},
+          {"perplexity", one.perplexity},
+          {"quantize_seconds", one.quantize_seconds}};
+}
+
+void print_header() {
+  fmt::print("{:<10} {:<14} {:>8} {:>12} {:>12} {:>12} {:>10}\n", "method", "configuration", "bits", "bytes",
+             "in memory", "perplexity", "quantized");
+}
+
+void print_row(const CaseResult& one) {
+  fmt::print("{:<10} {:<14} {:>8.4f} {:>12} {:>12} {:>12.4f} {:>10}\n", one.method, one.configuration,
+             one.bits, one.bytes, format_bytes(one.memory), one.perplexity,
+             one.method == "none" ? "" : format_seconds(one.quantize_seconds));
+  std::fflush(stdout);  // a row that is finished is seen, also through a pipe
+}
+
+void run(const Options& options) {
+  start(options.common);
+  const std::vector<std::string> budgets = parse_budgets(options.budgets);
+  const std::vector<ComparisonCase> cases =
+      comparison_cases(options.methods, options.configurations, budgets);
+  const bool calibrates = std::ranges::any_of(cases, needs_statistics);
+  WindowOptions requested = options.windows;
+  requested.protocol = parse_protocol(options.protocol);
+
+  const Checkpoint checkpoint = Checkpoint::open(options.model);
+  const ModelConfig config = parse_model_config(checkpoint.config());
+  check_shapes(checkpoint, config);
+  const Tokenizer tokenizer = Tokenizer::load(options.model);
+  const Texts texts = read_texts(options, calibrates);
+  const std::vector<std::int32_t> tokens = tokenizer.encode(texts.scored);
+  std::optional<Samples> samples;
+  if (calibrates)
+    samples = sample_windows(texts.calibration, tokenizer, resolve(options.samples, config.max_positions));
+
+  ComparisonSetup setup;
+  setup.checkpoint = &checkpoint;
+  setup.config = &config;
+  setup.tokens = tokens;
+  setup.windows = resolve(requested, config.max_positions);
+  setup.bos = tokenizer.adds_bos() ? tokenizer.bos() : std::nullopt;
+  setup.menu = parse_menu(options.menu);
+  // What cannot be done is said before the work.
+  static_cast<void>(plan_windows(std::ssize(tokens), setup.windows));
+  Comparison(setup).check_budgets(cases);
+
+  const Precision precision = options.precision == "fp32" ? Precision::fp32 : Precision::bf16;
+  const auto backend = make_cpu_backend(precision);
+  setup.backend = backend.get();
+  setup.fingerprint = fingerprint(checkpoint, progress());
+  const std::string what =
+      fmt::format("{} {} {} {} {} {} {} {} {}", setup.fingerprint, hash_hex(texts.scored), options.protocol,
+                  setup.windows.window, setup.windows.stride, setup.windows.limit, options.precision,
+                  setup.menu.name, samples ? samples->hash : "");
+  const WorkFolder work(options.output);
+  setup.work = work.path();
+  CaseLog log(options.output.empty() ? work.path() / "cases.csv" : fs::path(options.output),
+              hash_hex(what).substr(0, 16));
+
+  std::optional<Calibration> calibration;
+  const bool left = std::ranges::any_of(cases, [&](const ComparisonCase& one) {
+    return needs_statistics(one) && log.find(one.method, one.configuration) == nullptr;
+  });
+  if (left) {
+    calibration = calibrate(checkpoint, config, setup.fingerprint, *samples, *backend,
+                            work.path() / "calibration", true, progress());
+    setup.inputs = &*calibration;
+    setup.samples = &*samples;
+  }
+
+  if (!options.common.json) print_header();
+  Comparison comparison(setup);
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  for (const ComparisonCase& one : cases) {
+    check_cancelled();
+    if (log.find(one.method, one.configuration) == nullptr) log.add(comparison.measure(one, progress()));
+    const CaseResult& result = *log.find(one.method, one.configuration);
+    if (options.common.json) {
+      rows.push_back(json_of(result));
+    } else {
+      print_row(result);
+    }
+  }
+  if (options.common.json)
+    print({{"model", options.model},
+           {"text", options.text},
+           {"protocol", options.protocol},
+           {"window", setup.windows.window},
+           {"scored_tokens", tokens.size()},
+           {"precision", options.precision},
+           {"cases", rows}});
+}
+
+}  // namespace
+
+void add_compare(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("compare", "Quantize a model in many ways and score each of them");
+  verb->add_option("model", options->model, "Model folder in Hugging Face layout, full precision")
+      ->required();
+  verb->add_option("--text", options->text, "Text file (UTF-8) to score")->required();
+  verb->add_option("-o,--output", options->output,
+                   "CSV that gets a row per finished case; a run that was stopped goes on with it");
+  verb->add_option("--methods", options->methods, "Methods, with commas; mxq allocates within --budgets")
+      ->delimiter(',')
+      ->capture_default_str();
+  verb->add_option("--configurations", options->configurations,
+                   "Schemes without their method, with commas: what every uniform method is tried with")
+      ->delimiter(',')
+      ->capture_default_str();
+  verb->add_option("--budgets", options->budgets,
+                   "Bits per weight for mxq: a list with commas, or FIRST:LAST:STEP")
+      ->capture_default_str();
+  verb->add_option("--menu", options->menu, "Schemes that mxq chooses from: mxq, mxq-f16 or a list")
+      ->capture_default_str();
+  verb->add_option("--protocol", options->protocol, "gptq, stride or llama; see docs/commands.md")
+      ->capture_default_str();
+  verb->add_option("--window", options->windows.window, "Tokens in a window that is scored");
+  verb->add_option("--stride", options->windows.stride, "Tokens between windows of protocol stride");
+  verb->add_option("--windows", options->windows.limit, "Score the first N windows only");
+  verb->add_option("--calibration-text", options->calibration_text,
+                   "Texts for gptq and awq; default: the last quarter of --text, which is then not scored");
+  verb->add_option("--samples", options->samples.samples, "Windows to calibrate on")->capture_default_str();
+  verb->add_option("--calibration-window", options->samples.window,
+                   "Tokens in each; default: 2048, or what the model can see");
+  verb->add_option("--seed", options->samples.seed, "Which windows")->capture_default_str();
+  verb->add_option("--precision", options->precision, "Arithmetic of the forward pass: bf16 or fp32")
+      ->check(CLI::IsMember({"bf16", "fp32"}))
+      ->capture_default_str();
+  add_common(*verb, options->common);
+  verb->footer("Example:\n  knapsaq compare MODEL --text wiki.test.raw -o compare.csv");
+  verb->callback([options] { run(*options); });
+}
+
+}  // namespace knapsaq::command
