@@ -11,6 +11,7 @@ prints the sums over the linears of the importance-weighted squared errors (with
 CHROOT, which must then contain WORK."""
 
 import argparse
+import json
 import pathlib
 import shutil
 import subprocess
@@ -111,7 +112,7 @@ def decode(data: np.ndarray, kind: str) -> np.ndarray:
     return gguf.dequantize(data, gguf.GGMLQuantizationType[kind])
 
 
-def q2_0_tensors(path: pathlib.Path) -> dict[str, tuple[np.ndarray, str]]:
+def tensors_of(path: pathlib.Path) -> dict[str, tuple[np.ndarray, str]]:
     """The tensors of a GGUF by a reader that knows Q2_0, which gguf-py's may not."""
     data = path.read_bytes()
     at = 8
@@ -159,11 +160,12 @@ def q2_0_tensors(path: pathlib.Path) -> dict[str, tuple[np.ndarray, str]]:
     return out
 
 
-def theirs_of(args, kind: str, importance: bool) -> dict[str, tuple[np.ndarray, str]]:
-    out = args.work / f"llama-{kind}-{'imatrix' if importance else 'plain'}.gguf"
+def theirs_of(work: pathlib.Path, root: pathlib.Path | None, kind: str, importance: bool):
+    """The tensors that llama-quantize makes of WORK/f32.gguf (made once), with or without WORK/imatrix.gguf."""
+    out = work / f"llama-{kind}-{'imatrix' if importance else 'plain'}.gguf"
     if not out.exists():
-        inside = ["chroot", str(args.root)] if args.root else []
-        place = pathlib.Path("/") / args.work.resolve().relative_to(args.root.resolve()) if args.root else args.work
+        inside = ["chroot", str(root)] if root else []
+        place = pathlib.Path("/") / work.resolve().relative_to(root.resolve()) if root else work
         command = [*inside, "llama-quantize", "--pure"]
         if importance:
             command += ["--imatrix", str(place / "imatrix.gguf")]
@@ -171,7 +173,7 @@ def theirs_of(args, kind: str, importance: bool) -> dict[str, tuple[np.ndarray, 
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    return q2_0_tensors(out)
+    return tensors_of(out)
 
 
 def perplexity(args, weights: dict[str, np.ndarray], name: str) -> float:
@@ -187,8 +189,6 @@ def perplexity(args, weights: dict[str, np.ndarray], name: str) -> float:
     shutil.rmtree(folder)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    import json
-
     return json.loads(done.stdout)["perplexity"]
 
 
@@ -222,7 +222,7 @@ def main() -> None:
     print("type   importance  ours/llama  ours (relative)  llama (relative)  ppl ours  ppl llama")
     for kind in args.types.split(","):
         for with_importance in (True, False):
-            theirs = theirs_of(args, kind, with_importance)
+            theirs = theirs_of(args.work, args.root, kind, with_importance)
             made = args.work / f"ours-{kind}.safetensors"
             command = [args.ours, args.model, kind, str(made)]
             if with_importance:
@@ -249,4 +249,5 @@ def main() -> None:
             print(line, flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
