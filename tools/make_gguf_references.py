@@ -3,11 +3,14 @@
 
   make_gguf_references.py tests/data
 
-Writes checkpoint/reference.gguf: every type of metadata value and tensors of every element type, so that our reader and, byte for
-byte, our writer can be compared with gguf-py's.
+Writes
+  checkpoint/reference.gguf  every type of metadata value and tensors of every element type, so that our reader and, byte for byte, our
+                             writer can be compared with gguf-py's;
+  calib/imatrix.gguf, .dat   importance matrices of a model of one block (hidden 4, MLP 6), in today's and in llama.cpp's legacy format.
 """
 
 import pathlib
+import struct
 import sys
 
 import gguf
@@ -58,6 +61,50 @@ def reference_file(path: pathlib.Path) -> None:
     writer.close()
 
 
+IMATRIX_WIDTHS = {"attn_q": 4, "attn_k": 4, "attn_v": 4, "attn_output": 4, "ffn_gate": 4, "ffn_up": 4, "ffn_down": 6}
+
+
+def mean_square(number: int, channel: int) -> float:
+    """What the test expects: exact in binary, so that sums and quotients are too."""
+    return (number + 1) * 0.25 + channel * 0.5
+
+
+def imatrix_gguf(path: pathlib.Path) -> None:
+    # Keys and tensors as llama-imatrix 0.7.0 writes them.
+    writer = gguf.GGUFWriter(str(path), "")
+    writer.kv_data[0].clear()
+    writer.add_type("imatrix")
+    writer.add_array("imatrix.datasets", ["train.txt"])
+    writer.add_uint32("imatrix.chunk_count", 2)
+    writer.add_uint32("imatrix.chunk_size", 512)
+    tokens = 1024
+    for number, (name, width) in enumerate(IMATRIX_WIDTHS.items()):
+        squares = np.array([[mean_square(number, k) * tokens for k in range(width)]], dtype=np.float32)
+        writer.add_tensor(f"blk.0.{name}.weight.in_sum2", squares)
+        writer.add_tensor(f"blk.0.{name}.weight.counts", np.array([[tokens]], dtype=np.float32))
+        writer.add_tensor(f"blk.0.{name}.weight.in_sum", np.zeros((1, width), dtype=np.float32))
+    writer.add_tensor("output.weight.in_sum2", np.ones((1, 4), dtype=np.float32))
+    writer.add_tensor("output.weight.counts", np.zeros((1, 1), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def imatrix_dat(path: pathlib.Path) -> None:
+    calls = 8
+    out = struct.pack("<i", len(IMATRIX_WIDTHS))
+    for number, (name, width) in enumerate(IMATRIX_WIDTHS.items()):
+        text = f"blk.0.{name}.weight".encode()
+        values = [mean_square(number, k) * calls for k in range(width)]
+        out += struct.pack("<i", len(text)) + text + struct.pack("<ii", calls, width) + struct.pack(f"<{width}f", *values)
+    out += struct.pack("<i", calls) + struct.pack("<i", 9) + b"train.txt"
+    path.write_bytes(out)
+
+
 if __name__ == "__main__":
     data = pathlib.Path(sys.argv[1])
     reference_file(data / "checkpoint" / "reference.gguf")
+    (data / "calib").mkdir(exist_ok=True)
+    imatrix_gguf(data / "calib" / "imatrix.gguf")
+    imatrix_dat(data / "calib" / "imatrix.dat")

@@ -37,16 +37,16 @@ Menu with_method(Menu menu, const std::string& method) {
 }
 
 /// Statistics of the inputs, if they are asked for, or there from an earlier run, or the menu needs them.
-std::optional<Calibration> calibration_for(const Options& options, const Checkpoint& checkpoint,
-                                           const ModelConfig& config, const BankRecipe& recipe,
-                                           const std::filesystem::path& folder) {
+std::unique_ptr<InputSource> inputs_for(const Options& options, const Checkpoint& checkpoint,
+                                        const ModelConfig& config, const BankRecipe& recipe,
+                                        const std::filesystem::path& folder) {
   std::string need;
   for (const Scheme& scheme : recipe.menu.schemes)
     if (quantizer(scheme.method).needs() != Needs::nothing) need = "method " + scheme.method;
   if (need.empty() && options.calibration.text.empty() && options.calibration.folder.empty() &&
       !has_calibration(folder))
-    return std::nullopt;
-  return find_calibration(checkpoint, config, recipe.model, options.calibration, folder, need);
+    return nullptr;
+  return find_inputs(checkpoint, config, recipe.model, options.calibration, folder, need);
 }
 
 void run(const Options& options) {
@@ -60,9 +60,9 @@ void run(const Options& options) {
   recipe.model = fingerprint(checkpoint, progress());
   recipe.menu = menu;
   folder.check(recipe.model, menu);
-  const std::optional<Calibration> calibration =
-      calibration_for(options, checkpoint, config, recipe, folder.calibration());
-  if (calibration) recipe.inputs = &*calibration;
+  const std::unique_ptr<InputSource> inputs =
+      inputs_for(options, checkpoint, config, recipe, folder.calibration());
+  recipe.inputs = inputs.get();
   const BankReport report = build_bank(checkpoint, config, recipe, folder, progress());
 
   if (options.common.json) {

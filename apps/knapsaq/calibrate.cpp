@@ -7,7 +7,9 @@
 
 #include "calibration.h"
 #include "command.h"
+#include "knapsaq/base/files.h"
 #include "knapsaq/base/units.h"
+#include "knapsaq/calib/imatrix.h"
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/text/tokenizer.h"
@@ -19,6 +21,7 @@ struct Options {
   Common common;
   std::string model;
   std::string output;
+  std::string imatrix;
   CalibrationOptions calibration;
   bool force = false;
 };
@@ -29,6 +32,7 @@ void run(const Options& options) {
   const Checkpoint checkpoint = Checkpoint::open(options.model);
   const ModelConfig config = parse_model_config(checkpoint.config());
   check_shapes(checkpoint, config);
+  if (!options.imatrix.empty()) refuse_existing(options.imatrix, options.force);
   const SampleOptions wanted = resolve(options.calibration.samples, config.max_positions);
   const std::vector<std::filesystem::path> files(options.calibration.text.begin(),
                                                  options.calibration.text.end());
@@ -40,6 +44,12 @@ void run(const Options& options) {
   const std::string id = fingerprint(checkpoint, progress());
   const Calibration calibration =
       calibrate(checkpoint, config, id, samples, *backend, options.output, options.force, progress());
+  if (!options.imatrix.empty())
+    write_imatrix(calibration, config,
+                  {.datasets = options.calibration.text,
+                   .chunks = static_cast<std::uint32_t>(samples.options.samples),
+                   .chunk_size = static_cast<std::uint32_t>(samples.options.window)},
+                  options.imatrix);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
   if (options.common.json) {
@@ -71,7 +81,10 @@ void add_calibrate(CLI::App& app) {
       ->required();
   add_calibration_options(*verb, options->calibration, false);
   verb->get_option("--text")->required();
-  verb->add_flag("--force", options->force, "Replace the calibration in the output folder");
+  verb->add_option("--imatrix", options->imatrix,
+                   "Also write the mean squares as an imatrix file of llama.cpp (.gguf)");
+  verb->add_flag("--force", options->force,
+                 "Replace the calibration in the output folder, and the imatrix file");
   add_common(*verb, options->common);
   verb->footer(
       "Example:\n  knapsaq calibrate MODEL --text wiki.train.raw --samples 128 --window 2048 -o CALIBRATION");

@@ -5,14 +5,17 @@
 
 #include "command.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/calib/open_input_source.h"
 #include "knapsaq/text/tokenizer.h"
 
 namespace knapsaq::command {
 
 void add_calibration_options(CLI::App& verb, CalibrationOptions& options, bool with_folder) {
   if (with_folder)
-    verb.add_option("--calibration", options.folder,
-                    "Folder of `knapsaq calibrate`; made there from --text if it does not exist");
+    verb.add_option(
+        "--calibration", options.folder,
+        "Folder of `knapsaq calibrate`, made there from --text if it does not exist; or an imatrix file of "
+        "llama.cpp");
   verb.add_option("--text", options.text,
                   "Calibration text: plain UTF-8, or JSONL with a field text (.jsonl)");
   verb.add_option("--samples", options.samples.samples, "Calibration windows, at random places of the text")
@@ -49,6 +52,17 @@ Calibration find_calibration(const Checkpoint& checkpoint, const ModelConfig& co
   const auto backend = make_cpu_backend(options.precision == "fp32" ? Precision::fp32 : Precision::bf16);
   return calibrate(checkpoint, config, fingerprint, sample_windows(text, tokenizer, samples), *backend,
                    folder, false, progress());
+}
+
+std::unique_ptr<InputSource> find_inputs(const Checkpoint& checkpoint, const ModelConfig& config,
+                                         std::string_view fingerprint, const CalibrationOptions& options,
+                                         const std::filesystem::path& default_folder, std::string_view need) {
+  if (!std::filesystem::is_regular_file(options.folder))
+    return std::make_unique<Calibration>(
+        find_calibration(checkpoint, config, fingerprint, options, default_folder, need));
+  if (!options.text.empty())
+    throw UsageError(fmt::format("{}: is a file with statistics; --text goes with a folder", options.folder));
+  return open_input_source(options.folder, config, fingerprint);
 }
 
 }  // namespace knapsaq::command

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,7 +16,7 @@
 namespace knapsaq::command {
 
 struct CalibrationOptions {
-  std::string folder;             ///< --calibration; empty: the verb's default place
+  std::string folder;             ///< --calibration, or an imatrix file; empty: the verb's default place
   std::vector<std::string> text;  ///< --text
   SampleOptions samples;          ///< --samples, --window, --seed
   std::string precision = "bf16";
@@ -32,5 +33,10 @@ void add_calibration_options(CLI::App& verb, CalibrationOptions& options, bool w
 Calibration find_calibration(const Checkpoint& checkpoint, const ModelConfig& config,
                              std::string_view fingerprint, const CalibrationOptions& options,
                              const std::filesystem::path& default_folder, std::string_view need);
+
+/// find_calibration(), or the imatrix file of llama.cpp that `options.folder` names.
+std::unique_ptr<InputSource> find_inputs(const Checkpoint& checkpoint, const ModelConfig& config,
+                                         std::string_view fingerprint, const CalibrationOptions& options,
+                                         const std::filesystem::path& default_folder, std::string_view need);
 
 }  // namespace knapsaq::command

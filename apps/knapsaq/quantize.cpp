@@ -92,15 +92,14 @@ Choice choose(const Options& options, const Checkpoint& checkpoint, const ModelC
 }
 
 /// Statistics of the inputs, if they are asked for or the schemes need them.
-std::optional<Calibration> calibration_for(const Options& options, const Checkpoint& checkpoint,
-                                           const ModelConfig& config, const std::vector<Scheme>& schemes) {
+std::unique_ptr<InputSource> inputs_for(const Options& options, const Checkpoint& checkpoint,
+                                        const ModelConfig& config, const std::vector<Scheme>& schemes) {
   std::string need;
   for (const Scheme& scheme : schemes)
     if (quantizer(scheme.method).needs() != Needs::nothing) need = "method " + scheme.method;
-  if (need.empty() && options.calibration.text.empty() && options.calibration.folder.empty())
-    return std::nullopt;
-  return find_calibration(checkpoint, config, fingerprint(checkpoint, progress()), options.calibration,
-                          options.output + ".calibration", need);
+  if (need.empty() && options.calibration.text.empty() && options.calibration.folder.empty()) return nullptr;
+  return find_inputs(checkpoint, config, fingerprint(checkpoint, progress()), options.calibration,
+                     options.output + ".calibration", need);
 }
 
 void run(const Options& options) {
@@ -120,13 +119,13 @@ void run(const Options& options) {
     bank->check_model(fingerprint(checkpoint, progress()));
   }
   const Choice choice = choose(options, checkpoint, config, bank ? &*bank : nullptr);
-  std::optional<Calibration> calibration;
+  std::unique_ptr<InputSource> inputs;
   std::unique_ptr<MatrixSource> source;
   if (bank) {
-    source = std::make_unique<BankSource>(*bank);
+    source = std::make_unique<BankSource>(*bank, config);
   } else {
-    calibration = calibration_for(options, checkpoint, config, choice.schemes);
-    source = std::make_unique<DirectSource>(checkpoint, calibration ? &*calibration : nullptr);
+    inputs = inputs_for(options, checkpoint, config, choice.schemes);
+    source = std::make_unique<DirectSource>(checkpoint, inputs.get());
   }
   const QuantizedModel model =
       write_quantized(checkpoint, config, choice.schemes, *source, options.output, options.force, progress());

@@ -1,0 +1,179 @@
+#include "knapsaq/calib/imatrix.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/hash.h"
+#include "knapsaq/base/quote.h"
+#include "knapsaq/checkpoint/gguf_file.h"
+#include "knapsaq/model/gguf_names.h"
+
+namespace knapsaq {
+namespace {
+
+using Entries = std::map<std::string, ImatrixEntry, std::less<>>;
+
+constexpr std::string_view kSums = ".in_sum2";
+constexpr std::string_view kCounts = ".counts";
+/// The longest name in ggml has 63 characters.
+constexpr std::uint32_t kLongestName = 64;
+
+void check_squares(const std::string& name, const std::vector<float>& values) {
+  for (const float value : values) {
+    if (!(value >= 0 && std::isfinite(value)))
+      throw InputError(
+          fmt::format("the entry {} has a mean square of {}; make the file again", in_quotes(name), value));
+  }
+}
+
+std::vector<float> floats_of(const std::string& name, const GgufTensor& tensor) {
+  if (tensor.type != GgufType(DType::F32))
+    throw InputError(fmt::format("tensor {} is of type {}, not F32", in_quotes(name), name_of(tensor.type)));
+  return read_floats({DType::F32, tensor.shape, tensor.bytes});
+}
+
+Entries parse_gguf_imatrix(std::span<const std::byte> bytes) {
+  const GgufContent content = parse_gguf(bytes);
+  const GgufValue* type = content.metadata.find("general.type");
+  const auto* text = type == nullptr ? nullptr : std::get_if<std::string>(type);
+  if (text == nullptr || *text != "imatrix")
+    throw InputError("is a GGUF file, but no imatrix (general.type)");
+  Entries entries;
+  for (const auto& [name, tensor] : content.tensors) {
+    if (!name.ends_with(kSums)) continue;
+    const std::string weight = name.substr(0, name.size() - kSums.size());
+    const auto counts = content.tensors.find(weight + std::string(kCounts));
+    if (counts == content.tensors.end())
+      throw InputError(
+          fmt::format("has {} without {}{}; make the file again", in_quotes(name), weight, kCounts));
+    const std::vector<float> tokens = floats_of(counts->first, counts->second);
+    if (tokens.size() != 1 || tokens[0] == 0) continue;
+    if (!(tokens[0] > 0 && tokens[0] < 0x1p63F))
+      throw InputError(fmt::format("the entry {} says that it saw {} tokens", in_quotes(weight), tokens[0]));
+    ImatrixEntry entry;
+    entry.tokens = static_cast<std::uint64_t>(tokens[0]);
+    entry.mean_square = floats_of(name, tensor);
+    for (float& value : entry.mean_square) value /= tokens[0];
+    check_squares(weight, entry.mean_square);
+    entries.emplace(weight, std::move(entry));
+  }
+  return entries;
+}
+
+/// i32 entries; each i32 length, name, i32 chunks, i32 values, the values as f32: mean squares times chunks.
+/// What follows (the last chunk, the data set's name) does not matter here.
+Entries parse_legacy(std::span<const std::byte> bytes) {
+  const auto take = [&](std::uint64_t count) {
+    if (count > bytes.size()) throw InputError("is truncated, or is no imatrix file of llama.cpp");
+    const auto taken = bytes.first(count);
+    bytes = bytes.subspan(count);
+    return taken;
+  };
+  const auto number = [&](std::uint32_t largest) {
+    std::int32_t value = 0;
+    std::memcpy(&value, take(sizeof value).data(), sizeof value);
+    if (value < 1 || static_cast<std::uint32_t>(value) > largest)
+      throw InputError("is damaged, or is no imatrix file of llama.cpp");
+    return static_cast<std::uint32_t>(value);
+  };
+  constexpr std::uint32_t kMost = 0x7FFFFFFF;
+  Entries entries;
+  const std::uint32_t count = number(kMost);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const auto letters = take(number(kLongestName));
+    const std::string name(reinterpret_cast<const char*>(letters.data()), letters.size());
+    const std::uint32_t chunks = number(kMost);
+    const std::uint64_t width = number(kMost);
+    const auto data = take(width * sizeof(float));
+    ImatrixEntry entry;
+    entry.tokens = chunks;
+    entry.mean_square.resize(width);
+    std::memcpy(entry.mean_square.data(), data.data(), data.size());
+    for (float& value : entry.mean_square) value /= static_cast<float>(chunks);
+    check_squares(name, entry.mean_square);
+    if (!entries.emplace(name, std::move(entry)).second)
+      throw InputError(fmt::format("the entry {} occurs twice", in_quotes(name)));
+  }
+  return entries;
+}
+
+std::string weight_name(std::string_view linear) {
+  const auto module = gguf_module(linear);
+  if (!module)
+    throw InputError(fmt::format("GGUF has no name for the linear {}: no imatrix can hold it", linear));
+  return *module + ".weight";
+}
+
+}  // namespace
+
+Entries parse_imatrix(std::span<const std::byte> bytes) {
+  return looks_like_gguf(bytes) ? parse_gguf_imatrix(bytes) : parse_legacy(bytes);
+}
+
+Imatrix Imatrix::open(const std::filesystem::path& path, const ModelConfig& config) {
+  Imatrix imatrix;
+  imatrix.where_ = path.string();
+  const MappedFile file(path);
+  try {
+    imatrix.entries_ = parse_imatrix(file.bytes());
+  } catch (const InputError& error) {
+    throw InputError(fmt::format("{}: {}", path.string(), error.what()));
+  }
+  std::uint64_t tokens = 0;
+  for (const Linear& linear : linears(config))
+    tokens = std::max(tokens, imatrix.inputs(linear.name, linear.in).tokens);
+  imatrix.identity_ = fmt::format("imatrix {}, {} tokens", hash_hex(file.bytes()), tokens);
+  return imatrix;
+}
+
+InputStatistics Imatrix::inputs(std::string_view linear, std::int64_t width) const {
+  const std::string name = weight_name(linear);
+  const auto found = entries_.find(name);
+  if (found == entries_.end())
+    throw InputError(fmt::format("{}: is an imatrix of another model: it has no entry {}", where_, name));
+  const ImatrixEntry& entry = found->second;
+  if (std::ssize(entry.mean_square) != width)
+    throw InputError(
+        fmt::format("{}: is an imatrix of another model: {} has {} inputs there, {} in this model", where_,
+                    name, entry.mean_square.size(), width));
+  return {.name = std::string(linear),
+          .width = width,
+          .tokens = entry.tokens,
+          .mean_square = entry.mean_square,
+          .mean_abs = {},
+          .max_abs = {},
+          .second_moment = {}};
+}
+
+std::string Imatrix::identity() const { return identity_; }
+
+void write_imatrix(const InputSource& source, const ModelConfig& config, const ImatrixNotes& notes,
+                   const std::filesystem::path& path) {
+  GgufMetadata metadata;
+  metadata.add("general.type", "imatrix");
+  metadata.add("imatrix.datasets", GgufArray(notes.datasets));
+  metadata.add("imatrix.chunk_count", notes.chunks);
+  metadata.add("imatrix.chunk_size", notes.chunk_size);
+  const std::vector<Linear> all = linears(config);
+  std::vector<GgufTensorSpec> specs;
+  for (const Linear& linear : all) {
+    const std::string name = weight_name(linear.name);
+    specs.push_back({name + std::string(kSums), DType::F32, {1, linear.in}});
+    specs.push_back({name + std::string(kCounts), DType::F32, {1, 1}});
+  }
+  GgufWriter writer(path, metadata, specs);
+  for (const Linear& linear : all) {
+    InputStatistics inputs = source.inputs(linear.name, linear.in);
+    const float tokens = static_cast<float>(inputs.tokens);
+    for (float& value : inputs.mean_square) value *= tokens;
+    writer.write(std::as_bytes(std::span(inputs.mean_square)));
+    writer.write(std::as_bytes(std::span(&tokens, 1)));
+  }
+  writer.commit();
+}
+
+}  // namespace knapsaq

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string_view>
+
+#include "knapsaq/calib/input_statistics.h"
+#include "knapsaq/model/config.h"
+
+namespace knapsaq {
+
+/// The input statistics at `path`: a calibration folder, or an imatrix file of llama.cpp. Throws InputError
+/// if they are of another model: a calibration whose model has another fingerprint(), an imatrix with other
+/// linears.
+std::unique_ptr<InputSource> open_input_source(const std::filesystem::path& path, const ModelConfig& config,
+                                               std::string_view fingerprint);
+
+}  // namespace knapsaq

@@ -1,0 +1,135 @@
+#include "knapsaq/calib/imatrix.h"
+
+#include <cstring>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/files.h"
+#include "knapsaq/checkpoint/gguf_file.h"
+#include "scratch.h"
+
+namespace knapsaq {
+namespace {
+
+using testing::HasSubstr;
+
+const std::filesystem::path kData = std::filesystem::path(KNAPSAQ_TEST_DATA) / "calib";
+
+/// The model that tools/make_gguf_references.py made importance matrices for.
+ModelConfig config_of(int layers = 1, int hidden = 4, const char* architecture = "LlamaForCausalLM") {
+  return parse_model_config({{"architectures", {architecture}},
+                             {"hidden_size", hidden},
+                             {"intermediate_size", 6},
+                             {"ffn_dim", 6},
+                             {"num_hidden_layers", layers},
+                             {"num_attention_heads", 2},
+                             {"vocab_size", 16}});
+}
+
+/// The mean squares that the tool gave the entry of `linear`.
+std::vector<float> expected(std::size_t entry, std::int64_t width) {
+  std::vector<float> values;
+  for (std::int64_t k = 0; k < width; ++k)
+    values.push_back(static_cast<float>(entry + 1) * 0.25F + static_cast<float>(k) * 0.5F);
+  return values;
+}
+
+std::string complaint(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const InputError& error) {
+    return error.what();
+  }
+  return "none";
+}
+
+void expect_entries(const InputSource& source, std::uint64_t tokens) {
+  const std::vector<Linear> all = linears(config_of());
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const InputStatistics inputs = source.inputs(all[i].name, all[i].in);
+    EXPECT_EQ(inputs.name, all[i].name);
+    EXPECT_EQ(inputs.width, all[i].in);
+    EXPECT_EQ(inputs.tokens, tokens);
+    EXPECT_EQ(inputs.mean_square, expected(i, all[i].in)) << all[i].name;
+    EXPECT_TRUE(inputs.mean_abs.empty());
+    EXPECT_TRUE(inputs.second_moment.empty());
+  }
+  EXPECT_FALSE(source.has_second_moments());
+}
+
+TEST(Imatrix, ReadsBothFormatsOfLlamaCpp) {
+  const Imatrix today = Imatrix::open(kData / "imatrix.gguf", config_of());
+  expect_entries(today, 1024);
+  EXPECT_THAT(today.identity(), HasSubstr("1024 tokens"));
+  const Imatrix legacy = Imatrix::open(kData / "imatrix.dat", config_of());
+  expect_entries(legacy, 8);
+  EXPECT_NE(today.identity(), legacy.identity());
+}
+
+TEST(Imatrix, WrittenFilesHoldWhatLlamaImatrixWrites) {
+  const Imatrix source = Imatrix::open(kData / "imatrix.gguf", config_of());
+  const Scratch scratch;
+  write_imatrix(source, config_of(), {.datasets = {"train.txt"}, .chunks = 2, .chunk_size = 512},
+                scratch / "again.gguf");
+  expect_entries(Imatrix::open(scratch / "again.gguf", config_of()), 1024);
+  const GgufFile theirs(kData / "imatrix.gguf");
+  const GgufFile ours(scratch / "again.gguf");
+  EXPECT_EQ(ours.metadata().entries(), theirs.metadata().entries());
+  for (const auto& [name, tensor] : ours.tensors()) {
+    const GgufTensor& other = theirs.tensors().at(name);
+    EXPECT_EQ(tensor.shape, other.shape) << name;
+    EXPECT_TRUE(std::ranges::equal(tensor.bytes, other.bytes)) << name;
+  }
+}
+
+TEST(Imatrix, OfAnotherModelIsRefusedInOneLine) {
+  for (const char* name : {"imatrix.gguf", "imatrix.dat"}) {
+    const auto path = kData / name;
+    EXPECT_THAT(complaint([&] { Imatrix::open(path, config_of(2)); }),
+                HasSubstr("imatrix of another model: it has no entry blk.1.attn_q.weight"));
+    EXPECT_THAT(
+        complaint([&] { Imatrix::open(path, config_of(1, 8)); }),
+        HasSubstr("imatrix of another model: blk.0.attn_q.weight has 4 inputs there, 8 in this model"));
+    EXPECT_THAT(complaint([&] { Imatrix::open(path, config_of(1, 4, "OPTForCausalLM")); }),
+                HasSubstr("GGUF has no name for the linear model.decoder.layers.0.self_attn.q_proj"));
+  }
+  const Imatrix source = Imatrix::open(kData / "imatrix.gguf", config_of());
+  EXPECT_THAT(complaint([&] { source.inputs("lm_head", 4); }), HasSubstr("no entry output.weight"));
+  EXPECT_THAT(complaint([&] { source.inputs("something", 4); }), HasSubstr("no name"));
+}
+
+TEST(Imatrix, DamagedFilesAreRefused) {
+  const std::string legacy = read_file(kData / "imatrix.dat");
+  const std::size_t needed =
+      legacy.size() - 17;  // the last chunk's number and the data set's name are not read
+  for (std::size_t size = 0; size < needed; ++size)
+    EXPECT_THROW(parse_imatrix(std::as_bytes(std::span(legacy).first(size))), InputError) << size;
+  EXPECT_EQ(parse_imatrix(std::as_bytes(std::span(legacy).first(needed))).size(), 7);
+
+  // The first value becomes a NaN, then a negative number.
+  std::string broken = legacy;
+  const std::size_t value = 4 + 4 + std::strlen("blk.0.attn_q.weight") + 8;
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -1.0F}) {
+    std::memcpy(broken.data() + value, &bad, sizeof bad);
+    EXPECT_THROW(parse_imatrix(std::as_bytes(std::span(broken))), InputError);
+  }
+  const std::string model = read_file(std::filesystem::path(KNAPSAQ_TEST_DATA) / "checkpoint/reference.gguf");
+  EXPECT_THAT(complaint([&] { parse_imatrix(std::as_bytes(std::span(model))); }), HasSubstr("no imatrix"));
+
+  GgufMetadata metadata;
+  metadata.add("general.type", "imatrix");
+  const Scratch scratch;
+  const std::vector<GgufTensorSpec> alone = {{"blk.0.attn_q.weight.in_sum2", DType::F32, {1, 4}}};
+  const std::vector<std::byte> zeros(16);
+  GgufWriter writer(scratch / "alone.gguf", metadata, alone);
+  writer.write(zeros);
+  writer.commit();
+  EXPECT_THAT(complaint([&] { Imatrix::open(scratch / "alone.gguf", config_of()); }),
+              HasSubstr("alone.gguf: has 'blk.0.attn_q.weight.in_sum2' without blk.0.attn_q.weight.counts"));
+}
+
+}  // namespace
+}  // namespace knapsaq
