@@ -1,0 +1,380 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <map>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "complaint.h"
+#include "knapsaq/base/files.h"
+#include "knapsaq/base/hash.h"
+#include "knapsaq/base/threads.h"
+#include "knapsaq/calib/calibration.h"
+#include "knapsaq/calib/calibrator.h"
+#include "knapsaq/calib/manifest.h"
+#include "knapsaq/checkpoint/fingerprint.h"
+#include "knapsaq/checkpoint/safetensors.h"
+#include "knapsaq/model/decoder.h"
+#include "scratch.h"
+
+namespace knapsaq {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+fs::path model_folder(const std::string& name) {
+  return fs::path(KNAPSAQ_TEST_DATA) / "model" / "decoder" / name;
+}
+
+/// A tiny model, and what Transformers saw in it (tools/make_calib_references.py).
+struct Reference {
+  explicit Reference(const std::string& name)
+      : checkpoint(Checkpoint::open(model_folder(name))),
+        config(parse_model_config(checkpoint.config())),
+        file(fs::path(KNAPSAQ_TEST_DATA) / "calib" / (name + ".safetensors")) {
+    const TensorView& tokens = file.tensors().at("tokens");
+    samples.tokens.resize(static_cast<std::size_t>(tokens.elements()));
+    std::memcpy(samples.tokens.data(), tokens.bytes.data(), tokens.bytes.size());
+    samples.options = {.samples = tokens.shape[0], .window = tokens.shape[1], .seed = 0};
+    samples.text = "text";
+    samples.hash = hash_hex(std::as_bytes(std::span(samples.tokens)));
+  }
+  std::vector<float> expected(const std::string& linear, const char* what) const {
+    return read_floats(file.tensors().at(linear + what));
+  }
+  Calibration calibrate_into(const fs::path& folder, Precision precision = Precision::fp32,
+                             bool replace = false) const {
+    const auto backend = make_cpu_backend(precision);
+    return calibrate(checkpoint, config, fingerprint(checkpoint), samples, *backend, folder, replace);
+  }
+
+  Checkpoint checkpoint;
+  ModelConfig config;
+  SafetensorsFile file;
+  Samples samples;
+};
+
+/// ||found - expected|| / ||expected||
+double relative_error(const std::vector<float>& found, const std::vector<float>& expected) {
+  double error = 0;
+  double size = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    error += std::pow(static_cast<double>(found[i]) - expected[i], 2);
+    size += std::pow(static_cast<double>(expected[i]), 2);
+  }
+  return std::sqrt(error / size);
+}
+
+std::map<std::string, std::string> contents(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::directory_iterator(folder))
+    files[entry.path().filename().string()] = read_file(entry.path());
+  return files;
+}
+
+class CalibrateReference : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Models, CalibrateReference,
+                         ::testing::Values("llama-gqa", "qwen3", "opt", "opt-350m"), [](const auto& one) {
+                           std::string name = one.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+TEST_P(CalibrateReference, StatisticsAreThoseOfTransformers) {
+  const Reference model(GetParam());
+  const std::vector<Linear> all = linears(model.config);
+  const std::vector<std::size_t> owners = input_owners(all);
+  // fp32: two implementations of the same forward pass. bf16: inputs and weights are rounded by 2^-9 at most,
+  // and a few layers add up; the maximum of a column is one value, the others are means.
+  for (const auto& [precision, tolerance, tolerance_of_max] :
+       {std::tuple{Precision::fp32, 1e-4, 1e-4}, std::tuple{Precision::bf16, 0.02, 0.03}}) {
+    const Scratch scratch;
+    const Calibration calibration = model.calibrate_into(scratch / "c", precision);
+    EXPECT_TRUE(calibration.has_second_moments());
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const std::string& owner = all[owners[i]].name;
+      const InputStatistics found = calibration.inputs(all[i].name, all[i].in);
+      EXPECT_EQ(found.name, owner);
+      EXPECT_EQ(found.width, all[i].in);
+      EXPECT_EQ(found.tokens, model.samples.tokens.size());
+      const std::vector<float> moment = model.expected(owner, ".second_moment");
+      ASSERT_EQ(found.second_moment.size(), moment.size());
+      EXPECT_LE(relative_error(found.second_moment, moment), tolerance) << all[i].name;
+      EXPECT_LE(relative_error(found.mean_abs, model.expected(owner, ".mean_abs")), tolerance);
+      EXPECT_LE(relative_error(found.max_abs, model.expected(owner, ".max_abs")), tolerance_of_max);
+      const auto n = static_cast<std::size_t>(found.width);
+      for (std::size_t k = 0; k < n; ++k) {
+        EXPECT_EQ(found.mean_square[k], found.second_moment[k * n + k]);
+        for (std::size_t l = 0; l < k; ++l)
+          EXPECT_EQ(found.second_moment[k * n + l], found.second_moment[l * n + k]);
+      }
+    }
+  }
+}
+
+TEST_P(CalibrateReference, ThreadsChangeNothing) {
+  const Reference model(GetParam());
+  for (const Precision precision : {Precision::fp32, Precision::bf16}) {
+    const Scratch scratch;
+    set_default_threads(1);
+    model.calibrate_into(scratch / "one", precision);
+    set_default_threads(4);
+    model.calibrate_into(scratch / "four", precision);
+    set_default_threads(0);
+    EXPECT_EQ(contents(scratch / "one"), contents(scratch / "four"));
+  }
+}
+
+TEST(Calibrate, GoesOnWhereItWasKilled) {
+  const Reference model("llama-gqa");
+  const Scratch scratch;
+  const fs::path folder = scratch / "c";
+  model.calibrate_into(folder);
+  const auto whole = contents(folder);
+  ASSERT_EQ(whole.size(), 3u);
+  const auto manifest_with = [&](std::size_t blocks) {
+    Manifest manifest = parse_manifest(whole.at("calibration.json"));
+    manifest.blocks.resize(blocks);
+    return to_json(manifest);
+  };
+  const auto resumed = [&] {
+    model.calibrate_into(folder);
+    return contents(folder);
+  };
+
+  // Killed after the first block.
+  fs::remove(folder / "block-00001.safetensors");
+  write_file(folder / "calibration.json", manifest_with(1));
+  EXPECT_THAT(complaint([&] { Calibration::open(folder); }), HasSubstr("unfinished (1 of 2 blocks)"));
+  const auto stamp = fs::last_write_time(folder / "block-00000.safetensors");
+  EXPECT_EQ(resumed(), whole);
+  EXPECT_EQ(fs::last_write_time(folder / "block-00000.safetensors"), stamp);  // not made again
+
+  // Between a block and the description that names it; in the middle of writing; with a finished file gone or
+  // damaged.
+  write_file(folder / "calibration.json", manifest_with(1));
+  EXPECT_EQ(resumed(), whole);
+  fs::remove_all(folder);
+  fs::create_directory(folder);
+  write_file(folder / "block-00000.safetensors.partial-1", "xx");
+  EXPECT_EQ(resumed(), whole);
+  fs::remove(folder / "block-00000.safetensors");
+  EXPECT_EQ(resumed(), whole);
+  write_file(folder / "block-00001.safetensors", whole.at("block-00001.safetensors").substr(1));
+  EXPECT_EQ(resumed(), whole);
+}
+
+TEST(Calibrate, EveryWindowGoesThroughEveryBlockOnce) {
+  struct Counting final : Progress {
+    void begin(std::string_view, std::uint64_t total, std::string_view) override { expected = total; }
+    void advance(std::uint64_t done) override { seen += done; }
+    void end() override {}
+    std::uint64_t expected = 0;
+    std::uint64_t seen = 0;
+  };
+  const Reference model("llama-gqa");
+  const Scratch scratch;
+  const auto backend = make_cpu_backend(Precision::fp32);
+  Counting first;
+  calibrate(model.checkpoint, model.config, "id", model.samples, *backend, scratch / "c", false, first);
+  EXPECT_EQ(first.expected, 2u * 5u);
+  EXPECT_EQ(first.seen, 2u * 5u);
+  Counting second;  // nothing is left to do
+  calibrate(model.checkpoint, model.config, "id", model.samples, *backend, scratch / "c", false, second);
+  EXPECT_EQ(second.seen, 0u);
+}
+
+TEST(Calibrate, LeavesOtherFoldersAlone) {
+  const Reference model("llama-gqa");
+  const Scratch scratch;
+  const fs::path folder = scratch / "c";
+  model.calibrate_into(folder);
+  const auto whole = contents(folder);
+
+  Reference other("llama-gqa");
+  other.samples.text = "other text";
+  EXPECT_THAT(complaint<UsageError>([&] { other.calibrate_into(folder); }),
+              AllOf(HasSubstr("made from something else"), HasSubstr("--force")));
+  EXPECT_THAT(complaint<UsageError>([&] { model.calibrate_into(folder, Precision::bf16); }),
+              HasSubstr("made from something else"));
+  EXPECT_THAT(complaint<UsageError>([&] { Reference("qwen3").calibrate_into(folder); }),
+              HasSubstr("made from something else"));
+  EXPECT_EQ(contents(folder), whole);
+  EXPECT_EQ(other.calibrate_into(folder, Precision::fp32, true).source().text, "other text");
+
+  fs::create_directory(scratch / "d");
+  write_file(scratch / "d/precious", "");
+  for (const bool replace : {false, true})
+    EXPECT_THAT(complaint<UsageError>([&] { model.calibrate_into(scratch / "d", Precision::fp32, replace); }),
+                HasSubstr("something else than a calibration"));
+  EXPECT_TRUE(fs::exists(scratch / "d/precious"));
+}
+
+TEST(Calibration, BelongsToOneModel) {
+  const Reference model("llama-gqa");
+  const Scratch scratch;
+  const Calibration calibration = model.calibrate_into(scratch / "c");
+  EXPECT_NO_THROW(require_same_model(calibration, fingerprint(model.checkpoint)));
+  EXPECT_THAT(complaint([&] { require_same_model(calibration, "another"); }),
+              AllOf(HasSubstr("another model"), HasSubstr(fingerprint(model.checkpoint))));
+  EXPECT_TRUE(is_calibration_of(scratch / "c", calibration.source()));
+  CalibrationSource other = calibration.source();
+  other.options.seed = 1;
+  EXPECT_FALSE(is_calibration_of(scratch / "c", other));
+  EXPECT_FALSE(is_calibration_of(scratch / "absent", other));
+  EXPECT_THAT(complaint([&] { calibration.inputs("model.layers.9.mlp.up_proj", 40); }),
+              HasSubstr("layers.9"));
+  EXPECT_THAT(complaint([&] { calibration.inputs("model.layers.0.mlp.up_proj", 41); }),
+              AllOf(HasSubstr("40"), HasSubstr("41")));
+  EXPECT_THAT(calibration.identity(), AllOf(HasSubstr("5x21"), HasSubstr(model.samples.hash)));
+  EXPECT_THAT(complaint([&] { Calibration::open(scratch / "absent"); }), HasSubstr("holds no calibration"));
+}
+
+TEST(Calibration, DamageIsNoticed) {
+  const Reference model("llama-gqa");
+  const Scratch scratch;
+  const fs::path folder = scratch / "c";
+  model.calibrate_into(folder);
+  const fs::path file = folder / "block-00001.safetensors";
+  const std::string whole = read_file(file);
+  const auto reading = [&](const std::string& content) {
+    write_file(file, content);
+    const Calibration calibration = Calibration::open(folder);
+    calibration.inputs("model.layers.0.mlp.up_proj", 40);  // the other block's file
+    return complaint([&] { calibration.inputs("model.layers.1.mlp.up_proj", 40); });
+  };
+  EXPECT_EQ(reading(whole), "");
+  for (const std::size_t place : {std::size_t{0}, std::size_t{30}, whole.size() / 2, whole.size() - 1}) {
+    std::string bad = whole;
+    bad[place] = static_cast<char>(bad[place] ^ 4);
+    EXPECT_THAT(reading(bad), AllOf(HasSubstr("block-00001.safetensors"), HasSubstr("damaged"))) << place;
+  }
+  EXPECT_THAT(reading(whole.substr(0, whole.size() - 1)), HasSubstr("damaged"));
+  EXPECT_THAT(reading(""), HasSubstr("damaged"));
+  fs::remove(file);
+  EXPECT_THROW(Calibration::open(folder).inputs("model.layers.1.mlp.up_proj", 40), IoError);
+  write_file(folder / "calibration.json", "{\"format\": 1}");
+  EXPECT_THAT(complaint([&] { Calibration::open(folder); }), HasSubstr("calibration.json"));
+}
+
+TEST(Calibration, ValuesThatNoTextMakesAreRefused) {
+  // With checksums that fit, as somebody else's program may write them.
+  const Reference model("llama-gqa");
+  const std::string linear = "model.layers.0.self_attn.o_proj";
+  for (const auto& [tensor, value, reason] :
+       {std::tuple{".second_moment", std::numeric_limits<float>::quiet_NaN(), "NaN"},
+        std::tuple{".second_moment", -1.0f, "negative"}, std::tuple{".mean_square", -1.0f, "negative"},
+        std::tuple{".mean_abs", std::numeric_limits<float>::infinity(), "infinity"},
+        std::tuple{".max_abs", -0.5f, "negative"}}) {
+    const Scratch scratch;
+    const fs::path folder = scratch / "c";
+    model.calibrate_into(folder);
+    const fs::path file = folder / "block-00000.safetensors";
+    std::string content = read_file(file);
+    {
+      const SafetensorsFile opened(file);
+      const auto place = opened.tensors().at(linear + tensor).bytes.data() - opened.file().bytes().data();
+      std::memcpy(content.data() + place, &value, sizeof(value));
+    }
+    write_file(file, content);
+    Manifest manifest = read_manifest(folder);
+    manifest.blocks[0].hash = hash_hex(content);
+    write_file(folder / "calibration.json", to_json(manifest));
+    EXPECT_THAT(complaint([&] { Calibration::open(folder).inputs(linear, 40); }),
+                AllOf(HasSubstr(linear), HasSubstr(reason)));
+  }
+}
+
+TEST(Calibrate, InputsThatAreNotFiniteNameTheLinear) {
+  // Values of the second block grow beyond fp32.
+  const Scratch scratch;
+  fs::copy(model_folder("llama-gqa") / "config.json", scratch / "config.json");
+  std::vector<TensorSpec> specs;
+  std::vector<std::vector<float>> values;
+  const Checkpoint original = Checkpoint::open(model_folder("llama-gqa"));
+  for (const std::string& name : original.names()) {
+    specs.push_back({name, DType::F32, original.tensor(name).shape});
+    values.push_back(original.floats(name));
+    if (name == "model.layers.1.mlp.up_proj.weight" || name == "model.layers.1.mlp.gate_proj.weight")
+      for (float& value : values.back()) value *= 1e25f;
+  }
+  {
+    SafetensorsWriter writer(scratch / "model.safetensors", specs);
+    for (const auto& one : values) writer.write(std::as_bytes(std::span(one)));
+    writer.commit();
+  }
+  const Checkpoint checkpoint = Checkpoint::open(scratch.path());
+  const Reference model("llama-gqa");
+  for (const Precision precision : {Precision::fp32, Precision::bf16}) {
+    const auto backend = make_cpu_backend(precision);
+    const fs::path folder = scratch / (precision == Precision::fp32 ? "c32" : "c16");
+    EXPECT_THAT(
+        complaint([&] { calibrate(checkpoint, model.config, "id", model.samples, *backend, folder); }),
+        HasSubstr("'model.layers.1.mlp.down_proj'"));
+    // The first block is kept.
+    EXPECT_EQ(read_manifest(folder).blocks.size(), 1u);
+  }
+}
+
+TEST(Calibrator, StepsEqualTheWholePass) {
+  const Reference model("llama-gqa");
+  const auto backend = make_cpu_backend(Precision::bf16);
+  Calibrator at_once(model.checkpoint, model.config, model.samples, *backend);
+  Calibrator in_steps(model.checkpoint, model.config, model.samples, *backend);
+  EXPECT_THROW(in_steps.observe(1), std::logic_error);
+  for (std::int64_t block = 0; block < model.config.layers; ++block) {
+    const std::vector<ObservedInput> expected = at_once.measure(block);
+    in_steps.observe(block);
+    const std::vector<InputStatistics> found = in_steps.observe(block);  // looking moves nothing
+    in_steps.advance(block);
+    ASSERT_EQ(found.size(), expected.size());
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      const InputStatistics one = statistics_of(expected[i]);
+      EXPECT_EQ(found[i].name, one.name);
+      EXPECT_EQ(found[i].second_moment, one.second_moment);
+      EXPECT_EQ(found[i].mean_abs, one.mean_abs);
+    }
+  }
+  EXPECT_THROW(in_steps.advance(0), std::logic_error);
+}
+
+TEST(Calibrator, ReplacedWeightsReachTheNextBlock) {
+  const Reference model("llama-gqa");
+  const auto backend = make_cpu_backend(Precision::fp32);
+  // The second block of a model whose first block's down_proj is half as large, ...
+  const std::string name = "model.layers.0.mlp.down_proj";
+  std::vector<float> half = model.checkpoint.floats(name + ".weight");
+  for (float& value : half) value *= 0.5f;
+  const TensorView weight{DType::F32, model.checkpoint.tensor(name + ".weight").shape,
+                          std::as_bytes(std::span(half))};
+  Calibrator calibrator(model.checkpoint, model.config, model.samples, *backend);
+  const std::vector<InputStatistics> before = calibrator.observe(0);
+  calibrator.decoder().replace(name, weight);
+  calibrator.advance(0);
+  const std::vector<InputStatistics> found = calibrator.observe(1);
+
+  // ... step by step with the decoder.
+  Decoder decoder = Decoder::load(model.checkpoint, model.config, *backend);
+  decoder.replace(name, weight);
+  Hidden hidden = decoder.embed(model.samples.tokens, 5, 21);
+  decoder.block(0, hidden);
+  std::vector<InputStatistics> expected;
+  decoder.block(1, hidden, [&](const Linear& first, const Array& x, std::int64_t rows) {
+    ObservedInput input{first, InputSums(first.in)};
+    backend->sum_inputs(x, rows, input.sums);
+    expected.push_back(statistics_of(input));
+  });
+  ASSERT_EQ(found.size(), expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i) EXPECT_EQ(found[i].second_moment, expected[i].second_moment);
+
+  Calibrator untouched(model.checkpoint, model.config, model.samples, *backend);
+  EXPECT_EQ(statistics_of(untouched.measure(0)[0]).second_moment, before[0].second_moment);
+  EXPECT_NE(statistics_of(untouched.measure(1)[0]).second_moment, found[0].second_moment);
+}
+
+}  // namespace
+}  // namespace knapsaq

@@ -1,0 +1,74 @@
+#include "knapsaq/calib/manifest.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "complaint.h"
+
+namespace knapsaq {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+Manifest example() {
+  Manifest manifest;
+  manifest.source = {
+      "model hash", "text hash", {.samples = 3, .window = 20, .seed = ~std::uint64_t{0}}, Precision::fp32};
+  manifest.tokens_hash = "tokens hash";
+  manifest.layers = 2;
+  manifest.blocks = {{.bytes = 77, .hash = "file hash", .inputs = {{{"a", "b"}, 4}, {{"c"}, 5}}}};
+  return manifest;
+}
+
+TEST(Manifest, ComesBackAsItWas) {
+  const Manifest manifest = example();
+  const Manifest back = parse_manifest(to_json(manifest));
+  EXPECT_EQ(back.source, manifest.source);
+  EXPECT_EQ(back.tokens_hash, manifest.tokens_hash);
+  EXPECT_EQ(back.layers, 2);
+  ASSERT_EQ(back.blocks.size(), 1u);
+  EXPECT_EQ(back.blocks[0].bytes, 77u);
+  EXPECT_EQ(back.blocks[0].hash, "file hash");
+  ASSERT_EQ(back.blocks[0].inputs.size(), 2u);
+  EXPECT_EQ(back.blocks[0].inputs[0].linears, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(back.blocks[0].inputs[1].width, 5);
+  EXPECT_EQ(to_json(back), to_json(manifest));
+}
+
+TEST(Manifest, RefusesWhatCannotBe) {
+  const json good = json::parse(to_json(example()));
+  const auto complaint_about = [&](const char* pointer, const json& value) {
+    json bad = good;
+    bad[json::json_pointer(pointer)] = value;
+    return complaint([&] { parse_manifest(bad.dump()); });
+  };
+  EXPECT_THAT(complaint_about("/format", "bank"), HasSubstr("not the description"));
+  EXPECT_THAT(complaint_about("/version", 2), HasSubstr("version 2"));
+  EXPECT_THAT(complaint_about("/samples", -1), HasSubstr("samples"));
+  EXPECT_THAT(complaint_about("/samples", 4), HasSubstr("samples times window"));
+  EXPECT_THAT(complaint_about("/window", 1.5), HasSubstr("window"));
+  EXPECT_THAT(complaint_about("/layers", 0), HasSubstr("layers"));
+  EXPECT_THAT(complaint_about("/layers", std::uint64_t{1} << 40), HasSubstr("layers"));
+  EXPECT_THAT(complaint_about("/precision", "fp8"), HasSubstr("precision"));
+  EXPECT_THAT(complaint_about("/model", 7), HasSubstr("model"));
+  EXPECT_THAT(complaint_about("/blocks", 7), HasSubstr("blocks"));
+  EXPECT_THAT(complaint_about("/blocks/0", 7), HasSubstr("block"));
+  EXPECT_THAT(complaint_about("/blocks/0/bytes", "many"), HasSubstr("bytes"));
+  EXPECT_THAT(complaint_about("/blocks/0/inputs/0/width", std::uint64_t{1} << 33), HasSubstr("width"));
+  EXPECT_THAT(complaint_about("/blocks/0/inputs/1/linears/0", "a"), HasSubstr("twice"));
+  EXPECT_THAT(complaint_about("/blocks/0/inputs/1/linears", json::array()), HasSubstr("without linears"));
+  EXPECT_THAT(complaint([] { parse_manifest("[]"); }), HasSubstr("not the description"));
+  EXPECT_THAT(complaint([] { parse_manifest("{"); }), HasSubstr("JSON"));
+  // More blocks than layers.
+  json many = good;
+  for (int i = 0; i < 2; ++i) {
+    many["blocks"].push_back(good["blocks"][0]);
+    many["blocks"].back()["inputs"] = json::array();
+  }
+  EXPECT_THAT(complaint([&] { parse_manifest(many.dump()); }), HasSubstr("blocks"));
+}
+
+}  // namespace
+}  // namespace knapsaq
