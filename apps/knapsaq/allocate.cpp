@@ -71,7 +71,7 @@ void add_allocate(CLI::App& app) {
       ->check(CLI::PositiveNumber);
   verb->add_option("--budget", options->budget, "Budget: bytes of all linears, as 4200000, 4.2MiB, 1.5GB");
   verb->add_option("--tie", options->ties,
-                   "Linears that share a scheme: none, qkv, gate-up, layer; several with commas")
+                   "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer; several with commas")
       ->capture_default_str();
   verb->add_option("--gap", options->solve.gap, "Stop at this relative distance from the proven bound")
       ->check(CLI::Range(0.0, 1.0))

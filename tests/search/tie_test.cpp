@@ -31,6 +31,11 @@ TEST(TieGroups, FusedProjections) {
   EXPECT_THAT(tie_groups(kLlama, "qkv,gate-up"), ElementsAre(0, 0, 0, 1, 2, 2, 3, 4, 4, 4, 5));
 }
 
+TEST(TieGroups, WhatVllmFuses) {
+  EXPECT_EQ(tie_groups(kLlama, "vllm"), tie_groups(kLlama, "qkv,gate-up"));
+  EXPECT_EQ(tie_groups(kLlama, "vllm,layer"), tie_groups(kLlama, "layer"));
+}
+
 TEST(TieGroups, WholeLayers) {
   EXPECT_THAT(tie_groups(kLlama, "layer"), ElementsAre(0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2));
   EXPECT_THAT(tie_groups(kLlama, "qkv,layer"), ElementsAre(0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2));

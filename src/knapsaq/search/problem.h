@@ -43,7 +43,8 @@ struct SolveOptions {
 Solution solve_mip(const Problem& problem, const SolveOptions& options = {});
 
 /// Which linears must share a scheme. `names` are module paths; the result maps each to a group number, in
-/// order of first appearance. Specification: comma-separated list of `none`, `qkv`, `gate-up`, `layer`.
+/// order of first appearance. Specification: comma-separated list of `none`, `qkv`, `gate-up`,
+/// `vllm` (the two: what vLLM and SGLang run as one matrix each), `layer`.
 std::vector<std::size_t> tie_groups(const std::vector<std::string>& names, std::string_view specification);
 
 /// One item per tie group: costs and sizes of its members summed. All members need the same number of

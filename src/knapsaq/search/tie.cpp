@@ -28,10 +28,12 @@ Ties parse(std::string_view specification) {
       ties.gate_up = true;
     } else if (word == "layer") {
       ties.layer = true;
+    } else if (word == "vllm") {
+      ties.qkv = ties.gate_up = true;
     } else if (word != "none") {
       throw UsageError(fmt::format(
-          "unknown tie '{}' in '{}': use none, or some of qkv, gate-up, layer with commas between", word,
-          specification));
+          "unknown tie '{}' in '{}': use none, or some of qkv, gate-up, vllm, layer with commas between",
+          word, specification));
     }
   }
   return ties;
