@@ -12,8 +12,8 @@ namespace {
 
 constexpr int kTried = 16;  // at once: what WeightedSums holds
 
-// The rounds of least squares: a third changes the error by less than 0.1 % (measured on a trained model's
-// weights at 2 to 4 bits).
+// The rounds of least squares. Each takes half as long as all the rest; on a trained model's weights the
+// second takes 0.5 % off GPTQ's Hessian error, and a third and fourth together as much again.
 constexpr int kRounds = 2;
 
 /// The narrowest range that is tried, as a part of the whole. A little below the best one for normal weights

@@ -36,10 +36,14 @@ void for_row_pieces(std::int64_t rows, Function&& fn) {
   });
 }
 
+/// A square matrix whose memory the threads touch first, not the one that asks for it.
+template <class Real>
+using Square = std::unique_ptr<Real[]>;
+
 /// a = L L^T in the lower half, right-looking by tiles, those of a step in parallel.
 template <class Real>
-bool cholesky(std::vector<Real>& a, std::int64_t n) {
-  const auto at = [&](std::int64_t row, std::int64_t col) { return a.data() + row * n + col; };
+bool cholesky(Square<Real>& a, std::int64_t n) {
+  const auto at = [&](std::int64_t row, std::int64_t col) { return a.get() + row * n + col; };
   for (std::int64_t k = 0; k < n; k += kTile) {
     check_cancelled();
     const std::int64_t width = std::min(kTile, n - k);
@@ -68,11 +72,11 @@ bool cholesky(std::vector<Real>& a, std::int64_t n) {
 /// The lower half of the Hessian over `mean` and damped, with columns in reverse order, so that its usual
 /// factor L, read backwards, is R. A dead column has nothing but the damping on its diagonal.
 template <class Real>
-std::vector<Real> reversed(const InputStatistics& inputs, const std::vector<std::int32_t>& order, double mean,
-                           double damping) {
+Square<Real> reversed(const InputStatistics& inputs, const std::vector<std::int32_t>& order, double mean,
+                      double damping) {
   const std::int64_t n = inputs.width;
   const auto unit = static_cast<Real>(1 / mean);
-  std::vector<Real> a(static_cast<std::size_t>(n * n));
+  auto a = std::make_unique_for_overwrite<Real[]>(static_cast<std::size_t>(n * n));
   for_row_pieces(n, [&](std::int64_t i) {
     const float* row = inputs.second_moment.data() + order[n - 1 - i] * n;
     for (std::int64_t j = 0; j <= i; ++j) a[i * n + j] = static_cast<Real>(row[order[n - 1 - j]]) * unit;
@@ -81,23 +85,40 @@ std::vector<Real> reversed(const InputStatistics& inputs, const std::vector<std:
   return a;
 }
 
-/// The factor in fp32 and in order, from L of the reversed Hessian.
+Square<float> in_single(Square<float> l, std::int64_t /*n*/) { return l; }
+Square<float> in_single(Square<double> l, std::int64_t n) {
+  auto single = std::make_unique_for_overwrite<float[]>(static_cast<std::size_t>(n * n));
+  for_row_pieces(n, [&](std::int64_t i) {
+    for (std::int64_t j = 0; j <= i; ++j) single[i * n + j] = static_cast<float>(l[i * n + j]);
+  });
+  return single;
+}
+
+/// Fills importance and feedback from L of the reversed Hessian: R[j, k] = L[n-1-j, n-1-k].
 template <class Real>
-void take(std::vector<Real> l, HessianFactor& factor) {
+void take(Square<Real> factored, const InputStatistics& inputs, double mean, HessianFactor& factor) {
   const std::int64_t n = factor.width;
-  std::vector<Real> inverses(static_cast<std::size_t>(n));
+  Square<float> l = in_single(std::move(factored), n);
+  std::vector<float> inverses(static_cast<std::size_t>(n));
   factor.importance.resize(static_cast<std::size_t>(n));
   for (std::int64_t i = 0; i < n; ++i) {
-    const Real diagonal = l[i * n + i];
+    const float diagonal = l[i * n + i];
     inverses[n - 1 - i] = 1 / diagonal;
-    factor.importance[factor.order[n - 1 - i]] = static_cast<float>(diagonal * diagonal);
+    const std::int32_t col = factor.order[n - 1 - i];
+    const double moment = static_cast<double>(inputs.second_moment[col * n + col]) / mean + factor.damping;
+    factor.importance[col] = diagonal * static_cast<float>(std::sqrt(moment));
   }
-  factor.feedback.resize(static_cast<std::size_t>(n * n));
-  for_row_pieces(n, [&](std::int64_t j) {
-    const Real* row = l.data() + (n - 1 - j) * n;
-    float* out = factor.feedback.data() + j * n;
-    for (std::int64_t k = j + 1; k < n; ++k) out[k] = static_cast<float>(row[n - 1 - k] * inverses[k]);
+  // In place: rows i and n-1-i change places.
+  const auto turn = [&](const float* row, std::int64_t j, float* out) {
+    for (std::int64_t k = j + 1; k < n; ++k) out[k] = row[n - 1 - k] * inverses[k];
+  };
+  for_row_pieces((n + 1) / 2, [&](std::int64_t i) {
+    const std::int64_t j = n - 1 - i;
+    const std::vector<float> upper(l.get() + i * n, l.get() + i * n + i);
+    turn(l.get() + j * n, i, l.get() + i * n);
+    turn(upper.data(), j, l.get() + j * n);
   });
+  factor.feedback = std::move(l);
 }
 
 /// The mean of the diagonal, 1 if all inputs are dead. Throws for what cannot be a second moment.
@@ -145,17 +166,17 @@ std::unique_ptr<const HessianFactor> factor_hessian(const InputStatistics* input
                            [&](std::int32_t k) { return inputs->second_moment[k * n + k]; });
   {
     factor->damping = kDamping;
-    std::vector<float> l = reversed<float>(*inputs, factor->order, mean, kDamping);
+    Square<float> l = reversed<float>(*inputs, factor->order, mean, kDamping);
     if (cholesky(l, n)) {
-      take(std::move(l), *factor);
+      take(std::move(l), *inputs, mean, *factor);
       return factor;
     }
   }
   for (double damping = kDamping; damping <= kLargestDamping; damping *= 10) {
     factor->damping = damping;
-    std::vector<double> l = reversed<double>(*inputs, factor->order, mean, damping);
+    Square<double> l = reversed<double>(*inputs, factor->order, mean, damping);
     if (!cholesky(l, n)) continue;
-    take(std::move(l), *factor);
+    take(std::move(l), *inputs, mean, *factor);
     return factor;
   }
   throw InputError(

@@ -25,9 +25,12 @@ struct HessianFactor final : PreparedInputs {
   std::vector<std::int32_t> order;
   /// [width, width] in that order, row-major: [j, k] for j < k is R_jk / R_kk. What lies on and below the
   /// diagonal has no meaning.
-  std::vector<float> feedback;
-  /// [width] by column as in the weights: R_kk^2 over the mean of the diagonal, what a squared error of this
-  /// column costs that later columns cannot make up for.
+  std::unique_ptr<const float[]> feedback;
+  /// [width] by column as in the weights: what a squared error of this column counts when scales are chosen,
+  /// R_kk sqrt(H_kk), over the mean of the diagonal. R_kk^2 is what an error costs that later columns make up
+  /// for as well as they can, H_kk what it costs if they do not; the geometric mean of the two gave smaller
+  /// Hessian errors than either on the embedded models (at 2 bits by up to 36 % and 9 %, at 4 bits by 0 to 5
+  /// %).
   std::vector<float> importance;
   /// What was added to the diagonal, as a multiple of its mean.
   double damping = 0;

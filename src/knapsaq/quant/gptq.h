@@ -1,0 +1,12 @@
+#pragma once
+
+#include "knapsaq/compute/packed_matrix.h"
+#include "knapsaq/quant/hessian_factor.h"
+
+namespace knapsaq {
+
+/// GPTQ's codes for metadata that are already in `packed`, whatever they were found by; its codes are
+/// overwritten. In parallel.
+void choose_gptq_codes(const MatrixView& weights, const HessianFactor& factor, PackedMatrix& packed);
+
+}  // namespace knapsaq
