@@ -46,6 +46,16 @@ void Bank::check_model(std::string_view fingerprint) const {
                     folder_.string(), in_quotes(index_.model), in_quotes(std::string(fingerprint))));
 }
 
+Folding Bank::folding(const ModelConfig& config) const {
+  if (index_.folding.empty()) return {};
+  const fs::path path = folder_ / kBankFoldingName;
+  Folding folding = Folding::load(path, config, index_.model);
+  if (folding.identity() != index_.folding)
+    throw InputError(fmt::format("{}: is not the folding that the bank was built on: build the bank again",
+                                 path.string()));
+  return folding;
+}
+
 ErrorTable Bank::table() const {
   ErrorTable table;
   table.menu = index_.menu.schemes;

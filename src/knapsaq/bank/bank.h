@@ -2,7 +2,6 @@
 
 #include <filesystem>
 #include <map>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +10,7 @@
 #include "knapsaq/bank/error_table.h"
 #include "knapsaq/bank/linear_file.h"
 #include "knapsaq/compute/stored_matrix.h"
+#include "knapsaq/model/folding.h"
 
 namespace knapsaq {
 
@@ -27,6 +27,11 @@ class Bank {
   const BankIndex& index() const { return index_; }
   /// Throws InputError unless the bank was built from the model with this fingerprint().
   void check_model(std::string_view fingerprint) const;
+
+  /// The scales that are folded into the bank's weights, of the model with this configuration: whoever writes
+  /// or runs them folds the other tensors. Empty if there are none. Throws InputError if the file is missing
+  /// or is not the one that the bank was built on.
+  Folding folding(const ModelConfig& config) const;
 
   /// Errors and exact sizes of all linears, in the order of linears(config).
   ErrorTable table() const;

@@ -46,9 +46,9 @@ BankFolder::BankFolder(fs::path path) : path_(made(std::move(path))), lock_(path
   remove_partial_files(path_);
   remove_partial_files(path_ / "linears");
   if (fs::exists(path_ / kBankIndexName)) return;
-  // A folder in which calibration was interrupted has nothing else yet.
+  // A folder in which calibration or the search for a folding was interrupted has nothing else yet.
   for (const fs::directory_entry& entry : fs::directory_iterator(path_))
-    if (entry.path() != calibration())
+    if (entry.path() != calibration() && entry.path() != folding())
       throw UsageError(fmt::format("{}: exists and is not a bank: give the name of a bank or of a new folder",
                                    path_.string()));
 }

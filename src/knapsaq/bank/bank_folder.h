@@ -18,6 +18,8 @@ class BankFolder {
   const std::filesystem::path& path() const { return path_; }
   /// Where a calibration that was made for this bank is kept.
   std::filesystem::path calibration() const { return path_ / "calibration"; }
+  /// Where the folding that the bank was built on is kept.
+  std::filesystem::path folding() const { return path_ / kBankFoldingName; }
   /// Throws UsageError, saying what is different, if the folder holds the bank of another model or with other
   /// schemes than these.
   void check(std::string_view model, const Menu& menu) const;

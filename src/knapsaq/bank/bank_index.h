@@ -26,7 +26,7 @@ struct BankIndex {
   std::string model;  ///< fingerprint()
   Menu menu;
   std::string inputs;   ///< InputSource::identity(); empty: built without statistics of inputs
-  std::string folding;  ///< identity of the folding; empty: none
+  std::string folding;  ///< Folding::identity(); empty: none
   std::vector<BankedLinear> linears;
 
   /// Tells the file of one linear of this bank from any other's.
@@ -34,6 +34,7 @@ struct BankIndex {
 };
 
 inline constexpr std::string_view kBankIndexName = "bank.json";
+inline constexpr std::string_view kBankFoldingName = "folding.safetensors";
 /// Where the linear's file is, relative to the bank: "linears/<name>.safetensors".
 std::filesystem::path file_of(const BankedLinear& linear);
 

@@ -9,6 +9,7 @@
 
 #include <fmt/core.h>
 
+#include "knapsaq/bank/folded_inputs.h"
 #include "knapsaq/bank/linear_file.h"
 #include "knapsaq/bank/match_table.h"
 #include "knapsaq/bank/measure_linear.h"
@@ -42,6 +43,7 @@ BankIndex index_of(const Checkpoint& checkpoint, const ModelConfig& config, cons
   index.model = recipe.model;
   index.menu = recipe.menu;
   if (recipe.inputs != nullptr) index.inputs = recipe.inputs->identity();
+  if (recipe.folding != nullptr) index.folding = recipe.folding->identity();
   for (const Linear& linear : linears(config)) {
     if (checkpoint.packing(linear.name))
       throw InputError(
@@ -69,13 +71,15 @@ bool is_finished(const fs::path& path, const LinearFileLayout& layout, BankRepor
 /// often see the same one.
 class CurrentInput {
  public:
-  explicit CurrentInput(const InputSource* source) : source_(source) {}
+  explicit CurrentInput(const BankRecipe& recipe) : recipe_(recipe) {}
 
   void move_to(const Linear& linear) {
-    if (source_ == nullptr) return;
-    InputStatistics next = source_->inputs(linear.name, linear.in);
+    if (recipe_.inputs == nullptr) return;
+    InputStatistics next = recipe_.inputs->inputs(linear.name, linear.in);
     if (statistics_ && statistics_->name == next.name && statistics_->width == next.width) return;
     prepared_.clear();
+    if (recipe_.folding != nullptr)
+      next = scaled(std::move(next), recipe_.folding->input_scales(linear.name));
     statistics_ = std::move(next);
   }
   /// Null if there are none.
@@ -87,18 +91,20 @@ class CurrentInput {
   }
 
  private:
-  const InputSource* source_;
+  const BankRecipe& recipe_;
   std::optional<InputStatistics> statistics_;
   std::map<const Quantizer*, std::unique_ptr<const PreparedInputs>> prepared_;
 };
 
-void build_linear(const Checkpoint& checkpoint, const Linear& linear, CurrentInput& input,
-                  const fs::path& path, LinearFileLayout layout, ProgressScope& progress) {
+void build_linear(const Checkpoint& checkpoint, const Linear& linear, const Folding* folding,
+                  CurrentInput& input, const fs::path& path, LinearFileLayout layout,
+                  ProgressScope& progress) {
   const std::string tensor = linear.name + ".weight";
   const WeightStatistics statistics =
       measure_linear(checkpoint.tensor(tensor), {}, tensor, [](std::uint64_t) {}).statistics;
-  const std::vector<float> values = checkpoint.floats(tensor);
+  std::vector<float> values = checkpoint.floats(tensor);
   checkpoint.release(tensor);
+  if (folding != nullptr) folding->apply(tensor, values);
   const MatrixView weights{linear.out, linear.in, values};
   input.move_to(linear);
   const std::vector<Scheme> schemes = layout.schemes;
@@ -144,10 +150,10 @@ BankReport build_bank(const Checkpoint& checkpoint, const ModelConfig& config, c
   }
 
   ProgressScope scope(progress, "quantizing", work, "weights");
-  CurrentInput input(recipe.inputs);
+  CurrentInput input(recipe);
   for (const BankedLinear* banked : unfinished) {
     check_cancelled();
-    build_linear(checkpoint, banked->linear, input, folder.path() / file_of(*banked),
+    build_linear(checkpoint, banked->linear, recipe.folding, input, folder.path() / file_of(*banked),
                  layout_of(index, *banked), scope);
   }
   for (const BankedLinear& banked : index.linears)

@@ -8,6 +8,7 @@
 #include "knapsaq/calib/input_statistics.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/model/config.h"
+#include "knapsaq/model/folding.h"
 #include "knapsaq/quant/scheme.h"
 
 namespace knapsaq {
@@ -18,6 +19,10 @@ struct BankRecipe {
   Menu menu;
   /// Statistics of the linears' inputs; null if there are none, then errors weighted by them are unknown.
   const InputSource* inputs = nullptr;
+  /// Scales that are folded into the weights before they are quantized; null if there are none. The
+  /// statistics are those of the inputs without it. Errors are those of the folded weights with what they see
+  /// then, so that errors weighted by inputs are the same as without folding, and the others are not.
+  const Folding* folding = nullptr;
 };
 
 struct BankReport {

@@ -1,10 +1,17 @@
 #pragma once
 
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
 #include "knapsaq/bank/bank.h"
+#include "knapsaq/bank/linear_file.h"
 #include "knapsaq/calib/input_statistics.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/compute/stored_matrix.h"
 #include "knapsaq/model/config.h"
+#include "knapsaq/model/folding.h"
 #include "knapsaq/quant/scheme.h"
 
 namespace knapsaq {
@@ -21,30 +28,49 @@ class MatrixSource {
   virtual ~MatrixSource() = default;
   /// `linear` in `scheme`. Each linear is asked for once, in any order.
   virtual QuantizedLinear linear(const Linear& linear, const Scheme& scheme) const = 0;
+  /// Scales that are folded into the linears and have to be folded into the model's other tensors; null if
+  /// there are none.
+  virtual const Folding* folding() const { return nullptr; }
 };
 
 /// Quantizes when it is asked. In memory at a time: one linear as floats and packed, and its statistics.
 class DirectSource final : public MatrixSource {
  public:
-  /// Both must outlive this; `inputs` is null if there are no statistics.
-  explicit DirectSource(const Checkpoint& checkpoint, const InputSource* inputs = nullptr)
-      : checkpoint_(checkpoint), inputs_(inputs) {}
+  /// All must outlive this; `inputs` is null if there are no statistics, `folding` if there is none. The
+  /// statistics are those of the inputs without it.
+  explicit DirectSource(const Checkpoint& checkpoint, const InputSource* inputs = nullptr,
+                        const Folding* folding = nullptr)
+      : checkpoint_(checkpoint), inputs_(inputs), folding_(folding) {}
   QuantizedLinear linear(const Linear& linear, const Scheme& scheme) const override;
+  const Folding* folding() const override { return folding_; }
 
  private:
   const Checkpoint& checkpoint_;
   const InputSource* inputs_;
+  const Folding* folding_;
 };
 
 /// Takes what a bank holds, code for code.
 class BankSource final : public MatrixSource {
  public:
-  /// The bank must outlive this.
-  explicit BankSource(const Bank& bank) : bank_(bank) {}
+  /// The bank must outlive this. Throws InputError if its folding is missing or damaged.
+  BankSource(const Bank& bank, const ModelConfig& config) : bank_(bank), folding_(bank.folding(config)) {}
   QuantizedLinear linear(const Linear& linear, const Scheme& scheme) const override;
+  const Folding* folding() const override { return folding_.empty() ? nullptr : &folding_; }
 
  private:
   const Bank& bank_;
+  Folding folding_;
+};
+
+/// Takes what propagate() made.
+class PropagatedSource final : public MatrixSource {
+ public:
+  PropagatedSource(const ModelConfig& config, std::vector<LinearFile> files);
+  QuantizedLinear linear(const Linear& linear, const Scheme& scheme) const override;
+
+ private:
+  std::map<std::string, LinearFile, std::less<>> files_;  ///< by the linear's name
 };
 
 }  // namespace knapsaq

@@ -1,6 +1,7 @@
 #include "knapsaq/export/quantized_checkpoint.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <unordered_map>
 
@@ -9,6 +10,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
+#include "knapsaq/base/float16.h"
 #include "knapsaq/checkpoint/affine_layout.h"
 #include "knapsaq/export/carried.h"
 #include "knapsaq/model/stored_tensors.h"
@@ -118,6 +120,22 @@ std::string config_of(const Checkpoint& checkpoint, const Plan& plan) {
   return config.dump(2) + "\n";
 }
 
+/// A norm or bias with scales folded in, in the type that it has in the checkpoint.
+void write_folded(const Checkpoint& checkpoint, const std::string& name, const Folding& folding,
+                  CheckpointWriter& writer) {
+  std::vector<float> values = checkpoint.floats(name);
+  folding.apply(name, values);
+  const DType type = checkpoint.tensor(name).type;
+  if (type == DType::F32) return writer.write(std::as_bytes(std::span(values)));
+  std::vector<std::uint16_t> rounded(values.size());
+  std::ranges::transform(values, rounded.begin(), type == DType::F16 ? float_to_half : float_to_bfloat16);
+  for (std::size_t i = 0; i < values.size(); ++i)
+    if (type == DType::F16 && !std::isfinite(half_to_float(rounded[i])))
+      throw InputError(
+          fmt::format("{}: with scales folded in, {} at {} is beyond what F16 holds", name, values[i], i));
+  writer.write(std::as_bytes(std::span(rounded)));
+}
+
 }  // namespace
 
 QuantizedLayout layout_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
@@ -155,7 +173,11 @@ QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& 
       model.error += linear.error;
       scope.advance(static_cast<std::uint64_t>(piece.item->linear.parameters()));
     } else {
-      carry_tensor(checkpoint, piece.source, writer);
+      if (source.folding() != nullptr && source.folding()->touches(piece.source)) {
+        write_folded(checkpoint, piece.source, *source.folding(), writer);
+      } else {
+        carry_tensor(checkpoint, piece.source, writer);
+      }
       checkpoint.release(piece.source);
     }
   }

@@ -1,0 +1,112 @@
+#include "knapsaq/bank/propagate.h"
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "knapsaq/bank/folder_lock.h"
+#include "knapsaq/bank/measure_linear.h"
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/hash.h"
+#include "knapsaq/calib/calibrator.h"
+#include "knapsaq/quant/local_errors.h"
+#include "knapsaq/quant/quantizer.h"
+
+namespace knapsaq {
+namespace {
+
+namespace fs = std::filesystem;
+
+void check_schemes(const std::vector<Linear>& all, std::span<const Scheme> schemes) {
+  if (schemes.size() != all.size())
+    throw UsageError(fmt::format("{} schemes for {} linears: give one for each", schemes.size(), all.size()));
+  bool looks = false;
+  for (const Scheme& scheme : schemes) {
+    quantizer(scheme.method).check(scheme);
+    looks = looks || quantizer(scheme.method).needs() != Needs::nothing;
+  }
+  if (!looks)
+    throw UsageError(
+        fmt::format("{} does not look at the linears' inputs: there is nothing to propagate for it; use gptq",
+                    schemes.empty() ? "" : schemes.front().method));
+}
+
+/// The file of one linear that an earlier run finished.
+std::optional<LinearFile> finished(const fs::path& path, const LinearFileLayout& layout) {
+  if (!fs::exists(path)) return std::nullopt;
+  try {
+    LinearFile file(path, layout);
+    file.verify();
+    return file;
+  } catch (const InputError&) {
+    fs::remove(path);
+    return std::nullopt;
+  }
+}
+
+void quantize_into(const fs::path& path, const LinearFileLayout& layout, const Checkpoint& checkpoint,
+                   const Linear& linear, const InputStatistics& inputs) {
+  const std::string tensor = linear.name + ".weight";
+  const WeightStatistics statistics =
+      measure_linear(checkpoint.tensor(tensor), {}, tensor, [](std::uint64_t) {}).statistics;
+  const std::vector<float> values = checkpoint.floats(tensor);
+  checkpoint.release(tensor);
+  const MatrixView weights{linear.out, linear.in, values};
+  const StoredMatrix stored = quantize(weights, layout.schemes.front(), &inputs);
+  LinearFileWriter writer(path, layout);
+  writer.add(stored, local_errors(weights, stored, &inputs));
+  writer.commit(statistics);
+}
+
+}  // namespace
+
+std::vector<LinearFile> propagate(const Checkpoint& checkpoint, const ModelConfig& config,
+                                  std::string_view fingerprint, std::span<const Scheme> schemes,
+                                  const Samples& samples, Backend& backend, const fs::path& folder,
+                                  Progress& progress) {
+  const std::vector<Linear> all = linears(config);
+  check_schemes(all, schemes);
+  fs::create_directory(folder);
+  const FolderLock lock(folder);
+  // A linear's codes follow from the model, the samples and the schemes up to its own; the key takes all of
+  // them together, so a folder serves one allocation.
+  Hasher allocation;
+  for (const std::string_view part : {fingerprint, std::string_view(samples.hash)}) allocation.update(part);
+  for (const Scheme& scheme : schemes) allocation.update(to_string(scheme) + ";");
+
+  const auto windows = static_cast<std::uint64_t>(samples.options.samples);
+  // Each block sees the windows twice: to look at inputs, and to move on.
+  ProgressScope scope(progress, "quantizing with propagated inputs",
+                      2 * windows * static_cast<std::uint64_t>(config.layers), "windows");
+  Calibrator calibrator(checkpoint, config, samples, backend, progress);
+  std::vector<LinearFile> files;
+  for (std::int64_t block = 0, next = 0; block < config.layers; ++block) {
+    const std::vector<InputStatistics> inputs = calibrator.observe(block);
+    auto input = inputs.begin();
+    for (; next < std::ssize(all) && all[static_cast<std::size_t>(next)].block == block; ++next) {
+      check_cancelled();
+      const auto i = static_cast<std::size_t>(next);
+      const Linear& linear = all[i];
+      if (const auto first = std::ranges::find(inputs, linear.name, &InputStatistics::name);
+          first != inputs.end())
+        input = first;
+      const LinearFileLayout layout{
+          hash_hex(allocation.hex() + linear.name), linear.out, linear.in, {schemes[i]}};
+      const fs::path path = folder / (linear.name + ".safetensors");
+      std::optional<LinearFile> file = finished(path, layout);
+      if (!file) {
+        quantize_into(path, layout, checkpoint, linear, *input);
+        file.emplace(path, layout);
+      }
+      calibrator.decoder().replace(linear.name, file->matrix(0));
+      files.push_back(*std::move(file));
+    }
+    calibrator.advance(block);
+  }
+  return files;
+}
+
+}  // namespace knapsaq

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "knapsaq/bank/linear_file.h"
+#include "knapsaq/base/progress.h"
+#include "knapsaq/calib/samples.h"
+#include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/compute/backend.h"
+#include "knapsaq/model/config.h"
+#include "knapsaq/quant/scheme.h"
+
+namespace knapsaq {
+
+/// Quantizes a model block by block for one allocation: the linears of a block by the statistics of what the
+/// quantized blocks before it make of the samples, as GPTQ's own program does. (Within a block the inputs are
+/// those of its full-precision linears.) Codes then depend on the choices for all blocks before, which is why
+/// a bank does not hold such.
+///
+/// The files of finished linears, one scheme each, are in `folder`, in the order of linears(config); called
+/// again with the same arguments after a kill, what is there is not quantized again. `schemes` has one for
+/// each linear; `fingerprint` is that of the checkpoint. Throws UsageError for a scheme that its method
+/// cannot do and for allocations in which no method looks at inputs; Cancelled.
+std::vector<LinearFile> propagate(const Checkpoint& checkpoint, const ModelConfig& config,
+                                  std::string_view fingerprint, std::span<const Scheme> schemes,
+                                  const Samples& samples, Backend& backend,
+                                  const std::filesystem::path& folder, Progress& progress = Progress::none());
+
+}  // namespace knapsaq
