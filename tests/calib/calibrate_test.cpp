@@ -212,6 +212,9 @@ TEST(Calibrate, LeavesOtherFoldersAlone) {
     EXPECT_THAT(complaint<UsageError>([&] { model.calibrate_into(scratch / "d", Precision::fp32, replace); }),
                 HasSubstr("something else than a calibration"));
   EXPECT_TRUE(fs::exists(scratch / "d/precious"));
+  fs::rename(scratch / "d/precious", scratch / "d/block-1.safetensors");
+  EXPECT_THAT(complaint<UsageError>([&] { model.calibrate_into(scratch / "d"); }),
+              HasSubstr("something else than a calibration"));
 }
 
 TEST(Calibration, BelongsToOneModel) {

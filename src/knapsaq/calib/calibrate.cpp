@@ -17,8 +17,19 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// Whether a file has a name that block_file_name() or its AtomicFile gives.
 bool is_block_file(const std::string& name) {
-  return name.starts_with("block-") && name.find(".safetensors") != name.npos;
+  const std::string pattern = block_file_name(0);
+  if (name.size() < pattern.size()) return false;
+  for (std::size_t i = 0; i < pattern.size(); ++i) {
+    const bool digit = name[i] >= '0' && name[i] <= '9';
+    if (pattern[i] == '0' ? !digit : name[i] != pattern[i]) return false;
+  }
+  return name.size() == pattern.size() || name.substr(pattern.size()).starts_with(".partial-");
+}
+
+bool is_manifest_file(const std::string& name) {
+  return name == kManifestName || name.starts_with(std::string(kManifestName) + ".partial-");
 }
 
 /// Removes what a calibration leaves in its folder, or only what a killed one left half-written.
@@ -27,7 +38,7 @@ void clean(const fs::path& folder, bool everything) {
   if (everything) fs::remove(folder / kManifestName);
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (!is_block_file(name) && !name.starts_with(kManifestName)) continue;
+    if (!is_block_file(name) && !is_manifest_file(name)) continue;
     if (everything || name.find(".partial-") != name.npos) fs::remove(entry.path());
   }
 }
@@ -55,7 +66,7 @@ void prepare_folder(const fs::path& folder, Manifest& wanted, bool replace) {
     const bool only_ours =
         std::all_of(fs::directory_iterator(folder), fs::directory_iterator(), [](auto& entry) {
           const std::string name = entry.path().filename().string();
-          return is_block_file(name) || name.starts_with(kManifestName);
+          return is_block_file(name) || is_manifest_file(name);
         });
     if (!only_ours)
       throw UsageError(
