@@ -1,6 +1,7 @@
 // GPTQ's container with `dynamic`: GPTQModel, SGLang, older vLLM.
 
 #include <map>
+#include <tuple>
 
 #include <fmt/format.h>
 
@@ -15,28 +16,16 @@ namespace {
 
 using nlohmann::ordered_json;
 
-/// Modules that serving engines run as one matrix, and the name that they give it. `dynamic` is looked up
-/// under that name too.
-struct Fused {
-  std::string_view name;
-  std::vector<std::string_view> shards;
-};
-const std::vector<Fused>& fused_modules() {
-  static const std::vector<Fused> all{{"qkv_proj", {"q_proj", "k_proj", "v_proj"}},
-                                      {"gate_up_proj", {"gate_proj", "up_proj"}}};
-  return all;
-}
-
-/// Adds the fused modules all shards of which are among `modules`.
+/// Adds the fused modules all shards of which are among `modules`: engines that fuse look them up in
+/// `dynamic` under the fused name.
 std::vector<BlockModule> with_fused(const std::vector<BlockModule>& modules) {
   std::vector<BlockModule> all = modules;
-  for (const Fused& fused : fused_modules()) {
-    std::map<std::pair<std::int64_t, std::string>, std::size_t> shards;
-    for (const BlockModule& module : modules) {
-      if (std::ranges::find(fused.shards, module.leaf) == fused.shards.end()) continue;
-      if (++shards[{module.block, module.parent}] < fused.shards.size()) continue;
-      all.push_back({module.before, module.block, module.parent, std::string(fused.name)});
-    }
+  std::map<std::tuple<std::int64_t, std::string, std::string_view>, std::size_t> shards;
+  for (const BlockModule& module : modules) {
+    const FusedModule* fused = fused_module(module.leaf);
+    if (fused == nullptr) continue;
+    if (++shards[{module.block, module.parent, fused->name}] == fused->shards.size())
+      all.push_back({module.before, module.block, module.parent, std::string(fused->name)});
   }
   return all;
 }

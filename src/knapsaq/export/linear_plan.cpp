@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
+#include <tuple>
 
 #include <fmt/format.h>
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/export/integer_zeros.h"
+#include "knapsaq/export/module_patterns.h"
 #include "knapsaq/quant/quantizer.h"
 
 namespace knapsaq {
@@ -18,28 +21,43 @@ AffineForm form_of(const PackedMatrix& matrix, bool symmetric) {
 
 /// The plain scheme nearest to how a linear is stored, with groups that fill its rows.
 Scheme refit_scheme(const StoredShape& stored, const AffineRules& rules) {
-  int bits = 0;
-  int group = 0;
-  std::int64_t cols = 0;
+  int bits = 4;
+  int group = 64;  // NF4's
   if (const auto* affine = std::get_if<AffineShape>(&stored)) {
     bits = affine->bits;
     group = affine->group;
-    cols = affine->cols;
-  } else {
-    const auto& ggml = std::get<GgmlShape>(stored);
-    // GGML's types of 5 and 6 bits become 8; their scales are for 16 or 32 weights.
-    bits = info(ggml.type).bits <= 4 ? info(ggml.type).bits : 8;
+  } else if (const auto* ggml = std::get_if<GgmlShape>(&stored)) {
+    // GGML's types of 5 and 6 bits become 8; the scales of all of them are for 16, 32 or 64 weights.
+    bits = info(ggml->type).bits <= 4 ? info(ggml->type).bits : 8;
     group = 32;
-    cols = ggml.cols;
   }
   Scheme scheme{"rtn", bits, group};
   if (rules.integer_zeros) scheme.zero = bits == 8 ? ZeroPoint::symmetric : ZeroPoint::integer;
   if (group == 0 && rules.row_groups) return scheme;
   for (const int smaller : {128, 64, 32}) {
     scheme.group = smaller;
-    if ((group == 0 || smaller <= group) && cols % smaller == 0) break;
+    if ((group == 0 || smaller <= group) && cols_of(stored) % smaller == 0) break;
   }
   return scheme;
+}
+
+/// A symmetric linear beside an asymmetric one of the same bits and groups is called asymmetric too, which it
+/// can be, if engines fuse the two: they want one description for both.
+void agree_with_siblings(std::vector<PlannedLinear>& plan) {
+  using Key = std::tuple<std::int64_t, std::string_view, int, int>;
+  std::set<Key> asymmetric;
+  const auto key = [](const PlannedLinear& planned) {
+    const FusedModule* fused = fused_module(take_apart(planned.linear.name).leaf);
+    return Key{planned.linear.block, fused == nullptr ? "" : fused->name, planned.form.bits,
+               planned.form.group};
+  };
+  for (const PlannedLinear& planned : plan)
+    if (planned.quantized && !planned.form.symmetric) asymmetric.insert(key(planned));
+  for (PlannedLinear& planned : plan) {
+    const Key own = key(planned);
+    if (planned.quantized && !std::get<1>(own).empty() && asymmetric.contains(own))
+      planned.form.symmetric = false;
+  }
 }
 
 }  // namespace
@@ -63,7 +81,7 @@ std::vector<PlannedLinear> plan_linears(const Checkpoint& model, const ModelConf
     std::string obstacle;
     if (const auto* packed = std::get_if<PackedMatrix>(&stored)) {
       const IntegerZerosResult zeros = integer_zeros(*packed);
-      planned.form = form_of(*packed, zeros.obstacle.empty() && zeros.zeros.symmetric);
+      planned.form = form_of(*packed, rules.integer_zeros && zeros.obstacle.empty() && zeros.zeros.symmetric);
       obstacle = rules.obstacle(*packed);
       if (obstacle.empty() && rules.integer_zeros) obstacle = zeros.obstacle;
     } else {
@@ -90,6 +108,7 @@ std::vector<PlannedLinear> plan_linears(const Checkpoint& model, const ModelConf
   if (std::ranges::none_of(plan, &PlannedLinear::quantized))
     throw UsageError(fmt::format("{}: no linear is quantized; quantize the model first: knapsaq quantize",
                                  model.folder().string()));
+  agree_with_siblings(plan);
   return plan;
 }
 

@@ -1,6 +1,7 @@
 #include "knapsaq/export/module_patterns.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <map>
 #include <set>
@@ -12,6 +13,10 @@
 
 namespace knapsaq {
 namespace {
+
+constexpr std::array<std::string_view, 3> kQkv{"q_proj", "k_proj", "v_proj"};
+constexpr std::array<std::string_view, 2> kGateUp{"gate_proj", "up_proj"};
+constexpr std::array<FusedModule, 2> kFused{{{"qkv_proj", kQkv}, {"gate_up_proj", kGateUp}}};
 
 /// Dots are the only characters of a module's name that mean something in a regular expression.
 std::string escaped(std::string_view text) {
@@ -30,6 +35,13 @@ std::string one_of(const Range& alternatives) {
 }
 
 }  // namespace
+
+const FusedModule* fused_module(std::string_view leaf) {
+  const auto found = std::ranges::find_if(kFused, [&](const FusedModule& fused) {
+    return std::ranges::find(fused.shards, leaf) != fused.shards.end();
+  });
+  return found == kFused.end() ? nullptr : &*found;
+}
 
 BlockModule take_apart(std::string_view name) {
   for (std::size_t begin = 0; begin < name.size();) {

@@ -19,6 +19,14 @@ struct BlockModule {
 /// Throws std::logic_error for a name without a number.
 BlockModule take_apart(std::string_view name);
 
+/// Modules that serving engines run as one matrix, under a name of its own.
+struct FusedModule {
+  std::string_view name;                     ///< "qkv_proj"
+  std::span<const std::string_view> shards;  ///< "q_proj", "k_proj", "v_proj"
+};
+/// The one that a module with this last name is a part of; null for others.
+const FusedModule* fused_module(std::string_view leaf);
+
 /// Regular expressions, without anchors, that together match exactly these modules of a model with `blocks`
 /// blocks: "model\.layers\.(0|3)\.self_attn\.(k_proj|q_proj)". Few: modules that are in the same blocks share
 /// one, and a module that is in all of them takes `\d+`. `before` is the pattern to write for BlockModule::
