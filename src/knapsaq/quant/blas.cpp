@@ -89,4 +89,18 @@ void subtract_product(std::int64_t m, std::int64_t n, std::int64_t k, const doub
               narrow(a_stride), b, narrow(b_stride), 1.0, c, narrow(c_stride));
 }
 
+void subtract_square(std::int64_t n, std::int64_t k, const float* a, std::int64_t a_stride, float* c,
+                     std::int64_t c_stride) {
+  ready();
+  cblas_ssyrk(CblasRowMajor, CblasLower, CblasNoTrans, narrow(n), narrow(k), -1.0f, a, narrow(a_stride), 1.0f,
+              c, narrow(c_stride));
+}
+
+void subtract_square(std::int64_t n, std::int64_t k, const double* a, std::int64_t a_stride, double* c,
+                     std::int64_t c_stride) {
+  ready();
+  cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, narrow(n), narrow(k), -1.0, a, narrow(a_stride), 1.0,
+              c, narrow(c_stride));
+}
+
 }  // namespace knapsaq::blas

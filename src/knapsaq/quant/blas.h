@@ -32,4 +32,10 @@ void subtract_product(std::int64_t m, std::int64_t n, std::int64_t k, const floa
 void subtract_product(std::int64_t m, std::int64_t n, std::int64_t k, const double* a, std::int64_t a_stride,
                       const double* b, std::int64_t b_stride, double* c, std::int64_t c_stride);
 
+/// c[n, n] -= a[n, k] a[n, k]^T, in the lower half only.
+void subtract_square(std::int64_t n, std::int64_t k, const float* a, std::int64_t a_stride, float* c,
+                     std::int64_t c_stride);
+void subtract_square(std::int64_t n, std::int64_t k, const double* a, std::int64_t a_stride, double* c,
+                     std::int64_t c_stride);
+
 }  // namespace knapsaq::blas

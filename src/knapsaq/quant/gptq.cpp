@@ -52,6 +52,7 @@ class Panel {
         first_(first),
         rows_(std::min(kPanelRows, weights.rows - first)),
         padded_((rows_ + kGptqRows - 1) / kGptqRows * kGptqRows),
+        stride_(padded_ + kGptqRows),
         cols_(weights.cols) {}
 
   void quantize() {
@@ -59,41 +60,41 @@ class Panel {
     read_weights();
     codes_.resize(weights_t_.size());
     std::vector<float> made_up(weights_t_.size());
-    std::vector<float> errors(static_cast<std::size_t>(kGptqCols * padded_));
+    std::vector<float> errors(static_cast<std::size_t>(kGptqCols * stride_));
     for (std::int64_t k = 0; k < cols_; k += kGptqCols) {
       check_cancelled();
       const std::int64_t count = std::min(kGptqCols, cols_ - k);
-      quantize_block(k, count, made_up.data() + k * padded_, errors.data());
+      quantize_block(k, count, made_up.data() + k * stride_, errors.data());
       const std::int64_t next = k + count;
       if (next == cols_) break;
       blas::add_transposed_product(cols_ - next, padded_, count, 1.0f,
-                                   factor_.feedback.get() + k * cols_ + next, cols_, errors.data(), padded_,
-                                   made_up.data() + next * padded_, padded_);
+                                   factor_.feedback.get() + k * cols_ + next, cols_, errors.data(), stride_,
+                                   made_up.data() + next * stride_, stride_);
     }
     write_codes();
   }
 
  private:
-  /// [groups, padded rows] each. Rows beyond the last have scale 0 and weight 0, which gives no error.
+  /// [groups, stride] each. Rows beyond the last have scale 0 and weight 0, which gives no error.
   void read_metadata() {
     const std::int64_t groups = packed_.groups();
     for (auto* values : {&scales_, &inverses_, &biases_})
-      values->resize(static_cast<std::size_t>(groups * padded_));
+      values->resize(static_cast<std::size_t>(groups * stride_));
     for (std::int64_t r = 0; r < rows_; ++r) {
       for (std::int64_t g = 0; g < groups; ++g) {
         const PackedMatrix::Affine affine = packed_.affine(first_ + r, g);
-        scales_[g * padded_ + r] = affine.scale;
-        inverses_[g * padded_ + r] = inverse_of(affine.scale);
-        biases_[g * padded_ + r] = affine.bias;
+        scales_[g * stride_ + r] = affine.scale;
+        inverses_[g * stride_ + r] = inverse_of(affine.scale);
+        biases_[g * stride_ + r] = affine.bias;
       }
     }
   }
 
-  /// Into [cols, padded rows].
+  /// Into [cols, stride].
   void read_weights() {
-    weights_t_.resize(static_cast<std::size_t>(cols_ * padded_));
+    weights_t_.resize(static_cast<std::size_t>(cols_ * stride_));
     for_tiles([&, from = weights_.row(first_).data(), to = weights_t_.data()](
-                  std::int64_t r, std::int64_t k) { to[k * padded_ + r] = from[r * cols_ + k]; });
+                  std::int64_t r, std::int64_t k) { to[k * stride_ + r] = from[r * cols_ + k]; });
   }
 
   void quantize_block(std::int64_t first, std::int64_t count, const float* made_up, float* errors) {
@@ -104,15 +105,16 @@ class Panel {
     std::uint8_t* codes[kGptqCols];
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t col = factor_.order[first + i];
-      const std::int64_t at = col / packed_.group * padded_;
-      weights[i] = weights_t_.data() + col * padded_;
+      const std::int64_t at = col / packed_.group * stride_;
+      weights[i] = weights_t_.data() + col * stride_;
       scales[i] = scales_.data() + at;
       inverses[i] = inverses_.data() + at;
       biases[i] = biases_.data() + at;
-      codes[i] = codes_.data() + col * padded_;
+      codes[i] = codes_.data() + col * stride_;
     }
     GptqBlock block;
     block.rows = padded_;
+    block.row_stride = stride_;
     block.cols = count;
     block.weights = weights;
     block.scales = scales;
@@ -128,26 +130,28 @@ class Panel {
   }
 
   void write_codes() {
-    std::vector<std::uint8_t> codes(static_cast<std::size_t>(rows_ * cols_));
+    const std::int64_t line = cols_ + 64;  // as stride_
+    std::vector<std::uint8_t> codes(static_cast<std::size_t>(rows_ * line));
     // Locals: for all the compiler knows, a byte that is stored may be part of a vector's pointer.
-    for_tiles([from = codes_.data(), to = codes.data(), padded = padded_, cols = cols_](
-                  std::int64_t r, std::int64_t k) { to[r * cols + k] = from[k * padded + r]; });
+    for_tiles([from = codes_.data(), to = codes.data(), stride = stride_, line](
+                  std::int64_t r, std::int64_t k) { to[r * line + k] = from[k * stride + r]; });
     const auto words = static_cast<std::size_t>(packed_.words_per_row());
     for (std::int64_t r = 0; r < rows_; ++r) {
-      pack_codes(std::span(codes).subspan(r * cols_, cols_), packed_.bits,
+      pack_codes(std::span(codes).subspan(r * line, cols_), packed_.bits,
                  std::span(packed_.codes).subspan(static_cast<std::size_t>(first_ + r) * words, words));
     }
   }
 
   /// Calls fn(row, column) for all of the panel, in tiles whose lines stay in the first-level cache while
-  /// rows become columns.
+  /// rows become columns: rows of the weights, a power of two apart, share its eight ways.
   template <class Function>
   void for_tiles(Function&& fn) const {
-    constexpr std::int64_t kTile = 16;
-    for (std::int64_t r = 0; r < rows_; r += kTile) {
-      for (std::int64_t k = 0; k < cols_; k += kTile) {
-        for (std::int64_t j = k; j < std::min(k + kTile, cols_); ++j) {
-          for (std::int64_t i = r; i < std::min(r + kTile, rows_); ++i) fn(i, j);
+    constexpr std::int64_t kTileRows = 8;
+    constexpr std::int64_t kTileCols = 64;
+    for (std::int64_t r = 0; r < rows_; r += kTileRows) {
+      for (std::int64_t k = 0; k < cols_; k += kTileCols) {
+        for (std::int64_t j = k; j < std::min(k + kTileCols, cols_); ++j) {
+          for (std::int64_t i = r; i < std::min(r + kTileRows, rows_); ++i) fn(i, j);
         }
       }
     }
@@ -159,12 +163,14 @@ class Panel {
   std::int64_t first_;
   std::int64_t rows_;
   std::int64_t padded_;
+  // From column to column: with a power of two, columns would fall into few sets of the first-level cache.
+  std::int64_t stride_;
   std::int64_t cols_;
   std::vector<float> scales_;
   std::vector<float> inverses_;
   std::vector<float> biases_;
-  std::vector<float> weights_t_;     ///< [cols, padded rows]
-  std::vector<std::uint8_t> codes_;  ///< [cols, padded rows]
+  std::vector<float> weights_t_;     ///< [cols, stride]
+  std::vector<std::uint8_t> codes_;  ///< [cols, stride]
 };
 
 class Gptq final : public Quantizer {

@@ -63,6 +63,7 @@ bool cholesky(Square<Real>& a, std::int64_t n) {
       const std::int64_t j = static_cast<std::int64_t>(pair) - i * (i + 1) / 2;
       const std::int64_t row = next + i * kTile;
       const std::int64_t col = next + j * kTile;
+      if (i == j) return blas::subtract_square(height(row), width, at(row, k), n, at(row, row), n);
       blas::subtract_product(height(row), height(col), width, at(row, k), n, at(col, k), n, at(row, col), n);
     });
   }
