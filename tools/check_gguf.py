@@ -79,6 +79,17 @@ class Model:
         return (scales[:, index] * codes + biases[:, index]).astype(np.float32)
 
 
+def teach_q2_0():
+    """gguf-py 0.19 does not know the type that llama.cpp has as number 42."""
+    kind = gguf.GGMLQuantizationType
+    if 42 in kind._value2member_map_:
+        return
+    member = int.__new__(kind, 42)
+    member._name_, member._value_ = "Q2_0", 42
+    kind._value2member_map_[42] = member
+    gguf.constants.GGML_QUANT_SIZES[member] = (64, 18)
+
+
 def decode(tensor):
     shape = tuple(int(size) for size in reversed(tensor.shape))
     if tensor.tensor_type.name == "Q2_0":
@@ -161,9 +172,10 @@ def reference_ids(folder):
         from tokenizers import Tokenizer
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
-    if (folder / "tokenizer.model").exists() and not (folder / "tokenizer.model").read_bytes()[:16].isascii():
+    model = folder / "tokenizer.model"
+    if model.exists() and not re.match(rb"[A-Za-z0-9+/=]+ \d+\n", model.read_bytes()):  # else Llama 3's lines of base64 and rank
         from sentencepiece import SentencePieceProcessor
-        processor = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+        processor = SentencePieceProcessor(model_file=str(model))
         return lambda text: processor.encode(text)
     from transformers import AutoTokenizer
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -197,6 +209,7 @@ def check_perplexity(tools, arguments, folder, path):
 
 
 def check(arguments):
+    teach_q2_0()
     tools = Tools(arguments.root)
     failed = False
     print("| model | tensors | tokens | llama-perplexity | knapsaq eval | difference |\n|---|---|---|---|---|---|")

@@ -6,9 +6,13 @@
 Writes
   checkpoint/reference.gguf  every type of metadata value and tensors of every element type, so that our reader and, byte for byte, our
                              writer can be compared with gguf-py's;
-  calib/imatrix.gguf, .dat   importance matrices of a model of one block (hidden 4, MLP 6), in today's and in llama.cpp's legacy format.
+  calib/imatrix.gguf, .dat   importance matrices of a model of one block (hidden 4, MLP 6), in today's and in llama.cpp's legacy format;
+  export/gguf_vocabularies.json  tokens, types and scores or merges that a GGUF file has to hold for the small tokenizers of text/small, read
+                             by sentencepiece and from tokenizer.json as llama.cpp's convert_hf_to_gguf.py does.
+Also needs sentencepiece.
 """
 
+import json
 import pathlib
 import struct
 import sys
@@ -102,9 +106,38 @@ def imatrix_dat(path: pathlib.Path) -> None:
     path.write_bytes(out)
 
 
+def sentencepiece_vocabulary(folder: pathlib.Path) -> dict:
+    from sentencepiece import sentencepiece_model_pb2
+
+    model = sentencepiece_model_pb2.ModelProto.FromString((folder / "tokenizer.model").read_bytes())
+    return {"model": "llama", "pre": "default", "tokens": [piece.piece for piece in model.pieces],
+            "scores": [piece.score for piece in model.pieces], "types": [piece.type for piece in model.pieces]}
+
+
+def byte_level_vocabulary(folder: pathlib.Path, pre: str) -> dict:
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    names = {number: token for token, number in tokenizer["model"]["vocab"].items()}
+    added = {token["id"]: token for token in tokenizer["added_tokens"]}
+    names.update({number: token["content"] for number, token in added.items()})
+    ids = range(max(names) + 1)
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in tokenizer["model"]["merges"]]
+    return {"model": "gpt2", "pre": pre, "tokens": [names.get(i, f"[PAD{i}]") for i in ids], "merges": merges,
+            "types": [(3 if added[i]["special"] else 4) if i in added else 1 if i in names else 5 for i in ids]}
+
+
+def vocabularies(data: pathlib.Path) -> dict:
+    small = data / "text" / "small"
+    found = {"sentencepiece": sentencepiece_vocabulary(small / "sentencepiece")}
+    for name, pre in [("gpt2", "gpt-2"), ("llama3", "llama-bpe"), ("qwen2", "qwen2")]:
+        found[name] = byte_level_vocabulary(small / name, pre)
+    return found
+
+
 if __name__ == "__main__":
     data = pathlib.Path(sys.argv[1])
     reference_file(data / "checkpoint" / "reference.gguf")
     (data / "calib").mkdir(exist_ok=True)
     imatrix_gguf(data / "calib" / "imatrix.gguf")
     imatrix_dat(data / "calib" / "imatrix.dat")
+    (data / "export").mkdir(exist_ok=True)
+    (data / "export" / "gguf_vocabularies.json").write_text(json.dumps(vocabularies(data), ensure_ascii=False, separators=(",", ":")) + "\n")

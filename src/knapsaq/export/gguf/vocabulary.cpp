@@ -110,7 +110,7 @@ std::string_view cut_name(const fs::path& folder, const TokenizerParts& parts) {
   }
   for (const NormalizerStep& step : parts.normalizer.steps()) {
     // llama.cpp leaves NFC out and so do its own converters: nearly all text is in that form.
-    if (step.kind != NormalizerStep::Kind::kNfc) refuse(folder, "it notes text before cutting it");
+    if (step.kind != NormalizerStep::Kind::kNfc) refuse(folder, "it changes text before cutting it");
   }
   for (const Cut& cut : known_cuts())
     if (cut.patterns == patterns && cut.ignore_merges == parts.bpe.options().ignore_merges) return cut.name;
@@ -146,7 +146,7 @@ Blank blank_of(const fs::path& folder, const TokenizerParts& parts) {
                step.content == kMetaspace) {
       replaces = true;
     } else {
-      refuse(folder, "it notes text before cutting it");
+      refuse(folder, "it changes text before cutting it");
     }
   }
   for (const Step& step : parts.pre_tokenizer.steps()) {
