@@ -46,20 +46,26 @@ std::vector<float> importance(const InputStatistics& inputs, std::int64_t cols) 
   return out;
 }
 
-/// What weights count where nothing is known of the inputs: 1 + |x| / rms of their 32 neighbours. Measured,
-/// not derived: against equal importance it lowers the perplexity of the embedded Llama by 0.9 % in Q2_K, 1.1
-/// % in Q2_0, 0.3 % in Q3_K and 0.1 % in Q4_0, and leaves Q4_K within 0.1 %; sqrt(1 + x^2 / ms) does as well,
-/// |x| alone and x^2 do worse than equal importance.
-void assume_importance(std::span<const float> x, std::span<float> w) {
+/// Least squares shrink: the best codes for equal importance keep a sum of x q that falls short of the sum of
+/// x^2 by the whole error, so every output comes out a little too small, and layer after layer adds up.
+/// Errors of large weights therefore count for more, by 1 + share * |x| / rms of their 32 neighbours.
+/// Measured on the embedded Llama: without statistics a share of 1 lowers the perplexity against equal
+/// importance by 0.9 % in Q2_K, 1.1 % in Q2_0, 0.3 % in Q3_K, and leaves Q4_K within 0.1 %. With them half of
+/// it lowers it by 0.2 to 0.7 % in Q2_K and leaves Q3_K as it is, while the importance-weighted error stays
+/// below llama-quantize's.
+constexpr double kShareAlone = 1.0;
+constexpr double kShareBesideStatistics = 0.5;
+
+void favour_large_weights(std::span<const float> x, double share, std::span<float> w) {
   constexpr std::size_t kNeighbours = 32;  // divides every block
   for (std::size_t first = 0; first < x.size(); first += kNeighbours) {
     const std::span<const float> around = x.subspan(first, kNeighbours);
     double squares = 0;
     for (const float value : around) squares += static_cast<double>(value) * static_cast<double>(value);
     if (squares == 0) continue;
-    const double rms = std::sqrt(squares / kNeighbours);
+    const double factor = share / std::sqrt(squares / kNeighbours);
     for (std::size_t j = 0; j < kNeighbours; ++j)
-      w[first + j] = static_cast<float>(1 + std::fabs(static_cast<double>(around[j])) / rms);
+      w[first + j] *= static_cast<float>(1 + std::fabs(static_cast<double>(around[j])) * factor);
   }
 }
 
@@ -115,14 +121,11 @@ class GgmlQuantizer final : public Quantizer {
       const std::span<const float> x = weights.values.subspan(static_cast<std::size_t>(first * block),
                                                               static_cast<std::size_t>(count * block));
       std::vector<float> w(x.size(), 1.0f);
-      if (columns.empty()) {
-        assume_importance(x, w);
-      } else {
-        for (std::int64_t i = 0; i < count; ++i) {
-          const std::int64_t column = (first + i) * block % weights.cols;
-          std::copy_n(columns.begin() + column, block, w.begin() + i * block);
-        }
+      for (std::int64_t i = 0; i < count && !columns.empty(); ++i) {
+        const std::int64_t column = (first + i) * block % weights.cols;
+        std::copy_n(columns.begin() + column, block, w.begin() + i * block);
       }
+      favour_large_weights(x, columns.empty() ? kShareAlone : kShareBesideStatistics, w);
       std::vector<FoundBlock> found(static_cast<std::size_t>(count));
       ggml_kernels().search(type_.type, x.data(), w.data(), count, found.data());
       const auto bytes = static_cast<std::size_t>(type_.bytes);
