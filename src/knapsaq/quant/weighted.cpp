@@ -4,8 +4,8 @@
 // - hqq-diag starts from HQQ's solution and the same ranges and finds scale and zero point by weighted least
 //   squares, in turns with the codes. (HQQ's own shrinkage does nothing for errors below 0.17, see hqq.cpp,
 //   so it too is least squares, of the zero point alone.)
-// Codes are the nearest, as in the plain methods, so building costs hardly more than theirs; what they need
-// of the inputs an imatrix file has too.
+// Codes are the nearest, as in the plain methods. Finding the metadata takes 0.1 s of two cores for a 4096 x
+// 4096 linear in groups of 128; what is needed of the inputs an imatrix file has too.
 //
 // They help always, and most with few bits and large groups: on the embedded Llama and OPT tr(dW H dW^T), on
 // text that was not calibrated on, is smaller than the plain method's by 30 to 48 % (rtn-diag) and 30 to 49 %
