@@ -1,5 +1,7 @@
 #include "calibration.h"
 
+#include <algorithm>
+
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
 
@@ -45,13 +47,9 @@ Calibration find_calibration(const Checkpoint& checkpoint, const ModelConfig& co
     require_same_model(calibration, fingerprint);
     return calibration;
   }
-  const std::vector<std::filesystem::path> files(options.text.begin(), options.text.end());
-  const CalibrationText text = read_calibration_text(files);
-  const SampleOptions samples = resolve(options.samples, config.max_positions);
-  const Tokenizer tokenizer = Tokenizer::load(checkpoint.folder());
-  const auto backend = make_cpu_backend(options.precision == "fp32" ? Precision::fp32 : Precision::bf16);
-  return calibrate(checkpoint, config, fingerprint, sample_windows(text, tokenizer, samples), *backend,
-                   folder, false, progress());
+  const auto backend = calibration_backend(options);
+  return calibrate(checkpoint, config, fingerprint, calibration_samples(checkpoint, config, options, need),
+                   *backend, folder, false, progress());
 }
 
 std::unique_ptr<InputSource> find_inputs(const Checkpoint& checkpoint, const ModelConfig& config,
@@ -63,6 +61,25 @@ std::unique_ptr<InputSource> find_inputs(const Checkpoint& checkpoint, const Mod
   if (!options.text.empty())
     throw UsageError(fmt::format("{}: is a file with statistics; --text goes with a folder", options.folder));
   return open_input_source(options.folder, config, fingerprint);
+}
+
+Samples calibration_samples(const Checkpoint& checkpoint, const ModelConfig& config,
+                            const CalibrationOptions& options, std::string_view need,
+                            std::int64_t most_tokens) {
+  if (options.text.empty()) throw UsageError(fmt::format("{} needs a text: give --text FILE", need));
+  const std::vector<std::filesystem::path> files(options.text.begin(), options.text.end());
+  SampleOptions samples = resolve(options.samples, config.max_positions);
+  if (most_tokens != 0)
+    samples.samples = std::clamp<std::int64_t>(most_tokens / samples.window, 1, samples.samples);
+  return sample_windows(read_calibration_text(files), Tokenizer::load(checkpoint.folder()), samples);
+}
+
+std::unique_ptr<Backend> calibration_backend(const CalibrationOptions& options) {
+  return make_cpu_backend(options.precision == "fp32" ? Precision::fp32 : Precision::bf16);
+}
+
+bool wants_folding(std::span<const Scheme> schemes) {
+  return std::ranges::any_of(schemes, [](const Scheme& scheme) { return scheme.method == "awq"; });
 }
 
 }  // namespace knapsaq::command

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,8 @@
 #include <CLI/App.hpp>
 
 #include "knapsaq/calib/calibration.h"
+#include "knapsaq/model/folding.h"
+#include "knapsaq/quant/scheme.h"
 
 namespace knapsaq::command {
 
@@ -38,5 +41,17 @@ Calibration find_calibration(const Checkpoint& checkpoint, const ModelConfig& co
 std::unique_ptr<InputSource> find_inputs(const Checkpoint& checkpoint, const ModelConfig& config,
                                          std::string_view fingerprint, const CalibrationOptions& options,
                                          const std::filesystem::path& default_folder, std::string_view need);
+
+/// The windows of `options.text` that a calibration looks at; at most `most_tokens` tokens of them, but one
+/// window, if that is not 0. Throws UsageError without a text, saying what `need` wants it.
+Samples calibration_samples(const Checkpoint& checkpoint, const ModelConfig& config,
+                            const CalibrationOptions& options, std::string_view need,
+                            std::int64_t most_tokens = 0);
+
+/// The backend that `options.precision` asks for.
+std::unique_ptr<Backend> calibration_backend(const CalibrationOptions& options);
+
+/// Whether a scheme is of a method that is meant for folded weights.
+bool wants_folding(std::span<const Scheme> schemes);
 
 }  // namespace knapsaq::command

@@ -13,6 +13,7 @@
 #include "knapsaq/bank/bank.h"
 #include "knapsaq/bank/error_table.h"
 #include "knapsaq/bank/match_table.h"
+#include "knapsaq/bank/propagate.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/units.h"
@@ -40,6 +41,7 @@ struct Options {
   CalibrationOptions calibration;
   std::string menu = "mxq";
   std::string ties = "none";
+  bool propagate = false;
   bool force = false;
 };
 
@@ -102,6 +104,31 @@ std::unique_ptr<InputSource> inputs_for(const Options& options, const Checkpoint
                      options.output + ".calibration", need);
 }
 
+QuantizedModel write_direct(const Options& options, const Checkpoint& checkpoint, const ModelConfig& config,
+                            const std::vector<Scheme>& schemes) {
+  const std::unique_ptr<InputSource> inputs = inputs_for(options, checkpoint, config, schemes);
+  return write_quantized(checkpoint, config, schemes,
+                         DirectSource(checkpoint, inputs.get()),
+                         options.output, options.force, progress());
+}
+
+/// Quantizes anew for this allocation. What is finished is kept beside the output until all is.
+QuantizedModel write_propagated(const Options& options, const Checkpoint& checkpoint,
+                                const ModelConfig& config, const std::vector<Scheme>& schemes) {
+  if (wants_folding(schemes))
+    throw UsageError(
+        "awq's scales are those of full-precision inputs: --propagate does not go with them; use gptq");
+  const Samples samples = calibration_samples(checkpoint, config, options.calibration, "--propagate");
+  const auto backend = calibration_backend(options.calibration);
+  const std::filesystem::path folder = options.output + ".propagated";
+  PropagatedSource source(config, propagate(checkpoint, config, fingerprint(checkpoint, progress()), schemes,
+                                            samples, *backend, folder, progress()));
+  const QuantizedModel model =
+      write_quantized(checkpoint, config, schemes, source, options.output, options.force, progress());
+  std::filesystem::remove_all(folder);
+  return model;
+}
+
 void run(const Options& options) {
   start(options.common);
   const int targets =
@@ -119,16 +146,11 @@ void run(const Options& options) {
     bank->check_model(fingerprint(checkpoint, progress()));
   }
   const Choice choice = choose(options, checkpoint, config, bank ? &*bank : nullptr);
-  std::unique_ptr<InputSource> inputs;
-  std::unique_ptr<MatrixSource> source;
-  if (bank) {
-    source = std::make_unique<BankSource>(*bank, config);
-  } else {
-    inputs = inputs_for(options, checkpoint, config, choice.schemes);
-    source = std::make_unique<DirectSource>(checkpoint, inputs.get());
-  }
   const QuantizedModel model =
-      write_quantized(checkpoint, config, choice.schemes, *source, options.output, options.force, progress());
+      options.propagate ? write_propagated(options, checkpoint, config, choice.schemes)
+      : bank ? write_quantized(checkpoint, config, choice.schemes, BankSource(*bank, config), options.output,
+                               options.force, progress())
+             : write_direct(options, checkpoint, config, choice.schemes);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
   if (options.common.json) {
@@ -184,8 +206,11 @@ void add_quantize(CLI::App& app) {
       ->excludes(bank);
   verb->add_option("--cost", options->cost, kCostHelp);
   verb->add_option("--tie", options->ties,
-                   "Linears that share a scheme: none, qkv, gate-up, layer; several with commas")
+                   "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer; several with commas")
       ->capture_default_str();
+  verb->add_flag(
+      "--propagate", options->propagate,
+      "Quantize block by block with the inputs that the quantized blocks before make (gptq; needs --text)");
   verb->add_flag("--force", options->force, "Replace the output folder if it exists");
   add_calibration_options(*verb, options->calibration, true);
   add_common(*verb, options->common);

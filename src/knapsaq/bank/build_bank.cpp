@@ -96,6 +96,17 @@ class CurrentInput {
   std::map<const Quantizer*, std::unique_ptr<const PreparedInputs>> prepared_;
 };
 
+/// What a folding divides the linear's outputs by; empty if by nothing.
+std::vector<float> scales_of_outputs(const Folding* folding, const Linear& linear) {
+  const std::string bias = linear.name + ".bias";
+  if (folding == nullptr || !folding->touches(bias)) return {};
+  // A bias is divided as the outputs are.
+  std::vector<float> scales(static_cast<std::size_t>(linear.out), 1.0f);
+  folding->apply(bias, scales);
+  for (float& scale : scales) scale = 1 / scale;
+  return scales;
+}
+
 void build_linear(const Checkpoint& checkpoint, const Linear& linear, const Folding* folding,
                   CurrentInput& input, const fs::path& path, LinearFileLayout layout,
                   ProgressScope& progress) {
@@ -105,6 +116,7 @@ void build_linear(const Checkpoint& checkpoint, const Linear& linear, const Fold
   std::vector<float> values = checkpoint.floats(tensor);
   checkpoint.release(tensor);
   if (folding != nullptr) folding->apply(tensor, values);
+  const std::vector<float> output_scales = scales_of_outputs(folding, linear);
   const MatrixView weights{linear.out, linear.in, values};
   input.move_to(linear);
   const std::vector<Scheme> schemes = layout.schemes;
@@ -114,7 +126,7 @@ void build_linear(const Checkpoint& checkpoint, const Linear& linear, const Fold
     const Quantizer& method = quantizer(scheme.method);
     const StoredMatrix stored =
         method.quantize_prepared(weights, scheme, input.statistics(), input.prepared(method));
-    LocalErrors errors = local_errors(weights, stored, input.statistics());
+    LocalErrors errors = local_errors(weights, stored, input.statistics(), output_scales);
     if (input.statistics() == nullptr) errors.hessian = ErrorCell::kUnknown;
     writer.add(stored, errors);
     progress.advance(static_cast<std::uint64_t>(linear.parameters()));

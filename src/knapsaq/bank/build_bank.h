@@ -20,8 +20,9 @@ struct BankRecipe {
   /// Statistics of the linears' inputs; null if there are none, then errors weighted by them are unknown.
   const InputSource* inputs = nullptr;
   /// Scales that are folded into the weights before they are quantized; null if there are none. The
-  /// statistics are those of the inputs without it. Errors are those of the folded weights with what they see
-  /// then, so that errors weighted by inputs are the same as without folding, and the others are not.
+  /// statistics are those of the inputs without it. Errors weighted by inputs are those of the model's
+  /// outputs, as without folding; the others are those of the folded weights, which cannot be compared
+  /// between linears.
   const Folding* folding = nullptr;
 };
 

@@ -63,8 +63,8 @@ double trace(const std::vector<float>& errors, std::int64_t rows, std::int64_t c
 
 }  // namespace
 
-LocalErrors local_errors(const MatrixView& weights, const StoredMatrix& stored,
-                         const InputStatistics* inputs) {
+LocalErrors local_errors(const MatrixView& weights, const StoredMatrix& stored, const InputStatistics* inputs,
+                         std::span<const float> output_scales) {
   if (inputs != nullptr && inputs->width != weights.cols) {
     throw InputError(fmt::format("{}: statistics of {} inputs for a linear with {}", inputs->name,
                                  inputs->width, weights.cols));
@@ -85,6 +85,8 @@ LocalErrors local_errors(const MatrixView& weights, const StoredMatrix& stored,
       for (std::int64_t k = 0; k < cols; ++k) row[k] = wanted[k] - row[k];
       sum.error += dot(row.data(), row.data(), cols);
       sum.weight += dot(wanted.data(), wanted.data(), cols);
+      if (!output_scales.empty())
+        for (float& error : row) error *= output_scales[static_cast<std::size_t>(first + r)];
       if (inputs == nullptr || !inputs->second_moment.empty()) continue;
       for (std::int64_t k = 0; k < cols; ++k) weighted[k] = row[k] * inputs->mean_square[k];
       sum.hessian += dot(row.data(), weighted.data(), cols);

@@ -15,9 +15,10 @@ struct LocalErrors {
 };
 
 /// In parallel; products in fp32, sums in double in an order that depends on the shape alone. The Hessian
-/// error takes rows * cols^2 floating-point operations. Throws InputError if the statistics are of another
-/// width.
-LocalErrors local_errors(const MatrixView& weights, const StoredMatrix& stored,
-                         const InputStatistics* inputs);
+/// error takes rows * cols^2 floating-point operations. `output_scales`, if given, is what each output was
+/// divided by (a folding): the Hessian error is then that of the outputs as they were. Throws InputError if
+/// the statistics are of another width.
+LocalErrors local_errors(const MatrixView& weights, const StoredMatrix& stored, const InputStatistics* inputs,
+                         std::span<const float> output_scales = {});
 
 }  // namespace knapsaq

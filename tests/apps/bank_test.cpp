@@ -1,0 +1,259 @@
+// `knapsaq bank` and the verbs that work from a bank, as a user meets them, killed in the middle included.
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "knapsaq/base/files.h"
+#include "scratch.h"
+
+namespace knapsaq {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+struct Outcome {
+  int code = -1;
+  std::string out;
+  std::string err;
+  nlohmann::json json() const { return nlohmann::json::parse(out); }
+};
+
+/// All files of a folder, by name.
+std::map<std::string, std::string> content_of(const fs::path& folder) {
+  std::map<std::string, std::string> content;
+  for (const auto& entry : fs::recursive_directory_iterator(folder))
+    if (entry.is_regular_file())
+      content[fs::relative(entry.path(), folder).string()] = read_file(entry.path());
+  return content;
+}
+
+class BankCommand : public ::testing::Test {
+ protected:
+  Outcome run(const std::string& arguments) {
+    const fs::path out = scratch_ / "stdout";
+    const fs::path err = scratch_ / "stderr";
+    const std::string line = std::string(KNAPSAQ_COMMAND) + " " + arguments + " >" + out.string() + " 2>" +
+                             err.string() + " </dev/null";
+    const int status = std::system(line.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(out), read_file(err)};
+  }
+  Outcome must(const std::string& arguments) {
+    Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.code, 0) << arguments << "\n" << outcome.err;
+    return outcome;
+  }
+  void expect_refused(const std::string& arguments, int code, const std::string& part) {
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.code, code) << arguments << "\n" << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr(part)) << arguments;
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+  }
+  /// Starts the command and kills it after a while, in a way that it cannot see coming. Whether it was
+  /// killed before its end.
+  static bool kill_after(std::chrono::milliseconds delay, const std::string& arguments) {
+    const std::string line = "exec " + std::string(KNAPSAQ_COMMAND) + " " + arguments + " >/dev/null 2>&1";
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
+      ::_exit(127);
+    }
+    std::this_thread::sleep_for(delay);
+    ::kill(child, SIGKILL);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return WIFSIGNALED(status);
+  }
+  std::string scratch(const std::string& name) const { return (scratch_ / name).string(); }
+
+  const std::string assets_ = KNAPSAQ_SOURCE_DIR "/assets";
+  const std::string opt_ = assets_ + "/wiki-opt-3m";
+  const std::string llama_ = assets_ + "/wiki-llama-6m";
+  /// Few and short windows: what is tested does not depend on how good the statistics are.
+  const std::string text_ = " --text " + assets_ + "/wiki-llama-6m-sample.txt --samples 8 --window 64 ";
+  Scratch scratch_;
+};
+
+TEST_F(BankCommand, EveryVerbWorksFromABank) {
+  const std::string bank = scratch("bank");
+  const nlohmann::json built =
+      must("bank " + llama_ + " -o " + bank + " --method gptq --json" + text_).json();
+  EXPECT_EQ(built["linears"], 42);
+  EXPECT_EQ(built["schemes"], 12);
+  EXPECT_EQ(built["kept"], 0);
+  // Again: nothing to do, and neither text nor method changes who it belongs to.
+  EXPECT_EQ(must("bank " + llama_ + " -o " + bank + " --method gptq --json").json()["kept"], 42);
+
+  // Allocated from the bank, or from its table: the same.
+  must("tables --bank " + bank + " -o " + scratch("bank.csv"));
+  const Outcome allocated = must("allocate --bank " + bank + " --bits 3 --json");
+  write_file(scratch("allocation.json"), allocated.out);
+  const nlohmann::json allocation = allocated.json();
+  EXPECT_EQ(allocation["cost"], "hessian");
+  EXPECT_EQ(must("allocate --table " + scratch("bank.csv") + " --bits 3 --json").json()["allocation"],
+            allocation["allocation"]);
+  for (const std::string cost : {"fnorm", "relative"}) {
+    const nlohmann::json other = must("allocate --bank " + bank + " --bits 3 --json --cost " + cost).json();
+    EXPECT_EQ(other["cost"], cost);
+    EXPECT_NE(other["objective"], allocation["objective"]);
+  }
+
+  // Written from the bank, by budget or allocation: the same bytes, those that direct quantization gives with
+  // the same statistics.
+  must("quantize " + llama_ + " --bank " + bank + " -o " + scratch("solved") + " --bits 3");
+  must("quantize " + llama_ + " --bank " + bank + " -o " + scratch("given") + " --allocation " +
+       scratch("allocation.json"));
+  must("quantize " + llama_ + " --calibration " + bank + "/calibration -o " + scratch("direct") +
+       " --allocation " + scratch("allocation.json"));
+  EXPECT_EQ(content_of(scratch("solved")), content_of(scratch("given")));
+  EXPECT_EQ(content_of(scratch("solved")), content_of(scratch("direct")));
+  must("quantize " + llama_ + " --bank " + bank + " -o " + scratch("uniform") +
+       " --scheme gptq:b3g64/m8g128");
+  EXPECT_LE(
+      must("quantize " + llama_ + " --bank " + bank + " -o " + scratch("budget") + " --budget 3.7MiB --json")
+          .json()["bytes"],
+      3.7 * 1024 * 1024);
+
+  expect_refused("quantize " + opt_ + " --bank " + bank + " -o " + scratch("other") + " --bits 3", 1,
+                 "another model");
+  expect_refused("quantize " + llama_ + " --bank " + bank + " -o " + scratch("other") + " --scheme rtn:b4g64",
+                 2, "gptq:b2g32/m8g128");
+  expect_refused("quantize " + llama_ + " --bank " + bank + " -o " + scratch("other") + " --bits 1", 1,
+                 "smallest");
+  expect_refused("allocate --bank " + bank + " --table x --bits 3", 2, "either");
+  expect_refused("bank " + llama_ + " -o " + bank + " --method hqq", 2, "another menu");
+  expect_refused("bank " + opt_ + " -o " + bank + " --method gptq" + text_, 2, "another model");
+  EXPECT_FALSE(fs::exists(scratch("other")));
+}
+
+TEST_F(BankCommand, KilledAnywhereItGoesOnAndEndsTheSame) {
+  const std::string whole = scratch("whole");
+  const auto command = [&](const std::string& bank) {
+    return "bank " + opt_ + " -o " + bank + " --method gptq --menu b2g32,b3g64/m8g128,b4g128" + text_;
+  };
+  const auto begin = std::chrono::steady_clock::now();
+  must(command(whole));
+  const auto time = std::chrono::steady_clock::now() - begin;
+  const std::string killed = scratch("killed");
+  int kills = 0;
+  for (int step = 1; step <= 12; ++step)
+    kills +=
+        kill_after(std::chrono::duration_cast<std::chrono::milliseconds>(time * step / 12), command(killed));
+  EXPECT_GT(kills, 2);
+  // The last kill may have come after the end; then half a file is what it left.
+  const fs::path linears = killed + "/linears";
+  if (fs::exists(linears)) write_file(linears / "model.decoder.layers.0.fc1.safetensors.partial-1", "half");
+  const nlohmann::json end = must(command(killed) + " --json").json();
+  EXPECT_EQ(end["linears"], 72);
+  EXPECT_EQ(end["damaged"], 0);
+  EXPECT_EQ(content_of(killed), content_of(whole));
+}
+
+TEST_F(BankCommand, DamageIsFoundAndRepaired) {
+  const std::string bank = scratch("bank");
+  const std::string command = "bank " + opt_ + " -o " + bank + " --menu b3g64,b4g64";
+  must(command);
+  const auto whole = content_of(bank);
+  const fs::path file = bank + "/linears/model.decoder.layers.2.fc1.safetensors";
+  std::string bytes = read_file(file);
+  bytes[bytes.size() / 3] ^= 1;
+  write_file(file, bytes);
+  // What is not damaged can still be used.
+  must("allocate --bank " + bank + " --bits 4");
+  expect_refused("quantize " + opt_ + " --bank " + bank + " -o " + scratch("out") + " --scheme b3g64", 1,
+                 "model.decoder.layers.2.fc1.safetensors: is damaged");
+  EXPECT_FALSE(fs::exists(scratch("out")));
+  EXPECT_EQ(must(command + " --json").json()["damaged"], 1);
+  EXPECT_EQ(content_of(bank), whole);
+
+  fs::resize_file(file, bytes.size() - 100);
+  expect_refused("allocate --bank " + bank + " --bits 4", 1, file.filename().string());
+  fs::remove(file);
+  expect_refused("allocate --bank " + bank + " --bits 4", 1, "1 of its 72 linears are missing");
+  must(command);
+  EXPECT_EQ(content_of(bank), whole);
+  expect_refused("allocate --bank " + scratch("nowhere") + " --bits 4", 1, "not a bank");
+}
+
+TEST_F(BankCommand, ThreadsDoNotChangeABank) {
+  for (const std::string threads : {"1", "3"})
+    must("bank " + opt_ + " -o " + scratch("t" + threads) +
+         " --menu b2g32,b4g64/m8g128 --method gptq --threads " + threads + text_);
+  EXPECT_EQ(content_of(scratch("t1")), content_of(scratch("t3")));
+}
+
+TEST_F(BankCommand, GgmlTypesFallBackWhereRowsAreNotWholeBlocks) {
+  const std::string bank = scratch("bank");
+  must("bank " + llama_ + " -o " + bank + " --menu q2_k,q4_k,q6_k,q8_0 " + text_);
+  const nlohmann::json result =
+      must("quantize " + llama_ + " --bank " + bank + " -o " + scratch("out") + " --bits 5 --tie qkv --json")
+          .json();
+  EXPECT_LE(result["bits"].get<double>(), 5);
+  must("tables --bank " + bank + " -o " + scratch("bank.csv"));
+  EXPECT_EQ(
+      must("allocate --table " + scratch("bank.csv") + " --bits 5 --tie qkv --json").json()["allocation"],
+      result["allocation"]);
+  // Rows of down_proj have 704 weights, which are no whole blocks of 256.
+  for (const auto& entry : result["allocation"]) {
+    if (entry["linear"].get<std::string>().ends_with("down_proj")) {
+      EXPECT_THAT(entry["scheme"].get<std::string>(), testing::Not(testing::EndsWith("_k")));
+    }
+  }
+}
+
+TEST_F(BankCommand, PropagationGoesOnAfterAKill) {
+  const auto command = [&](const std::string& out) {
+    return "quantize " + opt_ + " -o " + scratch(out) + " --scheme gptq:b3g64 --propagate" + text_;
+  };
+  const auto begin = std::chrono::steady_clock::now();
+  must(command("whole"));
+  const auto time = std::chrono::steady_clock::now() - begin;
+  for (const int step : {1, 2, 3})
+    kill_after(std::chrono::duration_cast<std::chrono::milliseconds>(time * step / 4), command("killed"));
+  if (!fs::exists(scratch("killed"))) must(command("killed"));
+  EXPECT_EQ(content_of(scratch("whole")), content_of(scratch("killed")));
+  EXPECT_FALSE(fs::exists(scratch("whole") + ".propagated"));
+  // The first block sees the same inputs as without, the others do not.
+  must("quantize " + opt_ + " -o " + scratch("plain") + " --scheme gptq:b3g64" + text_);
+  EXPECT_NE(content_of(scratch("whole"))["model.safetensors"],
+            content_of(scratch("plain"))["model.safetensors"]);
+
+  expect_refused("quantize " + opt_ + " -o " + scratch("x") + " --scheme hqq:b3g64 --propagate" + text_, 2,
+                 "nothing to propagate");
+  expect_refused("quantize " + opt_ + " -o " + scratch("x") + " --scheme gptq:b3g64 --propagate", 2,
+                 "--text");
+}
+
+TEST_F(BankCommand, WhatItNeedsIsAskedFor) {
+  expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --method gptq", 2, "--text");
+  expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --method magic", 2, "gptq");
+  expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --menu b5g64", 2, "b5g64");
+  expect_refused("quantize " + opt_ + " -o " + scratch("out") + " --scheme gptq:b4g64", 2, "--text");
+  expect_refused("quantize " + opt_ + " -o " + scratch("out") + " --menu gptq:b4g64,gptq:b3g64 --bits 4", 2,
+                 "knapsaq bank");
+  expect_refused("allocate --table " + scratch("none.csv") + " --bits 3 --cost luck", 1, "none.csv");
+  expect_refused("tables -o " + scratch("t.csv"), 2, "--bank");
+  must("tables " + opt_ + " -o " + scratch("t.csv") + " --menu b3g64,b4g64");
+  expect_refused("allocate --table " + scratch("t.csv") + " --bits 4 --cost hessian", 2, "--cost fnorm");
+  expect_refused("allocate --table " + scratch("t.csv") + " --bits 4 --cost luck", 2, "relative");
+  fs::create_directory(scratch("papers"));
+  write_file(scratch("papers/precious"), "data");
+  expect_refused("bank " + opt_ + " -o " + scratch("papers"), 2, "is not a bank");
+}
+
+}  // namespace
+}  // namespace knapsaq
