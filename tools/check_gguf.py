@@ -199,8 +199,10 @@ def check_perplexity(tools, arguments, folder, path):
     text = tools.folder / "wiki.txt"
     shutil.copyfile(arguments.text, text)
     out = tools.run("llama-perplexity", "-m", tools.path(path), "-f", tools.path(text), "-c", str(arguments.window), "-t", "2")
-    theirs = float(re.search(r"Final estimate: PPL = ([\d.]+)", out).group(1))
-    chunks = int(re.search(r"over (\d+) chunks", out).group(1))
+    estimate, over = re.search(r"Final estimate: PPL = ([\d.]+)", out), re.search(r"over (\d+) chunks", out)
+    if not estimate or not over:
+        raise SystemExit(f"{folder}: no perplexity in what llama-perplexity printed:\n{out[-3000:]}")
+    theirs, chunks = float(estimate.group(1)), int(over.group(1))
     ours = json.loads(subprocess.run([arguments.knapsaq, "eval", str(folder), "--text", arguments.text, "--protocol", "llama", "--window",
                                       str(arguments.window), "--json"], capture_output=True, check=True).stdout)
     if ours["windows"] != chunks:

@@ -103,11 +103,11 @@ class Export {
       : model_(model), config_(config), options_(options), arch_(gguf_architecture(config)) {}
 
   ExportReport run(const fs::path& out, Progress& progress) {
+    refuse_existing(out, options_.replace);
     check_shapes(model_, config_);
     metadata();
     ProgressScope scope(progress, "writing GGUF", 2 * linears(config_).size(), "linears");
     plan(scope);
-    refuse_existing(out, options_.replace);
     std::vector<GgufTensorSpec> specs;
     for (const Piece& piece : pieces_) specs.push_back(piece.spec);
     report_.bytes = gguf_file_bytes(metadata_, specs);
