@@ -17,9 +17,10 @@ def tensors(folder):
     folder = pathlib.Path(folder)
     found = {}
     for path in sorted(folder.glob("model*.safetensors")):
-        with safe_open(path, "np") as file:
+        with safe_open(path, "pt") as file:  # numpy has no bfloat16
             for name in file.keys():
-                found[name] = file.get_tensor(name)
+                value = file.get_tensor(name)
+                found[name] = (value.float() if value.dtype.is_floating_point else value).numpy()
     return found
 
 

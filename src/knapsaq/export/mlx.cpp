@@ -18,7 +18,7 @@ std::string obstacle(const PackedMatrix& matrix) {
     return fmt::format("its scales and zero points are quantized (m{}g{}); use schemes without /m",
                        matrix.meta_bits, matrix.meta_group);
   if (matrix.group != 32 && matrix.group != 64 && matrix.group != 128)
-    return fmt::format("MLX has no groups of {}; use groups of 32, 64 or 128", matrix.group);
+    return fmt::format("MLX has no groups of {} weights; use groups of 32, 64 or 128", matrix.group);
   if (matrix.cols % matrix.group != 0)
     return fmt::format("its rows of {} weights are not whole groups of {}; use smaller groups", matrix.cols,
                        matrix.group);
