@@ -6,6 +6,7 @@
 
 namespace knapsaq {
 
+const Quantizer& awq_quantizer();
 const Quantizer& gptq_quantizer();
 const Quantizer& hqq_diag_quantizer();
 const Quantizer& nf4_quantizer();

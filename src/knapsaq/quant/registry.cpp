@@ -12,8 +12,8 @@ namespace knapsaq {
 
 namespace {
 
-constexpr std::array kMethods = {&gptq_quantizer, &hqq_quantizer,      &hqq_diag_quantizer, &nf4_quantizer,
-                                 &rtn_quantizer,  &rtn_diag_quantizer, &uniform_quantizer};
+constexpr std::array kMethods = {&awq_quantizer, &gptq_quantizer, &hqq_quantizer,      &hqq_diag_quantizer,
+                                 &nf4_quantizer, &rtn_quantizer,  &rtn_diag_quantizer, &uniform_quantizer};
 
 }  // namespace
 
