@@ -1,0 +1,256 @@
+#include "knapsaq/bank/find_folding.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "knapsaq/bank/folded_inputs.h"
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/float16.h"
+#include "knapsaq/base/threads.h"
+#include "knapsaq/model/decoder.h"
+#include "knapsaq/quant/local_errors.h"
+#include "knapsaq/quant/quantizer.h"
+
+namespace knapsaq {
+namespace {
+
+constexpr int kRatios = 20;
+
+// Tokens whose outputs are compared: enough that the choice of alpha has settled (docs/benchmarks.md), few
+// enough that twenty passes of every half block stay affordable.
+constexpr std::int64_t kTokens = 8192;
+
+// Inputs that are never seen would have a scale of 0 (as in llm-awq).
+constexpr float kSmallestScale = 1e-4f;
+
+std::vector<float> scales_for(std::span<const float> mean_abs, int ratio) {
+  const float alpha = static_cast<float>(ratio) / kRatios;
+  std::vector<float> scales(mean_abs.size());
+  for (std::size_t k = 0; k < scales.size(); ++k)
+    scales[k] = std::max(std::pow(mean_abs[k], alpha), kSmallestScale);
+  const auto [least, most] = std::ranges::minmax(scales);
+  const float middle = std::sqrt(least * most);
+  for (float& s : scales) s /= middle;
+  return scales;
+}
+
+float rounded_to(DType type, float value) {
+  if (type == DType::F16) return half_to_float(float_to_half(value));
+  if (type == DType::BF16) return bfloat16_to_float(float_to_bfloat16(value));
+  return value;
+}
+
+/// A linear of the point that is searched.
+struct Member {
+  Linear linear;
+  std::vector<float> weights;
+};
+
+/// What a half block sees and, in full precision, makes of it.
+struct HalfBlock {
+  Array x;  ///< working
+  std::vector<float> output;
+};
+
+class FoldingSearch {
+ public:
+  FoldingSearch(const Checkpoint& checkpoint, const ModelConfig& config, const InputSource& inputs,
+                const Samples& samples, const Scheme& scheme, Backend& backend)
+      : checkpoint_(checkpoint),
+        config_(config),
+        inputs_(inputs),
+        scheme_(scheme),
+        backend_(backend),
+        decoder_(Decoder::open(checkpoint, config, backend)) {
+    const std::int64_t length = samples.options.window;
+    const std::int64_t windows = std::clamp<std::int64_t>(kTokens / length, 1, samples.options.samples);
+    decoder_.load_embedding(checkpoint);
+    hidden_ = decoder_.embed(std::span(samples.tokens).first(static_cast<std::size_t>(windows * length)),
+                             windows, length);
+    decoder_.unload_embedding();
+    for (const Linear& linear : linears(config)) linears_[linear.name] = linear;
+  }
+
+  /// Searches the fold points of one block, after those of all blocks before it.
+  void run(std::int64_t block, std::span<const FoldPoint> points, Folding& folding, Progress& progress) {
+    decoder_.load_block(checkpoint_, block);
+    std::map<std::string, Array, std::less<>> seen;
+    decoder_.block(block, hidden_, [&](const Linear& first, const Array& x, std::int64_t rows) {
+      const bool wanted = std::ranges::any_of(
+          points, [&](const FoldPoint& point) { return point.norm && point.linears.front() == first.name; });
+      if (wanted) seen[first.name] = copy(x, rows);
+    });
+    for (const FoldPoint& point : points) {
+      std::vector<Member> members;
+      for (const std::string& name : point.linears)
+        members.push_back({linears_.at(name), checkpoint_.floats(name + ".weight")});
+      const InputStatistics inputs = inputs_.inputs(point.linears.front(), point.width);
+      int best = 0;
+      double least = std::numeric_limits<double>::infinity();
+      std::optional<HalfBlock> half;
+      if (point.norm) half = half_block(point, seen.at(point.linears.front()));
+      for (int ratio = 0; ratio < kRatios; ++ratio) {
+        check_cancelled();
+        const std::vector<float> scales = scales_for(inputs.mean_abs, ratio);
+        const double error =
+            half ? error_of(*half, point, members, scales) : error_of(members, inputs, scales);
+        progress.advance(1);
+        if (!(error < least)) continue;
+        least = error;
+        best = ratio;
+      }
+      if (half) restore(point);
+      if (best == 0) continue;
+      std::vector<float> scales = scales_for(inputs.mean_abs, best);
+      if (point.norm) make_exact(point, scales);
+      folding.set(point.name, std::move(scales));
+    }
+    decoder_.unload_block(block);
+  }
+
+ private:
+  Array copy(const Array& x, std::int64_t rows) {
+    std::vector<float> values(static_cast<std::size_t>(rows * x.cols()));
+    backend_.download(x, 0, values);
+    Array out = backend_.allocate(rows, x.cols(), x.element());
+    backend_.convert(backend_.upload(values, rows, x.cols()), rows, out);
+    return out;
+  }
+
+  bool is_attention(const FoldPoint& point) const {
+    return point.linears.front().ends_with("self_attn.q_proj");
+  }
+
+  std::vector<float> output(const FoldPoint& point, const Array& x) {
+    const Array out = is_attention(point)
+                          ? decoder_.attention_output(point.block, x, hidden_.windows, hidden_.length)
+                          : decoder_.mlp_output(point.block, x, hidden_.tokens());
+    std::vector<float> values(static_cast<std::size_t>(hidden_.tokens() * config_.hidden));
+    backend_.download(out, 0, values);
+    return values;
+  }
+
+  HalfBlock half_block(const FoldPoint& point, Array x) {
+    std::vector<float> values = output(point, x);
+    return {std::move(x), std::move(values)};
+  }
+
+  /// W s, quantized.
+  std::pair<std::vector<float>, StoredMatrix> quantized(const Member& member,
+                                                        std::span<const float> scales) const {
+    std::vector<float> folded = member.weights;
+    for (std::size_t i = 0; i < folded.size(); i += scales.size())
+      for (std::size_t k = 0; k < scales.size(); ++k) folded[i + k] *= scales[k];
+    StoredMatrix stored = quantize({member.linear.out, member.linear.in, folded}, scheme_);
+    return {std::move(folded), std::move(stored)};
+  }
+
+  double error_of(std::span<const Member> members, const InputStatistics& inputs,
+                  std::span<const float> scales) const {
+    const InputStatistics folded_inputs = scaled(inputs, scales);
+    double error = 0;
+    for (const Member& member : members) {
+      const auto [folded, stored] = quantized(member, scales);
+      error += local_errors({member.linear.out, member.linear.in, folded}, stored, &folded_inputs).hessian;
+    }
+    return error;
+  }
+
+  double error_of(const HalfBlock& half, const FoldPoint& point, std::span<const Member> members,
+                  std::span<const float> scales) {
+    for (const Member& member : members) {
+      auto [values, stored] = quantized(member, scales);
+      const std::int64_t cols = member.linear.in;
+      parallel_for(static_cast<std::size_t>(member.linear.out), [&](std::size_t row) {
+        const std::span<float> out =
+            std::span(values).subspan(row * static_cast<std::size_t>(cols), static_cast<std::size_t>(cols));
+        dequantize_row(stored, static_cast<std::int64_t>(row), out);
+        for (std::size_t k = 0; k < out.size(); ++k) out[k] /= scales[k];
+      });
+      decoder_.replace(member.linear.name,
+                       TensorView{DType::F32, {member.linear.out, cols}, std::as_bytes(std::span(values))});
+    }
+    return squared_distance(output(point, half.x), half.output);
+  }
+
+  void restore(const FoldPoint& point) {
+    for (const std::string& name : point.linears)
+      decoder_.replace(name, checkpoint_.tensor(name + ".weight"));
+  }
+
+  static double squared_distance(std::span<const float> a, std::span<const float> b) {
+    // Pieces whose sums are added in order: the result does not depend on the threads.
+    constexpr std::size_t kPiece = 1 << 16;
+    std::vector<double> sums((a.size() + kPiece - 1) / kPiece);
+    parallel_for(sums.size(), [&](std::size_t piece) {
+      double sum = 0;
+      for (std::size_t i = piece * kPiece; i < std::min((piece + 1) * kPiece, a.size()); ++i) {
+        const double d = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+        sum += d * d;
+      }
+      sums[piece] = sum;
+    });
+    double total = 0;
+    for (const double sum : sums) total += sum;
+    return total;
+  }
+
+  /// Moves the scales so that weight / s is exact in the type of the checkpoint's norm.
+  void make_exact(const FoldPoint& point, std::vector<float>& scales) const {
+    const std::string name = point.name + ".weight";
+    const DType type = checkpoint_.tensor(name).type;
+    const std::vector<float> norm = checkpoint_.floats(name);
+    for (std::size_t k = 0; k < scales.size(); ++k) {
+      const float folded = rounded_to(type, norm[k] / scales[k]);
+      const float exact = norm[k] / folded;
+      if (exact > 0 && std::isfinite(exact)) scales[k] = exact;
+    }
+  }
+
+  const Checkpoint& checkpoint_;
+  const ModelConfig& config_;
+  const InputSource& inputs_;
+  Scheme scheme_;
+  Backend& backend_;
+  Decoder decoder_;
+  Hidden hidden_;
+  std::map<std::string, Linear, std::less<>> linears_;
+};
+
+}  // namespace
+
+Folding find_folding(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
+                     const InputSource& inputs, const Samples& samples, const Scheme& scheme,
+                     Backend& backend, Progress& progress) {
+  const Quantizer& method = quantizer(scheme.method);
+  method.check(scheme);
+  if (method.needs() != Needs::nothing)
+    throw UsageError(
+        fmt::format("scales to fold are searched with a scheme that needs no statistics, as "
+                    "rtn:b{}g{}, not {}",
+                    scheme.bits, scheme.group, to_string(scheme)));
+  if (!inputs.has_second_moments())
+    throw UsageError("the search for scales to fold needs a calibration, not only mean squares");
+
+  const std::vector<FoldPoint> points = fold_points(config);
+  Folding folding(config, std::string(fingerprint),
+                  fmt::format("awq {}, {}", to_string(scheme), inputs.identity()));
+  ProgressScope scope(progress, "searching scales", points.size() * kRatios, "trials");
+  FoldingSearch search(checkpoint, config, inputs, samples, scheme, backend);
+  for (std::int64_t block = 0; block < config.layers; ++block) {
+    std::vector<FoldPoint> some;
+    std::ranges::copy_if(points, std::back_inserter(some),
+                         [&](const FoldPoint& p) { return p.block == block; });
+    search.run(block, some, folding, progress);
+  }
+  return folding;
+}
+
+}  // namespace knapsaq
