@@ -49,6 +49,17 @@ std::unique_ptr<InputSource> inputs_for(const Options& options, const Checkpoint
   return find_inputs(checkpoint, config, recipe.model, options.calibration, folder, need);
 }
 
+/// The scales that an earlier run found, or those found now; nothing for methods that want none.
+std::optional<Folding> folding_for(const Options& options, const Checkpoint& checkpoint,
+                                   const ModelConfig& config, const BankRecipe& recipe,
+                                   const std::filesystem::path& path) {
+  if (!wants_folding(recipe.menu.schemes)) return std::nullopt;
+  if (std::filesystem::exists(path)) return Folding::load(path, config, recipe.model);
+  Folding folding = find_scales(checkpoint, config, recipe.model, *recipe.inputs, options.calibration);
+  folding.save(path);
+  return folding;
+}
+
 void run(const Options& options) {
   start(options.common);
   const Menu menu = with_method(parse_menu(options.menu), options.method);
@@ -63,6 +74,8 @@ void run(const Options& options) {
   const std::unique_ptr<InputSource> inputs =
       inputs_for(options, checkpoint, config, recipe, folder.calibration());
   recipe.inputs = inputs.get();
+  const std::optional<Folding> folding = folding_for(options, checkpoint, config, recipe, folder.folding());
+  if (folding) recipe.folding = &*folding;
   const BankReport report = build_bank(checkpoint, config, recipe, folder, progress());
 
   if (options.common.json) {

@@ -6,6 +6,7 @@
 #include <fmt/core.h>
 
 #include "command.h"
+#include "knapsaq/bank/find_folding.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/calib/open_input_source.h"
 #include "knapsaq/text/tokenizer.h"
@@ -76,6 +77,17 @@ Samples calibration_samples(const Checkpoint& checkpoint, const ModelConfig& con
 
 std::unique_ptr<Backend> calibration_backend(const CalibrationOptions& options) {
   return make_cpu_backend(options.precision == "fp32" ? Precision::fp32 : Precision::bf16);
+}
+
+Folding find_scales(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
+                    const InputSource& inputs, const CalibrationOptions& options) {
+  // llm-awq finds its scales with 512 tokens of every linear's input. More are steadier and cost little.
+  constexpr std::int64_t kTokens = 8192;
+  // Where scales matter most among what people use: few bits, the usual group.
+  const Scheme scheme = parse_scheme("rtn:b3g128");
+  const Samples samples = calibration_samples(checkpoint, config, options, "method awq", kTokens);
+  const auto backend = calibration_backend(options);
+  return find_folding(checkpoint, config, fingerprint, inputs, samples, scheme, *backend, progress());
 }
 
 bool wants_folding(std::span<const Scheme> schemes) {

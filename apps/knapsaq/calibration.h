@@ -51,6 +51,10 @@ Samples calibration_samples(const Checkpoint& checkpoint, const ModelConfig& con
 /// The backend that `options.precision` asks for.
 std::unique_ptr<Backend> calibration_backend(const CalibrationOptions& options);
 
+/// AWQ's scales for a model, found with the windows of `options.text`. `inputs` has second moments.
+Folding find_scales(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
+                    const InputSource& inputs, const CalibrationOptions& options);
+
 /// Whether a scheme is of a method that is meant for folded weights.
 bool wants_folding(std::span<const Scheme> schemes);
 

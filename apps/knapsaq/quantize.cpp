@@ -107,8 +107,12 @@ std::unique_ptr<InputSource> inputs_for(const Options& options, const Checkpoint
 QuantizedModel write_direct(const Options& options, const Checkpoint& checkpoint, const ModelConfig& config,
                             const std::vector<Scheme>& schemes) {
   const std::unique_ptr<InputSource> inputs = inputs_for(options, checkpoint, config, schemes);
+  std::optional<Folding> folding;
+  if (wants_folding(schemes))
+    folding =
+        find_scales(checkpoint, config, fingerprint(checkpoint, progress()), *inputs, options.calibration);
   return write_quantized(checkpoint, config, schemes,
-                         DirectSource(checkpoint, inputs.get()),
+                         DirectSource(checkpoint, inputs.get(), folding ? &*folding : nullptr),
                          options.output, options.force, progress());
 }
 
@@ -174,9 +178,15 @@ void run(const Options& options) {
     print(json);
     return;
   }
-  fmt::print("{}: {} ({} bytes), {:.4f} bits per quantized weight, error {:.6g}", options.output,
-             format_bytes(model.bytes), model.bytes, model.bits, model.error);
-  if (choice.solved) fmt::print(" (proven within {:.1e} of the least)", choice.solved->gap);
+  fmt::print("{}: {} ({} bytes), {:.4f} bits per quantized weight, ", options.output,
+             format_bytes(model.bytes), model.bytes, model.bits);
+  if (choice.solved) {
+    fmt::print("{}error {:.6g} (proven within {:.1e} of the least)",
+               choice.cost == Cost::fnorm ? "" : std::string(to_string(choice.cost)) + " ",
+               choice.solved->objective, choice.solved->gap);
+  } else {
+    fmt::print("error {:.6g}", model.error);
+  }
   fmt::print(", {}\n", format_seconds(seconds));
 }
 

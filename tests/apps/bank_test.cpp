@@ -196,6 +196,28 @@ TEST_F(BankCommand, ThreadsDoNotChangeABank) {
   EXPECT_EQ(content_of(scratch("t1")), content_of(scratch("t3")));
 }
 
+TEST_F(BankCommand, FoldedScalesAreWrittenWithTheWeights) {
+  const std::string bank = scratch("bank");
+  for (const std::string& model : {llama_, opt_}) {
+    fs::remove_all(bank);
+    // Enough text that channels which are rarely active are seen to be alive.
+    must("bank " + model + " -o " + bank + " --method awq --menu b4g64,b8g32 --text " + assets_ +
+         "/wiki-llama-6m-sample.txt --samples 64 --window 256");
+    ASSERT_TRUE(fs::exists(bank + "/folding.safetensors"));
+    must("quantize " + model + " --bank " + bank + " -o " + scratch("out") + " --scheme awq:b8g32 --force");
+    const auto nll = [&](const std::string& folder) {
+      return must("eval " + folder + " --text " + assets_ + "/wiki-llama-6m-sample.txt --windows 8 --json")
+          .json()["nll"]
+          .get<double>();
+    };
+    // With 8 bits the model is the same again only if norms and biases are folded too.
+    EXPECT_NEAR(nll(scratch("out")), nll(model), 0.1);
+    fs::remove(bank + "/folding.safetensors");
+    expect_refused("quantize " + model + " --bank " + bank + " -o " + scratch("none") + " --scheme awq:b8g32",
+                   1, "folding.safetensors");
+  }
+}
+
 TEST_F(BankCommand, GgmlTypesFallBackWhereRowsAreNotWholeBlocks) {
   const std::string bank = scratch("bank");
   must("bank " + llama_ + " -o " + bank + " --menu q2_k,q4_k,q6_k,q8_0 " + text_);
