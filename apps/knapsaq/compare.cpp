@@ -1,4 +1,4 @@
-#include <array>
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "command.h"
+#include "knapsaq/bank/find_folding.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/hash.h"
@@ -162,6 +163,7 @@ void run(const Options& options) {
               hash_hex(what).substr(0, 16));
 
   std::optional<Calibration> calibration;
+  std::optional<Samples> scale_samples;
   const bool left = std::ranges::any_of(cases, [&](const ComparisonCase& one) {
     return needs_statistics(one) && log.find(one.method, one.configuration) == nullptr;
   });
@@ -169,7 +171,10 @@ void run(const Options& options) {
     calibration = calibrate(checkpoint, config, setup.fingerprint, *samples, *backend,
                             work.path() / "calibration", true, progress());
     setup.inputs = &*calibration;
-    setup.samples = &*samples;
+    SampleOptions for_scales = samples->options;
+    for_scales.samples = std::clamp<std::int64_t>(kFoldingTokens / for_scales.window, 1, for_scales.samples);
+    scale_samples = sample_windows(texts.calibration, tokenizer, for_scales);
+    setup.samples = &*scale_samples;
   }
 
   if (!options.common.json) print_header();

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "knapsaq/bank/find_folding.h"
 #include "knapsaq/bank/match_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
@@ -26,6 +27,7 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kNone = "none";
 constexpr std::string_view kMxq = "mxq";
+constexpr std::string_view kAwq = "awq";
 
 bool has_one_case(std::string_view method) { return method == kNone || method == "nf4"; }
 
@@ -185,7 +187,14 @@ CaseResult Comparison::measure(const ComparisonCase& one, Progress& progress) {
   const fs::path out = setup_.work / "model";
   const auto begin = std::chrono::steady_clock::now();
   const std::vector<Scheme> schemes = schemes_of(one, progress);
-  const DirectSource source(*setup_.checkpoint, setup_.inputs);
+  Folding folding;
+  if (one.method == kAwq) {
+    Scheme rounding = scheme_of(one);
+    rounding.method = "rtn";
+    folding = find_folding(*setup_.checkpoint, *setup_.config, setup_.fingerprint, *setup_.inputs,
+                           *setup_.samples, rounding, *setup_.backend, progress);
+  }
+  const DirectSource source(*setup_.checkpoint, setup_.inputs, folding.empty() ? nullptr : &folding);
   const QuantizedModel written =
       write_quantized(*setup_.checkpoint, *setup_.config, schemes, source, out, true, progress);
   result.quantize_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();

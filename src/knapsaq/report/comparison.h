@@ -56,7 +56,7 @@ struct ComparisonSetup {
   std::optional<std::int32_t> bos;       ///< if the tokenizer adds one
   Menu menu;                             ///< MXQ's
   const InputSource* inputs = nullptr;   ///< null if no case needs statistics
-  const Samples* samples = nullptr;      ///< what `inputs` were made from, for AWQ's scales; null as inputs
+  const Samples* samples = nullptr;      ///< for AWQ's scales, kFoldingTokens or so; null as inputs
   std::filesystem::path work;            ///< folder for what is kept between cases and runs
 };
 
