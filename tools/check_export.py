@@ -3,6 +3,8 @@
 
     check_export.py QMODEL EXPORT --reader transformers   for compressed-tensors and auto-round
     check_export.py QMODEL EXPORT --reader gptqmodel      for gptq
+    check_export.py QMODEL EXPORT --reader decompress     for compressed-tensors, without Transformers' loader: the library's
+                                                          own matching of modules and its own decompression
 
 QMODEL is the folder that `knapsaq quantize` wrote; tools/native_layout.py multiplies its weights out and Transformers
 runs them in fp32. Prints the largest difference of the logits over some windows of text, relative to the largest logit,
@@ -34,7 +36,35 @@ def reference_model(folder):
     return model.eval()
 
 
+def decompressed_model(folder):
+    """What Transformers' loader would do, if it (5.23, with compressed-tensors 0.20) did not stumble over packed zero points."""
+    import json
+
+    from compressed_tensors.compressors import BaseCompressor
+    from compressed_tensors.quantization import QuantizationConfig
+    from compressed_tensors.utils.match import match_named_modules
+
+    settings = json.loads((folder / "config.json").read_text())["quantization_config"]
+    quantization = QuantizationConfig.model_validate(settings)
+    stored = {name: torch.from_numpy(value) for name, value in native_layout.tensors(folder).items()}
+    config = AutoConfig.from_pretrained(folder)
+    del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    for scheme in quantization.config_groups.values():
+        for name, module in match_named_modules(model, scheme.targets, quantization.ignore):
+            parts = {part: stored.pop(f"{name}.{part}") for part in
+                     ("weight_packed", "weight_scale", "weight_shape", "weight_zero_point") if f"{name}.{part}" in stored}
+            compressor = BaseCompressor.get_value_from_registry(scheme.format)
+            stored[name + ".weight"] = compressor.decompress(parts, scheme)["weight"]
+    missing, unexpected = model.load_state_dict(stored, strict=False)
+    assert not unexpected, unexpected
+    model.tie_weights()
+    return model.eval()
+
+
 def exported_model(folder, reader, dtype):
+    if reader == "decompress":
+        return decompressed_model(folder)
     if reader == "gptqmodel":
         from gptqmodel import BACKEND, GPTQModel
 
@@ -56,7 +86,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("export", type=pathlib.Path)
-    parser.add_argument("--reader", choices=["transformers", "gptqmodel"], default="transformers")
+    parser.add_argument("--reader", choices=["transformers", "gptqmodel", "decompress"], default="transformers")
     parser.add_argument("--dtype", default="float32", help="what the reader computes in")
     parser.add_argument("--text", type=pathlib.Path, help="random tokens without it")
     parser.add_argument("--window", type=int, default=256)

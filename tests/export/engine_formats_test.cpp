@@ -324,6 +324,21 @@ TEST_F(EngineFormats, FusedSiblingsShareOneDescription) {
   EXPECT_FALSE(folder.has("model.layers.1.self_attn.o_proj.weight_zero_point"));
 }
 
+TEST_F(EngineFormats, NotesSayWhichEnginesWillNotLoadTheResult) {
+  write_made_model(scratch_ / "q", made_config(), kMixed);
+  for (const std::string format : {"compressed-tensors", "gptq", "auto-round"}) {
+    fs::remove_all(scratch_ / "out");
+    const ExportReport report = write(format);
+    ASSERT_EQ(report.notes.size(), format == "compressed-tensors" ? 2u : 1u);
+    EXPECT_THAT(report.notes[0], HasSubstr("model.layers.0.self_attn.q_proj and "
+                                           "model.layers.0.self_attn.k_proj as one matrix"));
+  }
+  fs::remove_all(scratch_ / "out");
+  write_made_model(scratch_ / "q", made_config(),
+                   {{3, 32}, {3, 32}, {3, 32}, {4, 32}, {2, 32}, {2, 32}, {4, 32}});
+  EXPECT_TRUE(write("compressed-tensors").notes.empty());
+}
+
 TEST_F(EngineFormats, ConfigGroupsAreFewAndAnchored) {
   write_made_model(scratch_ / "q", made_config(),
                    {{3, 32}, {3, 32}, {3, 32}, {4, 32}, {2, 32}, {2, 32}, {4, 32}});

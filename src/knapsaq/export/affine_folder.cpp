@@ -11,6 +11,11 @@
 
 namespace knapsaq {
 
+std::vector<std::string> AffineFolderWriter::notes(const std::vector<PlannedLinear>&,
+                                                   const ModelConfig&) const {
+  return {};
+}
+
 ExportReport AffineFolderWriter::write(const Checkpoint& model, const ModelConfig& config,
                                        const std::filesystem::path& out, const ExportOptions& options,
                                        Progress& progress) const {
@@ -19,6 +24,8 @@ ExportReport AffineFolderWriter::write(const Checkpoint& model, const ModelConfi
   ExportReport report;
   const std::vector<PlannedLinear> plan =
       plan_linears(model, config, name(), rules(), options, report.changes, progress);
+
+  report.notes = notes(plan, config);
 
   /// A piece of the output: a tensor that is copied, or a linear with all its tensors.
   struct Piece {

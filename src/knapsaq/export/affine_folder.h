@@ -23,6 +23,10 @@ class AffineFolderWriter : public Writer {
 
  private:
   virtual AffineRules rules() const = 0;
+  /// Lines for people about what the format's readers will make of the plan; empty if there is nothing to
+  /// say.
+  virtual std::vector<std::string> notes(const std::vector<PlannedLinear>& plan,
+                                         const ModelConfig& config) const;
   /// Throws InputError for an architecture that the format's readers do not know.
   virtual void check_architecture(const ModelConfig& config) const = 0;
   /// The tensors of a quantized linear in the order in which they are written.

@@ -21,6 +21,11 @@ class AutoRoundWriter final : public AffineFolderWriter {
   AffineRules rules() const override { return {gptq_obstacle}; }
   void check_architecture(const ModelConfig&) const override {}  // the readers have all of Knapsaq's
 
+  std::vector<std::string> notes(const std::vector<PlannedLinear>& plan, const ModelConfig&) const override {
+    std::string line = fusion_note(plan);
+    return line.empty() ? std::vector<std::string>() : std::vector{std::move(line)};
+  }
+
   std::vector<TensorSpec> tensors(const PlannedLinear& planned) const override {
     return gptq_tensors(planned, false);
   }

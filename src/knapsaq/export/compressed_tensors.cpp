@@ -1,5 +1,6 @@
 // compressed-tensors, format pack-quantized: Knapsaq's words as they are, zero points as integers.
 
+#include <algorithm>
 #include <array>
 #include <map>
 
@@ -56,6 +57,19 @@ class CompressedTensorsWriter final : public AffineFolderWriter {
  private:
   AffineRules rules() const override { return {obstacle}; }
   void check_architecture(const ModelConfig&) const override {}  // the format names no architectures
+
+  std::vector<std::string> notes(const std::vector<PlannedLinear>& plan, const ModelConfig&) const override {
+    std::vector<std::string> lines;
+    if (std::string line = fusion_note(plan); !line.empty()) lines.push_back(std::move(line));
+    const auto asymmetric = [](const PlannedLinear& planned) {
+      return planned.quantized && !planned.form.symmetric;
+    };
+    if (std::ranges::any_of(plan, asymmetric))
+      lines.emplace_back(
+          "some linears have zero points: vLLM takes these at 4 and 8 bits only, and Transformers 5.23 with "
+          "compressed-tensors 0.20 does not load them; schemes that end in s are taken by both");
+    return lines;
+  }
 
   std::vector<TensorSpec> tensors(const PlannedLinear& planned) const override {
     const auto& [linear, quantized, form, refit] = planned;

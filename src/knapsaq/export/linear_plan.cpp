@@ -123,6 +123,24 @@ PackedMatrix load_planned(const Checkpoint& model, const PlannedLinear& planned)
   return std::get<PackedMatrix>(quantize({rows, cols, values}, *planned.refit));
 }
 
+std::string fusion_note(const std::vector<PlannedLinear>& plan) {
+  std::map<std::pair<std::int64_t, std::string_view>, const PlannedLinear*> first;
+  for (const PlannedLinear& planned : plan) {
+    const BlockModule module = take_apart(planned.linear.name);
+    const FusedModule* fused = fused_module(module.leaf);
+    if (fused == nullptr) continue;
+    const auto [slot, is_new] = first.try_emplace({module.block, fused->name}, &planned);
+    const PlannedLinear& other = *slot->second;
+    if (is_new || (planned.quantized == other.quantized && planned.form == other.form)) continue;
+    return fmt::format(
+        "vLLM and SGLang will not load it: they run {} and {} as one matrix, and these are stored "
+        "differently; "
+        "quantize with --tie vllm",
+        other.linear.name, planned.linear.name);
+  }
+  return "";
+}
+
 AffineForm usual_form(const std::vector<PlannedLinear>& plan) {
   std::map<AffineForm, int> uses;
   for (const PlannedLinear& planned : plan)

@@ -50,6 +50,10 @@ std::vector<PlannedLinear> plan_linears(const Checkpoint& model, const ModelConf
 /// The matrix as planned: that of the model, or the one that is quantized once more.
 PackedMatrix load_planned(const Checkpoint& model, const PlannedLinear& planned);
 
+/// Empty, or a line for people that names the first linears that engines run as one matrix but that have
+/// different forms, so that these engines cannot load the model.
+std::string fusion_note(const std::vector<PlannedLinear>& plan);
+
 /// The form that most quantized linears have: the top level of a config.
 AffineForm usual_form(const std::vector<PlannedLinear>& plan);
 

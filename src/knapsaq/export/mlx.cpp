@@ -37,6 +37,14 @@ class MlxWriter final : public AffineFolderWriter {
       throw InputError(fmt::format("mlx: mlx-lm has no model for {}", config.architecture));
   }
 
+  std::vector<std::string> notes(const std::vector<PlannedLinear>&,
+                                 const ModelConfig& config) const override {
+    if (config.sliding_window == 0) return {};
+    return {
+        fmt::format("mlx-lm has no sliding window for this architecture: beyond {} tokens its results differ",
+                    config.sliding_window)};
+  }
+
   static AffineShape shape(const PlannedLinear& planned) {
     return {planned.linear.out, planned.linear.in, planned.form.bits, planned.form.group};
   }
