@@ -81,11 +81,9 @@ std::unique_ptr<Backend> calibration_backend(const CalibrationOptions& options) 
 
 Folding find_scales(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
                     const InputSource& inputs, const CalibrationOptions& options) {
-  // llm-awq finds its scales with 512 tokens of every linear's input. More are steadier and cost little.
-  constexpr std::int64_t kTokens = 8192;
   // Where scales matter most among what people use: few bits, the usual group.
   const Scheme scheme = parse_scheme("rtn:b3g128");
-  const Samples samples = calibration_samples(checkpoint, config, options, "method awq", kTokens);
+  const Samples samples = calibration_samples(checkpoint, config, options, "method awq", kFoldingTokens);
   const auto backend = calibration_backend(options);
   return find_folding(checkpoint, config, fingerprint, inputs, samples, scheme, *backend, progress());
 }
