@@ -17,6 +17,9 @@
 #include "knapsaq/compute/ggml_block.h"
 
 namespace knapsaq {
+
+// Names of parametrised tests stay readable.
+void PrintTo(const GgmlTypeInfo& type, std::ostream* out) { *out << type.name; }
 namespace {
 
 /// What tools/make_ggml_references.py wrote for a type.
