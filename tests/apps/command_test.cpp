@@ -69,7 +69,7 @@ class Command : public ::testing::Test {
 TEST_F(Command, EveryVerbHasHelpWithAnExample) {
   EXPECT_EQ(run("--help").code, 0);
   EXPECT_THAT(run("--help").out, HasSubstr("Exit codes"));
-  for (const std::string verb : {"info", "eval", "tables", "allocate", "quantize"}) {
+  for (const std::string verb : {"info", "eval", "tables", "allocate", "quantize", "export"}) {
     const Outcome help = run(verb + " --help");
     EXPECT_EQ(help.code, 0);
     EXPECT_THAT(help.out,
@@ -291,6 +291,37 @@ TEST_F(Command, PerplexityEqualsTransformersByEveryProtocol) {
             .json();
     EXPECT_NEAR(result["nll"].get<double>() / expected["nll"].get<double>(), 1, 1e-6) << expected;
   }
+}
+
+TEST_F(Command, ExportCarriesExactlyOrSaysWhy) {
+  const std::string q = scratch("q");
+  ASSERT_EQ(run("quantize " + llama_ + " -o " + q +
+                " --bits 3.6 --tie vllm --menu rtn:b2g64s,rtn:b3g64s,rtn:b4g64s,rtn:b8g64s")
+                .code,
+            0);
+  for (const std::string format : {"compressed-tensors", "gptq", "auto-round", "mlx"}) {
+    const std::string out = scratch(format);
+    const nlohmann::json result =
+        run("export " + q + " --format " + format + " -o " + out + " --json").json();
+    EXPECT_EQ(result["format"], format);
+    EXPECT_EQ(result["bytes"], weight_bytes(out));
+    EXPECT_TRUE(result["changes"].empty());
+    EXPECT_TRUE(result["notes"].empty()) << result;  // the ties held
+    EXPECT_TRUE(fs::exists(fs::path(out) / "tokenizer.json"));
+    expect_refused("export " + q + " --format " + format + " -o " + out, 2, "exists");
+  }
+  const std::string real = scratch("real");
+  ASSERT_EQ(run("quantize " + llama_ + " -o " + real + " --scheme hqq:b3g64").code, 0);
+  expect_refused("export " + real + " --format gptq -o " + scratch("none"), 2, "allow --requantize");
+  EXPECT_FALSE(fs::exists(scratch("none")));
+  const Outcome changed = run("export " + real + " --format gptq -o " + scratch("none") + " --requantize");
+  EXPECT_THAT(changed.out,
+              AllOf(HasSubstr("changed: model.layers.0.self_attn.q_proj: hqq:b3g64 quantized once more "
+                              "as rtn:b3g64z: zero point"),
+                    HasSubstr("42 linears changed")));
+  expect_refused("export " + real + " --format awq -o " + scratch("x"), 2, "there is no format 'awq'");
+  // An export is no longer Knapsaq's.
+  expect_refused("info " + scratch("gptq"), 1, "quantized by");
 }
 
 // The models' own reference values (made with PyTorch by tools/eval_lm.py) on real text, which is not part of
