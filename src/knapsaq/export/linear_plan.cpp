@@ -85,7 +85,8 @@ std::vector<PlannedLinear> plan_linears(const Checkpoint& model, const ModelConf
       obstacle = rules.obstacle(*packed);
       if (obstacle.empty() && rules.integer_zeros) obstacle = zeros.obstacle;
     } else {
-      obstacle = "its blocks are of another kind; use affine schemes, such as b4g64";
+      obstacle = fmt::format("its blocks are of another kind; use affine schemes, such as b4g64{}",
+                             rules.integer_zeros ? "s" : "");
     }
     if (obstacle.empty()) continue;
 
