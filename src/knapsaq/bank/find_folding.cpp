@@ -23,8 +23,8 @@ namespace {
 
 constexpr int kRatios = 20;
 
-// Tokens whose outputs are compared: enough that the choice of alpha has settled (docs/benchmarks.md), few
-// enough that twenty passes of every half block stay affordable.
+// Tokens whose half blocks' outputs are compared: more than llm-awq's 512 tokens per linear, few enough that
+// twenty passes of every half block stay affordable.
 constexpr std::int64_t kTokens = 8192;
 
 // Inputs smaller than this part of the mean count as that large. llm-awq only keeps scales above 1e-4. A
