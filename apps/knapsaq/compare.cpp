@@ -10,6 +10,7 @@
 
 #include "command.h"
 #include "knapsaq/bank/find_folding.h"
+#include "knapsaq/bank/folder_lock.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/hash.h"
@@ -83,6 +84,10 @@ class WorkFolder {
       path_ = output + ".work";
       fs::create_directories(path_);
     }
+    lock_.emplace(path_);
+    // What a killed run left of the model that it was trying.
+    for (const fs::directory_entry& entry : fs::directory_iterator(path_))
+      if (entry.path().filename().string().starts_with("model")) fs::remove_all(entry.path());
   }
   ~WorkFolder() {
     std::error_code ignored;
@@ -95,6 +100,7 @@ class WorkFolder {
  private:
   bool temporary_;
   fs::path path_;
+  std::optional<FolderLock> lock_;  ///< two processes on one CSV would undo each other's work
 };
 
 nlohmann::ordered_json json_of(const CaseResult& one) {
@@ -168,8 +174,11 @@ void run(const Options& options) {
     return needs_statistics(one) && log.find(one.method, one.configuration) == nullptr;
   });
   if (left) {
-    calibration = calibrate(checkpoint, config, setup.fingerprint, *samples, *backend,
-                            work.path() / "calibration", true, progress());
+    const fs::path folder = work.path() / "calibration";
+    const CalibrationSource source{setup.fingerprint, samples->text, samples->options, precision};
+    const bool other = has_calibration(folder) && !is_calibration_of(folder, source);
+    calibration =
+        calibrate(checkpoint, config, setup.fingerprint, *samples, *backend, folder, other, progress());
     setup.inputs = &*calibration;
     SampleOptions for_scales = samples->options;
     for_scales.samples = std::clamp<std::int64_t>(kFoldingTokens / for_scales.window, 1, for_scales.samples);
@@ -220,13 +229,13 @@ void add_compare(CLI::App& app) {
   verb->add_option("--budgets", options->budgets,
                    "Bits per weight for mxq: a list with commas, or FIRST:LAST:STEP")
       ->capture_default_str();
-  verb->add_option("--menu", options->menu, "Schemes that mxq chooses from: mxq, mxq-f16 or a list")
+  verb->add_option("--menu", options->menu, "Schemes that mxq chooses from: mxq, mxq-f16, gguf or a list")
       ->capture_default_str();
   verb->add_option("--protocol", options->protocol, "gptq, stride or llama; see docs/commands.md")
       ->capture_default_str();
   verb->add_option("--window", options->windows.window, "Tokens in a window that is scored");
   verb->add_option("--stride", options->windows.stride, "Tokens between windows of protocol stride");
-  verb->add_option("--windows", options->windows.limit, "Score the first N windows only");
+  verb->add_option("--windows", options->windows.limit, "Score the first N windows only; 0: all");
   verb->add_option("--calibration-text", options->calibration_text,
                    "Texts for gptq and awq; default: the last quarter of --text, which is then not scored");
   verb->add_option("--samples", options->samples.samples, "Windows to calibrate on")->capture_default_str();

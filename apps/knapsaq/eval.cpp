@@ -86,7 +86,7 @@ void add_eval(CLI::App& app) {
                    "Tokens in a window; default: gptq 2048, stride 1024, llama 512");
   verb->add_option("--stride", options->windows.stride,
                    "Tokens between windows of protocol stride; default: half a window");
-  verb->add_option("--windows", options->windows.limit, "Score the first N windows only");
+  verb->add_option("--windows", options->windows.limit, "Score the first N windows only; 0: all");
   verb->add_option("--precision", options->precision, "Arithmetic of the forward pass: bf16 or fp32")
       ->check(CLI::IsMember({"bf16", "fp32"}))
       ->capture_default_str();

@@ -60,7 +60,7 @@ void add_tables(CLI::App& app) {
   verb->add_option("model", options->model, "Model folder in Hugging Face layout, full precision");
   CLI::Option* bank =
       verb->add_option("--bank", options->bank, "Errors and sizes from a bank made by `knapsaq bank`");
-  verb->add_option("-o,--output", options->output, "CSV file to write")->required();
+  verb->add_option("-o,--output", options->output, "CSV file to write; replaced if it exists")->required();
   verb->add_option("--menu", options->menu,
                    "mxq, mxq-f16, gguf or schemes separated by commas; see docs/commands.md")
       ->excludes(bank)
