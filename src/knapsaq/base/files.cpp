@@ -131,10 +131,16 @@ AtomicFolder::AtomicFolder(fs::path path, bool replace)
       staging_(partial_name(path_)),
       replace_(replace) {
   refuse_existing(path_, replace_);
+  const fs::path name = staging_;
   std::error_code status;
-  if (!fs::create_directory(staging_, status) || status) {
-    if (!status) status = std::make_error_code(std::errc::file_exists);
-    throw IoError(fmt::format("{}: cannot create the folder: {}", path_.string(), status.message()));
+  // A run that was killed may have left its folder, and in a container the next one often has its number.
+  for (int again = 1; !fs::create_directory(staging_, status); ++again) {
+    constexpr int kMost = 1000;
+    if (!status && again == kMost) status = std::make_error_code(std::errc::file_exists);
+    if (status)
+      throw IoError(fmt::format("{}: cannot create the folder: {}", path_.string(), status.message()));
+    staging_ = name;
+    staging_ += fmt::format("-{}", again);
   }
 }
 

@@ -456,7 +456,8 @@ void Decoder::head_losses(const Hidden& hidden, std::span<const std::int32_t> to
   for (std::size_t i = 0; i < targets.size(); ++i)
     targets[i] = (i + 1) % static_cast<std::size_t>(length) == 0 ? -1 : tokens[i + 1];
   std::vector<float> losses(tokens.size());
-  impl_->backend->losses(impl_->head_input(hidden), *impl_->head, targets, losses);
+  const Array input = impl_->head_input(hidden);  // also notices a head that is not loaded
+  impl_->backend->losses(input, *impl_->head, targets, losses);
   for (std::int64_t w = 0; w < hidden.windows; ++w)
     std::copy_n(losses.begin() + w * length, length - 1, out.begin() + w * (length - 1));
 }

@@ -48,6 +48,9 @@ bool cholesky(Square<Real>& a, std::int64_t n) {
     check_cancelled();
     const std::int64_t width = std::min(kTile, n - k);
     if (!blas::cholesky(width, at(k, k), n)) return false;
+    // A NaN is no number that a library's test for positive ones has to notice.
+    for (std::int64_t i = k; i < k + width; ++i)
+      if (!(*at(i, i) > 0 && std::isfinite(*at(i, i)))) return false;
     const std::int64_t next = k + width;
     const std::int64_t tiles = (n - next + kTile - 1) / kTile;
     const auto height = [&](std::int64_t row) { return std::min(kTile, n - row); };
@@ -151,7 +154,10 @@ double checked_mean(const InputStatistics* inputs) {
     }
     sum += static_cast<double>(inputs->second_moment[r * n + r]);
   }
-  return sum > 0 ? sum / static_cast<double>(n) : 1;
+  // Inputs so small that the reciprocal of their mean is no float are as good as dead.
+  constexpr double kDead = 1e-30;
+  const double mean = sum / static_cast<double>(n);
+  return mean > kDead ? mean : 1;
 }
 
 }  // namespace

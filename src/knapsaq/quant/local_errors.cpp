@@ -103,7 +103,7 @@ LocalErrors local_errors(const MatrixView& weights, const StoredMatrix& stored, 
   LocalErrors result;
   result.fnorm = std::sqrt(total.error);
   result.relative = total.weight > 0 ? std::sqrt(total.error / total.weight) : 0;
-  result.hessian = total.hessian;
+  result.hessian = std::max(total.hessian, 0.0);  // rounding of a sum whose terms cancel
   return result;
 }
 

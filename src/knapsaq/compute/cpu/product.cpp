@@ -67,8 +67,10 @@ thread_local AlignedBytes t_gram;
 
 const Products::Program& Products::program(const Key& key, const memory::desc* layout) {
   const std::lock_guard lock(mutex_);
-  const auto found = programs_.find(key);
-  if (found != programs_.end()) return found->second;
+  const auto [first, last] = programs_.equal_range(key);
+  const auto found = std::find_if(
+      first, last, [&](const auto& entry) { return layout == nullptr || entry.second.weight == *layout; });
+  if (found != last) return found->second;
 
   const auto [rows, cols, depth, full, has_bias] = key;
   const memory::desc in({rows, depth}, working_, memory::format_tag::ab);
@@ -81,7 +83,7 @@ const Products::Program& Products::program(const Key& key, const memory::desc* l
   const auto description = describe(engine_, in, weight, bias, out);
   Program program{dnnl::matmul(description),    in, description.weights_desc(), bias, out,
                   description.scratchpad_desc()};
-  return programs_.emplace(key, std::move(program)).first->second;
+  return programs_.emplace(key, std::move(program))->second;
 }
 
 std::unique_ptr<DenseWeight> Products::prepare(std::int64_t out, std::int64_t in, std::vector<float> bias,

@@ -70,7 +70,8 @@ class Products {
   dnnl::memory::data_type working_;
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
   std::mutex mutex_;
-  std::map<Key, Program> programs_;  // guarded by mutex_; entries stay where they are
+  /// Guarded by mutex_; entries stay where they are. Several under one key differ in the weight's layout.
+  std::multimap<Key, Program> programs_;
 };
 
 }  // namespace knapsaq::cpu
