@@ -153,7 +153,7 @@ void run(const Options& options) {
   setup.menu = parse_menu(options.menu);
   // What cannot be done is said before the work.
   static_cast<void>(plan_windows(std::ssize(tokens), setup.windows));
-  Comparison(setup).check_budgets(cases);
+  Comparison(setup).check(cases);
 
   const Precision precision = options.precision == "fp32" ? Precision::fp32 : Precision::bf16;
   const auto backend = make_cpu_backend(precision);
@@ -204,7 +204,7 @@ void run(const Options& options) {
            {"text", options.text},
            {"protocol", options.protocol},
            {"window", setup.windows.window},
-           {"scored_tokens", tokens.size()},
+           {"text_tokens", tokens.size()},
            {"precision", options.precision},
            {"cases", rows}});
 }

@@ -81,6 +81,10 @@ TEST(CaseLog, RefusesOtherFilesAndOtherRuns) {
   EXPECT_THAT(message_of(scratch / "other.csv", "r1"), HasSubstr("not the CSV of a comparison"));
   write_file(scratch / "text", "no lines");
   EXPECT_THAT(message_of(scratch / "text", "r1"), HasSubstr("not the CSV of a comparison"));
+  const std::string letter = "Dear reader,\nthis is no table";
+  write_file(scratch / "letter.txt", letter);
+  EXPECT_THAT(message_of(scratch / "letter.txt", "r1"), HasSubstr("not the CSV of a comparison"));
+  EXPECT_EQ(read_file(scratch / "letter.txt"), letter);
   const std::string good = read_file(scratch / "log.csv");
   write_file(scratch / "bad.csv", good + "r1,gptq,b3g64,x,1,1,1,1\n");
   EXPECT_THAT(message_of(scratch / "bad.csv", "r1"), HasSubstr("line 3: is not a row"));

@@ -90,6 +90,9 @@ void MappedFile::release(std::span<const std::byte> part) const {
 }
 
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), partial_(partial_name(path_)) {
+  std::error_code ignored;
+  if (fs::exists(path_, ignored) && !fs::is_regular_file(path_, ignored))
+    throw IoError(fmt::format("{}: is not a regular file and cannot be replaced by one", path_.string()));
   descriptor_ = ::open(partial_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (descriptor_ < 0) throw system_error(path_, "write");
 }

@@ -155,7 +155,7 @@ double checked_mean(const InputStatistics* inputs) {
     sum += static_cast<double>(inputs->second_moment[r * n + r]);
   }
   // Inputs so small that the reciprocal of their mean is no float are as good as dead.
-  constexpr double kDead = 1e-30;
+  constexpr double kDead = 1e-38;
   const double mean = sum / static_cast<double>(n);
   return mean > kDead ? mean : 1;
 }

@@ -71,12 +71,7 @@ CaseLog::CaseLog(std::filesystem::path path, std::string run) : path_(std::move(
     write_file(path_, header);
     return;
   }
-  if (whole < text.size()) {
-    // Killed while it wrote: the row is not counted as finished.
-    text.resize(whole);
-    write_file(path_, text);
-  }
-  std::string_view rest = text;
+  std::string_view rest = std::string_view(text).substr(0, whole);
   for (std::size_t number = 1; !rest.empty(); ++number) {
     const std::string_view line = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(line.size() + 1);
@@ -96,6 +91,8 @@ CaseLog::CaseLog(std::filesystem::path path, std::string run) : path_(std::move(
     result.configuration = fields[2];
     results_.push_back(std::move(result));
   }
+  // Killed while it wrote: the row is not counted as finished.
+  if (whole < text.size()) write_file(path_, std::string_view(text).substr(0, whole));
 }
 
 const CaseResult* CaseLog::find(std::string_view method, std::string_view configuration) const {

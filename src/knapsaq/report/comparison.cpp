@@ -29,7 +29,9 @@ constexpr std::string_view kNone = "none";
 constexpr std::string_view kMxq = "mxq";
 constexpr std::string_view kAwq = "awq";
 
-bool has_one_case(std::string_view method) { return method == kNone || method == "nf4"; }
+bool has_one_case(std::string_view method) {
+  return method == kNone || method == "nf4" || parse_ggml_type(method).has_value();
+}
 
 Scheme scheme_of(const ComparisonCase& one) {
   return parse_scheme(one.configuration.empty() ? one.method : one.method + ":" + one.configuration);
@@ -126,7 +128,17 @@ bool needs_statistics(const ComparisonCase& one) {
   return quantizer(one.method).needs() != Needs::nothing;
 }
 
-void Comparison::check_budgets(std::span<const ComparisonCase> cases) const {
+void Comparison::check(std::span<const ComparisonCase> cases) const {
+  for (const Linear& linear : linears(*setup_.config))
+    if (setup_.checkpoint->packing(linear.name))
+      throw InputError(fmt::format("{}: {} is quantized already: compare the full-precision model",
+                                   setup_.checkpoint->folder().string(), linear.name));
+  for (const Scheme& scheme : setup_.menu.schemes)
+    if (quantizer(scheme.method).needs() != Needs::nothing)
+      throw UsageError(
+          fmt::format("--menu: {} needs a calibration, and mxq's errors are measured without one: "
+                      "use rtn, hqq, nf4 or GGML types",
+                      to_string(scheme)));
   const ErrorTable sizes = size_table(linears(*setup_.config), setup_.menu);
   for (const ComparisonCase& one : cases)
     if (one.method == kMxq)

@@ -31,9 +31,10 @@ struct ComparisonCase {
   std::string configuration;
 };
 
-/// The cases in the order of a table: the model as it came, then `methods` in their order; nf4 has one case,
-/// mxq one for each of `budgets`, every other method one for each of `configurations`. Throws UsageError for
-/// an unknown method and for a configuration that a method cannot do, unless another method can.
+/// The cases in the order of a table: the model as it came, then `methods` in their order; nf4 and GGML types
+/// have one case, mxq one for each of `budgets`, every other method one for each of `configurations`. Throws
+/// UsageError for an unknown method and for a configuration that a method cannot do, unless another method
+/// can.
 std::vector<ComparisonCase> comparison_cases(std::span<const std::string> methods,
                                              std::span<const std::string> configurations,
                                              std::span<const std::string> budgets);
@@ -65,8 +66,9 @@ class Comparison {
  public:
   explicit Comparison(ComparisonSetup setup) : setup_(std::move(setup)) {}
 
-  /// Throws InfeasibleError for the first of the budgets that is too small: before the work, not after it.
-  void check_budgets(std::span<const ComparisonCase> cases) const;
+  /// Throws what measure() would, before the work and not after it: for a model that is quantized already, a
+  /// menu that cannot be measured, and the first of the budgets that is too small.
+  void check(std::span<const ComparisonCase> cases) const;
   CaseResult measure(const ComparisonCase& one, Progress& progress);
 
  private:
