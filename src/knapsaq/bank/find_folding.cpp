@@ -23,10 +23,6 @@ namespace {
 
 constexpr int kRatios = 20;
 
-// Tokens whose half blocks' outputs are compared: more than llm-awq's 512 tokens per linear, few enough that
-// twenty passes of every half block stay affordable.
-constexpr std::int64_t kTokens = 8192;
-
 // Inputs smaller than this part of the mean count as that large. llm-awq only keeps scales above 1e-4. A
 // channel that the samples hardly ever see (a ReLU that is nearly always 0) would then have a scale so small
 // that its weights are rounded to nothing or to a hundred times their size, and the first text that does see
@@ -78,7 +74,7 @@ class FoldingSearch {
         backend_(backend),
         decoder_(Decoder::open(checkpoint, config, backend)) {
     const std::int64_t length = samples.options.window;
-    const std::int64_t windows = std::clamp<std::int64_t>(kTokens / length, 1, samples.options.samples);
+    const std::int64_t windows = std::clamp<std::int64_t>(kFoldingTokens / length, 1, samples.options.samples);
     decoder_.load_embedding(checkpoint);
     hidden_ = decoder_.embed(std::span(samples.tokens).first(static_cast<std::size_t>(windows * length)),
                              windows, length);
