@@ -206,6 +206,30 @@ TEST_F(Command, AnExistingOutputIsKeptUnlessForced) {
   EXPECT_TRUE(fs::exists(out + "/config.json"));
 }
 
+TEST_F(Command, AnImatrixThatCannotBeIsRefusedBeforeTheCalibration) {
+  expect_refused("calibrate " + opt_ + " --text " + text_ + " --samples 8 --window 64 -o " +
+                     scratch("calibration") + " --imatrix " + scratch("imatrix.gguf"),
+                 2, "GGUF has no name");
+  EXPECT_FALSE(fs::exists(scratch("calibration")));
+}
+
+TEST_F(Command, APropagationThatGoesOnInOtherArithmeticStartsAnew) {
+  const std::string sizes = " --scheme gptq:b3g64 --propagate --text " + text_ + " --samples 8 --window 64 ";
+  const std::string command = "quantize " + opt_ + sizes + " -o ";
+  ASSERT_EQ(run(command + scratch("bf16")).code, 0);
+  ASSERT_EQ(run(command + scratch("fp32") + " --precision fp32").code, 0);
+  EXPECT_NE(read_file(scratch("bf16/model.safetensors")), read_file(scratch("fp32/model.safetensors")));
+  // Killed without warning once the first linear is there.
+  const std::string killed = scratch("killed");
+  const std::string script = std::string(KNAPSAQ_COMMAND) + " " + command + killed +
+                             " >/dev/null 2>&1 & pid=$!; while kill -0 $pid 2>/dev/null && ! ls " + killed +
+                             ".propagated/*.safetensors >/dev/null 2>&1; do sleep 0.01; done; kill -9 $pid";
+  static_cast<void>(std::system(script.c_str()));
+  ASSERT_TRUE(fs::exists(killed + ".propagated"));
+  ASSERT_EQ(run(command + killed + " --precision fp32").code, 0);
+  EXPECT_EQ(read_file(killed + "/model.safetensors"), read_file(scratch("fp32/model.safetensors")));
+}
+
 TEST_F(Command, TiesMakeSiblingsEqual) {
   const nlohmann::json result =
       run("quantize " + llama_ + " -o " + scratch("out") + " --bits 3.1 --tie qkv,gate-up --json").json();

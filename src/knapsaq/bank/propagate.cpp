@@ -34,6 +34,23 @@ void check_schemes(const std::vector<Linear>& all, std::span<const Scheme> schem
                     schemes.empty() ? "" : schemes.front().method));
 }
 
+/// What a linear's codes follow from, but for its name: the model, the samples, the arithmetic, and the schemes
+/// up to its own. The key takes all schemes together, so a folder serves one allocation.
+std::string key_of(std::string_view fingerprint, std::span<const Scheme> schemes, const Samples& samples,
+                   Precision precision) {
+  Hasher hasher;
+  const auto add = [&](std::string_view field) {
+    hasher.update(fmt::format("{}:", field.size()));
+    hasher.update(field);
+  };
+  add("knapsaq propagated linear 2");  // changes whenever the same arguments make other codes
+  add(fingerprint);
+  add(samples.hash);
+  add(precision == Precision::bf16 ? "bf16" : "fp32");
+  for (const Scheme& scheme : schemes) add(to_string(scheme));
+  return hasher.hex();
+}
+
 /// The file of one linear that an earlier run finished.
 std::optional<LinearFile> finished(const fs::path& path, const LinearFileLayout& layout) {
   if (!fs::exists(path)) return std::nullopt;
@@ -71,11 +88,7 @@ std::vector<LinearFile> propagate(const Checkpoint& checkpoint, const ModelConfi
   check_schemes(all, schemes);
   fs::create_directory(folder);
   const FolderLock lock(folder);
-  // A linear's codes follow from the model, the samples and the schemes up to its own; the key takes all of
-  // them together, so a folder serves one allocation.
-  Hasher allocation;
-  for (const std::string_view part : {fingerprint, std::string_view(samples.hash)}) allocation.update(part);
-  for (const Scheme& scheme : schemes) allocation.update(to_string(scheme) + ";");
+  const std::string allocation = key_of(fingerprint, schemes, samples, backend.precision());
 
   const auto windows = static_cast<std::uint64_t>(samples.options.samples);
   // Each block sees the windows twice: to look at inputs, and to move on.
@@ -94,7 +107,7 @@ std::vector<LinearFile> propagate(const Checkpoint& checkpoint, const ModelConfi
           first != inputs.end())
         input = first;
       const LinearFileLayout layout{
-          hash_hex(allocation.hex() + linear.name), linear.out, linear.in, {schemes[i]}};
+          hash_hex(allocation + linear.name), linear.out, linear.in, {schemes[i]}};
       const fs::path path = folder / (linear.name + ".safetensors");
       std::optional<LinearFile> file = finished(path, layout);
       if (!file) {
