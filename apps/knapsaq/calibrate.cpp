@@ -7,11 +7,13 @@
 
 #include "calibration.h"
 #include "command.h"
+#include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/calib/imatrix.h"
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/model/expected_tensors.h"
+#include "knapsaq/model/gguf_names.h"
 #include "knapsaq/text/tokenizer.h"
 
 namespace knapsaq::command {
@@ -26,13 +28,24 @@ struct Options {
   bool force = false;
 };
 
+/// That a model has no imatrix is said before it is calibrated, not after it.
+void check_imatrix(const Options& options, const ModelConfig& config) {
+  if (options.imatrix.empty()) return;
+  refuse_existing(options.imatrix, options.force);
+  for (const Linear& linear : linears(config))
+    if (!gguf_module(linear.name))
+      throw UsageError(fmt::format(
+          "{}: GGUF has no name for the linear {}, so no imatrix can hold it: leave --imatrix out",
+          options.model, linear.name));
+}
+
 void run(const Options& options) {
   start(options.common);
   const auto begin = std::chrono::steady_clock::now();
   const Checkpoint checkpoint = Checkpoint::open(options.model);
   const ModelConfig config = parse_model_config(checkpoint.config());
   check_shapes(checkpoint, config);
-  if (!options.imatrix.empty()) refuse_existing(options.imatrix, options.force);
+  check_imatrix(options, config);
   const SampleOptions wanted = resolve(options.calibration.samples, config.max_positions);
   const std::vector<std::filesystem::path> files(options.calibration.text.begin(),
                                                  options.calibration.text.end());
