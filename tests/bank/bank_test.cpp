@@ -180,7 +180,7 @@ TEST_F(BankOf, IsFinishedAndRepairedByTheNextRun) {
     stream.put('\x5a').put('\x5b').put('\x5c');
   }
   // What a killed process leaves.
-  std::ofstream(scratch_ / "bank/linears/x.safetensors.partial-1") << "half";
+  std::ofstream(missing.string() + ".partial-17") << "half";
   std::ofstream(scratch_ / "bank/bank.json.partial-1") << "half";
 
   expect_error<InputError>([&] { Bank::open(scratch_ / "bank"); }, "1 of its 72 linears are missing");
@@ -268,6 +268,40 @@ TEST_F(BankOf, OtherFoldersAreLeftAlone) {
   EXPECT_EQ(content_of(scratch_ / "papers").size(), 1U);
 }
 
+TEST_F(BankOf, RemovesNothingThatIsNotABanks) {
+  fs::create_directory(scratch_ / "papers");
+  fs::create_directory(scratch_ / "papers/draft.partial-2");
+  for (const char* name : {"notes.partial-1", "precious", "bank.json.partial-1", "draft.partial-2/text"})
+    write_file(scratch_ / "papers" / name, "data");
+  const auto before = content_of(scratch_ / "papers");
+  expect_error<UsageError>([&] { build("papers"); }, "is not a bank");
+  EXPECT_EQ(content_of(scratch_ / "papers"), before);
+
+  // What a killed process leaves before there is an index is no reason to refuse.
+  fs::create_directory(scratch_ / "bank");
+  write_file(scratch_ / "bank/bank.json.partial-1", "half");
+  write_file(scratch_ / "bank/folding.safetensors.partial-12", "half");
+  build("bank");
+  auto whole = content_of(scratch_ / "bank");
+  EXPECT_EQ(whole.size(), 1 + linears_.size());
+  // Nor are a user's own files in a bank its to remove.
+  for (const std::string name : {"notes.partial-1", "linears/notes.safetensors.partial-1",
+                                 "bank.json.partial-x", "bank.json.partial-"}) {
+    write_file(scratch_ / "bank" / name, "data");
+    whole[name] = "data";
+  }
+  EXPECT_EQ(build("bank").kept, linears_.size());
+  EXPECT_EQ(content_of(scratch_ / "bank"), whole);
+}
+
+TEST_F(BankOf, GoesOnAfterAKillBetweenIndexAndLinears) {
+  build("bank");
+  const auto whole = content_of(scratch_ / "bank");
+  fs::remove_all(scratch_ / "bank/linears");
+  EXPECT_EQ(build("bank").kept, 0U);
+  EXPECT_EQ(content_of(scratch_ / "bank"), whole);
+}
+
 TEST_F(BankOf, AsksForWhatItHas) {
   build("bank");
   const Bank bank = Bank::open(scratch_ / "bank");
@@ -282,7 +316,7 @@ TEST_F(BankOf, RefusesWhatCannotBeQuantized) {
   expect_error<UsageError>([&] { build("bank"); }, "no schemes");
   menu_ = parse_menu("hqq:b4g64s");
   expect_error<UsageError>([&] { build("bank"); }, "hqq:b4g64s");
-  EXPECT_FALSE(fs::exists(scratch_ / "bank" / "bank.json"));
+  EXPECT_FALSE(fs::exists(scratch_ / "bank"));
 }
 
 TEST(BankIndex, RoundTrip) {

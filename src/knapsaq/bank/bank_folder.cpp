@@ -1,7 +1,10 @@
 #include "knapsaq/bank/bank_folder.h"
 
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include <fmt/core.h>
 
@@ -23,11 +26,27 @@ fs::path made(fs::path path) {
   return path;
 }
 
-/// What was begun when an earlier process was killed; the lock says that nobody is writing it any more.
-void remove_partial_files(const fs::path& folder) {
-  if (!fs::is_directory(folder)) return;
+/// Whether this is what a killed process leaves of the file `name`: AtomicFile's "<name>.partial-<digits>".
+bool is_partial(const fs::directory_entry& entry, std::string_view name) {
+  constexpr std::string_view kEnding = ".partial-";
+  const std::string there = entry.path().filename().string();
+  if (!there.starts_with(name) || !std::string_view(there).substr(name.size()).starts_with(kEnding))
+    return false;
+  const std::string_view digits = std::string_view(there).substr(name.size() + kEnding.size());
+  return !digits.empty() && digits.find_first_not_of("0123456789") == digits.npos &&
+         fs::is_regular_file(entry.symlink_status());
+}
+
+bool is_partial_of_bank(const fs::directory_entry& entry) {
+  return is_partial(entry, kBankIndexName) || is_partial(entry, kBankFoldingName);
+}
+
+template <class Predicate>
+void remove_if(const fs::path& folder, Predicate&& predicate) {
+  std::vector<fs::path> found;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder))
-    if (entry.path().filename().string().find(".partial-") != std::string::npos) fs::remove_all(entry.path());
+    if (predicate(entry)) found.push_back(entry.path());
+  for (const fs::path& path : found) fs::remove(path);
 }
 
 std::optional<BankIndex> read_index(const fs::path& folder) {
@@ -42,16 +61,26 @@ std::optional<BankIndex> read_index(const fs::path& folder) {
 
 }  // namespace
 
-BankFolder::BankFolder(fs::path path) : path_(made(std::move(path))), lock_(path_) {
-  remove_partial_files(path_);
-  remove_partial_files(path_ / "linears");
-  if (fs::exists(path_ / kBankIndexName)) return;
-  // A folder in which calibration or the search for a folding was interrupted has nothing else yet.
-  for (const fs::directory_entry& entry : fs::directory_iterator(path_))
-    if (entry.path() != calibration() && entry.path() != folding())
-      throw UsageError(fmt::format("{}: exists and is not a bank: give the name of a bank or of a new folder",
-                                   path_.string()));
+BankFolder::BankFolder(fs::path path)
+    : is_new_(!fs::exists(path)), path_(made(std::move(path))), lock_(path_) {
+  // Nothing is removed before it is known that this is a bank. A folder in which calibration or the search for
+  // a folding was interrupted has nothing else yet.
+  if (!is_begun()) {
+    for (const fs::directory_entry& entry : fs::directory_iterator(path_))
+      if (entry.path() != calibration() && entry.path() != folding() && !is_partial_of_bank(entry))
+        throw UsageError(fmt::format("{}: exists and is not a bank: give the name of a bank or of a new folder",
+                                     path_.string()));
+  }
+  remove_if(path_, is_partial_of_bank);
 }
+
+BankFolder::~BankFolder() {
+  if (!is_new_) return;
+  std::error_code not_empty;
+  fs::remove(path_, not_empty);
+}
+
+bool BankFolder::is_begun() const { return read_index(path_).has_value(); }
 
 void BankFolder::check(std::string_view model, const Menu& menu) const {
   const std::optional<BankIndex> old = read_index(path_);
@@ -77,10 +106,17 @@ void BankFolder::claim(const BankIndex& index) const {
       throw UsageError(
           fmt::format("{}: was begun with another folding of scales: give another folder", path_.string()));
     // Names and shapes follow from the model, and schemes from those and the menu.
-    return;
+  } else {
+    write_file(path_ / kBankIndexName, to_json(index));
   }
-  write_file(path_ / kBankIndexName, to_json(index));
-  fs::create_directory(path_ / "linears");
+  const fs::path linears = made(path_ / "linears");
+  std::set<std::string> names;
+  for (const BankedLinear& linear : index.linears) names.insert(file_of(linear).filename().string());
+  remove_if(linears, [&](const fs::directory_entry& entry) {
+    const std::string name = entry.path().filename().string();
+    const auto found = names.find(name.substr(0, name.rfind(".partial-")));
+    return found != names.end() && is_partial(entry, *found);
+  });
 }
 
 }  // namespace knapsaq
