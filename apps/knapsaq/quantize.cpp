@@ -2,6 +2,8 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
+#include <utility>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
@@ -93,47 +95,72 @@ Choice choose(const Options& options, const Checkpoint& checkpoint, const ModelC
   return choice;
 }
 
+/// The fingerprint of a model, made when it is first asked for: that reads the whole of it.
+class ModelIdentity {
+ public:
+  explicit ModelIdentity(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  const std::string& get() {
+    if (!fingerprint_) fingerprint_ = fingerprint(checkpoint_, progress());
+    return *fingerprint_;
+  }
+
+ private:
+  const Checkpoint& checkpoint_;
+  std::optional<std::string> fingerprint_;
+};
+
 /// Statistics of the inputs, if they are asked for or the schemes need them.
 std::unique_ptr<InputSource> inputs_for(const Options& options, const Checkpoint& checkpoint,
-                                        const ModelConfig& config, const std::vector<Scheme>& schemes) {
+                                        const ModelConfig& config, ModelIdentity& identity,
+                                        const std::vector<Scheme>& schemes) {
   std::string need;
   for (const Scheme& scheme : schemes)
     if (quantizer(scheme.method).needs() != Needs::nothing) need = "method " + scheme.method;
   if (need.empty() && options.calibration.text.empty() && options.calibration.folder.empty()) return nullptr;
-  return find_inputs(checkpoint, config, fingerprint(checkpoint, progress()), options.calibration,
-                     options.output + ".calibration", need);
+  return find_inputs(checkpoint, config, identity.get(), options.calibration, options.output + ".calibration",
+                     need);
 }
 
 QuantizedModel write_direct(const Options& options, const Checkpoint& checkpoint, const ModelConfig& config,
-                            const std::vector<Scheme>& schemes) {
-  const std::unique_ptr<InputSource> inputs = inputs_for(options, checkpoint, config, schemes);
+                            ModelIdentity& identity, const std::vector<Scheme>& schemes) {
+  const std::unique_ptr<InputSource> inputs = inputs_for(options, checkpoint, config, identity, schemes);
   std::optional<Folding> folding;
   if (wants_folding(schemes))
-    folding =
-        find_scales(checkpoint, config, fingerprint(checkpoint, progress()), *inputs, options.calibration);
+    folding = find_scales(checkpoint, config, identity.get(), *inputs, options.calibration);
   return write_quantized(checkpoint, config, schemes,
                          DirectSource(checkpoint, inputs.get(), folding ? &*folding : nullptr),
                          options.output, options.force, progress());
 }
 
+/// Where a propagation keeps what is finished.
+std::filesystem::path propagation_folder(const Options& options) { return options.output + ".propagated"; }
+
 /// Quantizes anew for this allocation. What is finished is kept beside the output until all is.
 QuantizedModel write_propagated(const Options& options, const Checkpoint& checkpoint,
-                                const ModelConfig& config, const std::vector<Scheme>& schemes) {
+                                const ModelConfig& config, ModelIdentity& identity,
+                                const std::vector<Scheme>& schemes) {
   if (wants_folding(schemes))
     throw UsageError(
         "awq's scales are those of full-precision inputs: --propagate does not go with them; use gptq");
   const Samples samples = calibration_samples(checkpoint, config, options.calibration, "--propagate");
   const auto backend = calibration_backend(options.calibration);
-  const std::filesystem::path folder = options.output + ".propagated";
-  PropagatedSource source(config, propagate(checkpoint, config, fingerprint(checkpoint, progress()), schemes,
-                                            samples, *backend, folder, progress()));
+  const std::filesystem::path folder = propagation_folder(options);
+  PropagatedSource source(
+      config, propagate(checkpoint, config, identity.get(), schemes, samples, *backend, folder, progress()));
   const QuantizedModel model =
       write_quantized(checkpoint, config, schemes, source, options.output, options.force, progress());
-  std::filesystem::remove_all(folder);
+  remove_propagated(folder, config);
   return model;
 }
 
-void run(const Options& options) {
+/// The same folder without slashes at its end, so that names beside it are made by adding to its own.
+std::string without_slashes(std::string folder) {
+  while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
+  return folder;
+}
+
+void run(Options options) {
+  options.output = without_slashes(std::move(options.output));
   start(options.common);
   const int targets =
       (options.bits > 0) + !options.budget.empty() + !options.scheme.empty() + !options.allocation.empty();
@@ -143,18 +170,20 @@ void run(const Options& options) {
   const Checkpoint checkpoint = Checkpoint::open(options.model);
   const ModelConfig config = parse_model_config(checkpoint.config());
   check_shapes(checkpoint, config);
+  if (options.propagate) check_propagation_folder(propagation_folder(options), config);
+  ModelIdentity identity(checkpoint);
 
   std::optional<Bank> bank;
   if (!options.bank.empty()) {
     bank = Bank::open(options.bank);
-    bank->check_model(fingerprint(checkpoint, progress()));
+    bank->check_model(identity.get());
   }
   const Choice choice = choose(options, checkpoint, config, bank ? &*bank : nullptr);
   const QuantizedModel model =
-      options.propagate ? write_propagated(options, checkpoint, config, choice.schemes)
+      options.propagate ? write_propagated(options, checkpoint, config, identity, choice.schemes)
       : bank ? write_quantized(checkpoint, config, choice.schemes, BankSource(*bank, config), options.output,
                                options.force, progress())
-             : write_direct(options, checkpoint, config, choice.schemes);
+             : write_direct(options, checkpoint, config, identity, choice.schemes);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
   if (options.common.json) {

@@ -230,6 +230,43 @@ TEST_F(Command, APropagationThatGoesOnInOtherArithmeticStartsAnew) {
   EXPECT_EQ(read_file(killed + "/model.safetensors"), read_file(scratch("fp32/model.safetensors")));
 }
 
+TEST_F(Command, AFolderInThePlaceOfAPropagationIsKept) {
+  const std::string command = "quantize " + opt_ + " --scheme gptq:b3g64 --propagate --text " + text_ +
+                              " --samples 8 --window 64 -o " + scratch("out");
+  const std::string kept = scratch("out.propagated");
+  write_file(kept, "data");
+  expect_refused(command, 2, "out.propagated");
+  EXPECT_EQ(read_file(kept), "data");
+  fs::remove(kept);
+  fs::create_directory(kept);
+  for (const std::string name : {"precious", "precious.safetensors", "precious.safetensors.partial-1"}) {
+    write_file(kept + "/" + name, "data");
+    expect_refused(command, 2, name);
+    EXPECT_EQ(read_file(kept + "/" + name), "data");
+    fs::remove(kept + "/" + name);
+  }
+  EXPECT_FALSE(fs::exists(scratch("out")));
+  // What a killed run left is finished and cleared away.
+  const std::string linear = kept + "/model.decoder.layers.0.self_attn.q_proj.safetensors";
+  write_file(linear, "half");
+  write_file(linear + ".partial-1", "half");
+  EXPECT_EQ(run(command).code, 0);
+  EXPECT_TRUE(fs::exists(scratch("out/model.safetensors")));
+  EXPECT_FALSE(fs::exists(kept));
+}
+
+TEST_F(Command, ASlashAfterTheOutputIsNoPartOfItsName) {
+  const std::string sizes = " --text " + text_ + " --samples 8 --window 64";
+  for (const std::string more : {"", " --propagate"}) {
+    const std::string out = scratch("out" + std::to_string(more.size()));
+    const Outcome outcome = run("quantize " + opt_ + " -o " + out + "/ --scheme gptq:b4g64" + more + sizes);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_TRUE(fs::exists(out + "/model.safetensors"));
+    EXPECT_FALSE(fs::exists(out + "/.calibration"));
+    EXPECT_EQ(fs::exists(out + ".calibration"), more.empty());
+  }
+}
+
 TEST_F(Command, TiesMakeSiblingsEqual) {
   const nlohmann::json result =
       run("quantize " + llama_ + " -o " + scratch("out") + " --bits 3.1 --tie qkv,gate-up --json").json();

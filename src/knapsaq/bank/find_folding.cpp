@@ -74,7 +74,8 @@ class FoldingSearch {
         backend_(backend),
         decoder_(Decoder::open(checkpoint, config, backend)) {
     const std::int64_t length = samples.options.window;
-    const std::int64_t windows = std::clamp<std::int64_t>(kFoldingTokens / length, 1, samples.options.samples);
+    const std::int64_t windows =
+        std::clamp<std::int64_t>(kFoldingTokens / length, 1, samples.options.samples);
     decoder_.load_embedding(checkpoint);
     hidden_ = decoder_.embed(std::span(samples.tokens).first(static_cast<std::size_t>(windows * length)),
                              windows, length);

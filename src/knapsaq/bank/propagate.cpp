@@ -34,8 +34,21 @@ void check_schemes(const std::vector<Linear>& all, std::span<const Scheme> schem
                     schemes.empty() ? "" : schemes.front().method));
 }
 
-/// What a linear's codes follow from, but for its name: the model, the samples, the arithmetic, and the schemes
-/// up to its own. The key takes all schemes together, so a folder serves one allocation.
+constexpr std::string_view kExtension = ".safetensors";
+
+/// Whether propagate() writes such files: `<linear>.safetensors`, or what a killed run left of an AtomicFile.
+bool is_own(const fs::directory_entry& entry, const std::vector<Linear>& all) {
+  if (!fs::is_regular_file(entry.symlink_status())) return false;
+  std::string name = entry.path().filename().string();
+  const std::size_t partial = name.rfind(".partial-");
+  if (partial != std::string::npos) name.resize(partial);
+  if (!name.ends_with(kExtension)) return false;
+  name.resize(name.size() - kExtension.size());
+  return std::ranges::find(all, name, &Linear::name) != all.end();
+}
+
+/// What a linear's codes follow from, but for its name: the model, the samples, the arithmetic, and the
+/// schemes up to its own. The key takes all schemes together, so a folder serves one allocation.
 std::string key_of(std::string_view fingerprint, std::span<const Scheme> schemes, const Samples& samples,
                    Precision precision) {
   Hasher hasher;
@@ -86,6 +99,7 @@ std::vector<LinearFile> propagate(const Checkpoint& checkpoint, const ModelConfi
                                   Progress& progress) {
   const std::vector<Linear> all = linears(config);
   check_schemes(all, schemes);
+  check_propagation_folder(folder, config);
   fs::create_directory(folder);
   const FolderLock lock(folder);
   const std::string allocation = key_of(fingerprint, schemes, samples, backend.precision());
@@ -106,9 +120,8 @@ std::vector<LinearFile> propagate(const Checkpoint& checkpoint, const ModelConfi
       if (const auto first = std::ranges::find(inputs, linear.name, &InputStatistics::name);
           first != inputs.end())
         input = first;
-      const LinearFileLayout layout{
-          hash_hex(allocation + linear.name), linear.out, linear.in, {schemes[i]}};
-      const fs::path path = folder / (linear.name + ".safetensors");
+      const LinearFileLayout layout{hash_hex(allocation + linear.name), linear.out, linear.in, {schemes[i]}};
+      const fs::path path = folder / (linear.name + std::string(kExtension));
       std::optional<LinearFile> file = finished(path, layout);
       if (!file) {
         quantize_into(path, layout, checkpoint, linear, *input);
@@ -120,6 +133,33 @@ std::vector<LinearFile> propagate(const Checkpoint& checkpoint, const ModelConfi
     calibrator.advance(block);
   }
   return files;
+}
+
+void check_propagation_folder(const fs::path& folder, const ModelConfig& config) {
+  const fs::file_status status = fs::symlink_status(folder);
+  if (!fs::exists(status)) return;
+  if (!fs::is_directory(status))
+    throw UsageError(fmt::format("{}: is in the way: propagation keeps a folder there", folder.string()));
+  const std::vector<Linear> all = linears(config);
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder))
+    if (!is_own(entry, all))
+      throw UsageError(fmt::format(
+          "{}: is not of a propagation of this model, which would keep its files there: move it away",
+          entry.path().string()));
+}
+
+void remove_propagated(const fs::path& folder, const ModelConfig& config) {
+  const std::vector<Linear> all = linears(config);
+  std::vector<fs::path> own;
+  bool others = false;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    if (is_own(entry, all))
+      own.push_back(entry.path());
+    else
+      others = true;
+  }
+  for (const fs::path& path : own) fs::remove(path);
+  if (!others) fs::remove(folder);
 }
 
 }  // namespace knapsaq

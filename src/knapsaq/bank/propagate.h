@@ -24,10 +24,18 @@ namespace knapsaq {
 /// The files of finished linears, one scheme each, are in `folder`, in the order of linears(config); called
 /// again with the same arguments after a kill, what is there is not quantized again. `schemes` has one for
 /// each linear; `fingerprint` is that of the checkpoint. Throws UsageError for a scheme that its method
-/// cannot do and for allocations in which no method looks at inputs; Cancelled.
+/// cannot do, for allocations in which no method looks at inputs and for a folder that
+/// check_propagation_folder() refuses; Cancelled.
 std::vector<LinearFile> propagate(const Checkpoint& checkpoint, const ModelConfig& config,
                                   std::string_view fingerprint, std::span<const Scheme> schemes,
                                   const Samples& samples, Backend& backend,
                                   const std::filesystem::path& folder, Progress& progress = Progress::none());
+
+/// Throws UsageError, naming what is in the way, if `folder` exists and is not a folder that holds nothing
+/// but what propagate() writes for such a model: for asking before long work.
+void check_propagation_folder(const std::filesystem::path& folder, const ModelConfig& config);
+
+/// Removes what propagate() wrote into `folder`, and the folder if nothing else is in it.
+void remove_propagated(const std::filesystem::path& folder, const ModelConfig& config);
 
 }  // namespace knapsaq
