@@ -67,7 +67,7 @@ void unpack(benchmark::State& state) {
 }
 
 void dequantize(benchmark::State& state, const std::string& scheme) {
-  const PackedMatrix packed = quantize(matrix(), parse_scheme(scheme));
+  const PackedMatrix packed = std::get<PackedMatrix>(quantize(matrix(), parse_scheme(scheme)));
   std::vector<float> row(kCols);
   std::int64_t r = 0;
   for (auto _ : state) {
