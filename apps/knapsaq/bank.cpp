@@ -8,6 +8,7 @@
 #include "calibration.h"
 #include "command.h"
 #include "knapsaq/bank/build_bank.h"
+#include "knapsaq/base/error.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/model/expected_tensors.h"
@@ -36,25 +37,54 @@ Menu with_method(Menu menu, const std::string& method) {
   return menu;
 }
 
+/// Which of the schemes cannot do without statistics of the inputs, for people; empty if none.
+std::string need_of(const Menu& menu) {
+  std::string need;
+  for (const Scheme& scheme : menu.schemes)
+    if (quantizer(scheme.method).needs() != Needs::nothing) need = "method " + scheme.method;
+  return need;
+}
+
+/// Throws UsageError for what can be known to be missing before anything is made.
+void check_usage(const Options& options, const Menu& menu) {
+  for (const Scheme& scheme : menu.schemes) quantizer(scheme.method).check(scheme);
+  if (!options.calibration.text.empty()) return;
+  const std::filesystem::path output = options.output;
+  const std::string need = need_of(menu);
+  if (!need.empty() && options.calibration.folder.empty() && !has_calibration(output / kBankCalibrationName))
+    throw UsageError(fmt::format("{} needs a calibration: give --text FILE, or --calibration FOLDER", need));
+  if (wants_folding(menu.schemes) && !std::filesystem::exists(output / kBankFoldingName))
+    throw UsageError("method awq needs a text: give --text FILE");
+}
+
 /// Statistics of the inputs, if they are asked for, or there from an earlier run, or the menu needs them.
 std::unique_ptr<InputSource> inputs_for(const Options& options, const Checkpoint& checkpoint,
                                         const ModelConfig& config, const BankRecipe& recipe,
                                         const std::filesystem::path& folder) {
-  std::string need;
-  for (const Scheme& scheme : recipe.menu.schemes)
-    if (quantizer(scheme.method).needs() != Needs::nothing) need = "method " + scheme.method;
+  const std::string need = need_of(recipe.menu);
   if (need.empty() && options.calibration.text.empty() && options.calibration.folder.empty() &&
       !has_calibration(folder))
     return nullptr;
   return find_inputs(checkpoint, config, recipe.model, options.calibration, folder, need);
 }
 
-/// The scales that an earlier run found, or those found now; nothing for methods that want none.
+/// The scales that an earlier run found with these inputs, or those found now; nothing for methods that want
+/// none. Throws UsageError if the bank was begun with scales that were found with other inputs.
 std::optional<Folding> folding_for(const Options& options, const Checkpoint& checkpoint,
                                    const ModelConfig& config, const BankRecipe& recipe,
-                                   const std::filesystem::path& path) {
+                                   const BankFolder& folder) {
   if (!wants_folding(recipe.menu.schemes)) return std::nullopt;
-  if (std::filesystem::exists(path)) return Folding::load(path, config, recipe.model);
+  const std::filesystem::path path = folder.folding();
+  if (std::filesystem::exists(path)) {
+    Folding there = Folding::load(path, config, recipe.model);
+    const std::string origin = scales_origin(*recipe.inputs);
+    if (there.origin() == origin) return there;
+    if (folder.is_begun())
+      throw UsageError(
+          fmt::format("{}: was found with other statistics of the inputs ({} there, {} here): give the same, "
+                      "or another folder",
+                      path.string(), there.origin(), origin));
+  }
   Folding folding = find_scales(checkpoint, config, recipe.model, *recipe.inputs, options.calibration);
   folding.save(path);
   return folding;
@@ -66,6 +96,7 @@ void run(const Options& options) {
   const Checkpoint checkpoint = Checkpoint::open(options.model);
   const ModelConfig config = parse_model_config(checkpoint.config());
   check_shapes(checkpoint, config);
+  check_usage(options, menu);
   const BankFolder folder(options.output);
   BankRecipe recipe;
   recipe.model = fingerprint(checkpoint, progress());
@@ -74,7 +105,8 @@ void run(const Options& options) {
   const std::unique_ptr<InputSource> inputs =
       inputs_for(options, checkpoint, config, recipe, folder.calibration());
   recipe.inputs = inputs.get();
-  const std::optional<Folding> folding = folding_for(options, checkpoint, config, recipe, folder.folding());
+  check_recipe(recipe);
+  const std::optional<Folding> folding = folding_for(options, checkpoint, config, recipe, folder);
   if (folding) recipe.folding = &*folding;
   const BankReport report = build_bank(checkpoint, config, recipe, folder, progress());
 

@@ -79,10 +79,20 @@ std::unique_ptr<Backend> calibration_backend(const CalibrationOptions& options) 
   return make_cpu_backend(options.precision == "fp32" ? Precision::fp32 : Precision::bf16);
 }
 
+namespace {
+
+// Where scales matter most among what people use: few bits, the usual group.
+constexpr std::string_view kScalesScheme = "rtn:b3g128";
+
+}  // namespace
+
+std::string scales_origin(const InputSource& inputs) {
+  return fmt::format("awq {}, {}", kScalesScheme, inputs.identity());
+}
+
 Folding find_scales(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
                     const InputSource& inputs, const CalibrationOptions& options) {
-  // Where scales matter most among what people use: few bits, the usual group.
-  const Scheme scheme = parse_scheme("rtn:b3g128");
+  const Scheme scheme = parse_scheme(kScalesScheme);
   const Samples samples = calibration_samples(checkpoint, config, options, "method awq", kFoldingTokens);
   const auto backend = calibration_backend(options);
   return find_folding(checkpoint, config, fingerprint, inputs, samples, scheme, *backend, progress());

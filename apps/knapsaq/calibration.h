@@ -55,6 +55,9 @@ std::unique_ptr<Backend> calibration_backend(const CalibrationOptions& options);
 Folding find_scales(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
                     const InputSource& inputs, const CalibrationOptions& options);
 
+/// Folding::origin() of what find_scales() finds with these inputs.
+std::string scales_origin(const InputSource& inputs);
+
 /// Whether a scheme is of a method that is meant for folded weights.
 bool wants_folding(std::span<const Scheme> schemes);
 

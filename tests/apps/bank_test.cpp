@@ -218,6 +218,29 @@ TEST_F(BankCommand, FoldedScalesAreWrittenWithTheWeights) {
   }
 }
 
+TEST_F(BankCommand, ScalesOfAnotherCalibrationAreNotTaken) {
+  const std::string common = "bank " + opt_ + " --method awq --menu b4g64 --text " + assets_ +
+                             "/wiki-llama-6m-sample.txt --window 64 --samples ";
+  const std::string bank = scratch("bank");
+  must(common + "8 -o " + bank);
+  const auto whole = content_of(bank);
+  EXPECT_EQ(must("bank " + opt_ + " --method awq --menu b4g64 --json -o " + bank).json()["kept"], 72);
+  // Another calibration for the bank that is begun: refused.
+  const std::string other = " --calibration " + scratch("calibration");
+  expect_refused(common + "4 -o " + bank + other, 2, "folding.safetensors: was found with other statistics");
+  EXPECT_EQ(content_of(bank), whole);
+  // Where only the scales are there yet, they are found again.
+  must(common + "4 -o " + scratch("fresh") + other);
+  fs::create_directory(scratch("mixed"));
+  fs::copy_file(bank + "/folding.safetensors", scratch("mixed") + "/folding.safetensors");
+  must(common + "4 -o " + scratch("mixed") + other);
+  EXPECT_EQ(content_of(scratch("mixed")), content_of(scratch("fresh")));
+  EXPECT_NE(content_of(scratch("mixed"))["folding.safetensors"], whole.at("folding.safetensors"));
+  // Without a text they cannot be, and nothing is made.
+  expect_refused("bank " + opt_ + " --method awq --menu b4g64 -o " + scratch("none") + other, 2, "--text");
+  EXPECT_FALSE(fs::exists(scratch("none")));
+}
+
 TEST_F(BankCommand, GgmlTypesFallBackWhereRowsAreNotWholeBlocks) {
   const std::string bank = scratch("bank");
   must("bank " + llama_ + " -o " + bank + " --menu q2_k,q4_k,q6_k,q8_0 " + text_);
@@ -264,6 +287,10 @@ TEST_F(BankCommand, WhatItNeedsIsAskedFor) {
   expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --method gptq", 2, "--text");
   expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --method magic", 2, "gptq");
   expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --menu b5g64", 2, "b5g64");
+  expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --method gptq --text " + scratch("no.txt"), 1,
+                 "no.txt");
+  expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --menu hqq:b4g64s", 2, "hqq:b4g64s");
+  EXPECT_FALSE(fs::exists(scratch("bank")));
   expect_refused("quantize " + opt_ + " -o " + scratch("out") + " --scheme gptq:b4g64", 2, "--text");
   expect_refused("quantize " + opt_ + " -o " + scratch("out") + " --menu gptq:b4g64,gptq:b3g64 --bits 4", 2,
                  "knapsaq bank");

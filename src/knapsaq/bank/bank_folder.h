@@ -22,7 +22,7 @@ class BankFolder {
 
   const std::filesystem::path& path() const { return path_; }
   /// Where a calibration that was made for this bank is kept.
-  std::filesystem::path calibration() const { return path_ / "calibration"; }
+  std::filesystem::path calibration() const { return path_ / kBankCalibrationName; }
   /// Where the folding that the bank was built on is kept.
   std::filesystem::path folding() const { return path_ / kBankFoldingName; }
   /// Whether the bank has its index: what it is built from is settled.

@@ -34,6 +34,7 @@ struct BankIndex {
 };
 
 inline constexpr std::string_view kBankIndexName = "bank.json";
+inline constexpr std::string_view kBankCalibrationName = "calibration";
 inline constexpr std::string_view kBankFoldingName = "folding.safetensors";
 /// Where the linear's file is, relative to the bank: "linears/<name>.safetensors".
 std::filesystem::path file_of(const BankedLinear& linear);

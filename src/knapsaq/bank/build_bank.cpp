@@ -1,9 +1,11 @@
 #include "knapsaq/bank/build_bank.h"
 
 #include <chrono>
+#include <cmath>
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -21,22 +23,6 @@ namespace knapsaq {
 namespace {
 
 namespace fs = std::filesystem;
-
-void check_recipe(const BankRecipe& recipe) {
-  if (recipe.menu.schemes.empty()) throw UsageError("the menu has no schemes");
-  for (const Scheme& scheme : recipe.menu.schemes) {
-    const Quantizer& method = quantizer(scheme.method);
-    method.check(scheme);
-    if (method.needs() == Needs::nothing) continue;
-    if (recipe.inputs == nullptr)
-      throw UsageError(fmt::format("{} needs to see the linears' inputs: give --text or --calibration",
-                                   to_string(scheme)));
-    if (method.needs() == Needs::second_moments && !recipe.inputs->has_second_moments())
-      throw UsageError(
-          fmt::format("{} needs second moments, which {} does not have: give --text or --calibration",
-                      to_string(scheme), recipe.inputs->identity()));
-  }
-}
 
 BankIndex index_of(const Checkpoint& checkpoint, const ModelConfig& config, const BankRecipe& recipe) {
   BankIndex index;
@@ -75,9 +61,12 @@ class CurrentInput {
 
   void move_to(const Linear& linear) {
     if (recipe_.inputs == nullptr) return;
+    // Never two at a time: a Hessian may be the largest thing in memory.
+    statistics_.reset();
     InputStatistics next = recipe_.inputs->inputs(linear.name, linear.in);
-    if (statistics_ && statistics_->name == next.name && statistics_->width == next.width) return;
-    prepared_.clear();
+    if (next.name != name_ || next.width != width_) prepared_.clear();
+    name_ = next.name;
+    width_ = next.width;
     if (recipe_.folding != nullptr)
       next = scaled(std::move(next), recipe_.folding->input_scales(linear.name));
     statistics_ = std::move(next);
@@ -92,6 +81,8 @@ class CurrentInput {
 
  private:
   const BankRecipe& recipe_;
+  std::string name_;  ///< of the input that `prepared_` belongs to
+  std::int64_t width_ = 0;
   std::optional<InputStatistics> statistics_;
   std::map<const Quantizer*, std::unique_ptr<const PreparedInputs>> prepared_;
 };
@@ -127,7 +118,12 @@ void build_linear(const Checkpoint& checkpoint, const Linear& linear, const Fold
     const StoredMatrix stored =
         method.quantize_prepared(weights, scheme, input.statistics(), input.prepared(method));
     LocalErrors errors = local_errors(weights, stored, input.statistics(), output_scales);
-    if (input.statistics() == nullptr) errors.hessian = ErrorCell::kUnknown;
+    if (input.statistics() == nullptr) {
+      errors.hessian = ErrorCell::kUnknown;
+    } else if (!std::isfinite(errors.hessian)) {
+      throw InputError(fmt::format("{}: its error in {}, weighted by its inputs, is not finite", linear.name,
+                                   to_string(scheme)));
+    }
     writer.add(stored, errors);
     progress.advance(static_cast<std::uint64_t>(linear.parameters()));
   }
@@ -135,6 +131,22 @@ void build_linear(const Checkpoint& checkpoint, const Linear& linear, const Fold
 }
 
 }  // namespace
+
+void check_recipe(const BankRecipe& recipe) {
+  if (recipe.menu.schemes.empty()) throw UsageError("the menu has no schemes");
+  for (const Scheme& scheme : recipe.menu.schemes) {
+    const Quantizer& method = quantizer(scheme.method);
+    method.check(scheme);
+    if (method.needs() == Needs::nothing) continue;
+    if (recipe.inputs == nullptr)
+      throw UsageError(fmt::format("{} needs to see the linears' inputs: give --text or --calibration",
+                                   to_string(scheme)));
+    if (method.needs() == Needs::second_moments && !recipe.inputs->has_second_moments())
+      throw UsageError(
+          fmt::format("{} needs second moments, which {} does not have: give --text or --calibration",
+                      to_string(scheme), recipe.inputs->identity()));
+  }
+}
 
 BankReport build_bank(const Checkpoint& checkpoint, const ModelConfig& config, const BankRecipe& recipe,
                       const BankFolder& folder, Progress& progress) {

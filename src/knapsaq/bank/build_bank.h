@@ -26,6 +26,10 @@ struct BankRecipe {
   const Folding* folding = nullptr;
 };
 
+/// Throws UsageError for a scheme that its method cannot do and for methods that need statistics where there
+/// are none. build_bank() does it too; this is for those who have something to do before.
+void check_recipe(const BankRecipe& recipe);
+
 struct BankReport {
   std::size_t linears = 0;
   std::size_t kept = 0;     ///< of these, finished by an earlier run
