@@ -104,7 +104,7 @@ TEST_F(BankOf, HoldsWhatTheQuantizersMakeCodeForCode) {
   EXPECT_EQ(report.linears, linears_.size());
   EXPECT_EQ(report.kept, 0U);
   const Bank bank = Bank::open(scratch_ / "bank");
-  EXPECT_NO_THROW(bank.check_model(model_));
+  EXPECT_NO_THROW(bank.check_model(model_, config_));
   const ErrorTable table = bank.table();
   EXPECT_EQ(table.menu, menu_.schemes);
   ASSERT_EQ(table.rows.size(), linears_.size());
@@ -252,6 +252,41 @@ TEST_F(BankOf, AnotherModelMenuOrCalibrationIsRefused) {
       },
       "another model");
   EXPECT_EQ(content_of(scratch_ / "bank"), before);
+}
+
+TEST_F(BankOf, AnIndexThatDoesNotFitTheModelIsRefused) {
+  build("bank");
+  ModelConfig other = config_;
+  --other.layers;
+  expect_error<InputError>([&] { Bank::open(scratch_ / "bank").check_model(model_, other); },
+                           "does not list the linears");
+  other = config_;
+  other.hidden *= 2;
+  expect_error<InputError>([&] { Bank::open(scratch_ / "bank").check_model(model_, other); },
+                           "does not list the linears");
+}
+
+TEST_F(BankOf, ErrorsThatAreNoneAreRefused) {
+  build("bank");
+  const BankIndex index = Bank::open(scratch_ / "bank").index();
+  const BankedLinear& banked = index.linears[0];
+  const std::vector<float> values = checkpoint_.floats(banked.linear.name + ".weight");
+  const MatrixView weights{banked.linear.out, banked.linear.in, values};
+  const double nan = std::nan("");
+  const auto write = [&](const LocalErrors& errors) {
+    const fs::path path = file("bank", banked.linear.name);
+    fs::remove(path);
+    LinearFileWriter writer(path, layout_of(index, banked));
+    for (const Scheme& scheme : banked.distinct()) writer.add(quantize(weights, scheme), errors);
+    writer.commit({});
+  };
+  for (const LocalErrors& bad : {LocalErrors{-1, 0, nan}, LocalErrors{nan, 0, nan}, LocalErrors{1, nan, nan},
+                                 LocalErrors{1, 0, -1}, LocalErrors{1, 0, HUGE_VAL}}) {
+    write(bad);
+    expect_error<InputError>([&] { Bank::open(scratch_ / "bank"); }, "negative or not finite");
+  }
+  write({1, 0, nan});
+  EXPECT_NO_THROW(Bank::open(scratch_ / "bank"));
 }
 
 TEST_F(BankOf, OneProcessBuildsAtATime) {

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "knapsaq/bank/match_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/quote.h"
@@ -44,6 +45,20 @@ void Bank::check_model(std::string_view fingerprint) const {
         fmt::format("{}: was built from another model (fingerprint {}, this one has {}): build a bank "
                     "of this one",
                     folder_.string(), in_quotes(index_.model), in_quotes(std::string(fingerprint))));
+}
+
+void Bank::check_model(std::string_view fingerprint, const ModelConfig& config) const {
+  check_model(fingerprint);
+  const auto fits = [&](const BankedLinear& banked, const Linear& linear) {
+    const Linear& there = banked.linear;
+    return there.name == linear.name && there.block == linear.block && there.module == linear.module &&
+           there.out == linear.out && there.in == linear.in &&
+           banked.schemes == schemes_for(linear, index_.menu);
+  };
+  if (!std::ranges::equal(index_.linears, linears(config), fits))
+    throw InputError(fmt::format("{}: does not list the linears of this model in the menu's schemes: build the "
+                                 "bank again",
+                                 (folder_ / kBankIndexName).string()));
 }
 
 Folding Bank::folding(const ModelConfig& config) const {

@@ -27,6 +27,9 @@ class Bank {
   const BankIndex& index() const { return index_; }
   /// Throws InputError unless the bank was built from the model with this fingerprint().
   void check_model(std::string_view fingerprint) const;
+  /// The same, and unless the bank's linears are linears(config) with their shapes, each in the schemes that
+  /// the menu has for it.
+  void check_model(std::string_view fingerprint, const ModelConfig& config) const;
 
   /// The scales that are folded into the bank's weights, of the model with this configuration: whoever writes
   /// or runs them folds the other tensors. Empty if there are none. Throws InputError if the file is missing

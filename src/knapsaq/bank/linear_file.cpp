@@ -28,6 +28,8 @@ std::string hash_of(std::string_view key, std::span<const std::span<const std::b
   return hasher.hex();
 }
 
+bool is_error(double value) { return std::isfinite(value) && value >= 0; }
+
 }  // namespace
 
 std::vector<TensorSpec> LinearFileLayout::tensors() const {
@@ -92,6 +94,10 @@ LinearFile::LinearFile(const std::filesystem::path& path, LinearFileLayout layou
   std::memcpy(numbers.data(), parts[0].data(), parts[0].size());
   for (std::size_t i = 0; i < count; ++i)
     errors_.push_back({numbers[kErrors * i], numbers[kErrors * i + 1], numbers[kErrors * i + 2]});
+  for (const LocalErrors& errors : errors_)
+    if (!is_error(errors.fnorm) || !is_error(errors.relative) ||
+        !(std::isnan(errors.hessian) || is_error(errors.hessian)))
+      throw wrong("has errors that are negative or not finite");
   double statistics[kStatistics];
   std::memcpy(statistics, parts[1].data(), sizeof statistics);
   statistics_.kurtosis = statistics[0];
