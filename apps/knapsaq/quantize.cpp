@@ -176,7 +176,7 @@ void run(Options options) {
   std::optional<Bank> bank;
   if (!options.bank.empty()) {
     bank = Bank::open(options.bank);
-    bank->check_model(identity.get());
+    bank->check_model(identity.get(), config);
   }
   const Choice choice = choose(options, checkpoint, config, bank ? &*bank : nullptr);
   const QuantizedModel model =
