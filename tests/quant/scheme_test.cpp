@@ -14,9 +14,9 @@ TEST(Scheme, ReadsWhatItWrites) {
   for (const std::string method : {"hqq", "rtn", "uniform"}) {
     for (const int bits : {2, 3, 4, 8}) {
       for (const int group : {0, 32, 64, 128}) {
-        for (const Scheme& scheme :
-             {Scheme{method, bits, group, ZeroPoint::real, 16, 0}, Scheme{method, bits, group, ZeroPoint::symmetric, 16, 0},
-              Scheme{method, bits, group, ZeroPoint::real, 8, 128}}) {
+        for (const Scheme& scheme : {Scheme{method, bits, group, ZeroPoint::real, 16, 0},
+                                     Scheme{method, bits, group, ZeroPoint::symmetric, 16, 0},
+                                     Scheme{method, bits, group, ZeroPoint::real, 8, 128}}) {
           EXPECT_EQ(parse_scheme(to_string(scheme)), scheme) << to_string(scheme);
         }
       }

@@ -56,9 +56,10 @@ void Bank::check_model(std::string_view fingerprint, const ModelConfig& config) 
            banked.schemes == schemes_for(linear, index_.menu);
   };
   if (!std::ranges::equal(index_.linears, linears(config), fits))
-    throw InputError(fmt::format("{}: does not list the linears of this model in the menu's schemes: build the "
-                                 "bank again",
-                                 (folder_ / kBankIndexName).string()));
+    throw InputError(
+        fmt::format("{}: does not list the linears of this model in the menu's schemes: build the "
+                    "bank again",
+                    (folder_ / kBankIndexName).string()));
 }
 
 Folding Bank::folding(const ModelConfig& config) const {

@@ -63,13 +63,13 @@ std::optional<BankIndex> read_index(const fs::path& folder) {
 
 BankFolder::BankFolder(fs::path path)
     : is_new_(!fs::exists(path)), path_(made(std::move(path))), lock_(path_) {
-  // Nothing is removed before it is known that this is a bank. A folder in which calibration or the search for
-  // a folding was interrupted has nothing else yet.
+  // Nothing is removed before it is known that this is a bank. A folder in which calibration or the search
+  // for a folding was interrupted has nothing else yet.
   if (!is_begun()) {
     for (const fs::directory_entry& entry : fs::directory_iterator(path_))
       if (entry.path() != calibration() && entry.path() != folding() && !is_partial_of_bank(entry))
-        throw UsageError(fmt::format("{}: exists and is not a bank: give the name of a bank or of a new folder",
-                                     path_.string()));
+        throw UsageError(fmt::format(
+            "{}: exists and is not a bank: give the name of a bank or of a new folder", path_.string()));
   }
   remove_if(path_, is_partial_of_bank);
 }

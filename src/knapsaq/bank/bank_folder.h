@@ -12,8 +12,8 @@ namespace knapsaq {
 class BankFolder {
  public:
   /// Throws IoError if the folder cannot be made or another process builds in it, UsageError if it exists and
-  /// is not a bank's, InputError for a damaged index; the folder is left as it was then. Removes what a process
-  /// that was killed left half-written.
+  /// is not a bank's, InputError for a damaged index; the folder is left as it was then. Removes what a
+  /// process that was killed left half-written.
   explicit BankFolder(std::filesystem::path path);
   /// Removes the folder again if it was made here and nothing came into it.
   ~BankFolder();

@@ -12,11 +12,7 @@ namespace knapsaq {
 namespace {
 
 constexpr std::array kWriters = {
-    &compressed_tensors_writer,
-    &gptq_writer,
-    &auto_round_writer,
-    &gguf_writer,
-    &mlx_writer,
+    &compressed_tensors_writer, &gptq_writer, &auto_round_writer, &gguf_writer, &mlx_writer,
 };
 
 }  // namespace
