@@ -205,7 +205,7 @@ class HeaderBuilder {
       number<std::uint8_t>(one ? 1 : 0);
     } else if constexpr (std::is_same_v<T, GgufArray>) {
       number(static_cast<std::uint32_t>(one.index()));
-      std::visit([this](const auto& list) { put_list(list); }, one);
+      std::visit([this](const auto& list) { this->put_list(list); }, one);
     } else {
       number(one);
     }
