@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reference values for GGUF files, made by gguf-py (https://pypi.org/project/gguf/): run it with numpy and gguf installed.
+"""Reference values for GGUF files, made by gguf-py (the Python package gguf): run it with numpy and gguf installed.
 
   make_gguf_references.py tests/data
 
