@@ -87,7 +87,7 @@ constexpr std::string_view kScalesScheme = "rtn:b3g128";
 }  // namespace
 
 std::string scales_origin(const InputSource& inputs) {
-  return fmt::format("awq {}, {}", kScalesScheme, inputs.identity());
+  return folding_origin(inputs, parse_scheme(kScalesScheme));
 }
 
 Folding find_scales(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,

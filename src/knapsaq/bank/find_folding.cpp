@@ -239,6 +239,10 @@ class FoldingSearch {
 
 }  // namespace
 
+std::string folding_origin(const InputSource& inputs, const Scheme& scheme) {
+  return fmt::format("awq {}, {}", to_string(scheme), inputs.identity());
+}
+
 Folding find_folding(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
                      const InputSource& inputs, const Samples& samples, const Scheme& scheme,
                      Backend& backend, Progress& progress) {
@@ -253,8 +257,7 @@ Folding find_folding(const Checkpoint& checkpoint, const ModelConfig& config, st
     throw UsageError("the search for scales to fold needs a calibration, not only mean squares");
 
   const std::vector<FoldPoint> points = fold_points(config);
-  Folding folding(config, std::string(fingerprint),
-                  fmt::format("awq {}, {}", to_string(scheme), inputs.identity()));
+  Folding folding(config, std::string(fingerprint), folding_origin(inputs, scheme));
   ProgressScope scope(progress, "searching scales", points.size() * kRatios, "trials");
   FoldingSearch search(checkpoint, config, inputs, samples, scheme, backend);
   for (std::int64_t block = 0; block < config.layers; ++block) {

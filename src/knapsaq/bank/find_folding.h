@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "knapsaq/base/progress.h"
@@ -17,6 +18,9 @@ namespace knapsaq {
 /// Tokens that are enough to find scales with: llm-awq looks at 512 of every linear's input; more are
 /// steadier and cost little.
 inline constexpr std::int64_t kFoldingTokens = 8192;
+
+/// Folding::origin() of what find_folding() finds with these arguments.
+std::string folding_origin(const InputSource& inputs, const Scheme& scheme);
 
 /// The search for scales of AWQ (Lin et al. 2023, Eqs. 4 and 5; auto_scale of llm-awq). At every fold point
 ///   s = mean |x|^alpha / sqrt(max * min),   alpha in {0, 1/20, .. 19/20}, per input channel,

@@ -1,9 +1,8 @@
 // AutoRound: GPTQ's container under another description, which Transformers loads with different bits per
 // linear.
 
-#include "knapsaq/export/affine_folder.h"
 #include "knapsaq/export/formats.h"
-#include "knapsaq/export/gptq_tensors.h"
+#include "knapsaq/export/gptq_folder.h"
 #include "knapsaq/export/module_patterns.h"
 
 namespace knapsaq {
@@ -11,29 +10,12 @@ namespace {
 
 using nlohmann::ordered_json;
 
-int group_size(const AffineForm& form) { return form.group == 0 ? -1 : form.group; }
-
-class AutoRoundWriter final : public AffineFolderWriter {
+class AutoRoundWriter final : public GptqFolderWriter {
  public:
+  AutoRoundWriter() : GptqFolderWriter(false) {}
   std::string_view name() const override { return "auto-round"; }
 
  private:
-  AffineRules rules() const override { return {gptq_obstacle}; }
-  void check_architecture(const ModelConfig&) const override {}  // the readers have all of Knapsaq's
-
-  std::vector<std::string> notes(const std::vector<PlannedLinear>& plan, const ModelConfig&) const override {
-    std::string line = fusion_note(plan);
-    return line.empty() ? std::vector<std::string>() : std::vector{std::move(line)};
-  }
-
-  std::vector<TensorSpec> tensors(const PlannedLinear& planned) const override {
-    return gptq_tensors(planned, false);
-  }
-  void write_linear(const PlannedLinear&, const PackedMatrix& matrix, std::span<const PlannedLinear> plan,
-                    CheckpointWriter& writer) const override {
-    write_gptq(matrix, zero_fields(plan), false, writer);
-  }
-
   void describe(const std::vector<PlannedLinear>& plan, const ModelConfig&, ordered_json& json,
                 const std::filesystem::path&) const override {
     const AffineForm usual = usual_form(plan);
@@ -46,7 +28,7 @@ class AutoRoundWriter final : public AffineFolderWriter {
       }
       const AffineForm& form = planned.form;
       if (form.bits != usual.bits) extra[name]["bits"] = form.bits;
-      if (form.group != usual.group) extra[name]["group_size"] = group_size(form);
+      if (form.group != usual.group) extra[name]["group_size"] = gptq_group_size(form);
       if (form.symmetric != usual.symmetric) extra[name]["sym"] = form.symmetric;
     }
     std::string blocks = take_apart(plan.front().linear.name).before;
@@ -55,7 +37,7 @@ class AutoRoundWriter final : public AffineFolderWriter {
         {"quant_method", "auto-round"},
         {"packing_format", zero_fields(plan) == ZeroFields::plain ? "auto_round" : "auto_round:auto_gptq"},
         {"bits", usual.bits},
-        {"group_size", group_size(usual)},
+        {"group_size", gptq_group_size(usual)},
         {"sym", usual.symmetric},
         {"data_type", "int"},
         {"block_name_to_quantize", blocks}};

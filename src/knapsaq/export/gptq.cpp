@@ -6,9 +6,8 @@
 #include <fmt/format.h>
 
 #include "knapsaq/base/files.h"
-#include "knapsaq/export/affine_folder.h"
 #include "knapsaq/export/formats.h"
-#include "knapsaq/export/gptq_tensors.h"
+#include "knapsaq/export/gptq_folder.h"
 #include "knapsaq/export/module_patterns.h"
 
 namespace knapsaq {
@@ -32,32 +31,17 @@ std::vector<BlockModule> with_fused(const std::vector<BlockModule>& modules) {
 
 ordered_json form_json(const AffineForm& form) {
   return {{"bits", form.bits},
-          {"group_size", form.group == 0 ? -1 : form.group},
+          {"group_size", gptq_group_size(form)},
           {"sym", form.symmetric},
           {"desc_act", false}};
 }
 
-class GptqWriter final : public AffineFolderWriter {
+class GptqWriter final : public GptqFolderWriter {
  public:
+  GptqWriter() : GptqFolderWriter(true) {}
   std::string_view name() const override { return "gptq"; }
 
  private:
-  AffineRules rules() const override { return {gptq_obstacle}; }
-  void check_architecture(const ModelConfig&) const override {}  // the readers have all of Knapsaq's
-
-  std::vector<std::string> notes(const std::vector<PlannedLinear>& plan, const ModelConfig&) const override {
-    std::string line = fusion_note(plan);
-    return line.empty() ? std::vector<std::string>() : std::vector{std::move(line)};
-  }
-
-  std::vector<TensorSpec> tensors(const PlannedLinear& planned) const override {
-    return gptq_tensors(planned, true);
-  }
-  void write_linear(const PlannedLinear&, const PackedMatrix& matrix, std::span<const PlannedLinear> plan,
-                    CheckpointWriter& writer) const override {
-    write_gptq(matrix, zero_fields(plan), true, writer);
-  }
-
   void describe(const std::vector<PlannedLinear>& plan, const ModelConfig& config, ordered_json& json,
                 const std::filesystem::path& folder) const override {
     const AffineForm usual = usual_form(plan);
