@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace knapsaq {
+
+/// How the distance of a candidate's next-token distributions q from the full-precision model's p is told;
+/// natural logarithms, mean over tokens.
+enum class Divergence : std::uint8_t {
+  kl,  ///< KL(p || q)
+  jsd  ///< (KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2: AMQ's
+};
+/// Throws UsageError for anything but "kl" and "jsd".
+Divergence parse_divergence(std::string_view name);
+std::string_view name_of(Divergence divergence);
+
+/// Windows [first, last) of a token set: fidelities nest, a higher one begins with the windows of a lower.
+struct WindowRange {
+  std::int64_t first = 0;
+  std::int64_t last = 0;
+  std::int64_t count() const { return last - first; }
+  bool operator==(const WindowRange&) const = default;
+};
+
+/// What is known of one allocation on the first `windows` windows of a token set.
+struct Measurement {
+  std::int64_t windows = 0;
+  std::int64_t tokens = 0;  ///< that were scored: windows * (length - 1)
+  double kl = 0;
+  double jsd = std::numeric_limits<double>::quiet_NaN();  ///< NaN unless the run measures it
+  double loss = 0;       ///< mean negative log-likelihood of the text's own next tokens, nats
+  double agreement = 0;  ///< share of tokens whose most likely next token is the reference's
+  /// The run's divergence of every scored token, in their order: what makes paired comparisons possible.
+  std::vector<float> per_token;
+
+  double value(Divergence divergence) const { return divergence == Divergence::kl ? kl : jsd; }
+  double perplexity() const;
+};
+
+/// The measurement of all windows of both, `then` following `first`: means weighted by tokens.
+Measurement join(const Measurement& first, const Measurement& then);
+
+/// Mean of a - b over the tokens that both have, and its standard error from the spread between windows of
+/// `targets` scored tokens (neighbouring tokens are not independent). One window: infinite.
+struct PairedDifference {
+  double mean = 0;
+  double standard_error = 0;
+};
+PairedDifference paired_difference(const Measurement& a, const Measurement& b);
+
+/// Standard error of the mean of per_token, from the spread between windows; 0 for a single window.
+double standard_error(const Measurement& measurement);
+
+}  // namespace knapsaq

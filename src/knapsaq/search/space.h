@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "knapsaq/bank/error_table.h"
+#include "knapsaq/quant/scheme.h"
+
+namespace knapsaq {
+
+/// An allocation as searches see it: for every variable of a SearchSpace the number of one of its levels.
+using Point = std::vector<std::uint8_t>;
+
+/// One way to store the linears of a variable.
+struct SpaceLevel {
+  std::size_t choice = 0;   ///< index into SearchSpace::menu
+  std::uint64_t bytes = 0;  ///< of the tensors of all the variable's linears
+  double bits = 0;          ///< b1 of the scheme, without metadata: what the metaheuristics sum up
+  double error = 0;         ///< sum of the linears' local errors (SearchSpace::cost); NaN if unknown
+};
+
+/// What a search decides about: a linear, or linears that must share a scheme.
+struct Variable {
+  std::string name;                  ///< of its first linear; with " +3" behind it if there are three more
+  std::int64_t block = 0;            ///< of its first linear
+  std::vector<std::size_t> linears;  ///< ascending indices into SearchSpace::linears
+  std::int64_t parameters = 0;       ///< weights of all its linears
+  std::vector<SpaceLevel> levels;    ///< ascending by bytes; at least one; pins have been applied
+};
+
+/// The search space: variables with their levels, and the exact size of what would be written.
+struct SearchSpace {
+  std::vector<std::string> linears;  ///< of the model, in the order of linears(config)
+  std::vector<Scheme> menu;
+  std::vector<std::vector<Scheme>> schemes;  ///< [linear][choice]: as the bank stores it (fitting())
+  std::vector<Variable> variables;           ///< in the order of their first linears
+  Cost cost = Cost::fnorm;                   ///< what SpaceLevel::error is
+  std::int64_t parameters = 0;               ///< weights of all linears
+  /// Bytes of the files that would be written, headers and all, for one scheme per linear.
+  std::function<std::uint64_t(std::span<const Scheme>)> written;
+
+  /// Index into `menu` for every linear.
+  std::vector<std::size_t> choices(const Point& point) const;
+  /// Scheme for every linear.
+  std::vector<Scheme> allocation(const Point& point) const;
+  /// Bytes of the linears' tensors: a sum over the variables.
+  std::uint64_t linear_bytes(const Point& point) const;
+  /// Average bits per quantized weight, metadata included: 8 linear_bytes / parameters.
+  double bits(const Point& point) const;
+  /// written() of the allocation.
+  std::uint64_t bytes(const Point& point) const;
+  /// First and last level of every variable.
+  Point smallest() const;
+  Point largest() const;
+  /// What files hold besides the linears' tensors is almost the same for all points (digits in headers
+  /// differ): the most that was found among the uniform points. A budget for files minus this is a budget for
+  /// linear_bytes(); whoever ships checks bytes().
+  std::uint64_t rest_bytes() const;
+  /// Tells this space from any other, 32 hexadecimal digits: of linears, schemes and variables.
+  std::string identity() const;
+};
+
+/// A pin: the linears whose name (or "block.module") matches `pattern` (`*` any characters, `?` one, no more)
+/// may only take schemes that `relation` allows.
+struct Pin {
+  enum class Relation : std::uint8_t { equal, at_least, at_most };
+  std::string pattern;
+  Relation relation = Relation::equal;
+  std::string scheme;  ///< equal: as the menu names it, with or without method; else a number of bits
+};
+
+/// "PATTERN=SCHEME", "PATTERN>=BITS", "PATTERN<=BITS" (b1). Throws UsageError.
+Pin parse_pin(std::string_view text);
+
+/// The space of a bank's table. `ties` as in tie_groups(). Throws UsageError, naming it, for a pin that
+/// matches no linear, for pins that leave a variable without a level, and for schemes that the menu does not
+/// have.
+SearchSpace make_space(const ErrorTable& table, std::string_view ties, std::span<const Pin> pins, Cost cost,
+                       std::function<std::uint64_t(std::span<const Scheme>)> written);
+
+}  // namespace knapsaq
