@@ -23,13 +23,13 @@ std::string short_number(double value) {
   return fmt::format("{:.{}f}", value, value < 10 && value != static_cast<int>(value) ? 1 : 0);
 }
 
+}  // namespace
+
 std::size_t terminal_width() {
   winsize size{};
   if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
   return 80;
 }
-
-}  // namespace
 
 void TerminalProgress::begin(std::string_view what, std::uint64_t total, std::string_view unit) {
   const std::lock_guard lock(mutex_);

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
 #include <string>
@@ -9,6 +10,9 @@
 #include "knapsaq/base/progress.h"
 
 namespace knapsaq::command {
+
+/// Columns of the terminal that standard error is; 80 if it is none.
+std::size_t terminal_width();
 
 /// One line on standard error that is drawn over again: what, a bar, percent, rate, time left.
 class TerminalProgress final : public Progress {

@@ -20,6 +20,9 @@ class Evaluator {
   virtual std::int64_t windows() const = 0;  ///< of the token set
   virtual std::int64_t targets() const = 0;  ///< scored tokens of one window
 
+  /// What the full-precision model itself makes of these windows: its own loss, no divergence.
+  virtual Measurement reference(WindowRange windows) = 0;
+
   using Done = std::function<void(std::size_t index, Measurement measurement)>;
   /// Measures every point (all different) on these windows alone and tells each result as soon as it is
   /// there, in an order that depends on nothing but the points. A result does not depend on what else is in

@@ -19,6 +19,9 @@ struct SearchStatus {
   std::int64_t done = 0;     ///< of these
   std::string phase;
   double seconds = 0;
+  std::int64_t expected = 0;                 ///< evaluations in all: Strategy::planned()
+  const Point* point = nullptr;              ///< what the newest result is of
+  const Measurement* measurement = nullptr;  ///< the newest result
 };
 
 struct SearchReport {

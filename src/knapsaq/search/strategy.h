@@ -57,6 +57,8 @@ class Strategy {
   virtual Batch ask() = 0;
   /// The measurements of the batch that ask() gave last, one for each of its points.
   virtual void tell(const Batch& batch, std::span<const Measurement> measurements) = 0;
+  /// Measurements that it means to ask for in all, as far as it knows now; 0: it cannot tell.
+  virtual std::int64_t planned() const { return 0; }
   /// What there is to note since the last call.
   virtual std::vector<Note> notes() { return {}; }
 };

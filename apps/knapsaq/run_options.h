@@ -1,0 +1,70 @@
+#pragma once
+
+// What `search`, `fit` and `study` share: the options that a run is made with, and making or finding it.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <CLI/App.hpp>
+
+#include "calibration.h"
+#include "knapsaq/search/run.h"
+#include "knapsaq/search/run_search.h"
+#include "knapsaq/search/strategy.h"
+
+namespace knapsaq::command {
+
+struct RunOptions {
+  std::string model;
+  std::string folder;  ///< --run
+  std::string bank;    ///< --bank; empty: one in the run's folder
+  std::string menu = "b2g64,b3g64,b4g64,b8g64";
+  std::string method = "gptq";
+  std::string ties = "none";
+  std::vector<std::string> pins;
+  CalibrationOptions calibration;  ///< text, samples, window, seed, precision: of the bank, and of the tokens
+  std::int64_t tokens = 8192;
+  std::int64_t heldout = 16384;
+  std::string divergence = "kl";
+  std::vector<const CLI::Option*> defining;  ///< those of them that decide about what a run is of
+};
+
+/// Everything but the model and --run.
+void add_run_options(CLI::App& verb, RunOptions& options);
+
+/// The run of the folder, if there is one and no option says what it is of; else one that is made as the
+/// options say, with its bank, or gone on with if it is the same. `smallest_first`: a budget in bytes that is
+/// refused, if it is too small, before any of that work. Throws UsageError for a folder with another run.
+Run find_run(const RunOptions& options, std::optional<std::uint64_t> budget);
+
+/// A budget as users give it: --budget in bytes of the files or --bits per weight.
+struct BudgetOptions {
+  std::string bytes;
+  double bits = 0;
+  bool given() const { return !bytes.empty() || bits > 0; }
+};
+void add_budget_options(CLI::App& verb, BudgetOptions& options);
+/// Bytes of the files; bits become the bytes of the linears and the rest. Throws UsageError if both or none
+/// are given.
+std::uint64_t file_budget(const BudgetOptions& options, const SearchSpace& space);
+
+/// Which search: strategy, its options, how much of it.
+struct SearchOptions {
+  std::string strategy = "front";
+  std::vector<std::string> set;  ///< --set name=value
+  std::int64_t evaluations = 0;
+  std::uint64_t seed = 0;
+  std::string goal;
+  bool faithful = false;  ///< --amq-faithful
+};
+void add_search_options(CLI::App& verb, SearchOptions& options, bool with_strategy);
+
+/// Throws UsageError for unknown strategies and options: before any work.
+void check_search(const SearchOptions& options);
+/// Runs the search, showing how it goes. `budget`: bytes of the files.
+SearchReport run_search(Run& run, Evaluator& evaluator, const SearchOptions& options,
+                        std::optional<std::uint64_t> budget);
+
+}  // namespace knapsaq::command

@@ -1,0 +1,90 @@
+#include <memory>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "command.h"
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/units.h"
+#include "knapsaq/search/strategy.h"
+#include "run_options.h"
+#include "run_view.h"
+
+namespace knapsaq::command {
+namespace {
+
+struct Options {
+  Common common;
+  RunOptions run;
+  BudgetOptions budget;
+  SearchOptions search;
+  bool resume = false;
+};
+
+/// `--resume`: only what was begun is gone on with.
+void require_begun(const Options& options) {
+  if (!has_run(options.run.folder))
+    throw UsageError(fmt::format("{}: holds no run that could be resumed: leave out --resume to start one",
+                                 options.run.folder));
+}
+
+void run(Options options) {
+  start(options.common);
+  check_search(options.search);
+  if (options.resume) require_begun(options);
+  options.search.seed = options.run.calibration.samples.seed;
+  std::optional<std::uint64_t> budget;
+  if (!options.budget.bytes.empty()) budget = parse_bytes(options.budget.bytes);
+  Run run = find_run(options.run, budget);
+  if (options.budget.given()) budget = file_budget(options.budget, run.space());
+  const std::unique_ptr<Evaluator> evaluator = run.evaluator(kSearchSet, progress());
+  const SearchReport report = run_search(run, *evaluator, options.search, budget);
+
+  const RunView view(run, {report.search});
+  if (options.common.json) {
+    nlohmann::ordered_json json = {{"model", options.run.model},          {"run", options.run.folder},
+                                   {"strategy", options.search.strategy}, {"seed", options.search.seed},
+                                   {"evaluations", report.evaluations},   {"measured", report.measured},
+                                   {"full_passes", report.full_passes},   {"hypervolume", view.hypervolume()},
+                                   {"front", view.front().size()},        {"seconds", report.seconds}};
+    print(json);
+    return;
+  }
+  for (const std::string& line : view.remarks(report.search)) fmt::print("{}\n", line);
+  fmt::print(
+      "{} seed {}: {} evaluations ({} measured now), {:.1f} full passes, front of {} points, hypervolume "
+      "{:.5f}, {}\n",
+      options.search.strategy, options.search.seed, report.evaluations, report.measured, report.full_passes,
+      view.front().size(), view.hypervolume(), format_seconds(report.seconds));
+  fmt::print("`knapsaq front {0}` shows the front, `knapsaq pick {0} --budget SIZE -o OUT` writes a model\n",
+             options.run.folder);
+}
+
+}  // namespace
+
+void add_search(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("search", "Search for the front of size against quality");
+  verb->add_option("model", options->run.model, "Model folder in Hugging Face layout, full precision")
+      ->required();
+  verb->add_option("--run", options->run.folder,
+                   "Folder of the run: bank, archive; a search that was interrupted goes on where it was")
+      ->required();
+  add_search_options(*verb, options->search, true);
+  verb->add_option("--goal", options->search.goal,
+                   "What ga, pso, sa and de look for: budget (divergence within it) or paper (1000 / (PPL x "
+                   "sum of bits)); default: budget");
+  verb->add_flag("--amq-faithful", options->search.faithful,
+                 "amq with the known flaws of its reference code; give --divergence jsd --tokens 8192 too");
+  add_budget_options(*verb, options->budget);
+  verb->add_flag("--resume", options->resume, "Refuse to start anew: there has to be a run in the folder");
+  add_run_options(*verb, options->run);
+  add_common(*verb, options->common);
+  verb->footer(
+      "Example:\n  knapsaq search MODEL --run RUN --strategy front\n  knapsaq search MODEL --run RUN "
+      "--strategy amq --seed 1 --set rounds=50");
+  verb->callback([options] { run(*options); });
+}
+
+}  // namespace knapsaq::command

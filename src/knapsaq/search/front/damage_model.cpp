@@ -1,0 +1,369 @@
+#include "knapsaq/search/front/damage_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "knapsaq/base/threads.h"
+#include "knapsaq/quant/blas.h"
+
+namespace knapsaq {
+namespace {
+
+// Damages below this share of the median one are measurement noise; as features they must not vanish.
+constexpr double kLeastShare = 1e-3;
+// Below any divergence that two different models have; keeps logarithms finite for a lossless candidate.
+constexpr double kLeastDivergence = 1e-12;
+
+/// Local errors as squares: what a second-order loss is linear in.
+double squared_error(const SearchSpace& space, const SpaceLevel& level) {
+  return space.cost == Cost::hessian ? level.error : level.error * level.error;
+}
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+/// A damage at a level whose error above the last level's is `error`, through the measured ones.
+struct Measured {
+  double error;
+  double damage;
+};
+double interpolate(const std::vector<Measured>& known, double error) {
+  if (known.size() == 1 || known[0].error <= 0 || known[1].error <= 0 || known[0].error == known[1].error)
+    return known[0].damage * (known[0].error > 0 ? error / known[0].error : 1);
+  // Ascending by error: the two that `error` lies between, or the outer two on its side.
+  std::size_t upper = 1;
+  while (upper + 1 < known.size() && known[upper].error < error) ++upper;
+  const Measured& a = known[upper - 1];
+  const Measured& b = known[upper];
+  const double beta = std::log(b.damage / a.damage) / std::log(b.error / a.error);
+  // Noise in small damages can bend the power law beyond reason; errors and damages grow together.
+  return a.damage * std::pow(error / a.error, std::clamp(beta, 0.25, 4.0));
+}
+
+}  // namespace
+
+SingleDamages single_damages(const SearchSpace& space, std::span<const Sample> samples) {
+  const Point top = space.largest();
+  const std::size_t n = space.variables.size();
+  SingleDamages result;
+  result.base = std::numeric_limits<double>::quiet_NaN();
+  std::vector<std::vector<double>> known(n);
+  for (std::size_t i = 0; i < n; ++i)
+    known[i].assign(space.variables[i].levels.size(), std::numeric_limits<double>::quiet_NaN());
+  for (const Sample& sample : samples)
+    if (sample.point == top) result.base = std::max(sample.divergence, kLeastDivergence);
+  if (std::isnan(result.base)) throw std::invalid_argument("single_damages: the largest point is missing");
+  std::vector<double> seen;
+  for (const Sample& sample : samples) {
+    std::size_t differing = 0;
+    std::size_t which = 0;
+    for (std::size_t i = 0; i < n; ++i)
+      if (sample.point[i] != top[i]) {
+        ++differing;
+        which = i;
+      }
+    if (differing != 1) continue;
+    const double damage = sample.divergence - result.base;
+    known[which][sample.point[which]] = damage;
+    seen.push_back(damage);
+  }
+  const double least = std::max(kLeastShare * median(seen), kLeastDivergence);
+
+  // Damage per unit of local error where only errors are known.
+  std::vector<double> ratios;
+  const auto error_of = [&](std::size_t i, std::size_t level) {
+    const std::vector<SpaceLevel>& levels = space.variables[i].levels;
+    return squared_error(space, levels[level]) - squared_error(space, levels.back());
+  };
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t level = 0; level + 1 < known[i].size(); ++level)
+      if (!std::isnan(known[i][level]) && error_of(i, level) > 0)
+        ratios.push_back(std::max(known[i][level], least) / error_of(i, level));
+  const double usual_ratio = ratios.empty() ? 1.0 : median(ratios);
+
+  for (std::size_t i = 0; i < n; ++i) {
+    std::vector<Measured> measured;
+    for (std::size_t level = 0; level + 1 < known[i].size(); ++level)
+      if (!std::isnan(known[i][level]))
+        measured.push_back({error_of(i, level), std::max(known[i][level], least)});
+    std::ranges::sort(measured, {}, &Measured::error);
+    std::vector<double> damages(known[i].size(), 0.0);
+    for (std::size_t level = 0; level + 1 < damages.size(); ++level) {
+      const double error = error_of(i, level);
+      double damage = known[i][level];
+      if (std::isnan(damage))
+        damage = std::isnan(error)  ? least
+                 : measured.empty() ? usual_ratio * error
+                                    : interpolate(measured, error);
+      damages[level] = std::max(damage, least);
+    }
+    result.damage.push_back(std::move(damages));
+  }
+  return result;
+}
+
+DamageModel::DamageModel(const SearchSpace& space, SingleDamages damages, std::span<const Sample> samples)
+    : space_(&space), damages_(std::move(damages)) {
+  std::vector<double> log_sums;
+  for (const Sample& sample : samples) {
+    rows_.push_back(row(sample.point));
+    log_sums.push_back(rows_.back().log_sum);
+    targets_.push_back(std::log(std::max(sample.divergence, kLeastDivergence)) - log_sums.back());
+  }
+  middle_ = median(log_sums);
+  for (Row& one : rows_) one.log_sum -= middle_;
+  const Grams all = grams();
+  choose_scales(all);
+  std::vector<double> weights;
+  log_likelihood(scales_, all, factor_, weights);
+  set_coefficients(weights);
+}
+
+DamageModel::Row DamageModel::row(const Point& point) const {
+  const std::size_t n = point.size();
+  Row result{point, 0, std::vector<double>(n + 1)};
+  double sum = damages_.base;
+  for (std::size_t i = 0; i < n; ++i) {
+    result.shares[i] = damages_.damage[i][point[i]];
+    sum += result.shares[i];
+  }
+  result.shares[n] = damages_.base;
+  for (double& share : result.shares) share /= sum;
+  result.log_sum = std::log(sum) - middle_;
+  return result;
+}
+
+std::array<double, 5> DamageModel::kernels(const Row& a, const Row& b) const {
+  const std::size_t n = a.point.size();
+  // Shares are about 1/n: these factors bring every kernel to the order of 1.
+  const auto scale = static_cast<double>(n);
+  double variables = a.shares[n] * b.shares[n];
+  double levels = 0;
+  double sum = 0;
+  double squares = 0;
+  double block_pairs = 0;
+  double block_sum = 0;
+  double block_squares = 0;
+  std::int64_t block = -1;
+  const auto close_block = [&] {
+    block_pairs += (block_sum * block_sum - block_squares) / 2;
+    block_sum = block_squares = 0;
+  };
+  for (std::size_t i = 0; i < n; ++i) {
+    const double product = a.shares[i] * b.shares[i];
+    if (space_->variables[i].block != block) {
+      close_block();
+      block = space_->variables[i].block;
+    }
+    sum += product;
+    squares += product * product;
+    block_sum += product;
+    block_squares += product * product;
+    if (a.point[i] == b.point[i]) levels += product;
+  }
+  close_block();
+  variables += sum;
+  return {a.log_sum * b.log_sum, scale * variables, scale * levels, scale * scale * (sum * sum - squares) / 2,
+          scale * scale * block_pairs};
+}
+
+double DamageModel::combine(const Scales& scales, const std::array<double, 5>& kernels) {
+  return scales.gamma * kernels[0] + scales.variable * kernels[1] + scales.level * kernels[2] +
+         scales.pair * kernels[3] + scales.block_pair * kernels[4];
+}
+
+DamageModel::Grams DamageModel::grams() const {
+  const std::size_t count = rows_.size();
+  Grams result;
+  for (std::vector<double>& gram : result) gram.resize(count * count);
+  parallel_for(count, [&](std::size_t r) {
+    for (std::size_t c = 0; c <= r; ++c) {
+      const std::array<double, 5> values = kernels(rows_[r], rows_[c]);
+      for (std::size_t k = 0; k < values.size(); ++k) result[k][r * count + c] = values[k];
+    }
+  });
+  return result;
+}
+
+double DamageModel::log_likelihood(const Scales& scales, const Grams& grams, std::vector<double>& factor,
+                                   std::vector<double>& weights) const {
+  const std::size_t count = rows_.size();
+  factor.assign(count * count, 0.0);
+  for (std::size_t r = 0; r < count; ++r) {
+    for (std::size_t c = 0; c <= r; ++c) {
+      const std::size_t at = r * count + c;
+      factor[at] = combine(scales, {grams[0][at], grams[1][at], grams[2][at], grams[3][at], grams[4][at]});
+    }
+    factor[r * count + r] += scales.noise;
+  }
+  const auto stride = static_cast<std::int64_t>(count);
+  if (!blas::cholesky(stride, factor.data(), stride)) return -std::numeric_limits<double>::infinity();
+  // L z = y, then L^T w = z.
+  weights = targets_;
+  double log_determinant = 0;
+  double norm = 0;
+  for (std::size_t r = 0; r < count; ++r) {
+    for (std::size_t c = 0; c < r; ++c) weights[r] -= factor[r * count + c] * weights[c];
+    weights[r] /= factor[r * count + r];
+    norm += weights[r] * weights[r];
+    log_determinant += std::log(factor[r * count + r]);
+  }
+  for (std::size_t r = count; r-- > 0;) {
+    weights[r] /= factor[r * count + r];
+    for (std::size_t c = 0; c < r; ++c) weights[c] -= factor[r * count + c] * weights[r];
+  }
+  return -norm / 2 - log_determinant;
+}
+
+void DamageModel::choose_scales(const Grams& grams) {
+  // Where the embedded models end up, roughly; the search below is by factors of four, coarse on purpose: the
+  // likelihood is flat, and every try is a factorisation.
+  scales_ = {.gamma = 0.02, .variable = 0.05, .level = 0.02, .pair = 0.02, .block_pair = 0.02, .noise = 1e-4};
+  constexpr double kStep = 4;
+  constexpr double kSmallest = 1e-7;
+  constexpr double kLargest = 10;
+  constexpr int kSweeps = 3;
+  std::vector<double> factor;
+  std::vector<double> weights;
+  double best = log_likelihood(scales_, grams, factor, weights);
+  for (int sweep = 0; sweep < kSweeps; ++sweep) {
+    const double before = best;
+    for (double Scales::*member : {&Scales::noise, &Scales::variable, &Scales::pair, &Scales::block_pair,
+                                   &Scales::level, &Scales::gamma}) {
+      for (const double step : {kStep, 1 / kStep}) {
+        bool moved = false;
+        while (true) {
+          Scales other = scales_;
+          other.*member *= step;
+          if (other.*member < kSmallest || other.*member > kLargest) break;
+          const double likelihood = log_likelihood(other, grams, factor, weights);
+          if (likelihood <= best) break;
+          best = likelihood;
+          scales_ = other;
+          moved = true;
+        }
+        if (moved) break;
+      }
+    }
+    if (best - before < 0.5) break;  // no evidence worth a further sweep
+  }
+}
+
+void DamageModel::set_coefficients(std::span<const double> weights) {
+  const std::size_t n = space_->variables.size();
+  const auto scale = static_cast<double>(n);
+  linear_.clear();
+  for (const Variable& variable : space_->variables) linear_.emplace_back(variable.levels.size(), 0.0);
+  linear_.emplace_back(1, 0.0);
+  pairs_.assign(n * n, 0.0);
+  bend_ = 0;
+  for (std::size_t k = 0; k < rows_.size(); ++k) {
+    const Row& one = rows_[k];
+    bend_ += scales_.gamma * weights[k] * one.log_sum;
+    for (std::size_t i = 0; i <= n; ++i) {
+      const double shared = scale * weights[k] * one.shares[i];
+      for (double& coefficient : linear_[i]) coefficient += scales_.variable * shared;
+      if (i < n) linear_[i][one.point[i]] += scales_.level * shared;
+    }
+  }
+  parallel_for(n, [&](std::size_t i) {
+    for (std::size_t k = 0; k < rows_.size(); ++k) {
+      const Row& one = rows_[k];
+      const double factor = scale * scale * weights[k] * one.shares[i] / 2;
+      for (std::size_t j = 0; j < n; ++j) {
+        if (i == j) continue;
+        const bool same = space_->variables[i].block == space_->variables[j].block;
+        pairs_[i * n + j] += (scales_.pair + (same ? scales_.block_pair : 0)) * factor * one.shares[j];
+      }
+    }
+  });
+}
+
+double DamageModel::predict(const Point& point) const { return Walk(*this, point).divergence(); }
+
+double DamageModel::log_deviation(const Point& point) const {
+  const Row one = row(point);
+  const std::size_t count = rows_.size();
+  std::vector<double> z(count);
+  double variance = combine(scales_, kernels(one, one)) + scales_.noise;
+  for (std::size_t r = 0; r < count; ++r) {
+    z[r] = combine(scales_, kernels(one, rows_[r]));
+    for (std::size_t c = 0; c < r; ++c) z[r] -= factor_[r * count + c] * z[c];
+    z[r] /= factor_[r * count + r];
+    variance -= z[r] * z[r];
+  }
+  return std::sqrt(std::max(variance, 0.0));
+}
+
+double DamageModel::additive_cost(std::size_t variable, std::size_t level) const {
+  return damages_.damage[variable][level] * std::max(1 + linear_[variable][level], kLeastShare);
+}
+
+DamageModel::Walk::Walk(const DamageModel& model, Point point)
+    : model_(model), point_(std::move(point)), gradient_(point_.size()) {
+  const std::size_t n = point_.size();
+  sum_ = model.damages_.base;
+  linear_ = model.linear_[n][0] * model.damages_.base;
+  for (std::size_t i = 0; i < n; ++i) {
+    const double damage = model.damages_.damage[i][point_[i]];
+    sum_ += damage;
+    linear_ += model.linear_[i][point_[i]] * damage;
+    for (std::size_t j = 0; j < n; ++j)
+      gradient_[i] += model.pairs_[i * n + j] * model.damages_.damage[j][point_[j]];
+    square_ += damage * gradient_[i];
+  }
+}
+
+double DamageModel::Walk::value(double sum, double linear, double square) const {
+  const double log_sum = std::log(sum);
+  return std::exp(log_sum + model_.bend_ * (log_sum - model_.middle_) + linear / sum + square / (sum * sum));
+}
+
+double DamageModel::Walk::with(std::size_t i, std::uint8_t level) const {
+  const std::vector<double>& damage = model_.damages_.damage[i];
+  const std::vector<double>& coefficient = model_.linear_[i];
+  const double change = damage[level] - damage[point_[i]];
+  return value(sum_ + change,
+               linear_ + coefficient[level] * damage[level] - coefficient[point_[i]] * damage[point_[i]],
+               square_ + 2 * change * gradient_[i]);
+}
+
+double DamageModel::Walk::with(std::size_t i, std::uint8_t level, std::size_t j, std::uint8_t other) const {
+  double sum = sum_;
+  double linear = linear_;
+  double square = square_;
+  double changes[2];
+  const std::size_t variables[2] = {i, j};
+  const std::uint8_t levels[2] = {level, other};
+  for (int k = 0; k < 2; ++k) {
+    const std::size_t v = variables[k];
+    const std::vector<double>& damage = model_.damages_.damage[v];
+    const std::vector<double>& coefficient = model_.linear_[v];
+    changes[k] = damage[levels[k]] - damage[point_[v]];
+    sum += changes[k];
+    linear += coefficient[levels[k]] * damage[levels[k]] - coefficient[point_[v]] * damage[point_[v]];
+    square += 2 * changes[k] * gradient_[v];
+  }
+  square += 2 * changes[0] * changes[1] * model_.pairs_[i * point_.size() + j];
+  return value(sum, linear, square);
+}
+
+void DamageModel::Walk::set(std::size_t i, std::uint8_t level) {
+  const std::vector<double>& damage = model_.damages_.damage[i];
+  const std::vector<double>& coefficient = model_.linear_[i];
+  const double change = damage[level] - damage[point_[i]];
+  sum_ += change;
+  linear_ += coefficient[level] * damage[level] - coefficient[point_[i]] * damage[point_[i]];
+  square_ += 2 * change * gradient_[i];
+  const std::size_t n = point_.size();
+  for (std::size_t j = 0; j < n; ++j) gradient_[j] += model_.pairs_[j * n + i] * change;
+  point_[i] = level;
+}
+
+}  // namespace knapsaq

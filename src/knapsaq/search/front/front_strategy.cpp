@@ -1,0 +1,199 @@
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include <fmt/core.h>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/search/front.h"
+#include "knapsaq/search/front/damage_model.h"
+#include "knapsaq/search/front/model_front.h"
+#include "knapsaq/search/front/selection.h"
+#include "knapsaq/search/methods.h"
+
+namespace knapsaq {
+namespace {
+
+/// Knapsaq's own strategy.
+///
+/// First what each variable does alone, at its lowest level and at a middle one, which the evaluator measures
+/// with shared prefixes. Then rounds: a model of the damage is learnt from everything measured so far, the
+/// front that it predicts is found (an exact knapsack, then changes of one and two variables), and those of
+/// its points that promise most are measured: points of the predicted front and neighbours of the measured
+/// one. So the model is best where the front is, and what additivity misses below 3 bits is learnt there.
+class FrontStrategy final : public Strategy {
+ public:
+  FrontStrategy(const StrategySetup& setup, const OptionValues& options)
+      : setup_(setup),
+        space_(*setup.space),
+        batch_(static_cast<std::size_t>(options.integer("batch", 1))),
+        budgets_(static_cast<std::size_t>(options.integer("budgets", 2))),
+        focus_(options.number("focus")) {
+    singles_ = single_points();
+    const auto rounds = static_cast<std::size_t>(options.integer("rounds"));
+    evaluations_ = setup.evaluations > 0 ? static_cast<std::size_t>(setup.evaluations)
+                                         : singles_.size() + rounds * batch_;
+  }
+
+  Batch ask() override {
+    if (round_ == 0) {
+      Batch batch{.points = {space_.smallest()}, .windows = 0, .predicted = {}, .phase = "single changes"};
+      batch.points.insert(batch.points.end(), singles_.begin(), singles_.end());
+      // What cannot be paid for is left out from the end; the model takes medians for what it does not know.
+      if (batch.points.size() > evaluations_) batch.points.resize(std::max<std::size_t>(evaluations_, 2));
+      return batch;
+    }
+    return next_round();
+  }
+
+  void tell(const Batch& batch, std::span<const Measurement> measurements) override {
+    double squares = 0;
+    for (std::size_t i = 0; i < batch.points.size(); ++i) {
+      const double divergence = measurements[i].value(setup_.divergence);
+      if (!measured_.emplace(batch.points[i], divergence).second) continue;
+      samples_.push_back({batch.points[i], divergence});
+      if (!batch.predicted.empty()) {
+        const double miss = std::log(std::max(divergence, 1e-12) / std::max(batch.predicted[i], 1e-12));
+        squares += miss * miss;
+      }
+    }
+    if (round_ == 0) note_sensitivity();
+    Note note{"round", {}};
+    note.values = {{"round", static_cast<double>(round_)},
+                   {"evaluations", static_cast<double>(samples_.size())},
+                   {"hypervolume", hypervolume(outcomes(), ideal(), reference())}};
+    if (!batch.predicted.empty())
+      note.values.emplace_back("rmse_log", std::sqrt(squares / static_cast<double>(batch.points.size())));
+    notes_.push_back(std::move(note));
+    ++round_;
+  }
+
+  std::vector<Note> notes() override { return std::exchange(notes_, {}); }
+
+ private:
+  /// The largest point, and for every variable its lowest and a middle level alone.
+  std::vector<Point> single_points() const {
+    std::vector<Point> points = {space_.largest()};
+    // Lowest levels first: they tell most, should evaluations be few.
+    for (const bool lowest : {true, false}) {
+      for (std::size_t i = 0; i < space_.variables.size(); ++i) {
+        const std::size_t levels = space_.variables[i].levels.size();
+        const std::size_t level = lowest ? 0 : (levels - 1) / 2;
+        if (level + 1 >= levels || (!lowest && level == 0)) continue;
+        Point point = space_.largest();
+        point[i] = static_cast<std::uint8_t>(level);
+        points.push_back(std::move(point));
+      }
+    }
+    return points;
+  }
+
+  Batch next_round() {
+    const std::size_t left = evaluations_ - std::min(evaluations_, samples_.size());
+    Batch batch{.points = {}, .windows = 0, .predicted = {}, .phase = fmt::format("round {}", round_)};
+    if (left == 0) return batch;
+    const DamageModel model(space_, single_damages(space_, samples_), samples_);
+
+    const std::vector<Outcome> known = outcomes();
+    std::vector<Point> centres;
+    std::vector<Proposal> best;
+    for (const std::size_t index : front(known)) {
+      const Point& point = samples_[index].point;
+      centres.push_back(point);
+      best.push_back({point, space_.linear_bytes(point), model.predict(point)});
+    }
+    std::vector<Proposal> candidates = minimise(space_, model, budgets(), best);
+    std::vector<Proposal> near = neighbours(space_, model, centres);
+    std::ranges::move(near, std::back_inserter(candidates));
+    std::set<Point> seen;
+    std::erase_if(candidates, [&](const Proposal& one) {
+      return measured_.contains(one.point) || !seen.insert(one.point).second;
+    });
+
+    for (const std::size_t pick : select(candidates, known, std::min(batch_, left))) {
+      batch.points.push_back(candidates[pick].point);
+      batch.predicted.push_back(candidates[pick].predicted);
+    }
+    return batch;
+  }
+
+  std::vector<std::size_t> select(std::span<const Proposal> candidates, std::span<const Outcome> known,
+                                  std::size_t count) const {
+    std::vector<Outcome> expected;
+    for (const Proposal& one : candidates) expected.push_back({bits(one.bytes), one.predicted});
+    std::vector<std::size_t> picked;
+    if (setup_.budget) {
+      // A share of the round goes to the best that is expected of the one size which the user wants.
+      std::vector<std::size_t> fitting;
+      for (std::size_t i = 0; i < candidates.size(); ++i)
+        if (candidates[i].bytes <= *setup_.budget) fitting.push_back(i);
+      std::ranges::stable_sort(fitting, {}, [&](std::size_t i) { return candidates[i].predicted; });
+      fitting.resize(std::min(fitting.size(),
+                              static_cast<std::size_t>(std::llround(focus_ * static_cast<double>(count)))));
+      picked = fitting;
+    }
+    for (const std::size_t one :
+         select_by_hypervolume(expected, known, ideal(), reference(), count - picked.size()))
+      if (std::ranges::find(picked, one) == picked.end()) picked.push_back(one);
+    return picked;
+  }
+
+  /// Budgets evenly over the sizes that there are, and the user's.
+  std::vector<std::uint64_t> budgets() const {
+    const std::uint64_t least = space_.linear_bytes(space_.smallest());
+    const std::uint64_t most = space_.linear_bytes(space_.largest());
+    std::vector<std::uint64_t> result;
+    for (std::size_t i = 0; i < budgets_; ++i) result.push_back(least + (most - least) * i / (budgets_ - 1));
+    if (setup_.budget && *setup_.budget >= least) result.push_back(std::min(*setup_.budget, most));
+    std::ranges::sort(result);
+    return result;
+  }
+
+  void note_sensitivity() {
+    const SingleDamages damages = single_damages(space_, samples_);
+    for (std::size_t i = 0; i < damages.damage.size(); ++i)
+      notes_.push_back(
+          {"sensitivity",
+           {{"variable", static_cast<double>(i)}, {"divergence", damages.base + damages.damage[i][0]}}});
+  }
+
+  double bits(std::uint64_t bytes) const {
+    return 8 * static_cast<double>(bytes) / static_cast<double>(space_.parameters);
+  }
+  std::vector<Outcome> outcomes() const {
+    std::vector<Outcome> result;
+    for (const Sample& sample : samples_) result.push_back({space_.bits(sample.point), sample.divergence});
+    return result;
+  }
+  Outcome ideal() const { return {space_.bits(space_.smallest()), 0}; }
+  Outcome reference() const { return {space_.bits(space_.largest()), measured_.at(space_.smallest())}; }
+
+  StrategySetup setup_;
+  const SearchSpace& space_;
+  std::size_t batch_;
+  std::size_t budgets_;
+  double focus_;
+  std::size_t evaluations_ = 0;
+  std::vector<Point> singles_;
+  std::size_t round_ = 0;
+  std::vector<Sample> samples_;
+  std::map<Point, double> measured_;
+  std::vector<Note> notes_;
+};
+
+}  // namespace
+
+StrategyInfo front_info() {
+  return {"front",
+          "Knapsaq's own: single damages, a learnt damage model, exact knapsacks, measured where it promises",
+          {{"rounds", "16", "Rounds after the single changes; --evaluations overrides"},
+           {"batch", "24", "Measurements in a round: few enough to learn often, enough to share prefixes"},
+           {"budgets", "129", "Sizes at which the predicted front is looked for in a round"},
+           {"focus", "0.5", "Share of a round for the size that was asked for, if one was"}},
+          [](const StrategySetup& setup, const OptionValues& options) -> std::unique_ptr<Strategy> {
+            return std::make_unique<FrontStrategy>(setup, options);
+          }};
+}
+
+}  // namespace knapsaq

@@ -1,0 +1,184 @@
+#include "knapsaq/search/front/model_front.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <set>
+
+#include "knapsaq/base/threads.h"
+#include "knapsaq/search/knapsack.h"
+
+namespace knapsaq {
+namespace {
+
+// Changes reach levels at most so far away: in a menu of bits and groups the next level up may be a worse one
+// of the same bits, the one after it is not.
+constexpr int kReach = 2;
+// Of all single changes up (down), so many of the best are tried in pairs: all of them on 40 variables, and
+// on hundreds the ones that any good pair is made of.
+constexpr std::size_t kPaired = 96;
+// A start ends at an optimum after a few changes; the limit only guards against rounding going in circles.
+constexpr int kMostChanges = 1000;
+
+struct Change {
+  std::size_t variable = 0;
+  std::uint8_t level = 0;
+  std::int64_t bytes = 0;  ///< more than before
+  double divergence = 0;   ///< of the point with this change alone
+};
+
+std::int64_t signed_bytes(const Variable& variable, std::uint8_t level) {
+  return static_cast<std::int64_t>(variable.levels[level].bytes);
+}
+
+/// Changes of one variable by 1 to `reach` levels that make the point larger (or cost nothing), and those
+/// that make it smaller; each list best first: most divergence saved, or least added, per byte.
+struct Changes {
+  std::vector<Change> up;
+  std::vector<Change> down;
+};
+Changes changes_of(const SearchSpace& space, const DamageModel::Walk& walk, int reach) {
+  Changes result;
+  const Point& point = walk.point();
+  const double now = walk.divergence();
+  for (std::size_t i = 0; i < point.size(); ++i) {
+    const Variable& variable = space.variables[i];
+    for (int level = std::max(0, point[i] - reach);
+         level <= std::min(static_cast<int>(variable.levels.size()) - 1, point[i] + reach); ++level) {
+      if (level == point[i]) continue;
+      const auto to = static_cast<std::uint8_t>(level);
+      const Change change{i, to, signed_bytes(variable, to) - signed_bytes(variable, point[i]),
+                          walk.with(i, to)};
+      (change.bytes >= 0 ? result.up : result.down).push_back(change);
+    }
+  }
+  const auto keep_best = [&](std::vector<Change>& list) {
+    const auto rate = [&](const Change& change) {
+      return (change.divergence - now) / static_cast<double>(std::abs(change.bytes) + 1);
+    };
+    std::ranges::stable_sort(list, {}, rate);
+    if (list.size() > kPaired) list.resize(kPaired);
+  };
+  keep_best(result.up);
+  keep_best(result.down);
+  return result;
+}
+
+/// The best point within the budget that single changes and pairs lead to.
+Point improve(const SearchSpace& space, const DamageModel& model, Point start, std::uint64_t budget) {
+  DamageModel::Walk walk(model, std::move(start));
+  auto room = static_cast<std::int64_t>(budget) - static_cast<std::int64_t>(space.linear_bytes(walk.point()));
+  for (int step = 0; step < kMostChanges; ++step) {
+    const Changes changes = changes_of(space, walk, kReach);
+    // Less than rounding is no improvement.
+    double best = walk.divergence() * (1 - 1e-9);
+    const Change* first = nullptr;
+    const Change* second = nullptr;
+    for (const std::vector<Change>* list : {&changes.up, &changes.down}) {
+      for (const Change& change : *list) {
+        if (change.bytes > room || change.divergence >= best) continue;
+        best = change.divergence;
+        first = &change;
+        second = nullptr;
+      }
+    }
+    for (const Change& up : changes.up) {
+      for (const Change& down : changes.down) {
+        if (up.variable == down.variable || up.bytes + down.bytes > room) continue;
+        const double divergence = walk.with(up.variable, up.level, down.variable, down.level);
+        if (divergence >= best) continue;
+        best = divergence;
+        first = &up;
+        second = &down;
+      }
+    }
+    if (first == nullptr) break;
+    for (const Change* change : {first, second}) {
+      if (change == nullptr) continue;
+      walk.set(change->variable, change->level);
+      room -= change->bytes;
+    }
+  }
+  return walk.point();
+}
+
+Proposal proposal(const SearchSpace& space, const DamageModel& model, const Point& point) {
+  return {point, space.linear_bytes(point), model.predict(point)};
+}
+
+std::vector<Proposal> without_repetitions(std::vector<Proposal> all) {
+  std::set<Point> seen;
+  std::erase_if(all, [&](const Proposal& one) { return !seen.insert(one.point).second; });
+  return all;
+}
+
+}  // namespace
+
+std::vector<Proposal> minimise(const SearchSpace& space, const DamageModel& model,
+                               std::span<const std::uint64_t> budgets, std::span<const Proposal> known) {
+  std::vector<std::vector<Choice>> items;
+  for (std::size_t i = 0; i < space.variables.size(); ++i) {
+    std::vector<Choice>& item = items.emplace_back();
+    for (std::size_t level = 0; level < space.variables[i].levels.size(); ++level)
+      item.push_back(
+          {model.additive_cost(i, level), static_cast<double>(space.variables[i].levels[level].bytes)});
+  }
+  const std::vector<Point> additive = knapsack_points(items, budgets);
+
+  // Two known points for each budget: the largest that fits (the nearest on the front), and the one that the
+  // model thinks best.
+  std::vector<std::vector<Proposal>> found(budgets.size());
+  parallel_for(budgets.size(), [&](std::size_t b) {
+    std::vector<Point> starts = {additive[b]};
+    const Proposal* largest = nullptr;
+    const Proposal* best = nullptr;
+    for (const Proposal& one : known) {
+      if (one.bytes > budgets[b]) continue;
+      if (largest == nullptr || one.bytes > largest->bytes) largest = &one;
+      if (best == nullptr || one.predicted < best->predicted) best = &one;
+    }
+    if (largest != nullptr) starts.push_back(largest->point);
+    if (best != nullptr && best != largest) starts.push_back(best->point);
+    for (const Point& start : starts)
+      found[b].push_back(proposal(space, model, improve(space, model, start, budgets[b])));
+  });
+  std::vector<Proposal> all;
+  for (std::vector<Proposal>& some : found) std::ranges::move(some, std::back_inserter(all));
+  return without_repetitions(std::move(all));
+}
+
+std::vector<Proposal> neighbours(const SearchSpace& space, const DamageModel& model,
+                                 std::span<const Point> centres) {
+  std::vector<std::vector<Proposal>> found(centres.size());
+  parallel_for(centres.size(), [&](std::size_t c) {
+    const DamageModel::Walk walk(model, centres[c]);
+    const auto bytes = static_cast<std::int64_t>(space.linear_bytes(centres[c]));
+    const Changes changes = changes_of(space, walk, 1);
+    const auto add = [&](Point point, std::int64_t more, double divergence) {
+      found[c].push_back({std::move(point), static_cast<std::uint64_t>(bytes + more), divergence});
+    };
+    for (const std::vector<Change>* list : {&changes.up, &changes.down}) {
+      for (const Change& change : *list) {
+        Point point = centres[c];
+        point[change.variable] = change.level;
+        add(std::move(point), change.bytes, change.divergence);
+      }
+    }
+    for (const Change& up : changes.up) {
+      for (const Change& down : changes.down) {
+        if (up.variable == down.variable) continue;
+        const double divergence = walk.with(up.variable, up.level, down.variable, down.level);
+        // A pair that is larger and worse, or not better than its cheaper half, is on no front.
+        if (divergence >= walk.divergence() && up.bytes + down.bytes >= 0) continue;
+        Point point = centres[c];
+        point[up.variable] = up.level;
+        point[down.variable] = down.level;
+        add(std::move(point), up.bytes + down.bytes, divergence);
+      }
+    }
+  });
+  std::vector<Proposal> all;
+  for (std::vector<Proposal>& some : found) std::ranges::move(some, std::back_inserter(all));
+  return without_repetitions(std::move(all));
+}
+
+}  // namespace knapsaq

@@ -1,0 +1,110 @@
+#include "knapsaq/search/guard.h"
+
+#include <algorithm>
+
+#include <fmt/core.h>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/units.h"
+
+namespace knapsaq {
+namespace {
+
+/// The best searched point that fits; entries of equal divergence in the order of measuring.
+std::optional<Point> best_searched(const Run& run, std::uint64_t budget) {
+  std::vector<Archive::Entry> entries = run.archive().entries(kSearchSet);
+  std::erase_if(entries, [&](const Archive::Entry& entry) {
+    return entry.measurement.windows != run.settings().search.windows();
+  });
+  const Divergence divergence = run.settings().divergence;
+  std::ranges::stable_sort(entries, {},
+                           [&](const Archive::Entry& entry) { return entry.measurement.value(divergence); });
+  // The exact size needs the layout of all files: only asked until one fits.
+  for (const Archive::Entry& entry : entries)
+    if (run.space().linear_bytes(entry.point) <= budget && run.space().bytes(entry.point) <= budget)
+      return entry.point;
+  return std::nullopt;
+}
+
+/// Held-out measurements, from the archive where they are there.
+class HeldOut {
+ public:
+  HeldOut(Run& run, Progress& progress) : run_(run), progress_(progress) {}
+
+  std::vector<Contender> measure(const std::vector<Point>& points) {
+    const std::int64_t windows = run_.settings().heldout.windows();
+    std::vector<Point> missing;
+    for (const Point& point : points)
+      if (!run_.archive().find(kHeldOutSet, point, windows)) missing.push_back(point);
+    if (!missing.empty()) {
+      ProgressScope scope(progress_, "held-out text", missing.size(), "models");
+      evaluator().measure(missing, {0, windows}, [&](std::size_t index, Measurement measurement) {
+        run_.archive().add(kHeldOutSet, missing[index], measurement, 0);
+        scope.advance();
+      });
+    }
+    std::vector<Contender> result;
+    for (const Point& point : points)
+      result.push_back({point, run_.space().bytes(point), run_.space().bits(point),
+                        run_.archive().find(kHeldOutSet, point, windows).value()});
+    return result;
+  }
+
+  Measurement reference() { return evaluator().reference({0, run_.settings().heldout.windows()}); }
+
+ private:
+  Evaluator& evaluator() {
+    if (!evaluator_) evaluator_ = run_.evaluator(kHeldOutSet, progress_);
+    return *evaluator_;
+  }
+
+  Run& run_;
+  Progress& progress_;
+  std::unique_ptr<Evaluator> evaluator_;  ///< made when something has to be measured
+};
+
+}  // namespace
+
+Verdict choose(Run& run, std::uint64_t budget, Progress& progress) {
+  run.linear_budget(budget);  // refuses budgets that nothing fits into
+  std::vector<Point> points;
+  for (const Point& point : uniform_points(run.space()))
+    if (run.space().bytes(point) <= budget) points.push_back(point);
+  const std::optional<Point> searched = best_searched(run, budget);
+  if (!searched && points.empty())
+    throw InputError(
+        fmt::format("{}: nothing was measured yet that fits into {} bytes; go on with "
+                    "`knapsaq search`",
+                    run.folder().string(), budget));
+  if (searched) points.push_back(*searched);
+
+  const Divergence divergence = run.settings().divergence;
+  HeldOut heldout(run, progress);
+  std::vector<Contender> contenders = heldout.measure(points);
+  Verdict verdict;
+  verdict.reference = heldout.reference();
+  std::optional<Contender> best;
+  if (searched) {
+    best = std::move(contenders.back());
+    contenders.pop_back();
+  }
+  const auto uniform = std::ranges::min_element(
+      contenders, {}, [&](const Contender& one) { return one.heldout.value(divergence); });
+  if (uniform == contenders.end()) {
+    verdict.shipped = std::move(*best);
+    return verdict;
+  }
+  // On a tie what was searched is shipped: it was chosen for its size.
+  verdict.is_uniform = !best || uniform->heldout.value(divergence) < best->heldout.value(divergence);
+  if (verdict.is_uniform) {
+    verdict.shipped = std::move(*uniform);
+    verdict.other = std::move(best);
+  } else {
+    verdict.shipped = std::move(*best);
+    if (uniform->point != verdict.shipped.point) verdict.other = std::move(*uniform);
+  }
+  if (verdict.other) verdict.difference = paired_difference(verdict.shipped.heldout, verdict.other->heldout);
+  return verdict;
+}
+
+}  // namespace knapsaq

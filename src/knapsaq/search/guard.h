@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "knapsaq/base/progress.h"
+#include "knapsaq/search/measurement.h"
+#include "knapsaq/search/run.h"
+
+namespace knapsaq {
+
+/// Every menu choice for all variables at once: for a variable that does not have it (pins), its level
+/// nearest in bytes. Different points only, ascending by linear_bytes().
+std::vector<Point> uniform_points(const SearchSpace& space);
+
+/// An allocation that may be shipped, judged on text that no search saw.
+struct Contender {
+  Point point;
+  std::uint64_t bytes = 0;  ///< of the files that would be written
+  double bits = 0;          ///< average per quantized weight, metadata included
+  Measurement heldout;
+};
+
+/// What is shipped: the best that was searched, or the best uniform allocation if held-out text likes that
+/// better.
+struct Verdict {
+  Contender shipped;
+  bool is_uniform = false;  ///< the guard overruled the search
+  /// The one that lost; missing if only one fits, or both are the same allocation.
+  std::optional<Contender> other;
+  /// Divergence of `shipped` minus that of `other`, token by token: 0 or less.
+  PairedDifference difference;
+  Measurement reference;  ///< the full-precision model's loss on the held-out text
+};
+
+/// The measured point of the run with the least divergence whose files take at most `budget` bytes, against
+/// the best uniform one within the same budget, on the run's held-out tokens; measurements are kept in the
+/// archive. Throws InfeasibleError as Run::linear_budget() does, InputError if nothing that fits was measured
+/// yet.
+Verdict choose(Run& run, std::uint64_t budget, Progress& progress = Progress::none());
+
+}  // namespace knapsaq

@@ -1,0 +1,214 @@
+#include "knapsaq/search/run.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/files.h"
+#include "knapsaq/base/hash.h"
+#include "knapsaq/base/json_text.h"
+#include "knapsaq/base/units.h"
+#include "knapsaq/checkpoint/fingerprint.h"
+#include "knapsaq/export/quantized_checkpoint.h"
+#include "knapsaq/search/model_evaluator.h"
+
+namespace knapsaq {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kArchiveName = "archive.db";
+
+// Names in the archive's `about`.
+constexpr std::string_view kSettings = "settings";
+constexpr std::string_view kModelFolder = "model folder";
+constexpr std::string_view kBankFolder = "bank folder";
+constexpr std::string_view kTokens = " tokens";  // behind the set's name
+
+std::string bytes_of(const TokenSet& set) {
+  std::string bytes(set.tokens.size() * sizeof(std::int32_t), '\0');
+  std::memcpy(bytes.data(), set.tokens.data(), bytes.size());
+  return bytes;
+}
+
+std::vector<std::int32_t> tokens_of(std::string_view bytes) {
+  std::vector<std::int32_t> tokens(bytes.size() / sizeof(std::int32_t));
+  std::memcpy(tokens.data(), bytes.data(), tokens.size() * sizeof(std::int32_t));
+  return tokens;
+}
+
+std::string_view name_of(Precision precision) { return precision == Precision::fp32 ? "fp32" : "bf16"; }
+
+/// What two runs in one folder have to agree in; the keys are words for people.
+nlohmann::ordered_json describe(const RunSettings& settings, const Bank& bank, const SearchSpace& space) {
+  return {{"model", settings.model},
+          {"menu", bank.index().menu.name},
+          {"bank", hash_hex(to_json(bank.index()))},
+          {"ties", settings.ties},
+          {"pins", settings.pins},
+          {"search space", space.identity()},
+          {"divergence", name_of(settings.divergence)},
+          {"precision", name_of(settings.precision)},
+          {"text", settings.text},
+          {"window", settings.search.length},
+          {"tokens", hash_hex(bytes_of(settings.search))},
+          {"held-out tokens", hash_hex(bytes_of(settings.heldout))}};
+}
+
+/// The settings that describe() wrote, without the token sets' tokens.
+RunSettings parse_settings(std::string_view text) {
+  RunSettings settings;
+  try {
+    const nlohmann::json json = parse_json(text);
+    settings.model = json.at("model").get<std::string>();
+    settings.text = json.at("text").get<std::string>();
+    settings.ties = json.at("ties").get<std::string>();
+    settings.pins = json.at("pins").get<std::vector<std::string>>();
+    settings.divergence = parse_divergence(json.at("divergence").get<std::string>());
+    settings.precision =
+        json.at("precision").get<std::string>() == "fp32" ? Precision::fp32 : Precision::bf16;
+    settings.search.length = settings.heldout.length = json.at("window").get<std::int64_t>();
+  } catch (const nlohmann::json::exception& error) {
+    throw InputError(fmt::format("its settings cannot be read: {}", json_reason(error)));
+  }
+  if (settings.search.length < 2) throw InputError("its settings name windows of fewer than 2 tokens");
+  return settings;
+}
+
+}  // namespace
+
+bool has_run(const fs::path& folder) { return fs::exists(folder / kArchiveName); }
+
+Run::Run(fs::path folder, fs::path model, Archive archive)
+    : folder_(std::move(folder)), model_(std::move(model)), archive_(std::move(archive)) {}
+
+void Run::load(const fs::path& bank, RunSettings settings) {
+  settings_ = std::move(settings);
+  checkpoint_ = std::make_unique<Checkpoint>(Checkpoint::open(model_));
+  config_ = parse_model_config(checkpoint_->config());
+  bank_ = std::make_unique<Bank>(Bank::open(bank));
+  bank_->check_model(settings_.model, config_);
+  const ErrorTable table = bank_->table();
+  std::vector<Pin> pins;
+  for (const std::string& pin : settings_.pins) pins.push_back(parse_pin(pin));
+  const auto written = [checkpoint = checkpoint_.get(), config = config_](std::span<const Scheme> schemes) {
+    return layout_quantized(*checkpoint, config, schemes).bytes;
+  };
+  space_ = make_space(table, settings_.ties, pins, usual_cost(table), written);
+}
+
+Run Run::create(const fs::path& folder, const fs::path& model, const fs::path& bank,
+                const RunSettings& settings) {
+  std::error_code failure;
+  fs::create_directories(folder, failure);
+  if (failure) throw IoError(fmt::format("{}: cannot be created: {}", folder.string(), failure.message()));
+  Run run(folder, model, Archive::create(folder / kArchiveName));
+  run.load(bank, settings);
+  const nlohmann::ordered_json wanted = describe(run.settings_, *run.bank_, run.space_);
+  if (const auto known = run.archive_.about(kSettings)) {
+    nlohmann::json there;
+    try {
+      there = parse_json(*known);
+    } catch (const InputError& error) {
+      throw InputError(fmt::format("{}: {}", (folder / kArchiveName).string(), error.what()));
+    }
+    for (const auto& [key, value] : wanted.items())
+      if (!there.contains(key) || there[key] != value)
+        throw UsageError(
+            fmt::format("{}: holds a run with another {}; give another --run folder, or what "
+                        "that run was started with",
+                        folder.string(), key));
+  } else {
+    for (const auto& [name, set] :
+         {std::pair{kSearchSet, &settings.search}, {kHeldOutSet, &settings.heldout}})
+      run.archive_.set_about(fmt::format("{}{}", name, kTokens), bytes_of(*set));
+    // Last: a run with settings has everything else.
+    run.archive_.set_about(kSettings, wanted.dump());
+  }
+  run.archive_.set_about(kModelFolder, fs::absolute(model).lexically_normal().string());
+  const fs::path inside = fs::absolute(bank).lexically_relative(fs::absolute(folder));
+  const bool is_inside = !inside.empty() && *inside.begin() != "..";
+  run.archive_.set_about(kBankFolder,
+                         is_inside ? inside.string() : fs::absolute(bank).lexically_normal().string());
+  return run;
+}
+
+namespace {
+
+/// An archive's text, or a line that says that the run is not complete.
+std::string required(const Archive& archive, const fs::path& folder, std::string_view name) {
+  const auto text = archive.about(name);
+  if (!text)
+    throw InputError(
+        fmt::format("{}: the run has no {}; it was stopped before its search began: start it again",
+                    folder.string(), name));
+  return *text;
+}
+
+Archive open_archive(const fs::path& folder, bool write) {
+  if (!has_run(folder))
+    throw UsageError(fmt::format("{}: holds no run: `knapsaq search MODEL --run {}` starts one",
+                                 folder.string(), folder.string()));
+  return write ? Archive::create(folder / kArchiveName) : Archive::open(folder / kArchiveName);
+}
+
+struct Opened {
+  Archive archive;
+  RunSettings settings;
+  fs::path model;
+  fs::path bank;
+};
+
+Opened open_run(const fs::path& folder, const fs::path& model, bool write) {
+  Archive archive = open_archive(folder, write);
+  RunSettings settings;
+  try {
+    settings = parse_settings(required(archive, folder, kSettings));
+  } catch (const InputError& error) {
+    throw InputError(fmt::format("{}: {}", folder.string(), error.what()));
+  }
+  for (const auto& [name, set] :
+       {std::pair{kSearchSet, &settings.search}, {kHeldOutSet, &settings.heldout}}) {
+    set->tokens = tokens_of(required(archive, folder, fmt::format("{}{}", name, kTokens)));
+    if (std::ssize(set->tokens) % set->length != 0)
+      throw InputError(fmt::format("{}: its {} tokens are not whole windows", folder.string(), name));
+  }
+  const fs::path place = model.empty() ? fs::path(required(archive, folder, kModelFolder)) : model;
+  const fs::path bank = folder / required(archive, folder, kBankFolder);  // absolute ones stay as they are
+  return {std::move(archive), std::move(settings), place, bank};
+}
+
+}  // namespace
+
+Run Run::open(const fs::path& folder, const fs::path& model) {
+  Opened opened = open_run(folder, model, false);
+  Run run(folder, opened.model, std::move(opened.archive));
+  run.load(opened.bank, std::move(opened.settings));
+  return run;
+}
+
+Run Run::resume(const fs::path& folder, const fs::path& model) {
+  Opened opened = open_run(folder, model, true);
+  Run run(folder, opened.model, std::move(opened.archive));
+  run.load(opened.bank, std::move(opened.settings));
+  return run;
+}
+
+std::uint64_t Run::linear_budget(std::uint64_t bytes) const {
+  const Point smallest = space_.smallest();
+  const std::uint64_t least = space_.bytes(smallest);
+  if (bytes < least)
+    throw InfeasibleError(
+        fmt::format("a budget of {} bytes is too small: the smallest model that this menu can make takes {} "
+                    "bytes ({})",
+                    bytes, least, format_bytes(least)),
+        static_cast<double>(least));
+  const std::uint64_t rest = space_.rest_bytes();
+  // The smallest model is feasible whatever the other models' headers take.
+  return std::max(space_.linear_bytes(smallest), bytes > rest ? bytes - rest : 0);
+}
+
+}  // namespace knapsaq

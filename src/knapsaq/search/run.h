@@ -1,0 +1,98 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "knapsaq/bank/bank.h"
+#include "knapsaq/base/progress.h"
+#include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/compute/backend.h"
+#include "knapsaq/model/config.h"
+#include "knapsaq/search/archive.h"
+#include "knapsaq/search/evaluator.h"
+#include "knapsaq/search/space.h"
+
+namespace knapsaq {
+
+/// Windows of tokens on which allocations are measured: [windows, length], window after window.
+struct TokenSet {
+  std::vector<std::int32_t> tokens;
+  std::int64_t length = 0;
+  std::int64_t windows() const { return length == 0 ? 0 : std::ssize(tokens) / length; }
+};
+
+/// Names of the two token sets of a run, in its archive too: what searches see, and what the guard judges by.
+inline constexpr std::string_view kSearchSet = "search";
+inline constexpr std::string_view kHeldOutSet = "heldout";
+
+/// Everything that decides about what a run measures.
+struct RunSettings {
+  std::string model;  ///< fingerprint()
+  std::string text;   ///< what the token sets were made of, for people: "self seed 0", names of files
+  std::string ties = "none";
+  std::vector<std::string> pins;  ///< as parse_pin() reads them
+  Divergence divergence = Divergence::kl;
+  Precision precision = Precision::bf16;
+  TokenSet search;
+  TokenSet heldout;
+};
+
+/// A search's folder: archive.db with every measurement, and `bank` unless the bank is elsewhere. Opened, it
+/// has model, bank and search space at hand.
+class Run {
+ public:
+  /// The folder's archive, for writing; made if there is none. Throws UsageError, saying what is different,
+  /// if the folder holds a run of another model, bank, text or space; InputError if `bank` is not of the
+  /// model.
+  static Run create(const std::filesystem::path& folder, const std::filesystem::path& model,
+                    const std::filesystem::path& bank, const RunSettings& settings);
+  /// A run that is there, also one that is being written, for reading its archive. `model`: where the model
+  /// is now; empty: where it was. Throws UsageError if the folder holds no run, and what opening a checkpoint
+  /// and a bank throws.
+  static Run open(const std::filesystem::path& folder, const std::filesystem::path& model = {});
+  /// The same for measuring more in it.
+  static Run resume(const std::filesystem::path& folder, const std::filesystem::path& model = {});
+
+  const std::filesystem::path& folder() const { return folder_; }
+  const std::filesystem::path& model_folder() const { return model_; }
+  const RunSettings& settings() const { return settings_; }
+  const Checkpoint& checkpoint() const { return *checkpoint_; }
+  const ModelConfig& config() const { return config_; }
+  const Bank& bank() const { return *bank_; }
+  const SearchSpace& space() const { return space_; }
+  Archive& archive() { return archive_; }
+  const Archive& archive() const { return archive_; }
+
+  /// Loads the model and runs it over the tokens of `set` as they are asked for. Run and progress must
+  /// outlive it.
+  std::unique_ptr<Evaluator> evaluator(std::string_view set, Progress& progress = Progress::none()) const;
+
+  /// The budget for linear_bytes() that a budget for all files leaves. Throws InfeasibleError with the bytes
+  /// of the smallest model that can be written.
+  std::uint64_t linear_budget(std::uint64_t bytes) const;
+
+ private:
+  enum class Mode : std::uint8_t { create, read, write };
+  Run(std::filesystem::path folder, std::filesystem::path model, Archive archive);
+  void load(const std::filesystem::path& bank, RunSettings settings);
+
+  std::filesystem::path folder_;
+  std::filesystem::path model_;
+  RunSettings settings_;
+  std::unique_ptr<Checkpoint> checkpoint_;
+  ModelConfig config_;
+  std::unique_ptr<Bank> bank_;
+  SearchSpace space_;
+  Archive archive_;
+};
+
+/// Whether a run is in the folder.
+bool has_run(const std::filesystem::path& folder);
+
+}  // namespace knapsaq
