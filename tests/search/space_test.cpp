@@ -351,7 +351,7 @@ TEST(Space, RestAndLinearsMakeTheFilesOfTheEmbeddedModels) {
         const std::int64_t difference = rest + static_cast<std::int64_t>(space.linear_bytes(point)) -
                                         static_cast<std::int64_t>(space.bytes(point));
         // Digits of offsets and the number of tensors in the header.
-        EXPECT_LT(std::abs(difference), 64 * static_cast<std::int64_t>(all.size())) << name << " " << menu;
+        EXPECT_LT(std::abs(difference), 4 * static_cast<std::int64_t>(all.size())) << name << " " << menu;
       }
     }
   }
