@@ -14,6 +14,7 @@
 #include "knapsaq/base/progress.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/search/evaluator.h"
+#include "knapsaq/search/point_less.h"
 
 namespace knapsaq {
 
@@ -120,7 +121,7 @@ class SyntheticEvaluator : public Evaluator {
     std::vector<std::size_t> order(points.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::sort(order.begin(), order.end(),
-              [&](std::size_t a, std::size_t b) { return points[a] < points[b]; });
+              [&](std::size_t a, std::size_t b) { return PointLess()(points[a], points[b]); });
     return order;
   }
 

@@ -10,6 +10,7 @@
 
 #include "knapsaq/bank/error_table.h"
 #include "knapsaq/quant/scheme.h"
+#include "knapsaq/search/pins.h"
 
 namespace knapsaq {
 
@@ -20,7 +21,8 @@ using Point = std::vector<std::uint8_t>;
 struct SpaceLevel {
   std::size_t choice = 0;   ///< index into SearchSpace::menu
   std::uint64_t bytes = 0;  ///< of the tensors of all the variable's linears
-  double bits = 0;          ///< b1 of the scheme, without metadata: what the metaheuristics sum up
+  double bits = 0;          ///< b1 of the scheme, without metadata: what the metaheuristics sum up; where
+                            ///< tied linears are stored differently, the mean over their weights
   double error = 0;         ///< sum of the linears' local errors (SearchSpace::cost); NaN if unknown
 };
 
@@ -30,7 +32,8 @@ struct Variable {
   std::int64_t block = 0;            ///< of its first linear
   std::vector<std::size_t> linears;  ///< ascending indices into SearchSpace::linears
   std::int64_t parameters = 0;       ///< weights of all its linears
-  std::vector<SpaceLevel> levels;    ///< ascending by bytes; at least one; pins have been applied
+  std::vector<SpaceLevel>
+      levels;  ///< ascending by bytes, equal ones by error; 1 to 256; pins have been applied
 };
 
 /// The search space: variables with their levels, and the exact size of what would be written.
@@ -43,6 +46,8 @@ struct SearchSpace {
   std::int64_t parameters = 0;               ///< weights of all linears
   /// Bytes of the files that would be written, headers and all, for one scheme per linear.
   std::function<std::uint64_t(std::span<const Scheme>)> written;
+
+  // Points with another number of variables or levels that do not exist are std::invalid_argument.
 
   /// Index into `menu` for every linear.
   std::vector<std::size_t> choices(const Point& point) const;
@@ -58,28 +63,17 @@ struct SearchSpace {
   Point smallest() const;
   Point largest() const;
   /// What files hold besides the linears' tensors is almost the same for all points (digits in headers
-  /// differ): the most that was found among the uniform points. A budget for files minus this is a budget for
-  /// linear_bytes(); whoever ships checks bytes().
+  /// differ): the most that was found among the uniform points (one layout for each choice of the menu). A
+  /// budget for files minus this is a budget for linear_bytes(); whoever ships checks bytes().
   std::uint64_t rest_bytes() const;
   /// Tells this space from any other, 32 hexadecimal digits: of linears, schemes and variables.
   std::string identity() const;
 };
 
-/// A pin: the linears whose name (or "block.module") matches `pattern` (`*` any characters, `?` one, no more)
-/// may only take schemes that `relation` allows.
-struct Pin {
-  enum class Relation : std::uint8_t { equal, at_least, at_most };
-  std::string pattern;
-  Relation relation = Relation::equal;
-  std::string scheme;  ///< equal: as the menu names it, with or without method; else a number of bits
-};
-
-/// "PATTERN=SCHEME", "PATTERN>=BITS", "PATTERN<=BITS" (b1). Throws UsageError.
-Pin parse_pin(std::string_view text);
-
-/// The space of a bank's table. `ties` as in tie_groups(). Throws UsageError, naming it, for a pin that
-/// matches no linear, for pins that leave a variable without a level, and for schemes that the menu does not
-/// have.
+/// The space of a bank's table, whose bytes have to be exact (match_table()). `ties` as in tie_groups(); a
+/// pin of one linear holds for all that are tied to it. Menu choices that store all linears of a variable
+/// alike become one level, that of the first of them. Throws UsageError, naming it, for a pin that matches no
+/// linear, for pins that leave a variable without a level, and for schemes that the menu does not have.
 SearchSpace make_space(const ErrorTable& table, std::string_view ties, std::span<const Pin> pins, Cost cost,
                        std::function<std::uint64_t(std::span<const Scheme>)> written);
 
