@@ -5,17 +5,15 @@
 #include <fmt/core.h>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/units.h"
+#include "knapsaq/search/uniform.h"
 
 namespace knapsaq {
 namespace {
 
 /// The best searched point that fits; entries of equal divergence in the order of measuring.
 std::optional<Point> best_searched(const Run& run, std::uint64_t budget) {
-  std::vector<Archive::Entry> entries = run.archive().entries(kSearchSet);
-  std::erase_if(entries, [&](const Archive::Entry& entry) {
-    return entry.measurement.windows != run.settings().search.windows();
-  });
+  std::vector<Archive::Entry> entries =
+      run.archive().entries(kSearchSet, run.settings().search.windows());
   const Divergence divergence = run.settings().divergence;
   std::ranges::stable_sort(entries, {},
                            [&](const Archive::Entry& entry) { return entry.measurement.value(divergence); });

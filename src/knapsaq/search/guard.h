@@ -10,10 +10,6 @@
 
 namespace knapsaq {
 
-/// Every menu choice for all variables at once: for a variable that does not have it (pins), its level
-/// nearest in bytes. Different points only, ascending by linear_bytes().
-std::vector<Point> uniform_points(const SearchSpace& space);
-
 /// An allocation that may be shipped, judged on text that no search saw.
 struct Contender {
   Point point;

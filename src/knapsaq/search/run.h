@@ -27,10 +27,6 @@ struct TokenSet {
   std::int64_t windows() const { return length == 0 ? 0 : std::ssize(tokens) / length; }
 };
 
-/// Names of the two token sets of a run, in its archive too: what searches see, and what the guard judges by.
-inline constexpr std::string_view kSearchSet = "search";
-inline constexpr std::string_view kHeldOutSet = "heldout";
-
 /// Everything that decides about what a run measures.
 struct RunSettings {
   std::string model;  ///< fingerprint()

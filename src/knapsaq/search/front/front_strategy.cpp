@@ -10,7 +10,8 @@
 #include "knapsaq/search/front/damage_model.h"
 #include "knapsaq/search/front/model_front.h"
 #include "knapsaq/search/front/selection.h"
-#include "knapsaq/search/methods.h"
+#include "knapsaq/search/point_less.h"
+#include "knapsaq/search/strategies.h"
 
 namespace knapsaq {
 namespace {
@@ -69,6 +70,7 @@ class FrontStrategy final : public Strategy {
     ++round_;
   }
 
+  std::int64_t planned() const override { return static_cast<std::int64_t>(evaluations_); }
   std::vector<Note> notes() override { return std::exchange(notes_, {}); }
 
  private:
@@ -106,7 +108,7 @@ class FrontStrategy final : public Strategy {
     std::vector<Proposal> candidates = minimise(space_, model, budgets(), best);
     std::vector<Proposal> near = neighbours(space_, model, centres);
     std::ranges::move(near, std::back_inserter(candidates));
-    std::set<Point> seen;
+    std::set<Point, PointLess> seen;
     std::erase_if(candidates, [&](const Proposal& one) {
       return measured_.contains(one.point) || !seen.insert(one.point).second;
     });
@@ -178,13 +180,13 @@ class FrontStrategy final : public Strategy {
   std::vector<Point> singles_;
   std::size_t round_ = 0;
   std::vector<Sample> samples_;
-  std::map<Point, double> measured_;
+  std::map<Point, double, PointLess> measured_;
   std::vector<Note> notes_;
 };
 
 }  // namespace
 
-StrategyInfo front_info() {
+StrategyInfo front_strategy() {
   return {"front",
           "Knapsaq's own: single damages, a learnt damage model, exact knapsacks, measured where it promises",
           {{"rounds", "16", "Rounds after the single changes; --evaluations overrides"},

@@ -6,6 +6,7 @@
 
 #include "knapsaq/base/threads.h"
 #include "knapsaq/search/knapsack.h"
+#include "knapsaq/search/point_less.h"
 
 namespace knapsaq {
 namespace {
@@ -106,7 +107,7 @@ Proposal proposal(const SearchSpace& space, const DamageModel& model, const Poin
 }
 
 std::vector<Proposal> without_repetitions(std::vector<Proposal> all) {
-  std::set<Point> seen;
+  std::set<Point, PointLess> seen;
   std::erase_if(all, [&](const Proposal& one) { return !seen.insert(one.point).second; });
   return all;
 }

@@ -1,0 +1,12 @@
+#pragma once
+
+#include "knapsaq/search/strategy.h"
+
+// The strategies, for registry.cpp; everybody else asks find_strategy(name).
+
+namespace knapsaq {
+
+StrategyInfo random_strategy();
+StrategyInfo uniform_strategy();
+
+}  // namespace knapsaq

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <filesystem>
+
+namespace knapsaq {
+
+/// Keeps a second search from writing into a file: an advisory lock on an empty file `<path>.lock` beside it,
+/// which goes away with the lock. One that a killed process left behind holds nobody up. Not a lock on the
+/// file itself: closing that a second time would drop SQLite's own locks.
+class WriterLock {
+ public:
+  /// Throws IoError if the lock's file cannot be made or another search holds it.
+  explicit WriterLock(const std::filesystem::path& path);
+  ~WriterLock();
+  WriterLock(const WriterLock&) = delete;
+  WriterLock& operator=(const WriterLock&) = delete;
+
+ private:
+  std::filesystem::path file_;
+  int descriptor_ = -1;
+};
+
+}  // namespace knapsaq
