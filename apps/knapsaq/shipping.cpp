@@ -1,7 +1,5 @@
 #include "shipping.h"
 
-#include <cmath>
-
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -13,14 +11,24 @@
 namespace knapsaq::command {
 namespace {
 
+/// Of the perplexity, from that of its logarithm.
+double perplexity_error(const Measurement& measurement) {
+  return measurement.perplexity() * loss_standard_error(measurement);
+}
+
 nlohmann::ordered_json json_of(const Contender& one) {
-  const double error = loss_standard_error(one.heldout);
   return {{"bytes", one.bytes},
           {"bits", one.bits},
           {"kl", one.heldout.kl},
-          {"kl_standard_error", standard_error(one.heldout)},
           {"perplexity", one.heldout.perplexity()},
+          {"perplexity_standard_error", perplexity_error(one.heldout)},
           {"agreement", one.heldout.agreement}};
+}
+
+std::string line_of(std::string_view name, const Contender& one) {
+  return fmt::format("  {:<16} {:>12} {:>8.4f} {:>10.5f} {:>10.4f} +- {:<7.4f} {:>6.2f} %", name, one.bytes,
+                     one.bits, one.heldout.kl, one.heldout.perplexity(), perplexity_error(one.heldout),
+                     100 * one.heldout.agreement);
 }
 
 }  // namespace
@@ -31,6 +39,45 @@ Shipment ship(Run& run, std::uint64_t budget, const std::string& output, bool fo
   shipment.model = write_quantized(run.checkpoint(), run.config(), schemes,
                                    BankSource(run.bank(), run.config()), output, force, progress());
   return shipment;
+}
+
+nlohmann::ordered_json json_of(const Shipment& shipment, const Run& run, std::uint64_t budget) {
+  const Verdict& verdict = shipment.verdict;
+  nlohmann::ordered_json json = {{"bytes", shipment.model.bytes},
+                                 {"budget_bytes", budget},
+                                 {"bits", shipment.model.bits},
+                                 {"chosen", verdict.is_uniform ? "uniform" : "search"},
+                                 {"heldout_tokens", verdict.shipped.heldout.tokens},
+                                 {"divergence", name_of(run.settings().divergence)},
+                                 {"shipped", json_of(verdict.shipped)},
+                                 {"other", nullptr},
+                                 {"difference", nullptr},
+                                 {"difference_standard_error", nullptr},
+                                 {"reference_perplexity", verdict.reference.perplexity()}};
+  if (verdict.other) {
+    json["other"] = json_of(*verdict.other);
+    json["difference"] = verdict.difference.mean;
+    json["difference_standard_error"] = verdict.difference.standard_error;
+  }
+  json["allocation"] = allocation_json(run.space(), verdict.shipped.point);
+  return json;
+}
+
+void print_summary(const Shipment& shipment, const Run& run, const std::string& output) {
+  const Verdict& verdict = shipment.verdict;
+  const auto name = [](bool uniform) { return uniform ? "best uniform" : "best searched"; };
+  fmt::print("{}: {} ({} bytes), {:.4f} bits per quantized weight\n", output,
+             format_bytes(shipment.model.bytes), shipment.model.bytes, shipment.model.bits);
+  fmt::print("  {}\n", scheme_counts(run.space(), verdict.shipped.point));
+  fmt::print("on {} held-out tokens (perplexity of the full model {:.4f}):\n", verdict.shipped.heldout.tokens,
+             verdict.reference.perplexity());
+  fmt::print("  {:<16} {:>12} {:>8} {:>10} {:>21} {:>8}\n", "", "bytes", "bits", "KL", "perplexity",
+             "agrees");
+  fmt::print("{}   written\n", line_of(name(verdict.is_uniform), verdict.shipped));
+  if (!verdict.other) return;
+  fmt::print("{}\n", line_of(name(!verdict.is_uniform), *verdict.other));
+  fmt::print("the written one's {} is lower by {:.5f} +- {:.5f}\n", name_of(run.settings().divergence),
+             -verdict.difference.mean, verdict.difference.standard_error);
 }
 
 }  // namespace knapsaq::command
