@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -55,6 +56,7 @@ class Weight {
   std::int64_t out() const { return out_; }
   std::int64_t in() const { return in_; }
   std::span<const float> bias() const { return bias_; }  ///< `out` values or none
+  virtual std::uint64_t bytes() const = 0;               ///< of memory that the prepared matrix takes
 
  protected:
   Weight(std::int64_t out, std::int64_t in, std::vector<float> bias)
@@ -105,6 +107,23 @@ struct AttentionShape {
   const Array* q_norm = nullptr;
   const Array* k_norm = nullptr;
   float norm_eps = 1e-6f;
+};
+
+/// How the next-token distribution q of a candidate in one row differs from the reference's p; natural
+/// logarithms.
+struct RowComparison {
+  float kl = 0;  ///< KL(p || q) = sum p log(p / q); never below 0
+  /// (KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2, the Jensen-Shannon divergence (AMQ's loss.py,
+  /// without its half precision and its clamp of m); NaN unless asked for.
+  float jsd = std::numeric_limits<float>::quiet_NaN();
+  float loss = 0;       ///< -log q[target]
+  bool agrees = false;  ///< p and q have the same most likely token (of equal ones the first)
+};
+
+/// A candidate of Backend::compare().
+struct Compared {
+  const Array* in = nullptr;     ///< what its head multiplies: [>= rows, head.in()], `working`
+  std::span<RowComparison> out;  ///< one for each row
 };
 
 /// The operations that a decoder needs. model/ is written against this class only, so that another processor
@@ -164,6 +183,16 @@ class Backend {
   /// at a time; 0 where targets[i] is negative. in is `working`.
   virtual void losses(const Array& in, const Weight& head, std::span<const std::int32_t> targets,
                       std::span<float> losses) = 0;
+
+  /// Compares candidates with a reference, row by row, over the whole vocabulary: p = softmax(reference
+  /// head^T), q = softmax(in head^T) from fp32 logits of which only tiles exist at a time; the reference's
+  /// are computed once for all candidates. Rows with a negative target are left as they are. A candidate's
+  /// result does not depend on the others. `reference` is like Compared::in; targets.size() rows.
+  virtual void compare(const Array& reference, const Weight& head, std::span<const std::int32_t> targets,
+                       bool jsd, std::span<const Compared> candidates) = 0;
+
+  /// to = from, for the first `rows` rows; of the same element and width.
+  virtual void copy(const Array& from, std::int64_t rows, Array& to) = 0;
 
   /// Adds the first `rows` rows of in (`working`) to sums of in.cols() values. Products of two inputs are
   /// summed in fp32 over at most kSumRows rows, everything else in double. Values that are not finite make

@@ -30,15 +30,18 @@ constexpr std::size_t kQ = 0;
 constexpr std::size_t kO = 3;
 constexpr std::size_t kUp = 4;  // gate, where there is one
 
+/// Embedding and head are no part of any fold point.
+const Folding kUnfolded;
+
 /// The weights of one block. OPT's fc1 and fc2 are `up` and `down`.
 struct Block {
   NormWeights attention_norm;
   NormWeights mlp_norm;
   Array q_norm;  ///< empty unless config.qk_norm
   Array k_norm;
-  std::unique_ptr<Weight> q, k, v, o;
-  std::unique_ptr<Weight> gate;  ///< null unless config.gated_mlp
-  std::unique_ptr<Weight> up, down;
+  std::shared_ptr<const Weight> q, k, v, o;
+  std::shared_ptr<const Weight> gate;  ///< null unless config.gated_mlp
+  std::shared_ptr<const Weight> up, down;
 };
 
 /// What block() needs beside the residual stream; kept between calls, all `working`.
@@ -50,10 +53,10 @@ struct Workspace {
   Array mlp;       ///< [rows, ffn]
 };
 
-/// Reads tensors of a checkpoint and refuses what is not finite.
+/// Reads tensors of a checkpoint, with scales folded in, and refuses what is not finite.
 class Reader {
  public:
-  explicit Reader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  Reader(const Checkpoint& checkpoint, const Folding& folding) : checkpoint_(checkpoint), folding_(folding) {}
 
   /// A tensor whose values have been looked at.
   TensorView tensor(const std::string& name) const {
@@ -61,17 +64,32 @@ class Reader {
     check_finite(view, checkpoint_.folder().string(), name);
     return view;
   }
-  std::vector<float> vector(const std::string& name) const { return read_floats(tensor(name)); }
+  std::vector<float> vector(const std::string& name) const {
+    std::vector<float> values = read_floats(tensor(name));
+    if (folding_.touches(name)) fold(name, values);
+    return values;
+  }
   bool contains(const std::string& name) const { return checkpoint_.contains(name); }
   void release(const std::string& name) const { checkpoint_.release(name); }
 
   std::unique_ptr<Weight> weight(Backend& backend, const std::string& module, bool bias) const {
     const std::vector<float> biases = bias ? vector(module + ".bias") : std::vector<float>();
+    const std::string name = module + ".weight";
     if (checkpoint_.packing(module)) {
+      if (folding_.touches(name))
+        throw InputError(fmt::format("{}: '{}' is quantized already; scales cannot be folded into it",
+                                     checkpoint_.folder().string(), module));
       return backend.prepare(checkpoint_.stored(module), biases);
     }
-    auto weight = backend.prepare(tensor(module + ".weight"), biases);
-    checkpoint_.release(module + ".weight");
+    const TensorView dense = tensor(name);
+    std::unique_ptr<Weight> weight;
+    if (folding_.touches(name)) {
+      const std::vector<float> values = vector(name);
+      weight = backend.prepare({DType::F32, dense.shape, std::as_bytes(std::span(values))}, biases);
+    } else {
+      weight = backend.prepare(dense, biases);
+    }
+    checkpoint_.release(name);
     return weight;
   }
 
@@ -95,7 +113,22 @@ class Reader {
                                  name, std::isnan(value) ? "NaN" : "an infinity", index));
   }
 
+  /// As the folded tensor is written: in the type that it has in the checkpoint.
+  void fold(const std::string& name, std::vector<float>& values) const {
+    folding_.apply(name, values);
+    const DType type = checkpoint_.tensor(name).type;
+    if (type == DType::F32) return;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      values[i] = type == DType::F16 ? half_to_float(float_to_half(values[i]))
+                                     : bfloat16_to_float(float_to_bfloat16(values[i]));
+      if (!std::isfinite(values[i]))
+        fail(checkpoint_.folder().string(), name + " with scales folded in", values[i],
+             static_cast<std::int64_t>(i));
+    }
+  }
+
   const Checkpoint& checkpoint_;
+  const Folding& folding_;
 };
 
 }  // namespace
@@ -128,7 +161,7 @@ struct Decoder::Impl {
   }
 
   /// The slot of a linear.
-  std::unique_ptr<Weight>& slot(const Linear& linear) {
+  std::shared_ptr<const Weight>& slot(const Linear& linear) {
     Block& block = blocks[static_cast<std::size_t>(linear.block)];
     const std::string_view module = std::string_view(linear.module).substr(linear.module.rfind('.') + 1);
     if (module == "q_proj") return block.q;
@@ -222,11 +255,10 @@ struct Decoder::Impl {
                     *bad, bad - tokens.begin(), config.vocab));
   }
 
-  /// out (+)= what attention makes of x.
-  void attention_half(std::int64_t index, const Array& x, std::int64_t windows, std::int64_t length,
-                      bool accumulate, Array& out, const InputObserver& observer) {
+  /// `attended` = what q, k, v and attention make of x.
+  void attend(std::int64_t index, const Array& x, std::int64_t windows, std::int64_t length, Array& attended,
+              const InputObserver& observer) {
     const Block& block = loaded(index);
-    const std::int64_t rows = windows * length;
     const bool slides = config.sliding_window > 0 && index >= config.sliding_from_layer;
     const bool rotary = config.positions == Positions::rotary;
     const AttentionShape shape{.windows = windows,
@@ -243,23 +275,58 @@ struct Decoder::Impl {
     const std::array projections = {Product{block.q.get(), &work.q, false},
                                     Product{block.k.get(), &work.k, false},
                                     Product{block.v.get(), &work.v, false}};
-    const std::span<const Linear> own = of_block(index);
-    if (observer) observer(own[kQ], x, rows);
-    backend->multiply(x, rows, projections);
-    backend->attend(shape, work.q, work.k, work.v, work.attended);
-    if (observer) observer(own[kO], work.attended, rows);
-    add_product(work.attended, rows, *block.o, accumulate, out);
+    if (observer) observer(of_block(index)[kQ], x, windows * length);
+    backend->multiply(x, windows * length, projections);
+    backend->attend(shape, work.q, work.k, work.v, attended);
   }
 
-  /// out (+)= what the MLP makes of x.
-  void mlp_half(std::int64_t index, const Array& x, std::int64_t rows, bool accumulate, Array& out,
+  /// `mlp` = what the first half of the MLP makes of x.
+  void activate(std::int64_t index, const Array& x, std::int64_t rows, Array& mlp,
                 const InputObserver& observer) {
     const Block& block = loaded(index);
-    const std::span<const Linear> own = of_block(index);
-    if (observer) observer(own[kUp], x, rows);
-    backend->activate(x, rows, block.gate.get(), *block.up, config.activation, work.mlp);
-    if (observer) observer(own.back(), work.mlp, rows);
-    add_product(work.mlp, rows, *block.down, accumulate, out);
+    if (observer) observer(of_block(index)[kUp], x, rows);
+    backend->activate(x, rows, block.gate.get(), *block.up, config.activation, mlp);
+  }
+
+  void run(std::int64_t index, Stage stage, PartialPass& pass, const InputObserver& observer) {
+    const Block& block = loaded(index);
+    Array& residual = pass.hidden.state;
+    const std::int64_t rows = pass.hidden.tokens();
+    prepare_work(rows);
+    switch (stage) {
+      case Stage::attend:
+        prepare_rotation(pass.hidden.length);
+        provide(pass.attended, rows, config.heads * config.head_dim);
+        norm_before(block.attention_norm, residual, rows);
+        return attend(index, work.x, pass.hidden.windows, pass.hidden.length, pass.attended, observer);
+      case Stage::attention_output:
+        if (observer) observer(of_block(index)[kO], pass.attended, rows);
+        add_product(pass.attended, rows, *block.o, true, residual);
+        return norm_after(block.attention_norm, residual, rows);
+      case Stage::activate:
+        provide(pass.mlp, rows, config.ffn);
+        norm_before(block.mlp_norm, residual, rows);
+        return activate(index, work.x, rows, pass.mlp, observer);
+      case Stage::mlp_output:
+        if (observer) observer(of_block(index).back(), pass.mlp, rows);
+        add_product(pass.mlp, rows, *block.down, true, residual);
+        return norm_after(block.mlp_norm, residual, rows);
+    }
+  }
+
+  /// What a half block multiplies, to work.x.
+  void norm_before(const NormWeights& weights, const Array& residual, std::int64_t rows) {
+    if (config.norm_before) {
+      backend->norm(residual, weights, rows, work.x);
+    } else {
+      backend->convert(residual, rows, work.x);
+    }
+  }
+  void norm_after(const NormWeights& weights, Array& residual, std::int64_t rows) {
+    if (!config.norm_before) backend->norm(residual, weights, rows, residual);
+  }
+  void provide(Array& array, std::int64_t rows, std::int64_t cols) const {
+    if (array.rows() < rows || array.cols() != cols) array = backend->allocate(rows, cols, Element::working);
   }
 
   void add_product(const Array& in, std::int64_t rows, const Weight& weight, bool accumulate, Array& out) {
@@ -273,31 +340,48 @@ struct Decoder::Impl {
   }
 
   /// What the output head multiplies: the normed and projected end of the residual stream.
+  void head_input(const Hidden& hidden, Array& out) {
+    const std::int64_t rows = hidden.tokens();
+    Array normed = out;
+    if (project_out) {
+      prepare_work(rows);
+      normed = work.x;
+    }
+    if (config.final_norm) {
+      backend->norm(hidden.state, final_norm, rows, normed);
+    } else {
+      backend->convert(hidden.state, rows, normed);
+    }
+    if (project_out) add_product(normed, rows, *project_out, false, out);
+  }
   Array head_input(const Hidden& hidden) {
     if (!head) throw std::logic_error("the head is not loaded");
-    const std::int64_t rows = hidden.tokens();
-    prepare_work(rows);
-    if (config.final_norm) {
-      backend->norm(hidden.state, final_norm, rows, work.x);
-    } else {
-      backend->convert(hidden.state, rows, work.x);
-    }
-    if (!project_out) return work.x;
-    Array projected = backend->allocate(rows, config.embedding, Element::working);
-    const Product product{project_out.get(), &projected, false};
-    backend->multiply(work.x, rows, {&product, 1});
-    return projected;
+    Array out = backend->allocate(hidden.tokens(), config.embedding, Element::working);
+    head_input(hidden, out);
+    return out;
   }
 
-  template <class Matrix>
-  void replace(std::string_view name, const Matrix& matrix, std::int64_t out, std::int64_t in) {
+  std::size_t index_of(std::string_view name) const {
     const auto linear =
         std::find_if(names.begin(), names.end(), [&](const Linear& one) { return one.name == name; });
     if (linear == names.end()) throw UsageError(fmt::format("the model has no linear '{}'", name));
-    if (out != linear->out || in != linear->in) throw std::invalid_argument("replace: another shape");
-    std::unique_ptr<Weight>& place = slot(*linear);
-    if (!place) throw std::logic_error(fmt::format("block {} is not loaded", linear->block));
-    place = backend->prepare(matrix, place->bias());
+    return static_cast<std::size_t>(linear - names.begin());
+  }
+
+  /// The slot of linear number `index`, which has to be loaded.
+  std::shared_ptr<const Weight>& loaded_slot(std::size_t index) {
+    const Linear& linear = names.at(index);
+    std::shared_ptr<const Weight>& place = slot(linear);
+    if (!place) throw std::logic_error(fmt::format("block {} is not loaded", linear.block));
+    return place;
+  }
+
+  template <class Matrix>
+  std::shared_ptr<const Weight> prepare(std::size_t index, const Matrix& matrix, std::int64_t out,
+                                        std::int64_t in) {
+    const Linear& linear = names.at(index);
+    if (out != linear.out || in != linear.in) throw std::invalid_argument("replacement: another shape");
+    return backend->prepare(matrix, loaded_slot(index)->bias());
   }
 };
 
@@ -317,7 +401,9 @@ Decoder Decoder::open(const Checkpoint& checkpoint, const ModelConfig& config, B
   return Decoder(std::move(impl));
 }
 
-void Decoder::load_embedding(const Checkpoint& checkpoint) { impl_->read_embedding(Reader(checkpoint)); }
+void Decoder::load_embedding(const Checkpoint& checkpoint) {
+  impl_->read_embedding(Reader(checkpoint, kUnfolded));
+}
 
 void Decoder::unload_embedding() {
   impl_->embedding.reset();
@@ -325,7 +411,7 @@ void Decoder::unload_embedding() {
   impl_->project_in.reset();
 }
 
-void Decoder::load_head(const Checkpoint& checkpoint) { impl_->read_head(Reader(checkpoint)); }
+void Decoder::load_head(const Checkpoint& checkpoint) { impl_->read_head(Reader(checkpoint, kUnfolded)); }
 
 void Decoder::unload_head() {
   impl_->head.reset();
@@ -333,15 +419,23 @@ void Decoder::unload_head() {
   impl_->final_norm = {};
 }
 
-void Decoder::load_block(const Checkpoint& checkpoint, std::int64_t index) {
+void Decoder::load_block(const Checkpoint& checkpoint, std::int64_t index, const Folding& folding) {
   unload_block(index);  // not the old and the new one at once
-  impl_->read_block(Reader(checkpoint), index);
+  impl_->read_block(Reader(checkpoint, folding), index);
+}
+void Decoder::load_block(const Checkpoint& checkpoint, std::int64_t index) {
+  load_block(checkpoint, index, kUnfolded);
 }
 
 void Decoder::unload_block(std::int64_t index) { impl_->blocks.at(static_cast<std::size_t>(index)) = {}; }
 
 Decoder Decoder::load(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
                       Progress& progress) {
+  return load(checkpoint, config, backend, kUnfolded, progress);
+}
+
+Decoder Decoder::load(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
+                      const Folding& folding, Progress& progress) {
   Decoder decoder = open(checkpoint, config, backend);
   ProgressScope scope(progress, "loading", static_cast<std::uint64_t>(config.layers) + 1, "blocks");
   decoder.load_embedding(checkpoint);
@@ -349,7 +443,7 @@ Decoder Decoder::load(const Checkpoint& checkpoint, const ModelConfig& config, B
   scope.advance();
   for (std::int64_t i = 0; i < config.layers; ++i) {
     check_cancelled();
-    decoder.load_block(checkpoint, i);
+    decoder.load_block(checkpoint, i, folding);
     scope.advance();
   }
   return decoder;
@@ -372,6 +466,13 @@ std::int64_t Decoder::windows_per_batch(std::int64_t length) {
 }
 
 Hidden Decoder::embed(std::span<const std::int32_t> tokens, std::int64_t windows, std::int64_t length) {
+  Hidden hidden;
+  embed(tokens, windows, length, hidden);
+  return hidden;
+}
+
+void Decoder::embed(std::span<const std::int32_t> tokens, std::int64_t windows, std::int64_t length,
+                    Hidden& hidden) {
   Impl& self = *impl_;
   if (windows < 0 || length < 1 || static_cast<std::int64_t>(tokens.size()) != windows * length)
     throw std::invalid_argument("embed: tokens are not windows x length");
@@ -380,7 +481,10 @@ Hidden Decoder::embed(std::span<const std::int32_t> tokens, std::int64_t windows
   self.check_tokens(tokens);
   self.prepare_rotation(length);
   const std::int64_t rows = windows * length;
-  Hidden hidden{self.backend->allocate(rows, self.config.hidden, Element::full), windows, length};
+  if (hidden.state.rows() != rows || hidden.state.cols() != self.config.hidden)
+    hidden.state = self.backend->allocate(rows, self.config.hidden, Element::full);
+  hidden.windows = windows;
+  hidden.length = length;
   if (self.project_in) {
     Array narrow = self.backend->allocate(rows, self.config.embedding, Element::full);
     Array input = self.backend->allocate(rows, self.config.embedding, Element::working);
@@ -397,34 +501,15 @@ Hidden Decoder::embed(std::span<const std::int32_t> tokens, std::int64_t windows
       positions[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(i % length + kPositionOffset);
     self.backend->embed(*self.positions, positions, true, hidden.state);
   }
-  return hidden;
 }
 
 void Decoder::block(std::int64_t index, Hidden& hidden, const InputObserver& observer) {
-  Impl& self = *impl_;
-  const Block& block = self.loaded(index);
-  const std::int64_t rows = hidden.tokens();
-  self.prepare_work(rows);
-  self.prepare_rotation(hidden.length);
-  Array& x = self.work.x;
-  const auto attention = [&] {
-    self.attention_half(index, x, hidden.windows, hidden.length, true, hidden.state, observer);
-  };
-  const auto mlp = [&] { self.mlp_half(index, x, rows, true, hidden.state, observer); };
-  if (self.config.norm_before) {
-    self.backend->norm(hidden.state, block.attention_norm, rows, x);
-    attention();
-    self.backend->norm(hidden.state, block.mlp_norm, rows, x);
-    mlp();
-  } else {
-    self.backend->convert(hidden.state, rows, x);
-    attention();
-    self.backend->norm(hidden.state, block.attention_norm, rows, hidden.state);
-    self.backend->convert(hidden.state, rows, x);
-    mlp();
-    self.backend->norm(hidden.state, block.mlp_norm, rows, hidden.state);
-  }
+  impl_->prepare_work(hidden.tokens());
+  PartialPass pass{hidden, impl_->work.attended, impl_->work.mlp};
+  for (const Stage stage : kStages) impl_->run(index, stage, pass, observer);
 }
+
+void Decoder::run(std::int64_t index, Stage stage, PartialPass& pass) { impl_->run(index, stage, pass, {}); }
 
 Array Decoder::attention_output(std::int64_t index, const Array& x, std::int64_t windows,
                                 std::int64_t length) {
@@ -433,7 +518,8 @@ Array Decoder::attention_output(std::int64_t index, const Array& x, std::int64_t
   self.prepare_work(windows * length);
   self.prepare_rotation(length);
   Array out = self.backend->allocate(windows * length, self.config.hidden, Element::full);
-  self.attention_half(index, x, windows, length, false, out, {});
+  self.attend(index, x, windows, length, self.work.attended, {});
+  self.add_product(self.work.attended, windows * length, *self.loaded(index).o, false, out);
   return out;
 }
 
@@ -442,7 +528,8 @@ Array Decoder::mlp_output(std::int64_t index, const Array& x, std::int64_t rows)
   self.check_half_input(x, rows);
   self.prepare_work(rows);
   Array out = self.backend->allocate(rows, self.config.hidden, Element::full);
-  self.mlp_half(index, x, rows, false, out, {});
+  self.activate(index, x, rows, self.work.mlp, {});
+  self.add_product(self.work.mlp, rows, *self.loaded(index).down, false, out);
   return out;
 }
 
@@ -501,15 +588,35 @@ std::vector<float> Decoder::logits(std::span<const std::int32_t> tokens, std::in
   return out;
 }
 
+void Decoder::head_input(const Hidden& hidden, Array& out) { impl_->head_input(hidden, out); }
+
+const Weight& Decoder::head() const {
+  if (!impl_->head) throw std::logic_error("the head is not loaded");
+  return *impl_->head;
+}
+
+std::shared_ptr<const Weight> Decoder::prepare(std::size_t linear, const StoredMatrix& weight) {
+  check(weight);
+  return impl_->prepare(linear, weight, rows_of(weight), cols_of(weight));
+}
+
+void Decoder::place(std::size_t linear, std::shared_ptr<const Weight> weight) {
+  std::shared_ptr<const Weight>& slot = impl_->loaded_slot(linear);
+  if (weight == nullptr || weight->out() != slot->out() || weight->in() != slot->in())
+    throw std::invalid_argument("place: another shape");
+  slot = std::move(weight);
+}
+
 void Decoder::replace(std::string_view name, const TensorView& weight) {
   if (weight.shape.size() != 2) throw std::invalid_argument("replace: not a matrix");
   Reader::check_finite(weight, "replacement", std::string(name));
-  impl_->replace(name, weight, weight.shape[0], weight.shape[1]);
+  const std::size_t linear = impl_->index_of(name);
+  place(linear, impl_->prepare(linear, weight, weight.shape[0], weight.shape[1]));
 }
 
 void Decoder::replace(std::string_view name, const StoredMatrix& weight) {
-  check(weight);
-  impl_->replace(name, weight, rows_of(weight), cols_of(weight));
+  const std::size_t linear = impl_->index_of(name);
+  place(linear, prepare(linear, weight));
 }
 
 }  // namespace knapsaq

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -11,6 +13,7 @@
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/compute/backend.h"
 #include "knapsaq/model/config.h"
+#include "knapsaq/model/folding.h"
 
 namespace knapsaq {
 
@@ -20,6 +23,25 @@ struct Hidden {
   std::int64_t windows = 0;
   std::int64_t length = 0;
   std::int64_t tokens() const { return windows * length; }
+};
+
+/// A block in four parts, between which a pass can be kept and gone on with by other weights.
+enum class Stage : std::uint8_t {
+  attend,            ///< q, k, v and attention
+  attention_output,  ///< o, added to the residual stream
+  activate,          ///< gate and up, or fc1
+  mlp_output         ///< down, or fc2, added to the residual stream
+};
+inline constexpr std::array kStages = {Stage::attend, Stage::attention_output, Stage::activate,
+                                       Stage::mlp_output};
+
+/// A pass between two stages: all that later stages read. attention_output reads `attended`, mlp_output reads
+/// `mlp`; what the next stage does not read may be empty. Copies share memory, which only the two output
+/// stages change (`hidden`) or the two others replace or overwrite (`attended`, `mlp`).
+struct PartialPass {
+  Hidden hidden;
+  Array attended;  ///< [tokens, heads * D], working
+  Array mlp;       ///< [tokens, ffn], working
 };
 
 /// Hears what linears multiply while a block runs: `x` (`working`, [>= rows, first.in]) is the input of
@@ -38,6 +60,11 @@ class Decoder {
   /// InputError naming the tensor that is missing, has another shape, or holds a NaN or an infinity.
   static Decoder load(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
                       Progress& progress = Progress::none());
+  /// The same with scales folded into norms, biases and linears, rounded as they are written to a file: what
+  /// a model of linears quantized with this folding has besides them. Throws InputError for a folding into a
+  /// checkpoint whose linears are quantized.
+  static Decoder load(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
+                      const Folding& folding, Progress& progress = Progress::none());
   /// A decoder without weights, for models larger than memory: the caller has what the next step needs loaded
   /// and the rest not. Shapes are checked here. Steps that miss their weights are std::logic_error.
   static Decoder open(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend);
@@ -49,6 +76,7 @@ class Decoder {
   void unload_head();
   /// What block(index) and the functions beside it need.
   void load_block(const Checkpoint& checkpoint, std::int64_t index);
+  void load_block(const Checkpoint& checkpoint, std::int64_t index, const Folding& folding);
   void unload_block(std::int64_t index);
 
   Decoder(Decoder&&) noexcept;
@@ -78,8 +106,13 @@ class Decoder {
   /// Windows that losses() runs at once: enough rows to keep all threads busy, few enough for the caches.
   static std::int64_t windows_per_batch(std::int64_t length);
   Hidden embed(std::span<const std::int32_t> tokens, std::int64_t windows, std::int64_t length);
+  /// The same into the memory of `hidden` if it is of the right size.
+  void embed(std::span<const std::int32_t> tokens, std::int64_t windows, std::int64_t length, Hidden& hidden);
   /// hidden = block(hidden), in place; 0 <= index < config().layers.
   void block(std::int64_t index, Hidden& hidden, const InputObserver& observer = {});
+  /// One stage of a block: block() is kStages, one after the other. Throws std::invalid_argument for a pass
+  /// that lacks what the stage reads.
+  void run(std::int64_t index, Stage stage, PartialPass& pass);
   /// The two halves of block(index) between norm and residual stream, for given inputs and the weights that
   /// are in place now: what q/k/v, attention and o make of `x`, [windows * length, H] `working`; `full`, same
   /// shape.
@@ -88,6 +121,17 @@ class Decoder {
   Array mlp_output(std::int64_t index, const Array& x, std::int64_t rows);
   /// Losses of `hidden` after the last block against the tokens it was made from; layout as losses().
   void head_losses(const Hidden& hidden, std::span<const std::int32_t> tokens, std::span<float> out);
+
+  /// What the head multiplies at the end of `hidden`, to the first rows of `out`, [>= tokens, head().in()]
+  /// `working`.
+  void head_input(const Hidden& hidden, Array& out);
+  const Weight& head() const;
+
+  /// A replacement for linear number `linear` of linears(config), with that linear's bias. Same errors as
+  /// replace().
+  std::shared_ptr<const Weight> prepare(std::size_t linear, const StoredMatrix& weight);
+  /// Puts it in the linear's place: no more than an exchange of pointers.
+  void place(std::size_t linear, std::shared_ptr<const Weight> weight);
 
   /// Puts another weight in the place of linear `name` (as linears() names it); its bias stays. Throws
   /// InputError for values that are not finite or sizes that do not fit each other, UsageError for an unknown

@@ -24,6 +24,12 @@ constexpr std::int64_t kTileRows = 128;
 // needed; arrays have room for it behind their last row.
 constexpr std::int64_t kRowStep = 16;
 
+// Rows of a tile of compare(), which holds three tiles of logits as wide as the vocabulary. A head that fits
+// the cache that the cores share is read again for every tile at little cost, and smaller tiles keep the
+// logits near the core; a larger head comes from memory each time, and full tiles make that rarer.
+constexpr std::int64_t kComparedRows = 32;
+constexpr std::uint64_t kSharedCacheHead = std::uint64_t{8} << 20;
+
 std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
@@ -40,12 +46,13 @@ struct RowTile {
 };
 
 struct RowTiles {
-  explicit RowTiles(std::int64_t count) : rows(count) {}
+  explicit RowTiles(std::int64_t count, std::int64_t height = kTileRows) : rows(count), tile_rows(height) {}
   std::int64_t rows;
-  std::int64_t size() const { return (rows + kTileRows - 1) / kTileRows; }
+  std::int64_t tile_rows;
+  std::int64_t size() const { return (rows + tile_rows - 1) / tile_rows; }
   RowTile operator[](std::int64_t index) const {
-    const std::int64_t first = index * kTileRows;
-    const std::int64_t count = std::min(kTileRows, rows - first);
+    const std::int64_t first = index * tile_rows;
+    const std::int64_t count = std::min(tile_rows, rows - first);
     return {first, count, round_up(count, kRowStep)};
   }
 };
@@ -61,6 +68,16 @@ class DenseTable final : public Table {
   std::vector<std::byte> bytes_;
   TensorView view_;
 };
+
+/// log(sum(exp(logits))) of a row from the statistics of its parts, which lie `stride` apart.
+double log_sum_of(const SoftmaxStatistics* parts, std::int64_t count, std::int64_t stride) {
+  double largest = parts[0].largest;
+  for (std::int64_t c = 1; c < count; ++c) largest = std::max<double>(largest, parts[c * stride].largest);
+  double sum = 0;
+  for (std::int64_t c = 0; c < count; ++c)
+    sum += parts[c * stride].sum * std::exp(parts[c * stride].largest - largest);
+  return largest + std::log(sum);
+}
 
 /// Memory of the thread that runs a task, for the tiles between a product and what follows it.
 thread_local AlignedBytes t_tile;
@@ -360,16 +377,86 @@ class CpuBackend final : public Backend {
           losses[i] = 0;
           continue;
         }
-        const auto of_chunk = [&](std::int64_t c) {
-          return statistics[static_cast<std::size_t>(c * rows + row)];
-        };
-        double largest = of_chunk(0).largest;
-        for (std::int64_t c = 1; c < chunks; ++c) largest = std::max<double>(largest, of_chunk(c).largest);
-        double sum = 0;
-        for (std::int64_t c = 0; c < chunks; ++c)
-          sum += of_chunk(c).sum * std::exp(of_chunk(c).largest - largest);
-        losses[i] = static_cast<float>(largest + std::log(sum) - target_logits[i]);
+        losses[i] = static_cast<float>(log_sum_of(&statistics[i], chunks, rows) - target_logits[i]);
       }
+    });
+  }
+
+  void compare(const Array& reference, const Weight& head_weight, std::span<const std::int32_t> targets,
+               bool jsd, std::span<const Compared> candidates) override {
+    const auto& head = dynamic_cast<const DenseWeight&>(head_weight);
+    const auto rows = static_cast<std::int64_t>(targets.size());
+    check_input(reference, rows, head);
+    for (const Compared& candidate : candidates) {
+      check_input(*candidate.in, rows, head);
+      require(candidate.out.size() == targets.size(), "compare: output of another length");
+    }
+    for (const std::int32_t target : targets) require(target < head.out(), "compare: no such target");
+    const RowTiles tiles(rows, head.bytes() > kSharedCacheHead ? kTileRows : kComparedRows);
+    over(tiles, [&](const RowTile& tile) {
+      const std::int64_t elements = tile.computed * head.out();
+      t_tile.reserve(static_cast<std::size_t>(3 * elements) * sizeof(float));
+      float* log_p = reinterpret_cast<float*>(t_tile.data());
+      float* p = log_p + elements;
+      float* logits = p + elements;
+      const HeadTile of_reference = head_products(head, reference, tile, log_p);
+      // log p and log q are rounded to fp32 after the same subtraction, so that they are equal where p = q
+      // is; what the rounding of the two sums leaves is added at the end.
+      for (std::int64_t r = 0; r < tile.count; ++r) {
+        const auto log_sum = static_cast<float>(of_reference.log_sums[static_cast<std::size_t>(r)]);
+        for (const DenseWeight::Chunk& chunk : head.chunks()) {
+          const std::int64_t start = tile.computed * chunk.first + r * chunk.cols;
+          kernels_.log_probabilities(log_p + start, chunk.cols, log_sum, p + start);
+        }
+      }
+      for (const Compared& candidate : candidates) {
+        const HeadTile of_candidate = head_products(head, *candidate.in, tile, logits);
+        for (std::int64_t r = 0; r < tile.count; ++r) {
+          const auto i = static_cast<std::size_t>(r);
+          const std::int32_t target = targets[static_cast<std::size_t>(tile.first + r)];
+          if (target < 0) continue;
+          const double log_sum = of_candidate.log_sums[i];
+          const auto shift = static_cast<float>(log_sum);
+          const double reference_sum = of_reference.log_sums[i];
+          double kl = (log_sum - shift) - (reference_sum - static_cast<float>(reference_sum));
+          double js = 0;
+          double target_logit = 0;
+          for (const DenseWeight::Chunk& chunk : head.chunks()) {
+            const std::int64_t start = tile.computed * chunk.first + r * chunk.cols;
+            const float* row = logits + start;
+            if (jsd) {
+              const DivergencePair part =
+                  kernels_.both_divergences(log_p + start, p + start, row, chunk.cols, shift);
+              kl += part.kl;
+              js += part.jsd;
+            } else {
+              kl += kernels_.divergence(log_p + start, p + start, row, chunk.cols, shift);
+            }
+            if (target >= chunk.first && target < chunk.first + chunk.cols)
+              target_logit = row[target - chunk.first];
+          }
+          RowComparison& out = candidate.out[static_cast<std::size_t>(tile.first + r)];
+          // Rounding may leave a sum just below 0; NaN stays.
+          out.kl = static_cast<float>(kl < 0 ? 0 : kl);
+          if (jsd) out.jsd = static_cast<float>(js < 0 ? 0 : js);
+          out.loss = static_cast<float>(log_sum - target_logit);
+          out.agrees = of_candidate.likeliest[i] == of_reference.likeliest[i];
+        }
+      }
+    });
+  }
+
+  void copy(const Array& from, std::int64_t rows, Array& to) override {
+    require(from.element() == to.element() && from.cols() == to.cols() && rows <= from.rows() &&
+                rows <= to.rows(),
+            "copy: shapes differ");
+    const std::size_t size =
+        static_cast<std::size_t>(from.cols()) * (from.element() == Element::full ? sizeof(float) : sizeof(T));
+    over(RowTiles(rows), [&](const RowTile& tile) {
+      const std::size_t start = static_cast<std::size_t>(tile.first) * size;
+      std::memcpy(static_cast<std::byte*>(to.data()) + start,
+                  static_cast<const std::byte*>(from.data()) + start,
+                  static_cast<std::size_t>(tile.count) * size);
     });
   }
 
@@ -411,6 +498,40 @@ class CpuBackend final : public Backend {
   }
 
  private:
+  /// What a tile of rows makes of the head.
+  struct HeadTile {
+    std::array<double, kTileRows> log_sums;         ///< log(sum(exp(logits))) of every row
+    std::array<std::int64_t, kTileRows> likeliest;  ///< the first of the largest logits
+  };
+
+  /// Logits of a tile, chunk after chunk: [computed, chunk.cols] each, and what is known of the rows.
+  HeadTile head_products(const DenseWeight& head, const Array& in, const RowTile& tile, float* logits) {
+    const auto chunks = static_cast<std::int64_t>(head.chunks().size());
+    std::vector<SoftmaxStatistics> statistics(static_cast<std::size_t>(chunks * tile.count));
+    for (std::int64_t c = 0; c < chunks; ++c) {
+      const DenseWeight::Chunk& chunk = head.chunks()[static_cast<std::size_t>(c)];
+      float* part = logits + tile.computed * chunk.first;
+      products_.run(head, chunk, tile.computed, working(in) + tile.first * in.cols(), part, true);
+      for (std::int64_t r = 0; r < tile.count; ++r)
+        statistics[static_cast<std::size_t>(r * chunks + c)] =
+            kernels_.softmax_statistics(part + r * chunk.cols, chunk.cols);
+    }
+    HeadTile result;
+    for (std::int64_t r = 0; r < tile.count; ++r) {
+      const SoftmaxStatistics* of_row = &statistics[static_cast<std::size_t>(r * chunks)];
+      result.log_sums[static_cast<std::size_t>(r)] = log_sum_of(of_row, chunks, 1);
+      const auto top = static_cast<std::size_t>(
+          std::max_element(of_row, of_row + chunks,
+                           [](const auto& a, const auto& b) { return a.largest < b.largest; }) -
+          of_row);
+      const DenseWeight::Chunk& chunk = head.chunks()[top];
+      const float* row = logits + tile.computed * chunk.first + r * chunk.cols;
+      result.likeliest[static_cast<std::size_t>(r)] =
+          chunk.first + (std::find(row, row + chunk.cols, of_row[top].largest) - row);
+    }
+    return result;
+  }
+
   static float* full(const Array& array) { return static_cast<float*>(array.data()); }
   static T* working(const Array& array) { return static_cast<T*>(array.data()); }
   static float to_float(T x) {

@@ -54,6 +54,12 @@ struct SoftmaxStatistics {
   float sum;
 };
 
+/// Parts of KL(p || q) and of the Jensen-Shannon divergence that some columns of a row contribute.
+struct DivergencePair {
+  float kl;
+  float jsd;
+};
+
 /// The code of one instruction set. T is what matrix products read: float or Bf16.
 template <class T>
 struct Kernels {
@@ -69,6 +75,14 @@ struct Kernels {
   /// out = act(gate) * up, or act(up) if gate is null.
   void (*activate)(Activation activation, const T* gate, const T* up, std::int64_t n, T* out);
   SoftmaxStatistics (*softmax_statistics)(const float* logits, std::int64_t n);
+
+  /// logits -= log_sum, in place; probabilities = exp() of that.
+  void (*log_probabilities)(float* logits, std::int64_t n, float log_sum, float* probabilities);
+  /// What n columns of a row contribute to the divergences of q = exp(logits - log_sum) from p: KL(p || q)
+  /// alone, or both.
+  float (*divergence)(const float* log_p, const float* p, const float* logits, std::int64_t n, float log_sum);
+  DivergencePair (*both_divergences)(const float* log_p, const float* p, const float* logits, std::int64_t n,
+                                     float log_sum);
 
   std::int64_t panel;       ///< keys per panel
   std::int64_t query_tile;  ///< queries per AttentionTile

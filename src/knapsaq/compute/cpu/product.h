@@ -28,6 +28,11 @@ class DenseWeight final : public Weight {
   };
   DenseWeight(std::int64_t out, std::int64_t in, std::vector<float> bias)
       : Weight(out, in, std::move(bias)) {}
+  std::uint64_t bytes() const override {
+    std::uint64_t sum = bias().size_bytes();
+    for (const Chunk& chunk : chunks_) sum += chunk.data.size();
+    return sum;
+  }
   std::vector<Chunk>& chunks() { return chunks_; }
   const std::vector<Chunk>& chunks() const { return chunks_; }
 

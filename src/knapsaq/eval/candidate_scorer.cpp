@@ -1,0 +1,226 @@
+#include "knapsaq/eval/candidate_scorer.h"
+
+#include <algorithm>
+#include <limits>
+#include <stdexcept>
+#include <utility>
+
+#include <unistd.h>
+
+#include "knapsaq/base/progress.h"
+
+namespace knapsaq {
+namespace {
+
+constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
+
+// More candidates that wait for each other gain little: the reference's product is shared by so many already.
+constexpr std::uint64_t kMostWaiting = 16;
+
+// Rows that are compared between two looks at Ctrl-C.
+constexpr std::int64_t kComparedRows = 8192;
+
+std::uint64_t quarter_of_memory() {
+  const long pages = ::sysconf(_SC_PHYS_PAGES);
+  const long size = ::sysconf(_SC_PAGE_SIZE);
+  // Unknown is like little: one GiB.
+  if (pages <= 0 || size <= 0) return std::uint64_t{1} << 28;
+  return static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(size) / 4;
+}
+
+}  // namespace
+
+/// What one call of score() is about.
+struct CandidateScorer::Run {
+  std::span<const Choices> candidates;
+  std::int64_t first = 0;  ///< window
+  std::int64_t last = 0;
+  const Done* done = nullptr;
+  std::size_t most_waiting = 1;
+
+  /// Candidates whose head inputs wait to be compared.
+  struct Waiting {
+    const std::vector<std::size_t>* candidates;  ///< all alike
+    Array head_inputs;
+  };
+  std::vector<Waiting> waiting;
+
+  std::int64_t windows() const { return last - first; }
+};
+
+CandidateScorer::CandidateScorer(const ReferencedWindows& reference, Decoder& decoder, ChoiceSource source,
+                                 const ScorerOptions& options)
+    : reference_(reference),
+      decoder_(decoder),
+      source_(std::move(source)),
+      options_(options),
+      map_(decoder.config()),
+      cache_(options.weight_cache == 0 ? quarter_of_memory() : options.weight_cache),
+      placed_(linears(decoder.config()).size(), kNone) {
+  if (reference.head_inputs.cols() != decoder.head().in())
+    throw std::invalid_argument("the reference is of another model");
+}
+
+CandidateScorer::~CandidateScorer() = default;
+
+void CandidateScorer::score(std::span<const Choices> candidates, std::int64_t first, std::int64_t last,
+                            const Done& done) {
+  if (first < 0 || first >= last || last > reference_.windows)
+    throw std::invalid_argument("score: no such windows");
+  Run run{candidates, first, last, &done, 1, {}};
+  const std::int64_t rows = run.windows() * reference_.length;
+  const auto one = static_cast<std::uint64_t>(rows * decoder_.head().in()) *
+                   (decoder_.backend().precision() == Precision::bf16 ? 2 : 4);
+  run.most_waiting = static_cast<std::size_t>(
+      std::clamp<std::uint64_t>(options_.waiting / std::max<std::uint64_t>(one, 1), 1, kMostWaiting));
+  spare_.clear();
+  const CandidateTree tree = candidate_tree(map_, candidates);
+  if (tree.candidates.empty()) return;
+  walk(run, tree, 0, nullptr, false);
+  compare(run);
+}
+
+double CandidateScorer::cost(std::span<const Choices> candidates, std::int64_t first,
+                             std::int64_t last) const {
+  return cost_of(candidate_tree(map_, candidates), map_, reference_.length) *
+         static_cast<double>(last - first) / static_cast<double>(reference_.windows);
+}
+
+/// Everything from `stage` on. `before` are the passes in front of it, null for those in front of stage 0;
+/// with `keep` they are needed again.
+void CandidateScorer::walk(Run& run, const CandidateTree& tree, std::size_t stage, Passes* before,
+                           bool keep) {
+  check_cancelled();
+  const Choices& choices = run.candidates[tree.candidates.front()];
+  const bool leaf = tree.branches.empty();
+  Backend& backend = decoder_.backend();
+  const std::int64_t length = reference_.length;
+  const std::int64_t batch = Decoder::windows_per_batch(length);
+  const std::int64_t rows = run.windows() * length;
+
+  Array head_inputs;
+  if (leaf) head_inputs = spare(rows, decoder_.head().in(), Element::working);
+
+  // Batch by batch of rows through all stages up to the split, so that a batch stays in the caches.
+  Passes after;
+  for (std::int64_t window = run.first; window < run.last; window += batch) {
+    const std::int64_t count = std::min(batch, run.last - window);
+    PartialPass pass;
+    bool shared = false;
+    if (before == nullptr) {
+      pass.hidden.state = spare(count * length, decoder_.config().hidden, Element::full);
+      decoder_.embed(
+          std::span(reference_.tokens)
+              .subspan(static_cast<std::size_t>(window * length), static_cast<std::size_t>(count * length)),
+          count, length, pass.hidden);
+    } else {
+      PartialPass& kept = (*before)[static_cast<std::size_t>((window - run.first) / batch)];
+      if (keep) {
+        // Stages add to the residual stream in place; what the first one reads besides, it only reads.
+        pass.hidden = kept.hidden;
+        pass.hidden.state = spare(count * length, kept.hidden.state.cols(), Element::full);
+        backend.copy(kept.hidden.state, count * length, pass.hidden.state);
+        pass.attended = kept.attended;
+        pass.mlp = kept.mlp;
+        shared = true;
+      } else {
+        pass = std::move(kept);
+      }
+    }
+    for (std::size_t at = stage; at < tree.split; ++at) {
+      for (std::size_t linear = map_.begin(at); linear < map_.begin(at + 1); ++linear)
+        place(linear, choices[linear]);
+      if (pass.attended.empty() && map_.stage(at) == Stage::attend)
+        pass.attended = spare(count * length, attended_width(), Element::working);
+      if (pass.mlp.empty() && map_.stage(at) == Stage::activate)
+        pass.mlp = spare(count * length, decoder_.config().ffn, Element::working);
+      decoder_.run(map_.block(at), map_.stage(at), pass);
+      if (std::exchange(shared, false)) pass.attended = pass.mlp = {};
+    }
+    if (leaf) {
+      Array part = backend.view(head_inputs, (window - run.first) * length, count * length);
+      decoder_.head_input(pass.hidden, part);
+      give_back(pass.hidden.state);
+    }
+    if (leaf || map_.stage(tree.split) != Stage::attention_output) give_back(pass.attended);
+    if (leaf || map_.stage(tree.split) != Stage::mlp_output) give_back(pass.mlp);
+    if (!leaf) after.push_back(std::move(pass));
+  }
+
+  if (leaf) {
+    run.waiting.push_back({&tree.candidates, std::move(head_inputs)});
+    if (run.waiting.size() == run.most_waiting) compare(run);
+    return;
+  }
+  for (const CandidateTree& branch : tree.branches)
+    walk(run, branch, tree.split, &after, &branch != &tree.branches.back());
+}
+
+Array CandidateScorer::spare(std::int64_t rows, std::int64_t cols, Element element) {
+  const auto found = std::ranges::find_if(spare_, [&](const Array& array) {
+    return array.rows() == rows && array.cols() == cols && array.element() == element;
+  });
+  if (found == spare_.end()) return decoder_.backend().allocate(rows, cols, element);
+  Array array = std::move(*found);
+  spare_.erase(found);
+  return array;
+}
+
+void CandidateScorer::give_back(Array& array) {
+  if (!array.empty()) spare_.push_back(std::exchange(array, {}));
+}
+
+std::int64_t CandidateScorer::attended_width() const {
+  return decoder_.config().heads * decoder_.config().head_dim;
+}
+
+void CandidateScorer::place(std::size_t linear, std::size_t choice) {
+  if (placed_[linear] == choice) return;
+  std::shared_ptr<const Weight> weight = cache_.find(linear, choice);
+  if (weight == nullptr) {
+    weight = decoder_.prepare(linear, source_(linear, choice));
+    cache_.add(linear, choice, weight);
+  }
+  decoder_.place(linear, std::move(weight));
+  placed_[linear] = choice;
+}
+
+/// Of all that wait, by rows, so that a look at Ctrl-C comes in between; then tells them.
+void CandidateScorer::compare(Run& run) {
+  if (run.waiting.empty()) return;
+  Backend& backend = decoder_.backend();
+  const std::int64_t length = reference_.length;
+  const std::int64_t rows = run.windows() * length;
+  std::vector<std::vector<RowComparison>> results(run.waiting.size());
+  for (auto& result : results) result.resize(static_cast<std::size_t>(rows));
+  std::vector<std::int32_t> targets(static_cast<std::size_t>(rows));
+  for (std::int64_t r = 0; r < rows; ++r)
+    targets[static_cast<std::size_t>(r)] =
+        (r + 1) % length == 0 ? -1 : reference_.tokens[static_cast<std::size_t>(run.first * length + r + 1)];
+  for (std::int64_t begin = 0; begin < rows; begin += kComparedRows) {
+    check_cancelled();
+    const std::int64_t count = std::min(kComparedRows, rows - begin);
+    const auto part = [&](auto& all) {
+      return std::span(all).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count));
+    };
+    std::vector<Array> inputs;
+    for (const Run::Waiting& one : run.waiting) inputs.push_back(backend.view(one.head_inputs, begin, count));
+    std::vector<Compared> compared;
+    for (std::size_t i = 0; i < inputs.size(); ++i) compared.push_back({&inputs[i], part(results[i])});
+    backend.compare(backend.view(reference_.head_inputs, run.first * length + begin, count), decoder_.head(),
+                    part(targets), options_.jsd, compared);
+  }
+  const std::vector<Run::Waiting> finished = std::exchange(run.waiting, {});
+  for (std::size_t i = 0; i < finished.size(); ++i) {
+    Array used = finished[i].head_inputs;
+    give_back(used);
+    // Only scored tokens: the last one of every window has no target.
+    std::vector<RowComparison>& tokens = results[i];
+    for (std::int64_t window = 1; window < run.windows(); ++window)
+      std::copy_n(tokens.begin() + window * length, length - 1, tokens.begin() + window * (length - 1));
+    tokens.resize(static_cast<std::size_t>(run.windows() * (length - 1)));
+    for (const std::size_t candidate : *finished[i].candidates) (*run.done)(candidate, tokens);
+  }
+}
+
+}  // namespace knapsaq

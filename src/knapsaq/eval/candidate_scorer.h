@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "knapsaq/compute/stored_matrix.h"
+#include "knapsaq/eval/candidate_tree.h"
+#include "knapsaq/eval/referenced_windows.h"
+#include "knapsaq/eval/weight_cache.h"
+
+namespace knapsaq {
+
+/// Linear number `linear` of linears(config) as choice number `choice` stores it.
+using ChoiceSource = std::function<StoredMatrix(std::size_t linear, std::size_t choice)>;
+
+struct ScorerOptions {
+  bool jsd = false;                ///< measure the Jensen-Shannon divergence too
+  std::uint64_t weight_cache = 0;  ///< bytes of prepared weights that are kept; 0: a quarter of the memory
+  /// Bytes of head inputs of candidates that wait for each other, so that the reference's logits are computed
+  /// once for several; at least one waits.
+  std::uint64_t waiting = std::uint64_t{256} << 20;
+};
+
+/// Measures allocations of one model on one fixed text, token by token, sharing what they have in common: in
+/// a batch, what candidates that choose alike up to some stage compute up to there is computed once. Every
+/// result is the one of a pass of that candidate alone, to the last bit.
+///
+/// Used by one thread at a time; the work inside is parallel. All arguments must outlive it.
+class CandidateScorer {
+ public:
+  /// `decoder` has what the candidates' linears do not (folded, if they are); its linears are exchanged. It
+  /// is of the same backend as the reference.
+  CandidateScorer(const ReferencedWindows& reference, Decoder& decoder, ChoiceSource source,
+                  const ScorerOptions& options = {});
+  ~CandidateScorer();
+
+  /// One RowComparison for each scored token: windows * (length - 1), window after window.
+  using Done = std::function<void(std::size_t candidate, std::span<const RowComparison> tokens)>;
+  /// Measures the candidates on windows [first, last) alone and tells each result as soon as it is there, in
+  /// an order that depends on nothing but the candidates. Throws what the source and Decoder::prepare()
+  /// throw, and Cancelled between results.
+  void score(std::span<const Choices> candidates, std::int64_t first, std::int64_t last, const Done& done);
+
+  /// What score() takes, in passes of the whole model over all windows of the reference, computed from the
+  /// candidates alone: the share of multiply-adds (StageMap). The reference's logits do not count.
+  double cost(std::span<const Choices> candidates, std::int64_t first, std::int64_t last) const;
+
+ private:
+  /// A pass of some windows that was stopped before a stage: one part for each batch of rows.
+  using Passes = std::vector<PartialPass>;
+  struct Run;
+
+  void walk(Run& run, const CandidateTree& tree, std::size_t stage, Passes* before, bool keep);
+  void place(std::size_t linear, std::size_t choice);
+  void compare(Run& run);
+  /// An array with any content, one that was given back if there is one: fresh memory is slow at first use.
+  Array spare(std::int64_t rows, std::int64_t cols, Element element);
+  void give_back(Array& array);
+  std::int64_t attended_width() const;
+
+  const ReferencedWindows& reference_;
+  Decoder& decoder_;
+  ChoiceSource source_;
+  ScorerOptions options_;
+  StageMap map_;
+  WeightCache cache_;
+  std::vector<std::size_t> placed_;  ///< by linear: the choice that is in the decoder; kNone: its own weight
+  std::vector<Array> spare_;
+};
+
+}  // namespace knapsaq

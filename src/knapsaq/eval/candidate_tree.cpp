@@ -1,0 +1,113 @@
+#include "knapsaq/eval/candidate_tree.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <stdexcept>
+#include <string_view>
+#include <utility>
+
+namespace knapsaq {
+namespace {
+
+std::size_t stage_of(const Linear& linear) {
+  const std::string_view module = std::string_view(linear.module).substr(linear.module.rfind('.') + 1);
+  std::size_t stage = 0;  // q, k, v
+  if (module == "o_proj" || module == "out_proj") stage = 1;
+  if (module == "gate_proj" || module == "up_proj" || module == "fc1") stage = 2;
+  if (module == "down_proj" || module == "fc2") stage = 3;
+  return static_cast<std::size_t>(linear.block) * kStages.size() + stage;
+}
+
+CandidateTree tree_from(const StageMap& map, std::span<const Choices> candidates,
+                        std::vector<std::size_t> members, std::size_t stage) {
+  CandidateTree tree{std::move(members), map.stages(), {}};
+  const Choices& first = candidates[tree.candidates.front()];
+  for (const std::size_t other : tree.candidates)
+    tree.split = std::min(tree.split, map.difference(first, candidates[other], stage));
+  if (tree.split == map.stages()) return tree;
+
+  const auto begin = static_cast<std::ptrdiff_t>(map.begin(tree.split));
+  const auto end = static_cast<std::ptrdiff_t>(map.begin(tree.split + 1));
+  std::map<Choices, std::vector<std::size_t>> groups;
+  for (const std::size_t candidate : tree.candidates) {
+    const auto choices = candidates[candidate].begin();
+    groups[Choices(choices + begin, choices + end)].push_back(candidate);
+  }
+  for (auto& [choices, group] : groups)
+    tree.branches.push_back(tree_from(map, candidates, std::move(group), tree.split));
+  std::ranges::sort(tree.branches, [](const CandidateTree& a, const CandidateTree& b) {
+    return std::pair(a.candidates.size(), a.candidates.front()) <
+           std::pair(b.candidates.size(), b.candidates.front());
+  });
+  return tree;
+}
+
+/// Of everything from `stage` on.
+double cost_from(const CandidateTree& tree, const StageMap& map, std::int64_t length, std::size_t stage) {
+  const double own = map.share_from(stage, length);
+  if (tree.branches.empty()) return own;
+  double sum = own - map.share_from(tree.split, length);
+  for (const CandidateTree& branch : tree.branches) sum += cost_from(branch, map, length, tree.split);
+  return sum;
+}
+
+}  // namespace
+
+StageMap::StageMap(const ModelConfig& config) : config_(config) {
+  const std::vector<Linear> all = linears(config);
+  work_.resize(static_cast<std::size_t>(config.layers) * kStages.size());
+  first_.resize(work_.size() + 1, all.size());
+  for (std::size_t i = all.size(); i-- > 0;) {
+    const std::size_t stage = stage_of(all[i]);
+    first_[stage] = i;
+    work_[stage] += static_cast<double>(all[i].parameters());
+  }
+}
+
+std::size_t StageMap::difference(const Choices& a, const Choices& b, std::size_t stage) const {
+  if (a.size() != first_.back() || b.size() != first_.back())
+    throw std::invalid_argument("candidates need one choice for every linear");
+  const auto start = static_cast<std::ptrdiff_t>(first_[stage]);
+  const auto [in_a, in_b] = std::mismatch(a.begin() + start, a.end(), b.begin() + start);
+  const auto linear = static_cast<std::size_t>(in_a - a.begin());
+  if (linear == a.size()) return stages();
+  const auto after = std::upper_bound(first_.begin(), first_.end(), linear);
+  return static_cast<std::size_t>(after - first_.begin()) - 1;
+}
+
+double StageMap::attention_work(std::int64_t block, std::int64_t length) const {
+  const bool slides = config_.sliding_window > 0 && block >= config_.sliding_from_layer;
+  const std::int64_t seen = slides ? std::min(config_.sliding_window, length) : length;
+  // Token t sees min(t + 1, seen) keys: two products with each, of the width of all heads.
+  const double keys = static_cast<double>(seen) * static_cast<double>(seen + 1) / 2 +
+                      static_cast<double>(length - seen) * static_cast<double>(seen);
+  return 2 * keys / static_cast<double>(length) * static_cast<double>(config_.heads * config_.head_dim);
+}
+
+double StageMap::share_from(std::size_t stage, std::int64_t length) const {
+  const double projection =
+      config_.embedding == config_.hidden ? 0 : static_cast<double>(config_.embedding * config_.hidden);
+  double rest = static_cast<double>(config_.vocab * config_.embedding) + projection;
+  double total = rest + projection;
+  for (std::size_t i = 0; i < work_.size(); ++i) {
+    const double own = work_[i] + (this->stage(i) == Stage::attend ? attention_work(block(i), length) : 0);
+    total += own;
+    if (i >= stage) rest += own;
+  }
+  // What comes before the first stage belongs to it.
+  return (stage == 0 ? rest + projection : rest) / total;
+}
+
+CandidateTree candidate_tree(const StageMap& map, std::span<const Choices> candidates) {
+  if (candidates.empty()) return {{}, map.stages(), {}};
+  std::vector<std::size_t> all(candidates.size());
+  std::iota(all.begin(), all.end(), std::size_t{0});
+  return tree_from(map, candidates, std::move(all), 0);
+}
+
+double cost_of(const CandidateTree& tree, const StageMap& map, std::int64_t length) {
+  return tree.candidates.empty() ? 0 : cost_from(tree, map, length, 0);
+}
+
+}  // namespace knapsaq

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "knapsaq/base/progress.h"
+#include "knapsaq/compute/backend.h"
+#include "knapsaq/model/decoder.h"
+
+namespace knapsaq {
+
+/// A fixed text for judging models, with what the full-precision model makes of it. Of its predictions only
+/// what its head multiplies is kept: the exact logits are one product away, and take a hundredth of the room.
+struct ReferencedWindows {
+  std::vector<std::int32_t> tokens;  ///< [windows * length], window after window
+  std::int64_t windows = 0;
+  std::int64_t length = 0;
+  Array head_inputs;  ///< [windows * length, embedding], `working`, in the memory of the decoder's backend
+
+  std::int64_t targets() const { return length - 1; }  ///< scored tokens of one window
+};
+
+/// Runs the windows through the full-precision model. Throws as Decoder::losses() does, and UsageError for
+/// windows of fewer than two tokens; Cancelled between batches.
+ReferencedWindows reference_windows(Decoder& decoder, std::vector<std::int32_t> tokens, std::int64_t windows,
+                                    std::int64_t length, Progress& progress = Progress::none());
+
+}  // namespace knapsaq
