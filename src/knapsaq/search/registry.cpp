@@ -11,6 +11,7 @@ namespace {
 
 // In the order in which they are listed to people.
 constexpr StrategyInfo (*kStrategies[])() = {
+    &front_strategy,
     &random_strategy,
     &uniform_strategy,
 };

@@ -6,6 +6,7 @@
 
 namespace knapsaq {
 
+StrategyInfo front_strategy();
 StrategyInfo random_strategy();
 StrategyInfo uniform_strategy();
 
