@@ -309,6 +309,180 @@ TEST_P(BackendTest, LossesOfExtremeLogits) {
   }
 }
 
+/// What compare() is about, in double.
+struct Expected {
+  double kl = 0;
+  double jsd = 0;
+  double loss = 0;
+  bool agrees = false;
+};
+std::vector<double> log_softmax(const double* row, std::int64_t n) {
+  const double largest = *std::max_element(row, row + n);
+  double sum = 0;
+  for (std::int64_t i = 0; i < n; ++i) sum += std::exp(row[i] - largest);
+  std::vector<double> logs;
+  for (std::int64_t i = 0; i < n; ++i) logs.push_back(row[i] - largest - std::log(sum));
+  return logs;
+}
+Expected expected_comparison(const double* reference, const double* candidate, std::int64_t n,
+                             std::int32_t target) {
+  const std::vector<double> p = log_softmax(reference, n);
+  const std::vector<double> q = log_softmax(candidate, n);
+  Expected expected;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const double of_p = std::exp(p[static_cast<std::size_t>(i)]);
+    const double of_q = std::exp(q[static_cast<std::size_t>(i)]);
+    const double log_m = std::log((of_p + of_q) / 2);
+    const auto add = [&](double weight, double difference) {
+      return weight == 0 ? 0.0 : weight * difference;
+    };
+    const double log_p = p[static_cast<std::size_t>(i)];
+    const double log_q = q[static_cast<std::size_t>(i)];
+    expected.kl += add(of_p, log_p - log_q);
+    expected.jsd += add(of_p, log_p - log_m) / 2 + add(of_q, log_q - log_m) / 2;
+  }
+  expected.loss = -q[static_cast<std::size_t>(target)];
+  expected.agrees = std::max_element(reference, reference + n) - reference ==
+                    std::max_element(candidate, candidate + n) - candidate;
+  return expected;
+}
+
+/// Values that bf16 holds exactly, so that both precisions have the same logits: eighths.
+std::vector<float> eighths(std::int64_t count, std::uint64_t seed, double deviation = 1) {
+  std::vector<float> values = random_values(count, seed, deviation);
+  for (float& value : values) value = std::round(std::clamp(value, -15.0f, 15.0f) * 8) / 8;
+  return values;
+}
+
+TEST_P(BackendTest, ComparisonsOfDistributions) {
+  for (const auto& [rows, vocab, depth] :
+       {Shape{1, 3, 8}, {150, 4500, 24}, {40, 2048, 24}, {33, 257, 16}, {5, 10000, 16}}) {
+    const auto head = eighths(vocab * depth, 2, 0.5);
+    const auto reference = eighths(rows * depth, 1);
+    const auto prepared = backend->prepare(view_of(head, vocab, depth), {});
+    const auto p_logits = product(reference, head, {}, rows, vocab, depth);
+    std::vector<std::int32_t> targets;
+    for (std::int64_t r = 0; r < rows; ++r)
+      targets.push_back(r % 7 == 3 ? -1 : static_cast<std::int32_t>(r * 997 % vocab));
+
+    // From slightly off to something else altogether.
+    std::vector<std::vector<float>> inputs;
+    std::vector<Array> arrays;
+    for (const double off : {0.02, 0.3, 3.0}) {
+      std::vector<float> input = reference;
+      const auto noise = random_values(rows * depth, 3, off);
+      for (std::size_t i = 0; i < input.size(); ++i) input[i] = std::round((input[i] + noise[i]) * 8) / 8;
+      inputs.push_back(input);
+      arrays.push_back(working(input, rows, depth));
+    }
+    const Array base = working(reference, rows, depth);
+    for (const bool jsd : {false, true}) {
+      std::vector<std::vector<RowComparison>> found(inputs.size());
+      std::vector<Compared> compared;
+      for (std::size_t i = 0; i < inputs.size(); ++i) {
+        found[i].assign(targets.size(), {-1, -1, -1, true});
+        compared.push_back({&arrays[i], found[i]});
+      }
+      backend->compare(base, *prepared, targets, jsd, compared);
+      for (std::size_t i = 0; i < inputs.size(); ++i) {
+        const auto q_logits = product(inputs[i], head, {}, rows, vocab, depth);
+        for (std::int64_t r = 0; r < rows; ++r) {
+          const RowComparison& row = found[i][static_cast<std::size_t>(r)];
+          const std::int32_t target = targets[static_cast<std::size_t>(r)];
+          if (target < 0) {
+            EXPECT_EQ(row.kl, -1) << "a row without a target was written to";
+            continue;
+          }
+          const Expected expected =
+              expected_comparison(&p_logits[static_cast<std::size_t>(r * vocab)],
+                                  &q_logits[static_cast<std::size_t>(r * vocab)], vocab, target);
+          // fp32 knows logits and their sums of up to 16 to 1e-6.
+          EXPECT_NEAR(row.kl, expected.kl, 2e-6 + 2e-6 * expected.kl) << i << ' ' << r << ' ' << vocab;
+          EXPECT_TRUE(!jsd || std::abs(row.jsd - expected.jsd) < 1e-6) << i << ' ' << r << ' ' << vocab;
+          EXPECT_NEAR(row.loss, expected.loss, 3e-6 * (1 + expected.loss));
+          EXPECT_EQ(row.agrees, expected.agrees) << i << ' ' << r << ' ' << vocab;
+        }
+        // Alone it is the same, to the last bit, and so are its losses.
+        std::vector<RowComparison> alone(targets.size(), {-1, -1, -1, true});
+        const Compared one{&arrays[i], alone};
+        backend->compare(base, *prepared, targets, jsd, {&one, 1});
+        std::vector<float> losses(targets.size());
+        backend->losses(arrays[i], *prepared, targets, losses);
+        for (std::size_t r = 0; r < targets.size(); ++r) {
+          EXPECT_EQ(alone[r].kl, found[i][r].kl);
+          EXPECT_TRUE(!jsd || alone[r].jsd == found[i][r].jsd);
+          EXPECT_EQ(alone[r].loss, found[i][r].loss);
+          if (targets[r] >= 0) {
+            EXPECT_FLOAT_EQ(losses[r], found[i][r].loss);
+          }
+        }
+      }
+    }
+    // The reference itself differs in nothing.
+    std::vector<RowComparison> same(targets.size(), {0, 0, 0, true});
+    const Compared one{&base, same};
+    backend->compare(base, *prepared, targets, true, {&one, 1});
+    for (const RowComparison& row : same) {
+      EXPECT_EQ(row.kl, 0);
+      EXPECT_EQ(row.jsd, 0);
+      EXPECT_TRUE(row.agrees);
+    }
+  }
+}
+
+TEST_P(BackendTest, ComparisonsOfExtremeLogits) {
+  // One row picks one logit column each: p and q sit on different tokens, on the same, on a tie.
+  const std::vector<float> head = {-30000, 20000, 0,  // token 0
+                                   30000,  20000, 0,  // token 1
+                                   0,      -1,    0};
+  const auto prepared = backend->prepare(view_of(head, 3, 3), {});
+  const Array unit = working({1, 0, 0, 0, 1, 0, 0, 0, 1}, 3, 3);
+  const Array other = working({-1, 0, 0, 1, 0, 0, 0, 1, 0}, 3, 3);
+  const std::vector<std::int32_t> targets = {0, 1, 1};
+  std::vector<RowComparison> rows(3);
+  const Compared one{&other, rows};
+  backend->compare(unit, *prepared, targets, true, {&one, 1});
+  // p = token 1, q = token 0, 60000 apart.
+  EXPECT_NEAR(rows[0].kl, 60000, 200);
+  EXPECT_NEAR(rows[0].jsd, std::log(2.0), 1e-6);
+  EXPECT_NEAR(rows[0].loss, 0, 1e-6);
+  EXPECT_FALSE(rows[0].agrees);
+  // p = tokens 0 and 1 alike, q = token 1.
+  EXPECT_NEAR(rows[1].kl, 30000, 200);
+  EXPECT_FALSE(rows[1].agrees) << "of equal ones the first counts";
+  const double m = 0.75;
+  // The ulp of 20000 is 0.002.
+  EXPECT_NEAR(rows[1].jsd,
+              0.5 * (0.5 * std::log(0.5 / 0.25) + 0.5 * std::log(0.5 / m)) + 0.5 * std::log(1 / m), 2e-4);
+  // p uniform, q = tokens 0 and 1 alike.
+  EXPECT_NEAR(rows[2].loss, std::log(2.0), 1e-6);
+  EXPECT_TRUE(rows[2].agrees);
+  EXPECT_GT(rows[2].kl, 6000);
+}
+
+TEST_P(BackendTest, ComparisonsDoNotDependOnThreads) {
+  const std::int64_t rows = 200;
+  const std::int64_t vocab = 3000;
+  const std::int64_t depth = 32;
+  const auto prepared = backend->prepare(view_of(random_values(vocab * depth, 2), vocab, depth), {});
+  const Array p = working(random_values(rows * depth, 1), rows, depth);
+  const Array q = working(random_values(rows * depth, 3), rows, depth);
+  const std::vector<std::int32_t> targets(static_cast<std::size_t>(rows), 7);
+  std::vector<std::vector<RowComparison>> found;
+  for (const int threads : {1, 2, 3}) {
+    set_default_threads(threads);
+    found.emplace_back(targets.size());
+    const Compared one{&q, found.back()};
+    backend->compare(p, *prepared, targets, true, {&one, 1});
+  }
+  set_default_threads(0);
+  for (std::size_t r = 0; r < targets.size(); ++r) {
+    EXPECT_EQ(found[0][r].kl, found[1][r].kl);
+    EXPECT_EQ(found[0][r].jsd, found[2][r].jsd);
+    EXPECT_EQ(found[0][r].loss, found[2][r].loss);
+  }
+}
+
 TEST_P(BackendTest, EmbeddingsInEveryType) {
   const std::int64_t rows = 9;
   const std::int64_t cols = 13;

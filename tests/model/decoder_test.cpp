@@ -113,6 +113,52 @@ TEST_P(DecoderReference, LogitsInBf16) {
   }
 }
 
+// A pass kept between two stages, gone on with twice, ends as one that was never stopped.
+TEST_P(DecoderReference, StagesMakeABlock) {
+  for (const Precision precision : {Precision::fp32, Precision::bf16}) {
+    Loaded model(GetParam(), precision);
+    Decoder& decoder = model.decoder;
+    Backend& backend = *model.backend;
+    const std::int64_t length = 24;
+    const std::int64_t windows = 3;
+    const auto tokens = random_tokens(windows * length, decoder.config().vocab);
+    const auto values_of = [&](const Array& array) {
+      std::vector<float> values(static_cast<std::size_t>(windows * length * array.cols()));
+      backend.download(array, 0, values);
+      return values;
+    };
+    Hidden whole = decoder.embed(tokens, windows, length);
+    for (std::int64_t block = 0; block < decoder.config().layers; ++block) decoder.block(block, whole);
+    const std::vector<float> expected = values_of(whole.state);
+
+    const std::int64_t stages = decoder.config().layers * static_cast<std::int64_t>(kStages.size());
+    const auto run = [&](PartialPass& pass, std::int64_t from, std::int64_t to) {
+      for (std::int64_t s = from; s < to; ++s)
+        decoder.run(s / 4, kStages[static_cast<std::size_t>(s % 4)], pass);
+    };
+    for (std::int64_t stop = 0; stop < stages; ++stop) {
+      PartialPass pass{decoder.embed(tokens, windows, length), {}, {}};
+      run(pass, 0, stop);
+      PartialPass copy = pass;
+      copy.hidden.state = backend.allocate(windows * length, decoder.config().hidden, Element::full);
+      backend.copy(pass.hidden.state, windows * length, copy.hidden.state);
+      if (stop % 4 != 1) copy.attended = {};
+      if (stop % 4 != 3) copy.mlp = {};
+      // Only what the next stage reads; afterwards arrays of its own.
+      run(copy, stop, stop + 1);
+      copy.attended = stop % 4 == 0 ? copy.attended : Array();
+      copy.mlp = stop % 4 == 2 ? copy.mlp : Array();
+      run(copy, stop + 1, stages);
+      EXPECT_EQ(values_of(copy.hidden.state), expected) << stop;
+      run(pass, stop, stages);
+      EXPECT_EQ(values_of(pass.hidden.state), expected) << stop;
+    }
+    PartialPass empty{decoder.embed(tokens, windows, length), {}, {}};
+    EXPECT_THROW(decoder.run(0, Stage::attention_output, empty), std::invalid_argument);
+    EXPECT_THROW(decoder.run(0, Stage::mlp_output, empty), std::invalid_argument);
+  }
+}
+
 std::vector<fs::path> reference_models() {
   std::vector<fs::path> folders;
   for (const auto& entry : fs::directory_iterator(models_folder())) folders.push_back(entry.path());

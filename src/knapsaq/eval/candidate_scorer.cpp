@@ -73,7 +73,8 @@ void CandidateScorer::score(std::span<const Choices> candidates, std::int64_t fi
                    (decoder_.backend().precision() == Precision::bf16 ? 2 : 4);
   run.most_waiting = static_cast<std::size_t>(
       std::clamp<std::uint64_t>(options_.waiting / std::max<std::uint64_t>(one, 1), 1, kMostWaiting));
-  spare_.clear();
+  // Arrays of other sizes will not be asked for again soon.
+  if (std::exchange(spare_windows_, run.windows()) != run.windows()) spare_.clear();
   const CandidateTree tree = candidate_tree(map_, candidates);
   if (tree.candidates.empty()) return;
   walk(run, tree, 0, nullptr, false);
@@ -135,7 +136,10 @@ void CandidateScorer::walk(Run& run, const CandidateTree& tree, std::size_t stag
       if (pass.mlp.empty() && map_.stage(at) == Stage::activate)
         pass.mlp = spare(count * length, decoder_.config().ffn, Element::working);
       decoder_.run(map_.block(at), map_.stage(at), pass);
-      if (std::exchange(shared, false)) pass.attended = pass.mlp = {};
+      if (std::exchange(shared, false)) {
+        if (map_.stage(at) == Stage::attention_output) pass.attended = {};
+        if (map_.stage(at) == Stage::mlp_output) pass.mlp = {};
+      }
     }
     if (leaf) {
       Array part = backend.view(head_inputs, (window - run.first) * length, count * length);

@@ -32,8 +32,8 @@ struct ScorerOptions {
 /// Used by one thread at a time; the work inside is parallel. All arguments must outlive it.
 class CandidateScorer {
  public:
-  /// `decoder` has what the candidates' linears do not (folded, if they are); its linears are exchanged. It
-  /// is of the same backend as the reference.
+  /// `decoder` has what the candidates' linears do not (folded, if they are). Its linears are exchanged, by
+  /// this scorer alone. It is of the same backend as the reference.
   CandidateScorer(const ReferencedWindows& reference, Decoder& decoder, ChoiceSource source,
                   const ScorerOptions& options = {});
   ~CandidateScorer();
@@ -70,6 +70,7 @@ class CandidateScorer {
   WeightCache cache_;
   std::vector<std::size_t> placed_;  ///< by linear: the choice that is in the decoder; kNone: its own weight
   std::vector<Array> spare_;
+  std::int64_t spare_windows_ = 0;  ///< for which they were made
 };
 
 }  // namespace knapsaq

@@ -50,9 +50,11 @@ struct PairedDifference {
   double mean = 0;
   double standard_error = 0;
 };
-PairedDifference paired_difference(const Measurement& a, const Measurement& b);
+/// Uses the windows that both have. Throws std::invalid_argument unless both know their tokens.
+PairedDifference paired_difference(const Measurement& a, const Measurement& b, std::int64_t targets);
 
-/// Standard error of the mean of per_token, from the spread between windows; 0 for a single window.
+/// Standard error of the mean of per_token, from the spread between its `windows` windows; 0 for a single
+/// window and for a measurement without per_token.
 double standard_error(const Measurement& measurement);
 
 }  // namespace knapsaq

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "knapsaq/bank/bank.h"
+#include "knapsaq/eval/candidate_scorer.h"
+#include "knapsaq/search/evaluator.h"
+
+namespace knapsaq {
+
+/// Measures points of a search space by running the model, with linears from a bank, over a fixed text.
+class ModelEvaluator final : public Evaluator {
+ public:
+  /// `decoder` is the model with the bank's folding, `reference` what the model without it makes of the text;
+  /// its linears are exchanged by this evaluator alone. With Divergence::jsd both divergences are measured.
+  /// The space is made from the bank's table. All arguments must outlive it.
+  ModelEvaluator(const SearchSpace& space, const Bank& bank, const ReferencedWindows& reference,
+                 Decoder& decoder, Divergence divergence, ScorerOptions options = {});
+
+  Divergence divergence() const override { return divergence_; }
+  std::int64_t windows() const override { return reference_.windows; }
+  std::int64_t targets() const override { return reference_.targets(); }
+  void measure(std::span<const Point> points, WindowRange windows, const Done& done) override;
+  double cost(std::span<const Point> points, WindowRange windows) const override;
+
+ private:
+  std::vector<Choices> choices_of(std::span<const Point> points) const;
+
+  const SearchSpace& space_;
+  const ReferencedWindows& reference_;
+  Divergence divergence_;
+  /// [linear][choice]: the first choice that the bank stores alike (menus may repeat for small linears).
+  std::vector<std::vector<std::size_t>> same_;
+  CandidateScorer scorer_;
+};
+
+/// The means of `windows` windows of tokens.
+Measurement summarize(std::span<const RowComparison> tokens, std::int64_t windows, Divergence divergence);
+
+}  // namespace knapsaq
