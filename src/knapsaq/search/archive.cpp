@@ -1,6 +1,10 @@
 #include "knapsaq/search/archive.h"
 
+#include <algorithm>
 #include <bit>
+#include <chrono>
+#include <iterator>
+#include <limits>
 #include <utility>
 
 #include <fmt/core.h>
@@ -20,6 +24,15 @@ namespace fs = std::filesystem;
 constexpr std::int64_t kApplication = 0x4B534151;
 // Of the tables below; another number for every change.
 constexpr std::int64_t kVersion = 1;
+
+// A sync of the disk takes 1 to 10 ms, which is much for small models with dozens of measurements a second
+// and nothing for large ones. So often it costs a few percent at most.
+constexpr std::chrono::milliseconds kBetweenSyncs{250};
+// A commit waits for the disk, with all commits before it; or it leaves that to the system, which keeps what
+// it was given even if the process is killed.
+constexpr const char* kSynced = "PRAGMA synchronous = FULL";
+constexpr const char* kUnsynced = "PRAGMA synchronous = NORMAL";
+enum class Sync : std::uint8_t { now, when_due };
 
 // The comments stay in the file, for people who open it with sqlite3. Numbers without a value (NaN) are NULL.
 constexpr const char* kSchema[] = {
@@ -172,9 +185,19 @@ struct Archive::Impl {
   Database database;
   std::vector<std::size_t> levels;  // of each variable of the space, if one was given
   bool expects = false;
+  std::chrono::steady_clock::time_point synced;  // when it was last
 
   Impl(std::unique_ptr<WriterLock> held, Database opened)
       : lock(std::move(held)), database(std::move(opened)) {}
+
+  /// Calls `change`, which makes one transaction.
+  template <class Change>
+  void write(Sync sync, const Change& change) {
+    const bool waits = sync == Sync::now || std::chrono::steady_clock::now() - synced >= kBetweenSyncs;
+    database.run(waits ? kSynced : kUnsynced);
+    change();
+    if (waits) synced = std::chrono::steady_clock::now();
+  }
 
   [[noreturn]] void damaged(std::string_view what) const {
     throw InputError(fmt::format("{}: is damaged: {}: restore a copy, or start anew under another name",
@@ -214,6 +237,39 @@ struct Archive::Impl {
     result.per_token = unpack(bytes);
     return result;
   }
+
+  void add_step(std::int64_t search, std::int64_t batch, const Step& step) {
+    Query measured(database,
+                   "SELECT id FROM measurement WHERE token_set = ?1 AND point = ?2 AND windows = ?3",
+                   kSearchSet, step.point, step.measurement.windows);
+    if (!measured.next()) damaged("a measurement that was added is not there");
+    const std::int64_t id = measured.integer(0);
+    Query known(database, "SELECT measurement FROM step WHERE search = ?1 AND ordinal = ?2", search,
+                step.ordinal);
+    if (known.next()) {
+      if (known.integer(0) == id) return;
+      throw InputError(
+          fmt::format("{}: search {} asked for something else as its question {} when it was begun: another "
+                      "version of Knapsaq did that; give another seed or start anew under another name",
+                      database.path().string(), search, step.ordinal));
+    }
+    Query(database,
+          "INSERT INTO step (search, ordinal, batch, phase, measurement, predicted, cost) "
+          "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+          search, step.ordinal, batch, step.phase, id,
+          step.predicted.value_or(std::numeric_limits<double>::quiet_NaN()), step.cost)
+        .run();
+  }
+
+  void add_note(std::int64_t search, std::int64_t batch, std::int64_t row, const Note& note) {
+    for (std::size_t field = 0; field < note.values.size(); ++field)
+      Query(database,
+            "INSERT INTO note (search, batch, row, field, kind, name, value) "
+            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (search, batch, row, field) DO NOTHING",
+            search, batch, row, static_cast<std::int64_t>(field), note.kind, note.values[field].first,
+            note.values[field].second)
+          .run();
+  }
 };
 
 Archive::Archive(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -229,9 +285,7 @@ Archive Archive::create(const fs::path& path) {
   const bool empty = is_new(database);
   if (!empty) check_identity(database);
   database.run("PRAGMA journal_mode = WAL");
-  // Synced at every commit. NORMAL would survive kill -9 as well, but lose the last measurements when the
-  // power fails; a sync takes about a millisecond, and a measurement many times that.
-  database.run("PRAGMA synchronous = FULL");
+  database.run(kSynced);
   if (empty) fill(database);
   return Archive(std::make_unique<Impl>(std::move(lock), std::move(database)));
 }
@@ -259,10 +313,12 @@ std::optional<std::string> Archive::about(std::string_view name) const {
 void Archive::set_about(std::string_view name, std::string_view value) {
   const std::span<const std::uint8_t> bytes(reinterpret_cast<const std::uint8_t*>(value.data()),
                                             value.size());
-  Query(impl_->database,
-        "INSERT INTO about VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name,
-        bytes)
-      .run();
+  impl_->write(Sync::now, [&] {
+    Query(impl_->database,
+          "INSERT INTO about VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name,
+          bytes)
+        .run();
+  });
 }
 
 void Archive::expect(const SearchSpace& space) {
@@ -290,22 +346,26 @@ std::optional<Measurement> Archive::find_at_most(std::string_view set, const Poi
 
 void Archive::add(std::string_view set, const Point& point, const Measurement& measurement, double seconds) {
   const std::vector<std::uint8_t> per_token = pack(measurement.per_token);
-  Query(impl_->database,
-        "INSERT INTO measurement (token_set, point, windows, tokens, kl, jsd, loss, agreement, seconds, "
-        "per_token) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) "
-        "ON CONFLICT (token_set, point, windows) DO NOTHING",
-        set, point, measurement.windows, measurement.tokens, measurement.kl, measurement.jsd,
-        measurement.loss, measurement.agreement, seconds, per_token)
-      .run();
+  impl_->write(Sync::when_due, [&] {
+    Query(impl_->database,
+          "INSERT INTO measurement (token_set, point, windows, tokens, kl, jsd, loss, agreement, seconds, "
+          "per_token) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) "
+          "ON CONFLICT (token_set, point, windows) DO NOTHING",
+          set, point, measurement.windows, measurement.tokens, measurement.kl, measurement.jsd,
+          measurement.loss, measurement.agreement, seconds, per_token)
+        .run();
+  });
 }
 
 SearchRecord Archive::search(std::string_view strategy, std::string_view options, std::uint64_t seed) {
   const auto stored_seed = std::bit_cast<std::int64_t>(seed);
-  Query(impl_->database,
-        "INSERT INTO search (strategy, options, seed, finished) VALUES (?1, ?2, ?3, 0) "
-        "ON CONFLICT (strategy, options, seed) DO NOTHING",
-        strategy, options, stored_seed)
-      .run();
+  impl_->write(Sync::now, [&] {
+    Query(impl_->database,
+          "INSERT INTO search (strategy, options, seed, finished) VALUES (?1, ?2, ?3, 0) "
+          "ON CONFLICT (strategy, options, seed) DO NOTHING",
+          strategy, options, stored_seed)
+        .run();
+  });
   Query query(impl_->database,
               "SELECT id, finished FROM search WHERE strategy = ?1 AND options = ?2 AND seed = ?3", strategy,
               options, stored_seed);
@@ -323,46 +383,20 @@ std::vector<SearchRecord> Archive::searches() const {
 }
 
 void Archive::finish(std::int64_t search) {
-  Query(impl_->database, "UPDATE search SET finished = 1 WHERE id = ?1 AND finished = 0", search).run();
+  impl_->write(Sync::now, [&] {
+    Query(impl_->database, "UPDATE search SET finished = 1 WHERE id = ?1 AND finished = 0", search).run();
+  });
 }
 
 void Archive::add_batch(std::int64_t search, std::int64_t batch, const std::vector<Step>& steps,
                         const std::vector<Note>& notes) {
-  Transaction transaction(impl_->database);
-  for (const Step& step : steps) {
-    Query measured(impl_->database,
-                   "SELECT id FROM measurement WHERE token_set = ?1 AND point = ?2 AND windows = ?3",
-                   kSearchSet, step.point, step.measurement.windows);
-    if (!measured.next()) impl_->damaged("a measurement that was added is not there");
-    const std::int64_t id = measured.integer(0);
-    Query known(impl_->database, "SELECT measurement FROM step WHERE search = ?1 AND ordinal = ?2", search,
-                step.ordinal);
-    if (known.next()) {
-      if (known.integer(0) == id) continue;
-      throw InputError(
-          fmt::format("{}: search {} asked for something else as its question {} when it was "
-                      "begun: another version of Knapsaq did that; give another seed or start "
-                      "anew under another name",
-                      path().string(), search, step.ordinal));
-    }
-    Query(impl_->database,
-          "INSERT INTO step (search, ordinal, batch, phase, measurement, predicted, cost) "
-          "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-          search, step.ordinal, batch, step.phase, id,
-          step.predicted.value_or(std::numeric_limits<double>::quiet_NaN()), step.cost)
-        .run();
-  }
-  for (std::size_t row = 0; row < notes.size(); ++row)
-    for (std::size_t field = 0; field < notes[row].values.size(); ++field) {
-      const auto& [name, value] = notes[row].values[field];
-      Query(impl_->database,
-            "INSERT INTO note (search, batch, row, field, kind, name, value) "
-            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (search, batch, row, field) DO NOTHING",
-            search, batch, static_cast<std::int64_t>(row), static_cast<std::int64_t>(field), notes[row].kind,
-            name, value)
-          .run();
-    }
-  transaction.commit();
+  impl_->write(Sync::when_due, [&] {
+    Transaction transaction(impl_->database);
+    for (const Step& step : steps) impl_->add_step(search, batch, step);
+    for (std::size_t row = 0; row < notes.size(); ++row)
+      impl_->add_note(search, batch, static_cast<std::int64_t>(row), notes[row]);
+    transaction.commit();
+  });
 }
 
 std::vector<Step> Archive::steps(std::int64_t search) const {

@@ -69,13 +69,15 @@ void Database::fail() const {
   const std::string file = path_.string();
   const int extended = sqlite3_extended_errcode(handle());
   const int system = sqlite3_system_errno(handle());
-  const std::string reason = system != 0 ? std::strerror(system) : sqlite3_errmsg(handle());
+  // Its own words may quote what a damaged file holds.
+  const std::string words = in_quotes(sqlite3_errmsg(handle()));
+  const std::string reason = system != 0 ? std::strerror(system) : words;
   switch (extended & 0xFF) {
     case SQLITE_NOTADB:
       throw InputError(fmt::format("{}: is not a SQLite file: give another one", file));
     case SQLITE_CORRUPT:
-      throw InputError(fmt::format("{}: is damaged ({}): restore a copy, or start anew under another name",
-                                   file, sqlite3_errmsg(handle())));
+      throw InputError(fmt::format(
+          "{}: is damaged (SQLite says {}): restore a copy, or start anew under another name", file, words));
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
       throw IoError(fmt::format("{}: another program holds a lock on it: close that and try again", file));
@@ -84,18 +86,23 @@ void Database::fail() const {
           fmt::format("{}: the disk is full: make room and try again; what it holds is safe", file));
     case SQLITE_READONLY:
     case SQLITE_PERM:
-    case SQLITE_AUTH:
-      throw IoError(fmt::format("{}: cannot be written ({}): look at its permissions and its folder's", file,
-                                sqlite3_errmsg(handle())));
-    case SQLITE_CANTOPEN:
-      throw IoError(fmt::format("{}: cannot be opened ({})", file, reason));
-    case SQLITE_IOERR:
       throw IoError(
-          fmt::format("{}: cannot be read or written ({}): look at the disk and try again; what it "
-                      "holds is safe",
-                      file, reason));
+          fmt::format("{}: cannot be written (SQLite says {}): look at its permissions and its "
+                      "folder's",
+                      file, words));
+    case SQLITE_CANTOPEN:
+      throw IoError(fmt::format("{}: cannot be opened: {}", file, reason));
+    case SQLITE_IOERR:
+      // A quota or a limit on a file's size ends here, too; SQLite does not always keep the system's reason.
+      if (extended == SQLITE_IOERR_WRITE || extended == SQLITE_IOERR_FSYNC ||
+          extended == SQLITE_IOERR_TRUNCATE || extended == SQLITE_IOERR_SHMSIZE)
+        throw IoError(
+            fmt::format("{}: cannot be written (SQLite says {}): make room on the disk and try "
+                        "again; what it holds is safe",
+                        file, words));
+      throw IoError(fmt::format("{}: cannot be read: {}", file, reason));
     default:
-      throw IoError(fmt::format("{}: {} (SQLite's error {})", file, sqlite3_errmsg(handle()), extended));
+      throw IoError(fmt::format("{}: SQLite says {} (its error {})", file, words, extended));
   }
 }
 

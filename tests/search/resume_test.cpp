@@ -1,0 +1,153 @@
+// A search that is killed again and again ends with the archive of one that was not.
+
+#include <csignal>
+#include <functional>
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "knapsaq/search/run_search.h"
+#include "scratch.h"
+#include "search/archive_dump.h"
+#include "search/made_space.h"
+#include "search/racing_strategy.h"
+#include "search/synthetic_evaluator.h"
+
+namespace knapsaq {
+namespace {
+
+/// Kills the process at a certain result: before it is told, or right after it was archived.
+class FatalEvaluator : public SyntheticEvaluator {
+ public:
+  using SyntheticEvaluator::SyntheticEvaluator;
+  std::int64_t fatal = -1;
+  bool after = false;
+
+  void measure(std::span<const Point> points, WindowRange windows, const Done& done) override {
+    SyntheticEvaluator::measure(points, windows, [&](std::size_t index, Measurement measurement) {
+      if (told_ == fatal && !after) std::raise(SIGKILL);
+      done(index, std::move(measurement));
+      if (told_++ == fatal && after) std::raise(SIGKILL);
+    });
+  }
+
+ private:
+  std::int64_t told_ = 0;
+};
+
+/// A run of two searches: `random`, then one of several fidelities that meets points of the first.
+void work(const SearchSpace& space, const std::filesystem::path& path, FatalEvaluator& evaluator) {
+  StrategySetup setup;
+  setup.space = &space;
+  setup.windows = evaluator.windows();
+  setup.seed = 7;
+  setup.evaluations = 60;
+  Archive archive = Archive::create(path);
+  archive.set_about("space", space.identity());
+  const StrategyInfo& info = find_strategy("random");
+  OptionValues options(info.options);
+  options.set("batch=20");
+  const std::unique_ptr<Strategy> random = info.make(setup, options);
+  run_search(*random, setup, archive.search("random", options.to_string(), setup.seed), evaluator, archive);
+  RacingStrategy racing(setup, 5);
+  run_search(racing, setup, archive.search("racing", "", setup.seed), evaluator, archive);
+}
+
+/// Runs `child` in a process of its own, which `parent` may kill. True if it ended by itself, and well.
+bool run_apart(const std::function<void()>& child, const std::function<void(pid_t)>& parent = {}) {
+  const pid_t id = ::fork();
+  if (id == 0) {
+    try {
+      child();
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "%s\n", error.what());
+      ::_exit(1);
+    }
+    ::_exit(0);
+  }
+  if (parent) parent(id);
+  int status = 0;
+  EXPECT_EQ(::waitpid(id, &status, 0), id);
+  if (WIFEXITED(status)) {
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+    return WEXITSTATUS(status) == 0;
+  }
+  EXPECT_EQ(WTERMSIG(status), SIGKILL);
+  return false;
+}
+
+class Resume : public testing::Test {
+ protected:
+  Resume() {
+    options_.targets = 200;
+    FatalEvaluator evaluator(space_, options_);
+    work(space_, scratch_ / "undisturbed", evaluator);
+    results_ = evaluator.calls();
+    expected_ = dump(scratch_ / "undisturbed");
+  }
+
+  Scratch scratch_;
+  SearchSpace space_ = made_space(5, kMadeMenu);
+  SyntheticOptions options_;
+  std::int64_t results_ = 0;
+  std::vector<std::string> expected_;
+};
+
+TEST_F(Resume, AfterAKillAtAnyResult) {
+  ASSERT_GT(results_, 80);
+  // Every process makes one result more than the one before and is killed before it is kept; or it keeps it,
+  // so that the next one has to go on from there.
+  for (const bool after : {false, true}) {
+    const std::filesystem::path path = scratch_ / (after ? "after" : "before");
+    int kills = 0;
+    while (true) {
+      const bool done = run_apart([&] {
+        FatalEvaluator evaluator(space_, options_);
+        evaluator.fatal = after ? 0 : 1;
+        evaluator.after = after;
+        work(space_, path, evaluator);
+      });
+      if (done) break;
+      ASSERT_LE(++kills, 2 * results_);
+    }
+    EXPECT_EQ(kills, after ? results_ : results_ - 1);
+    EXPECT_EQ(dump(path), expected_);
+  }
+}
+
+TEST_F(Resume, AfterKillsAtAnyTime) {
+  Random random(3);
+  // Short first, so that many kills fall into the making of the file and into SQLite's own writing (the
+  // evaluator takes next to no time); longer and longer, so that it comes to an end.
+  int kills = 0;
+  for (int run = 0; run < 3; ++run) {
+    const std::filesystem::path path = scratch_ / std::to_string(run);
+    double most_microseconds = 500;
+    while (true) {
+      const bool done = run_apart(
+          [&] {
+            FatalEvaluator evaluator(space_, options_);
+            work(space_, path, evaluator);
+          },
+          [&](pid_t id) {
+            ::usleep(static_cast<useconds_t>(random.uniform() * most_microseconds));
+            ::kill(id, SIGKILL);
+          });
+      if (done) break;
+      ++kills;
+      most_microseconds *= 1.05;
+    }
+    EXPECT_EQ(dump(path), expected_);
+    // Once more, undisturbed: nothing is measured and nothing changes.
+    FatalEvaluator evaluator(space_, options_);
+    work(space_, path, evaluator);
+    EXPECT_EQ(evaluator.calls(), 0);
+    EXPECT_EQ(dump(path), expected_);
+  }
+  RecordProperty("kills", kills);
+  std::printf("killed %d times\n", kills);
+}
+
+}  // namespace
+}  // namespace knapsaq
