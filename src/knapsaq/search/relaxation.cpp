@@ -36,16 +36,6 @@ int binary_places(const Problem& problem) {
   return std::min(places, kExactBits - 1 - std::ilogb(total));
 }
 
-/// Steps between neighbouring corners of the lower convex hull of one item's (weight, cost) points.
-struct Step {
-  std::size_t item = 0;
-  std::size_t from = 0;
-  std::size_t to = 0;
-  double saved = 0;
-  std::int64_t weight = 0;
-  double rate() const { return saved / static_cast<double>(weight); }
-};
-
 void append_hull(const std::vector<Level>& levels, std::size_t item, std::vector<Step>& steps) {
   const std::size_t first = steps.size();
   for (std::size_t next = 1; next < levels.size(); ++next) {
@@ -116,6 +106,7 @@ ExactProblem make_exact(const Problem& problem) {
   const double room = std::floor(std::ldexp(problem.budget, places)) - smallest_total;
   // Rounding up can lift the smallest sizes above a budget that equals their sum.
   exact.capacity = static_cast<std::int64_t>(std::clamp(room, 0.0, std::ldexp(1.0, kExactBits)));
+  exact.unit = std::ldexp(static_cast<double>(std::max(divisor, std::int64_t{1})), -places);
   if (divisor > 1) {
     for (std::vector<Level>& levels : exact.items) {
       for (Level& level : levels) level.weight /= divisor;
@@ -137,12 +128,16 @@ std::int64_t total_weight(const ExactProblem& problem, const Levels& levels) {
   return weight;
 }
 
-Relaxation relax(const ExactProblem& problem) {
+std::vector<Step> hull_steps(const ExactProblem& problem) {
   std::vector<Step> steps;
   for (std::size_t i = 0; i < problem.items.size(); ++i) append_hull(problem.items[i], i, steps);
   std::stable_sort(steps.begin(), steps.end(),
                    [](const Step& a, const Step& b) { return a.rate() > b.rate(); });
+  return steps;
+}
 
+Relaxation relax(const ExactProblem& problem) {
+  const std::vector<Step> steps = hull_steps(problem);
   Relaxation relaxation;
   relaxation.rounded.assign(problem.items.size(), 0);
   std::int64_t room = problem.capacity;

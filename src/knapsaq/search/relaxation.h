@@ -21,6 +21,7 @@ struct ExactProblem {
   std::vector<std::vector<Level>> items;
   std::int64_t capacity = 0;  ///< what the budget leaves above all smallest levels, in units
   double least_cost = 0;      ///< of all cheapest levels together; the levels' costs come on top
+  double unit = 1;            ///< what a unit of weight is in the unit of Choice::size
 };
 
 /// Drops choices that another one beats or equals in both cost and size. Sizes become multiples of the
@@ -34,6 +35,20 @@ using Levels = std::vector<std::size_t>;
 
 double total_cost(const ExactProblem& problem, const Levels& levels);
 std::int64_t total_weight(const ExactProblem& problem, const Levels& levels);
+
+/// Steps between neighbouring corners of the lower convex hull of one item's (weight, cost) points.
+struct Step {
+  std::size_t item = 0;
+  std::size_t from = 0;  ///< level
+  std::size_t to = 0;
+  double saved = 0;         ///< cost
+  std::int64_t weight = 0;  ///< above 0
+  double rate() const { return saved / static_cast<double>(weight); }
+};
+
+/// The steps of all items in the order of their rates, greatest first; within an item they descend strictly.
+/// All levels at 0 and then every prefix of the steps taken is an optimal solution of its own weight.
+std::vector<Step> hull_steps(const ExactProblem& problem);
 
 /// The linear relaxation: fractions of levels are allowed. Its optimum is a bound on every solution.
 struct Relaxation {

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "knapsaq/search/relaxation.h"
+
+namespace knapsaq {
+
+/// The optimum within a budget that lies between two corners of the relaxation.
+struct Completion {
+  Levels levels;
+  /// What the optimum may cost less than `levels`: 0 unless more states were needed than are kept.
+  double doubt = 0;
+};
+
+/// States that are kept at most after an item. With three times as many for a moment, in two lists, and 16
+/// times as many steps of their histories that makes 25 MiB at most for each budget that is worked on.
+inline constexpr std::size_t kMostStates = std::size_t{1} << 16;
+
+/// Completes a solution of the relaxation, `corner`, which leaves `room` units and whose best next step saves
+/// `price` per unit. Starts from the corner and changes items one after another, those whose changes lose
+/// least per unit first; keeps the changes that no other ones beat in weight and cost and that can still lead
+/// to something as good as the best known solution. Of solutions of equal cost (up to rounding) the lightest.
+///
+/// After Pisinger, "A minimal algorithm for the multiple-choice knapsack problem", European Journal of
+/// Operational Research 83, 1995: with c the costs, w the weights and p the price, a solution x costs
+///   bound + sum_i loss_i(x_i) + p * (room that x leaves),  loss = dc + p dw >= 0 (d: above the corner's),
+/// so that all that loses more than the best known solution is out.
+Completion complete(const ExactProblem& problem, const Levels& corner, std::int64_t room, double price,
+                    std::size_t most_states = kMostStates);
+
+}  // namespace knapsaq

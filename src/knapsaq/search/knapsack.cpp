@@ -1,0 +1,281 @@
+#include "knapsaq/search/knapsack.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <stdexcept>
+
+#include <fmt/format.h>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/progress.h"
+#include "knapsaq/base/quote.h"
+#include "knapsaq/base/threads.h"
+#include "knapsaq/search/core.h"
+
+namespace knapsaq {
+namespace {
+
+/// A Point holds level numbers in bytes.
+constexpr std::size_t kMostLevels = 256;
+/// Sums of sizes are exact as doubles, and so are the multiples of make_exact().
+constexpr double kMostBytes = 0x1p52;
+
+void check(std::span<const std::vector<Choice>> items) {
+  double total = 0;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (items[i].empty()) throw UsageError(fmt::format("knapsack: item {} has no levels", i));
+    if (items[i].size() > kMostLevels)
+      throw UsageError(
+          fmt::format("knapsack: item {} has {} levels; {} is the most", i, items[i].size(), kMostLevels));
+    double largest = 0;
+    for (const Choice& choice : items[i]) {
+      if (!std::isfinite(choice.cost) || !(choice.size >= 0) || choice.size >= kMostBytes ||
+          choice.size != std::floor(choice.size))
+        throw UsageError(fmt::format(
+            "knapsack: item {} has a level of cost {} and size {}: costs have to be finite, sizes "
+            "whole numbers of bytes",
+            i, choice.cost, choice.size));
+      largest = std::max(largest, choice.size);
+    }
+    total += largest;
+  }
+  if (total >= kMostBytes)
+    throw UsageError(fmt::format("knapsack: the items take {} bytes together; 2^52 is the most", total));
+}
+
+/// One item's levels added to all partial solutions of those before it.
+struct Stage {
+  std::vector<std::int64_t> weights;  ///< ascending
+  std::vector<std::uint8_t> levels;   ///< of this item
+};
+
+struct Partial {
+  std::int64_t weight = 0;
+  double cost = 0;
+  std::uint8_t level = 0;
+};
+
+/// `a` and `b`, both ascending by weight and descending by cost, without what is beaten or equalled.
+void merge(const std::vector<Partial>& a, const std::vector<Partial>& b, std::vector<Partial>& out) {
+  out.clear();
+  double least = std::numeric_limits<double>::infinity();
+  std::size_t i = 0;
+  std::size_t j = 0;
+  while (i < a.size() || j < b.size()) {
+    bool first = j == b.size();
+    if (!first && i < a.size())
+      first = a[i].weight != b[j].weight ? a[i].weight < b[j].weight : a[i].cost <= b[j].cost;
+    const Partial& next = first ? a[i++] : b[j++];
+    if (next.cost >= least) continue;
+    least = next.cost;
+    out.push_back(next);
+  }
+}
+
+/// Drops all that others beat or equal in bytes and cost; ascending by bytes.
+void keep_front(std::vector<FrontPoint>& points) {
+  std::ranges::stable_sort(points, [](const FrontPoint& a, const FrontPoint& b) {
+    return a.bytes != b.bytes ? a.bytes < b.bytes : a.cost < b.cost;
+  });
+  double least = std::numeric_limits<double>::infinity();
+  std::erase_if(points, [&](const FrontPoint& point) {
+    if (point.cost >= least) return true;
+    least = point.cost;
+    return false;
+  });
+}
+
+}  // namespace
+
+Knapsack::Knapsack(std::span<const std::vector<Choice>> items,
+                   std::span<const std::vector<std::uint8_t>> allowed) {
+  check(items);
+  if (!allowed.empty() && allowed.size() != items.size())
+    throw std::invalid_argument(
+        fmt::format("knapsack: {} lists of levels for {} items", allowed.size(), items.size()));
+  Problem problem;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    std::vector<std::uint8_t>& levels = original_.emplace_back();
+    if (allowed.empty()) {
+      levels.resize(items[i].size());
+      std::iota(levels.begin(), levels.end(), std::uint8_t{0});
+    } else {
+      levels = allowed[i];
+    }
+    if (levels.empty() || std::ranges::max(levels) >= items[i].size())
+      throw std::invalid_argument(fmt::format("knapsack: a bad list of levels for item {}", i));
+    std::vector<Choice>& few = problem.items.emplace_back();
+    for (const std::uint8_t level : levels) few.push_back(items[i][level]);
+    double least = few.front().size;
+    for (const Choice& choice : few) least = std::min(least, choice.size);
+    smallest_ += static_cast<std::uint64_t>(least);
+  }
+  problem.budget = kMostBytes;
+  exact_ = make_exact(problem);
+  unit_ = static_cast<std::uint64_t>(exact_.unit);
+  steps_ = hull_steps(exact_);
+  weights_.push_back(0);
+  for (const Step& step : steps_) weights_.push_back(weights_.back() + step.weight);
+  items_ = std::move(problem.items);
+}
+
+std::uint64_t Knapsack::largest() const {
+  return smallest_ + unit_ * static_cast<std::uint64_t>(weights_.back());
+}
+
+Levels Knapsack::corner(std::size_t steps) const {
+  Levels levels(items_.size(), 0);
+  for (std::size_t s = 0; s < steps; ++s) levels[steps_[s].item] = steps_[s].to;
+  return levels;
+}
+
+FrontPoint Knapsack::make(const Levels& levels) const {
+  FrontPoint point;
+  point.levels.reserve(levels.size());
+  for (std::size_t i = 0; i < levels.size(); ++i) {
+    const std::size_t choice = exact_.items[i][levels[i]].choice;
+    point.levels.push_back(original_[i][choice]);
+    point.cost += items_[i][choice].cost;
+    point.bytes += static_cast<std::uint64_t>(items_[i][choice].size);
+  }
+  point.bound = point.cost;
+  return point;
+}
+
+FrontPoint Knapsack::best_within(std::uint64_t budget) const {
+  if (budget < smallest_)
+    throw InfeasibleError(
+        fmt::format("a budget of {} bytes is too small: the smallest solution takes {}", budget, smallest_),
+        static_cast<double>(smallest_));
+  const std::uint64_t units = (budget - smallest_) / unit_;
+  const std::int64_t capacity = units > static_cast<std::uint64_t>(weights_.back())
+                                    ? weights_.back()
+                                    : static_cast<std::int64_t>(units);
+  // The last corner that fits; where it fills the budget or all steps are taken, it is the optimum.
+  const auto next = std::ranges::upper_bound(weights_, capacity);
+  const auto taken = static_cast<std::size_t>(next - weights_.begin()) - 1;
+  const Levels levels = corner(taken);
+  const std::int64_t room = capacity - weights_[taken];
+  if (room == 0) return make(levels);
+  const Completion completion = complete(exact_, levels, room, steps_[taken].rate());
+  FrontPoint point = make(completion.levels);
+  point.bound -= completion.doubt;
+  return point;
+}
+
+std::vector<FrontPoint> Knapsack::best_within(std::span<const std::uint64_t> budgets) const {
+  std::vector<FrontPoint> points(budgets.size());
+  parallel_for(budgets.size(), [&](std::size_t i) { points[i] = best_within(budgets[i]); });
+  return points;
+}
+
+std::vector<FrontPoint> Knapsack::hull() const {
+  std::vector<FrontPoint> points;
+  points.reserve(steps_.size() + 1);
+  Levels levels = corner(0);
+  points.push_back(make(levels));
+  for (const Step& step : steps_) {
+    levels[step.item] = step.to;
+    points.push_back(make(levels));
+  }
+  return points;
+}
+
+std::optional<std::vector<FrontPoint>> Knapsack::all(std::size_t most) const {
+  // Corners with different rates are on the front for certain.
+  if (steps_.size() >= most) return std::nullopt;
+  std::vector<Stage> stages;
+  std::vector<Partial> partials = {{}};
+  std::vector<Partial> merged, shifted, spare;
+  for (const std::vector<Level>& levels : exact_.items) {
+    check_cancelled();
+    merged.clear();
+    for (std::size_t l = 0; l < levels.size(); ++l) {
+      shifted.clear();
+      for (const Partial& partial : partials)
+        shifted.push_back(
+            {partial.weight + levels[l].weight, partial.cost + levels[l].cost, static_cast<std::uint8_t>(l)});
+      merge(merged, shifted, spare);
+      merged.swap(spare);
+      if (merged.size() > most) return std::nullopt;
+    }
+    partials.swap(merged);
+    Stage& stage = stages.emplace_back();
+    for (const Partial& partial : partials) {
+      stage.weights.push_back(partial.weight);
+      stage.levels.push_back(partial.level);
+    }
+  }
+  std::vector<FrontPoint> points;
+  points.reserve(partials.size());
+  Levels levels(items_.size());
+  for (const Partial& partial : partials) {
+    std::int64_t weight = partial.weight;
+    for (std::size_t i = stages.size(); i-- > 0;) {
+      // What is left was on the front of the items before: it is in their list.
+      const auto found = std::ranges::lower_bound(stages[i].weights, weight);
+      levels[i] = stages[i].levels[static_cast<std::size_t>(found - stages[i].weights.begin())];
+      weight -= exact_.items[i][levels[i]].weight;
+    }
+    points.push_back(make(levels));
+  }
+  // Sums in another order may turn costs that differ by rounding alone.
+  keep_front(points);
+  return points;
+}
+
+std::vector<std::uint64_t> even_budgets(std::uint64_t smallest, std::uint64_t largest, std::size_t count) {
+  if (count == 0) return {};
+  if (count == 1 || largest <= smallest) return {largest};
+  std::vector<std::uint64_t> budgets;
+  const std::uint64_t range = largest - smallest;
+  const std::uint64_t parts = count - 1;
+  // Whole and fractional parts apart: range * i may not fit into 64 bits.
+  for (std::uint64_t i = 0; i <= parts; ++i)
+    budgets.push_back(smallest + range / parts * i + range % parts * i / parts);
+  budgets.erase(std::unique(budgets.begin(), budgets.end()), budgets.end());
+  return budgets;
+}
+
+KnapsackFront knapsack_front(std::span<const std::vector<Choice>> items, const KnapsackFrontOptions& options,
+                             std::span<const std::vector<std::uint8_t>> allowed) {
+  const Knapsack knapsack(items, allowed);
+  KnapsackFront front;
+  if (auto all = knapsack.all(options.most)) {
+    front.points = std::move(*all);
+    front.complete = true;
+    return front;
+  }
+  front.points = knapsack.hull();
+  std::vector<FrontPoint> between =
+      knapsack.best_within(even_budgets(knapsack.smallest(), knapsack.largest(), options.budgets));
+  std::ranges::move(between, std::back_inserter(front.points));
+  keep_front(front.points);
+  return front;
+}
+
+const FrontPoint* best_within(std::span<const FrontPoint> front, std::uint64_t budget) {
+  const auto after =
+      std::ranges::upper_bound(front, budget, {}, [](const FrontPoint& point) { return point.bytes; });
+  return after == front.begin() ? nullptr : &*(after - 1);
+}
+
+std::vector<std::vector<Choice>> knapsack_items(const SearchSpace& space) {
+  std::vector<std::vector<Choice>> items;
+  for (const Variable& variable : space.variables) {
+    std::vector<Choice>& item = items.emplace_back();
+    for (const SpaceLevel& level : variable.levels) {
+      if (std::isnan(level.error))
+        throw UsageError(fmt::format(
+            "{}: {} errors are not known for {}: take another kind of error, or a bank built with "
+            "calibration",
+            in_quotes(variable.name), to_string(space.cost), to_string(space.menu[level.choice])));
+      item.push_back({level.error, static_cast<double>(level.bytes)});
+    }
+  }
+  return items;
+}
+
+}  // namespace knapsaq
