@@ -97,13 +97,16 @@ const StrategyInfo& de_strategy() {
   static const StrategyInfo info{
       "de", "differential evolution: rand/1/bin or best/1/bin, rounded to levels",
       PopulationSearch::options(
-          {{"variant", "rand/1/bin", "rand/1/bin, or best/1/bin, which is greedier"},
-           {"factor", "0.5", "least weight of the difference of two members (Storn and Price: 0.4 to 1)"},
-           {"dither", "0.5",
+          {{"variant", "best/1/bin",
+            "best/1/bin or rand/1/bin; the greedier one, since rand/1/bin hardly moves in ten epochs"},
+           {"factor", "0.3",
+            "least weight of the difference of two members; below the usual 0.4 to 1, so that on few levels "
+            "rounding drops the small differences"},
+           {"dither", "0.3",
             "the weight of each trial is drawn from factor to factor + dither: with a fixed one, rounding "
             "would "
             "allow few different steps"},
-           {"crossover", "0.5", "chance of each variable to come from the mutant"}}),
+           {"crossover", "0.5", "chance of each variable to come from the mutant; 0.2 and 0.9 found less"}}),
       [](const StrategySetup& setup, const OptionValues& options) -> std::unique_ptr<Strategy> {
         return std::make_unique<DifferentialSearch>(setup, options);
       }};

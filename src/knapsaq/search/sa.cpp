@@ -151,14 +151,21 @@ const StrategyInfo& sa_strategy() {
       "sa", "simulated annealing: geometric schedule, several chains, restarts",
       PopulationSearch::options(
           {{"chains", "1",
-            "chains that start at the best points of the first population, measured as a batch"},
-           {"changes", "1", "variables changed by a move"},
-           {"move", "redraw", "step: one level up or down; redraw: any other level"},
-           {"temperature", "0", "start temperature in units of the goal; 0: from the first population"},
-           {"accept", "0.2", "chance of a typical worsening at an estimated start temperature"},
+            "chains that start at the best points of the first population, measured as a batch. Each gets "
+            "its "
+            "share of the questions, and a hundred are few: one chain finds most, more finish sooner"},
+           {"changes", "1", "variables changed by a move; 2 found less"},
+           {"move", "redraw", "redraw: any other level; step: one up or down"},
+           {"temperature", "0",
+            "start temperature in units of the goal; 0: from the first population, as scales of goals "
+            "differ"},
+           {"accept", "0.1",
+            "chance of a typical worsening at an estimated start temperature; low, as short runs cannot "
+            "cool"},
            {"final", "0.01",
             "end temperature as a share of the start's: there only improvements are accepted"},
-           {"restarts", "0", "times that the schedule begins again, each chain from its best point"}}),
+           {"restarts", "0",
+            "times that the schedule begins again, each chain from its best point; 1 and 3 gained nothing"}}),
       [](const StrategySetup& setup, const OptionValues& options) -> std::unique_ptr<Strategy> {
         return std::make_unique<AnnealingSearch>(setup, options);
       }};
