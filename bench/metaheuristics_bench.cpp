@@ -254,20 +254,20 @@ int main(int argc, char** argv) {
   fmt::print("problem,strategy,evaluations,seed,best\n");
   for (const MadeProblem& problem : problems) {
     if (problem.name.find(only) == std::string::npos) continue;
-    for (const StrategyInfo* info : {&ga_strategy(), &pso_strategy(), &sa_strategy(), &de_strategy()}) {
-      if (("," + searches + ",").find("," + std::string(info->name) + ",") == std::string::npos) continue;
-      OptionValues options(info->options);
+    for (const StrategyInfo& info : {ga_strategy(), pso_strategy(), sa_strategy(), de_strategy()}) {
+      if (("," + searches + ",").find("," + std::string(info.name) + ",") == std::string::npos) continue;
+      OptionValues options(info.options);
       for (const std::string& setting : settings) {
-        if (setting.starts_with(std::string(info->name) + ":"))
-          options.set(setting.substr(info->name.size() + 1));
+        if (setting.starts_with(std::string(info.name) + ":"))
+          options.set(setting.substr(info.name.size() + 1));
       }
       for (const std::int64_t most : evaluations) {
         for (const bool repair : {false, true}) {
           if (repair && problem.sizes.empty()) continue;
           for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
             fmt::print("{},{},{},{},{}\n", problem.name,
-                       fmt::format("{}{}", info->name, repair ? "+repair" : ""), most, seed,
-                       best_value(problem, *info, options, most, seed, repair));
+                       fmt::format("{}{}", info.name, repair ? "+repair" : ""), most, seed,
+                       best_value(problem, info, options, most, seed, repair));
           }
         }
       }

@@ -93,8 +93,8 @@ class DifferentialSearch final : public PopulationSearch {
 
 }  // namespace
 
-const StrategyInfo& de_strategy() {
-  static const StrategyInfo info{
+StrategyInfo de_strategy() {
+  return {
       "de", "differential evolution: rand/1/bin or best/1/bin, rounded to levels",
       PopulationSearch::options(
           {{"variant", "best/1/bin",
@@ -110,7 +110,6 @@ const StrategyInfo& de_strategy() {
       [](const StrategySetup& setup, const OptionValues& options) -> std::unique_ptr<Strategy> {
         return std::make_unique<DifferentialSearch>(setup, options);
       }};
-  return info;
 }
 
 }  // namespace knapsaq

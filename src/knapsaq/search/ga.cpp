@@ -112,8 +112,8 @@ class GeneticSearch final : public PopulationSearch {
 
 }  // namespace
 
-const StrategyInfo& ga_strategy() {
-  static const StrategyInfo info{
+StrategyInfo ga_strategy() {
+  return {
       "ga", "genetic algorithm: tournaments, crossover, mutation, elitism",
       PopulationSearch::options(
           {{"tournament", "5",
@@ -138,7 +138,6 @@ const StrategyInfo& ga_strategy() {
       [](const StrategySetup& setup, const OptionValues& options) -> std::unique_ptr<Strategy> {
         return std::make_unique<GeneticSearch>(setup, options);
       }};
-  return info;
 }
 
 }  // namespace knapsaq

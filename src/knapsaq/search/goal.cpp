@@ -48,16 +48,16 @@ class BudgetGoal final : public Goal {
 };
 
 /// The cheapest way to take bytes from one variable.
-struct Step {
+struct Lowering {
   std::size_t level = 0;
   double loss = 0;  ///< error per byte saved
 };
 
 /// Any lower level may be the next one: on menus with several group sizes the one just below is often worse
 /// than a level further down. The variable must have a level with fewer bytes.
-Step cheapest_step(const Variable& variable, std::size_t level) {
+Lowering cheapest_lowering(const Variable& variable, std::size_t level) {
   const SpaceLevel& now = variable.levels[level];
-  Step best;
+  Lowering best;
   bool found = false;
   for (std::size_t lower = level; lower-- > 0;) {
     const SpaceLevel& then = variable.levels[lower];
@@ -144,7 +144,7 @@ void Repair::operator()(Point& point, Random& random) const {
       for (std::size_t draw = 0; draw < draws; ++draw) {
         const std::size_t candidate = candidates_ == 0 ? draw : random.below(lowerable.size());
         const std::size_t i = lowerable[candidate];
-        const Step step = cheapest_step(variables[i], point[i]);
+        const Lowering step = cheapest_lowering(variables[i], point[i]);
         if (step.loss >= least) continue;
         least = step.loss;
         at = candidate;

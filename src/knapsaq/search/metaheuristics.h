@@ -13,9 +13,9 @@
 
 namespace knapsaq {
 
-const StrategyInfo& ga_strategy();
-const StrategyInfo& pso_strategy();
-const StrategyInfo& sa_strategy();
-const StrategyInfo& de_strategy();
+StrategyInfo ga_strategy();
+StrategyInfo pso_strategy();
+StrategyInfo sa_strategy();
+StrategyInfo de_strategy();
 
 }  // namespace knapsaq

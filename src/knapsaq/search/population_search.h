@@ -6,12 +6,12 @@
 #include <optional>
 #include <set>
 #include <span>
-#include <string>
 #include <string_view>
 #include <vector>
 
 #include "knapsaq/base/random.h"
 #include "knapsaq/search/goal.h"
+#include "knapsaq/search/point_less.h"
 #include "knapsaq/search/strategy.h"
 
 namespace knapsaq {
@@ -23,6 +23,7 @@ class PopulationSearch : public Strategy {
   Batch ask() final;
   void tell(const Batch& batch, std::span<const Measurement> measurements) final;
   std::vector<Note> notes() final;
+  std::int64_t planned() const final { return questions_; }
 
   /// The options that all of them have, followed by a search's own.
   static std::vector<StrategyOption> options(std::vector<StrategyOption> own);
@@ -65,7 +66,7 @@ class PopulationSearch : public Strategy {
   std::int64_t asked_ = 0;
   std::int64_t batches_ = 0;
   double best_ = 0;
-  std::set<std::string> known_;  ///< all points asked so far, as text
+  std::set<Point, PointLess> known_;  ///< all points asked so far
   std::vector<Note> notes_;
 };
 

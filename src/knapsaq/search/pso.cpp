@@ -100,8 +100,8 @@ class SwarmSearch final : public PopulationSearch {
 
 }  // namespace
 
-const StrategyInfo& pso_strategy() {
-  static const StrategyInfo info{
+StrategyInfo pso_strategy() {
+  return {
       "pso", "particle swarm with global best, rounded to levels",
       PopulationSearch::options(
           {{"inertia", "0.7298",
@@ -112,7 +112,6 @@ const StrategyInfo& pso_strategy() {
       [](const StrategySetup& setup, const OptionValues& options) -> std::unique_ptr<Strategy> {
         return std::make_unique<SwarmSearch>(setup, options);
       }};
-  return info;
 }
 
 }  // namespace knapsaq

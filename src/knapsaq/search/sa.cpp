@@ -146,8 +146,8 @@ class AnnealingSearch final : public PopulationSearch {
 
 }  // namespace
 
-const StrategyInfo& sa_strategy() {
-  static const StrategyInfo info{
+StrategyInfo sa_strategy() {
+  return {
       "sa", "simulated annealing: geometric schedule, several chains, restarts",
       PopulationSearch::options(
           {{"chains", "1",
@@ -169,7 +169,6 @@ const StrategyInfo& sa_strategy() {
       [](const StrategySetup& setup, const OptionValues& options) -> std::unique_ptr<Strategy> {
         return std::make_unique<AnnealingSearch>(setup, options);
       }};
-  return info;
 }
 
 }  // namespace knapsaq

@@ -26,6 +26,7 @@ struct StudyStrategy {
 /// several independent runs each.
 struct StudySettings {
   std::vector<StudyStrategy> strategies;
+  std::string goal = "paper";  ///< as make_goal() knows it
   std::int64_t repeats = 10;
   std::uint64_t seed = 1;  ///< run r of every strategy gets seed + r; strategies mix in their names
   /// Questions of every run, repeated ones included. The default is the paper's population of 10 with its 10
@@ -109,9 +110,9 @@ using StudyListener = std::function<void(std::int64_t run, std::int64_t runs, st
 
 /// Runs every strategy with every seed as a search of `archive` and compares the outcomes. Runs take turns
 /// (all strategies with the first seed, then with the second), so that a killed study has equally many of
-/// each; called again it goes on. `setup` gives space, divergence, windows and goal or budget; its seed and
-/// evaluations are the study's. The baselines are kept as they are. Throws UsageError for fewer than two
-/// repeats, no strategies, or one that appears twice with the same options; Cancelled.
+/// each; called again it goes on. `setup` gives space, divergence, windows and budget; its seed,
+/// evaluations and goal are the study's. The baselines are kept as they are. Throws UsageError for fewer than
+/// two repeats, no strategies, or one that appears twice with the same options; Cancelled.
 Study run_study(const StudySettings& settings, const StrategySetup& setup, Evaluator& evaluator,
                 Archive& archive, std::vector<StudyBaseline> baselines, const StudyListener& listener = {});
 
