@@ -59,3 +59,18 @@ function(knapsaq_test NAME)
     KNAPSAQ_SOURCE_DIR="${PROJECT_SOURCE_DIR}" KNAPSAQ_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data")
   gtest_discover_tests(test_${NAME} DISCOVERY_TIMEOUT 120)
 endfunction()
+
+# knapsaq_embed(TARGET FUNCTION HEADER FILES file...)
+# Puts files into the library TARGET: the function `std::string_view FUNCTION()` of knapsaq, which HEADER declares, gives
+# their bytes, one file behind the other.
+function(knapsaq_embed TARGET FUNCTION HEADER)
+  cmake_parse_arguments(EMBED "" "" "FILES" ${ARGN})
+  list(TRANSFORM EMBED_FILES PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
+  list(JOIN EMBED_FILES "," files)
+  set(output ${CMAKE_CURRENT_BINARY_DIR}/${FUNCTION}.cpp)
+  add_custom_command(OUTPUT ${output}
+    COMMAND ${CMAKE_COMMAND} -D OUTPUT=${output} -D HEADER=${HEADER} -D FUNCTION=${FUNCTION} -D FILES=${files}
+            -P ${PROJECT_SOURCE_DIR}/cmake/EmbedFiles.cmake
+    DEPENDS ${EMBED_FILES} ${PROJECT_SOURCE_DIR}/cmake/EmbedFiles.cmake VERBATIM)
+  target_sources(${TARGET} PRIVATE ${output})
+endfunction()

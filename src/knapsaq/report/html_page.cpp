@@ -1,0 +1,89 @@
+#include "knapsaq/report/html_page.h"
+
+#include <algorithm>
+#include <iterator>
+#include <stdexcept>
+#include <string_view>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "knapsaq/base/files.h"
+#include "knapsaq/report/page_files.h"
+
+namespace knapsaq {
+namespace {
+
+/// For text between tags.
+std::string escaped(std::string_view text) {
+  std::string result;
+  for (const char c : text) {
+    switch (c) {
+      case '&':
+        result += "&amp;";
+        break;
+      case '<':
+        result += "&lt;";
+        break;
+      case '>':
+        result += "&gt;";
+        break;
+      default:
+        result += c;
+    }
+  }
+  return result;
+}
+
+/// JSON inside of a script element: "<" only occurs in strings, where its escape means the same; so neither
+/// "</script" nor "<!--" can occur. Text that is not UTF-8 (names of files) gets replacement characters.
+std::string script_json(const ReportData& data) {
+  const std::string text = to_json(data).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  std::string result;
+  result.reserve(text.size());
+  for (const char c : text) {
+    if (c == '<')
+      result += "\\u003c";
+    else
+      result += c;
+  }
+  return result;
+}
+
+/// A name in valid UTF-8, by the same rule as in the data.
+std::string clean(std::string_view text) {
+  const nlohmann::json value = std::string(text);
+  return nlohmann::json::parse(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace))
+      .get<std::string>();
+}
+
+}  // namespace
+
+std::string html_page(const ReportData& data) {
+  const std::pair<std::string_view, std::string> parts[] = {
+      {"{{TITLE}}", escaped(clean(data.model.name))},
+      {"{{STYLE}}", std::string(page_css())},
+      {"{{DATA}}", script_json(data)},
+      {"{{CHARTS}}", std::string(page_charts())},
+      {"{{SCRIPT}}", std::string(page_js())},
+  };
+  // In one pass over the frame: what is inserted is never looked at again.
+  std::string result;
+  std::string_view frame = page_html();
+  for (std::size_t open = frame.find("{{"); open != std::string_view::npos; open = frame.find("{{")) {
+    result += frame.substr(0, open);
+    frame.remove_prefix(open);
+    const auto* part = std::ranges::find_if(parts, [&](const auto& p) { return frame.starts_with(p.first); });
+    if (part == std::end(parts)) throw std::logic_error("page.html has a name that nobody fills in");
+    result += part->second;
+    frame.remove_prefix(part->first.size());
+  }
+  result += frame;
+  return result;
+}
+
+void write_html(const ReportData& data, const std::filesystem::path& path) {
+  write_file(path, html_page(data));
+}
+
+}  // namespace knapsaq

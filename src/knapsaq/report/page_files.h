@@ -1,0 +1,14 @@
+#pragma once
+
+#include <string_view>
+
+namespace knapsaq {
+
+/// The files that the report's page is made of, embedded at build time (knapsaq_embed() in
+/// cmake/KnapsaqBuild.cmake).
+std::string_view page_html();    ///< page/page.html: the frame, with {{NAME}} where the others go
+std::string_view page_css();     ///< page/page.css
+std::string_view page_js();      ///< page/*.js
+std::string_view page_charts();  ///< third_party/echarts
+
+}  // namespace knapsaq
