@@ -14,10 +14,10 @@ KeyValueCache::KeyValueCache(const ModelConfig& config, Backend& backend, std::i
   for (std::int64_t i = 0; i < config.layers; ++i) blocks_.push_back(backend.make_cache(shape));
 }
 
-std::uint64_t KeyValueCache::bytes(const ModelConfig& config, Precision precision, std::int64_t sequences,
-                                   std::int64_t capacity) {
+std::uint64_t KeyValueCache::bytes(const ModelConfig& config, std::uint64_t bytes_per_number,
+                                   std::int64_t sequences, std::int64_t capacity) {
   const std::int64_t numbers = 2 * config.layers * sequences * capacity * config.kv_heads * config.head_dim;
-  return static_cast<std::uint64_t>(numbers) * (precision == Precision::bf16 ? 2 : 4);
+  return static_cast<std::uint64_t>(numbers) * bytes_per_number;
 }
 
 }  // namespace knapsaq

@@ -27,8 +27,8 @@ class KeyValueCache {
   void advance() { ++length_; }
 
   /// Bytes that it takes, but for rounding to whole vectors.
-  static std::uint64_t bytes(const ModelConfig& config, Precision precision, std::int64_t sequences,
-                             std::int64_t capacity);
+  static std::uint64_t bytes(const ModelConfig& config, std::uint64_t bytes_per_number,
+                             std::int64_t sequences, std::int64_t capacity);
 
  private:
   std::int64_t sequences_;
