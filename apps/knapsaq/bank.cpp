@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 #include <optional>
 
@@ -37,35 +38,26 @@ Menu with_method(Menu menu, const std::string& method) {
   return menu;
 }
 
-/// Which of the schemes cannot do without statistics of the inputs, for people; empty if none.
-std::string need_of(const Menu& menu) {
-  std::string need;
-  for (const Scheme& scheme : menu.schemes)
-    if (quantizer(scheme.method).needs() != Needs::nothing) need = "method " + scheme.method;
-  return need;
+/// Whether some scheme cannot do without statistics of the inputs.
+bool needs_inputs(const Menu& menu) {
+  return std::ranges::any_of(
+      menu.schemes, [](const Scheme& scheme) { return quantizer(scheme.method).needs() != Needs::nothing; });
 }
 
 /// Throws UsageError for what can be known to be missing before anything is made.
 void check_usage(const Options& options, const Menu& menu) {
   for (const Scheme& scheme : menu.schemes) quantizer(scheme.method).check(scheme);
-  if (!options.calibration.text.empty()) return;
-  const std::filesystem::path output = options.output;
-  const std::string need = need_of(menu);
-  if (!need.empty() && options.calibration.folder.empty() && !has_calibration(output / kBankCalibrationName))
-    throw UsageError(fmt::format("{} needs a calibration: give --text FILE, or --calibration FOLDER", need));
-  if (wants_folding(menu.schemes) && !std::filesystem::exists(output / kBankFoldingName))
-    throw UsageError("method awq needs a text: give --text FILE");
+  check_calibration_options(options.calibration);
 }
 
 /// Statistics of the inputs, if they are asked for, or there from an earlier run, or the menu needs them.
 std::unique_ptr<InputSource> inputs_for(const Options& options, const Checkpoint& checkpoint,
                                         const ModelConfig& config, const BankRecipe& recipe,
                                         const std::filesystem::path& folder) {
-  const std::string need = need_of(recipe.menu);
-  if (need.empty() && options.calibration.text.empty() && options.calibration.folder.empty() &&
+  if (!needs_inputs(recipe.menu) && options.calibration.text.empty() && options.calibration.folder.empty() &&
       !has_calibration(folder))
     return nullptr;
-  return find_inputs(checkpoint, config, recipe.model, options.calibration, folder, need);
+  return find_inputs(checkpoint, config, recipe.model, options.calibration, folder);
 }
 
 /// The scales that an earlier run found with these inputs, or those found now; nothing for methods that want
@@ -145,7 +137,7 @@ void add_bank(CLI::App& app) {
                    "Method for the menu's affine schemes: gptq, awq, hqq, rtn, hqq-diag, rtn-diag");
   add_calibration_options(*verb, options->calibration, true);
   add_common(*verb, options->common);
-  verb->footer("Example:\n  knapsaq bank MODEL -o BANK --method gptq --text wiki.txt");
+  verb->footer("Example:\n  knapsaq bank MODEL -o BANK --method gptq --text self");
   verb->callback([options] { run(*options); });
 }
 

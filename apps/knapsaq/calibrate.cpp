@@ -14,7 +14,6 @@
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/model/gguf_names.h"
-#include "knapsaq/text/tokenizer.h"
 
 namespace knapsaq::command {
 namespace {
@@ -46,20 +45,16 @@ void run(const Options& options) {
   const ModelConfig config = parse_model_config(checkpoint.config());
   check_shapes(checkpoint, config);
   check_imatrix(options, config);
-  const SampleOptions wanted = resolve(options.calibration.samples, config.max_positions);
-  const std::vector<std::filesystem::path> files(options.calibration.text.begin(),
-                                                 options.calibration.text.end());
+  const auto backend = calibration_backend(options.calibration);
   // Text that is too short is refused before the model is read.
-  const Samples samples =
-      sample_windows(read_calibration_text(files), Tokenizer::load(options.model), wanted);
-  const auto backend =
-      make_cpu_backend(options.calibration.precision == "fp32" ? Precision::fp32 : Precision::bf16);
+  const Samples samples = calibration_samples(checkpoint, config, options.calibration, *backend);
   const std::string id = fingerprint(checkpoint, progress());
   const Calibration calibration =
       calibrate(checkpoint, config, id, samples, *backend, options.output, options.force, progress());
+  const bool own = options.calibration.text.empty() || is_self(options.calibration.text);
   if (!options.imatrix.empty())
     write_imatrix(calibration, config,
-                  {.datasets = options.calibration.text,
+                  {.datasets = own ? std::vector<std::string>{samples.text} : options.calibration.text,
                    .chunks = static_cast<std::uint32_t>(samples.options.samples),
                    .chunk_size = static_cast<std::uint32_t>(samples.options.window)},
                   options.imatrix);
@@ -69,6 +64,7 @@ void run(const Options& options) {
     print({{"model", options.model},
            {"output", options.output},
            {"fingerprint", id},
+           {"text", samples.text},
            {"samples", samples.options.samples},
            {"window", samples.options.window},
            {"seed", samples.options.seed},
@@ -87,20 +83,21 @@ void run(const Options& options) {
 
 void add_calibrate(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("calibrate", "Measure what a model's linears see on a text");
+  CLI::App* verb =
+      app.add_subcommand("calibrate", "Measure what a model's linears see on a text, or on text of its own");
   verb->add_option("model", options->model, "Model folder in Hugging Face layout")->required();
   verb->add_option("-o,--output", options->output,
                    "Folder to write; a killed run goes on where it was when it is repeated")
       ->required();
   add_calibration_options(*verb, options->calibration, false);
-  verb->get_option("--text")->required();
   verb->add_option("--imatrix", options->imatrix,
                    "Also write the mean squares as an imatrix file of llama.cpp (.gguf)");
   verb->add_flag("--force", options->force,
                  "Replace the calibration in the output folder, and the imatrix file");
   add_common(*verb, options->common);
   verb->footer(
-      "Example:\n  knapsaq calibrate MODEL --text wiki.train.raw --samples 128 --window 2048 -o CALIBRATION");
+      "Example:\n  knapsaq calibrate MODEL -o CALIBRATION\n  knapsaq calibrate MODEL --text wiki.train.raw "
+      "--samples 128 --window 2048 -o CALIBRATION");
   verb->callback([options] { run(*options); });
 }
 

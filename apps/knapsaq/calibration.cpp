@@ -8,10 +8,21 @@
 #include "command.h"
 #include "knapsaq/bank/find_folding.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/calib/manifest.h"
 #include "knapsaq/calib/open_input_source.h"
+#include "knapsaq/calib/self_text.h"
 #include "knapsaq/text/tokenizer.h"
 
 namespace knapsaq::command {
+namespace {
+
+/// Whether a run that was stopped left a calibration of the model's own text there.
+bool is_unfinished_self(const std::filesystem::path& folder) {
+  const Manifest manifest = read_manifest(folder);
+  return std::ssize(manifest.blocks) < manifest.layers && manifest.source.text.starts_with(kSelf);
+}
+
+}  // namespace
 
 void add_calibration_options(CLI::App& verb, CalibrationOptions& options, bool with_folder) {
   if (with_folder)
@@ -19,60 +30,85 @@ void add_calibration_options(CLI::App& verb, CalibrationOptions& options, bool w
         "--calibration", options.folder,
         "Folder of `knapsaq calibrate`, made there from --text if it does not exist; or an imatrix file of "
         "llama.cpp");
-  verb.add_option("--text", options.text,
-                  "Calibration text: plain UTF-8, or JSONL with a field text (.jsonl)");
+  verb.add_option(
+      "--text", options.text,
+      "Calibration text: files (plain UTF-8, or JSONL with a field text, .jsonl), or the word "
+      "self for text that the model itself samples; default: a calibration that is there, or self");
   verb.add_option("--samples", options.samples.samples, "Calibration windows, at random places of the text")
       ->capture_default_str();
-  verb.add_option("--window", options.samples.window,
-                  "Tokens in a calibration window; default: 2048, or what the model can see");
-  verb.add_option("--seed", options.samples.seed, "Seed of the places")->capture_default_str();
+  verb.add_option(
+      "--window", options.samples.window,
+      "Tokens in a calibration window; default: 2048 (self: 512), or what the model can see if that is less");
+  verb.add_option("--seed", options.samples.seed, "Seed of the places, or of the sampling")
+      ->capture_default_str();
   verb.add_option("--precision", options.precision, "Arithmetic of the forward pass: bf16 or fp32")
       ->check(CLI::IsMember({"bf16", "fp32"}))
       ->capture_default_str();
 }
 
+bool is_self(std::span<const std::string> text) {
+  if (std::ranges::find(text, kSelf) == text.end()) return false;
+  if (text.size() > 1)
+    throw UsageError(
+        "text of the model's own does not mix with files: give self alone (a file of that name is "
+        "./self)");
+  return true;
+}
+
+void check_calibration_options(const CalibrationOptions& options) {
+  static_cast<void>(is_self(options.text));
+  if (!options.text.empty() || options.folder.empty() || std::filesystem::is_regular_file(options.folder) ||
+      has_calibration(options.folder))
+    return;
+  throw UsageError(
+      fmt::format("{}: holds no calibration: give --text FILE or --text self to make one", options.folder));
+}
+
 Calibration find_calibration(const Checkpoint& checkpoint, const ModelConfig& config,
                              std::string_view fingerprint, const CalibrationOptions& options,
-                             const std::filesystem::path& default_folder, std::string_view need) {
+                             const std::filesystem::path& default_folder) {
+  check_calibration_options(options);
   const std::filesystem::path folder =
       options.folder.empty() ? default_folder : std::filesystem::path(options.folder);
   if (options.text.empty()) {
-    if (!has_calibration(folder)) {
-      if (!options.folder.empty())
-        throw UsageError(
-            fmt::format("{}: holds no calibration: give --text FILE to make one", options.folder));
-      throw UsageError(
-          fmt::format("{} needs a calibration: give --text FILE, or --calibration FOLDER", need));
+    if (has_calibration(folder) && !is_unfinished_self(folder)) {
+      Calibration calibration = Calibration::open(folder);
+      require_same_model(calibration, fingerprint);
+      return calibration;
     }
-    Calibration calibration = Calibration::open(folder);
-    require_same_model(calibration, fingerprint);
-    return calibration;
   }
   const auto backend = calibration_backend(options);
-  return calibrate(checkpoint, config, fingerprint, calibration_samples(checkpoint, config, options, need),
-                   *backend, folder, false, progress());
+  return calibrate(checkpoint, config, fingerprint,
+                   calibration_samples(checkpoint, config, options, *backend), *backend, folder, false,
+                   progress());
 }
 
 std::unique_ptr<InputSource> find_inputs(const Checkpoint& checkpoint, const ModelConfig& config,
                                          std::string_view fingerprint, const CalibrationOptions& options,
-                                         const std::filesystem::path& default_folder, std::string_view need) {
+                                         const std::filesystem::path& default_folder) {
   if (!std::filesystem::is_regular_file(options.folder))
     return std::make_unique<Calibration>(
-        find_calibration(checkpoint, config, fingerprint, options, default_folder, need));
+        find_calibration(checkpoint, config, fingerprint, options, default_folder));
   if (!options.text.empty())
     throw UsageError(fmt::format("{}: is a file with statistics; --text goes with a folder", options.folder));
   return open_input_source(options.folder, config, fingerprint);
 }
 
 Samples calibration_samples(const Checkpoint& checkpoint, const ModelConfig& config,
-                            const CalibrationOptions& options, std::string_view need,
+                            std::span<const std::string> text, SampleOptions options, Backend& backend,
                             std::int64_t most_tokens) {
-  if (options.text.empty()) throw UsageError(fmt::format("{} needs a text: give --text FILE", need));
-  const std::vector<std::filesystem::path> files(options.text.begin(), options.text.end());
-  SampleOptions samples = resolve(options.samples, config.max_positions);
+  const bool self = text.empty() || is_self(text);
+  options = self ? resolve_self(options, config.max_positions) : resolve(options, config.max_positions);
   if (most_tokens != 0)
-    samples.samples = std::clamp<std::int64_t>(most_tokens / samples.window, 1, samples.samples);
-  return sample_windows(read_calibration_text(files), Tokenizer::load(checkpoint.folder()), samples);
+    options.samples = std::clamp<std::int64_t>(most_tokens / options.window, 1, options.samples);
+  if (self) return self_text(checkpoint, config, backend, options, SelfTextUse::calibration, progress());
+  const std::vector<std::filesystem::path> files(text.begin(), text.end());
+  return sample_windows(read_calibration_text(files), Tokenizer::load(checkpoint.folder()), options);
+}
+
+Samples calibration_samples(const Checkpoint& checkpoint, const ModelConfig& config,
+                            const CalibrationOptions& options, Backend& backend, std::int64_t most_tokens) {
+  return calibration_samples(checkpoint, config, options.text, options.samples, backend, most_tokens);
 }
 
 std::unique_ptr<Backend> calibration_backend(const CalibrationOptions& options) {
@@ -93,8 +129,8 @@ std::string scales_origin(const InputSource& inputs) {
 Folding find_scales(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
                     const InputSource& inputs, const CalibrationOptions& options) {
   const Scheme scheme = parse_scheme(kScalesScheme);
-  const Samples samples = calibration_samples(checkpoint, config, options, "method awq", kFoldingTokens);
   const auto backend = calibration_backend(options);
+  const Samples samples = calibration_samples(checkpoint, config, options, *backend, kFoldingTokens);
   return find_folding(checkpoint, config, fingerprint, inputs, samples, scheme, *backend, progress());
 }
 

@@ -18,9 +18,12 @@
 
 namespace knapsaq::command {
 
+/// The word for text that the model samples itself, in the place of files; what is used without any.
+inline constexpr std::string_view kSelf = "self";
+
 struct CalibrationOptions {
   std::string folder;             ///< --calibration, or an imatrix file; empty: the verb's default place
-  std::vector<std::string> text;  ///< --text
+  std::vector<std::string> text;  ///< --text: files, or kSelf alone
   SampleOptions samples;          ///< --samples, --window, --seed
   std::string precision = "bf16";
 };
@@ -28,30 +31,42 @@ struct CalibrationOptions {
 /// --text, --samples, --window, --seed and --precision; with `with_folder` also --calibration.
 void add_calibration_options(CLI::App& verb, CalibrationOptions& options, bool with_folder);
 
+/// Whether `text` asks for text of the model's own. Throws UsageError if it asks for files as well.
+bool is_self(std::span<const std::string> text);
+
+/// Throws UsageError for what can be known to be wrong before any work: --text of both kinds, or a folder
+/// given with --calibration that holds none while there is no --text to make one.
+void check_calibration_options(const CalibrationOptions& options);
+
 /// The calibration that a verb works with. With text: the one in the folder if it was made from this text
 /// with these options, else a new one is made there (after a kill: finished). Without text: the one in the
-/// folder. The folder is `options.folder`, or `default_folder` if that is empty. Throws UsageError if there
-/// is neither text nor a calibration (`need` says what wants one, as "method gptq"), or if the folder holds a
-/// calibration that was made from something else.
+/// folder, or one made of the model's own text where there is none. The folder is `options.folder`, or
+/// `default_folder` if that is empty. Throws UsageError if `options.folder` has no calibration and there is
+/// no text, or if the folder holds a calibration that was made from something else.
 Calibration find_calibration(const Checkpoint& checkpoint, const ModelConfig& config,
                              std::string_view fingerprint, const CalibrationOptions& options,
-                             const std::filesystem::path& default_folder, std::string_view need);
+                             const std::filesystem::path& default_folder);
 
 /// find_calibration(), or the imatrix file of llama.cpp that `options.folder` names.
 std::unique_ptr<InputSource> find_inputs(const Checkpoint& checkpoint, const ModelConfig& config,
                                          std::string_view fingerprint, const CalibrationOptions& options,
-                                         const std::filesystem::path& default_folder, std::string_view need);
+                                         const std::filesystem::path& default_folder);
 
-/// The windows of `options.text` that a calibration looks at; at most `most_tokens` tokens of them, but one
-/// window, if that is not 0. Throws UsageError without a text, saying what `need` wants it.
+/// The windows of `options.text`, or without one of the model's own text, that a calibration looks at; at
+/// most `most_tokens` tokens of them, but one window, if that is not 0. `backend` runs the model for its own
+/// text.
 Samples calibration_samples(const Checkpoint& checkpoint, const ModelConfig& config,
-                            const CalibrationOptions& options, std::string_view need,
+                            const CalibrationOptions& options, Backend& backend,
+                            std::int64_t most_tokens = 0);
+/// The same with everything that is not a CLI option of these verbs said apart.
+Samples calibration_samples(const Checkpoint& checkpoint, const ModelConfig& config,
+                            std::span<const std::string> text, SampleOptions options, Backend& backend,
                             std::int64_t most_tokens = 0);
 
 /// The backend that `options.precision` asks for.
 std::unique_ptr<Backend> calibration_backend(const CalibrationOptions& options);
 
-/// AWQ's scales for a model, found with the windows of `options.text`. `inputs` has second moments.
+/// AWQ's scales for a model, found with calibration_samples(). `inputs` has second moments.
 Folding find_scales(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
                     const InputSource& inputs, const CalibrationOptions& options);
 

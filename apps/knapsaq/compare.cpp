@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
+#include "calibration.h"
 #include "command.h"
 #include "knapsaq/bank/find_folding.h"
 #include "knapsaq/bank/folder_lock.h"
@@ -42,35 +43,6 @@ struct Options {
   std::vector<std::string> calibration_text;
   SampleOptions samples;
 };
-
-/// Without a text of their own, the calibrated methods get the last quarter of the text, which is then not
-/// scored: a method must not be judged on what it has seen.
-constexpr std::size_t kHeldBack = 4;
-
-struct Texts {
-  std::string scored;
-  CalibrationText calibration;
-};
-
-Texts read_texts(const Options& options, bool calibrates) {
-  Texts texts{read_text_file(options.text), {}};
-  if (!calibrates) return texts;
-  if (!options.calibration_text.empty()) {
-    texts.calibration = read_calibration_text(
-        std::vector<fs::path>(options.calibration_text.begin(), options.calibration_text.end()));
-    return texts;
-  }
-  // Cut after a line, so that no character and no word is torn.
-  std::size_t cut = texts.scored.find('\n', texts.scored.size() / kHeldBack * (kHeldBack - 1));
-  if (cut == std::string::npos)
-    throw InputError(options.text +
-                     ": has no line break in its last quarter, which is to calibrate gptq and awq: give "
-                     "--calibration-text");
-  texts.calibration.documents = {texts.scored.substr(cut + 1)};
-  texts.calibration.hash = hash_hex(texts.calibration.documents.front());
-  texts.scored.resize(cut + 1);
-  return texts;
-}
 
 /// The folder for what is kept between cases: beside the CSV, or temporary where there is none.
 class WorkFolder {
@@ -138,11 +110,8 @@ void run(const Options& options) {
   const ModelConfig config = parse_model_config(checkpoint.config());
   check_shapes(checkpoint, config);
   const Tokenizer tokenizer = Tokenizer::load(options.model);
-  const Texts texts = read_texts(options, calibrates);
-  const std::vector<std::int32_t> tokens = tokenizer.encode(texts.scored);
-  std::optional<Samples> samples;
-  if (calibrates)
-    samples = sample_windows(texts.calibration, tokenizer, resolve(options.samples, config.max_positions));
+  const std::string text = read_text_file(options.text);
+  const std::vector<std::int32_t> tokens = tokenizer.encode(text);
 
   ComparisonSetup setup;
   setup.checkpoint = &checkpoint;
@@ -158,9 +127,12 @@ void run(const Options& options) {
   const Precision precision = options.precision == "fp32" ? Precision::fp32 : Precision::bf16;
   const auto backend = make_cpu_backend(precision);
   setup.backend = backend.get();
+  std::optional<Samples> samples;
+  if (calibrates)
+    samples = calibration_samples(checkpoint, config, options.calibration_text, options.samples, *backend);
   setup.fingerprint = fingerprint(checkpoint, progress());
   const std::string what =
-      fmt::format("{} {} {} {} {} {} {} {} {}", setup.fingerprint, hash_hex(texts.scored), options.protocol,
+      fmt::format("{} {} {} {} {} {} {} {} {}", setup.fingerprint, hash_hex(text), options.protocol,
                   setup.windows.window, setup.windows.stride, setup.windows.limit, options.precision,
                   setup.menu.name, samples ? samples->hash : "");
   const WorkFolder work(options.output);
@@ -180,9 +152,8 @@ void run(const Options& options) {
     calibration =
         calibrate(checkpoint, config, setup.fingerprint, *samples, *backend, folder, other, progress());
     setup.inputs = &*calibration;
-    SampleOptions for_scales = samples->options;
-    for_scales.samples = std::clamp<std::int64_t>(kFoldingTokens / for_scales.window, 1, for_scales.samples);
-    scale_samples = sample_windows(texts.calibration, tokenizer, for_scales);
+    scale_samples = calibration_samples(checkpoint, config, options.calibration_text, samples->options,
+                                        *backend, kFoldingTokens);
     setup.samples = &*scale_samples;
   }
 
@@ -237,10 +208,10 @@ void add_compare(CLI::App& app) {
   verb->add_option("--stride", options->windows.stride, "Tokens between windows of protocol stride");
   verb->add_option("--windows", options->windows.limit, "Score the first N windows only; 0: all");
   verb->add_option("--calibration-text", options->calibration_text,
-                   "Texts for gptq and awq; default: the last quarter of --text, which is then not scored");
+                   "Texts for gptq and awq, or self (the default) for text that the model itself samples");
   verb->add_option("--samples", options->samples.samples, "Windows to calibrate on")->capture_default_str();
   verb->add_option("--calibration-window", options->samples.window,
-                   "Tokens in each; default: 2048, or what the model can see");
+                   "Tokens in each; default: 2048 (self: 512), or what the model can see if that is less");
   verb->add_option("--seed", options->samples.seed, "Which windows")->capture_default_str();
   verb->add_option("--precision", options->precision, "Arithmetic of the forward pass: bf16 or fp32")
       ->check(CLI::IsMember({"bf16", "fp32"}))

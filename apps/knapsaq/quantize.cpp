@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -113,12 +114,11 @@ class ModelIdentity {
 std::unique_ptr<InputSource> inputs_for(const Options& options, const Checkpoint& checkpoint,
                                         const ModelConfig& config, ModelIdentity& identity,
                                         const std::vector<Scheme>& schemes) {
-  std::string need;
-  for (const Scheme& scheme : schemes)
-    if (quantizer(scheme.method).needs() != Needs::nothing) need = "method " + scheme.method;
-  if (need.empty() && options.calibration.text.empty() && options.calibration.folder.empty()) return nullptr;
-  return find_inputs(checkpoint, config, identity.get(), options.calibration, options.output + ".calibration",
-                     need);
+  const bool needed = std::ranges::any_of(
+      schemes, [](const Scheme& scheme) { return quantizer(scheme.method).needs() != Needs::nothing; });
+  if (!needed && options.calibration.text.empty() && options.calibration.folder.empty()) return nullptr;
+  return find_inputs(checkpoint, config, identity.get(), options.calibration,
+                     options.output + ".calibration");
 }
 
 QuantizedModel write_direct(const Options& options, const Checkpoint& checkpoint, const ModelConfig& config,
@@ -142,8 +142,8 @@ QuantizedModel write_propagated(const Options& options, const Checkpoint& checkp
   if (wants_folding(schemes))
     throw UsageError(
         "awq's scales are those of full-precision inputs: --propagate does not go with them; use gptq");
-  const Samples samples = calibration_samples(checkpoint, config, options.calibration, "--propagate");
   const auto backend = calibration_backend(options.calibration);
+  const Samples samples = calibration_samples(checkpoint, config, options.calibration, *backend);
   const std::filesystem::path folder = propagation_folder(options);
   PropagatedSource source(
       config, propagate(checkpoint, config, identity.get(), schemes, samples, *backend, folder, progress()));
@@ -247,9 +247,8 @@ void add_quantize(CLI::App& app) {
   verb->add_option("--tie", options->ties,
                    "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer; several with commas")
       ->capture_default_str();
-  verb->add_flag(
-      "--propagate", options->propagate,
-      "Quantize block by block with the inputs that the quantized blocks before make (gptq; needs --text)");
+  verb->add_flag("--propagate", options->propagate,
+                 "Quantize block by block with the inputs that the quantized blocks before make (gptq)");
   verb->add_flag("--force", options->force, "Replace the output folder if it exists");
   add_calibration_options(*verb, options->calibration, true);
   add_common(*verb, options->common);

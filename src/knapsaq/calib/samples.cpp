@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -81,13 +82,24 @@ CalibrationText read_calibration_text(std::span<const fs::path> files) {
   return text;
 }
 
-Samples sample_windows(const CalibrationText& text, const Tokenizer& tokenizer,
-                       const SampleOptions& options) {
+std::vector<std::int32_t> encode_documents(const CalibrationText& text, const Tokenizer& tokenizer) {
   std::vector<std::int32_t> stream;
   for (const std::string& document : text.documents) {
     const std::vector<std::int32_t> ids = tokenizer.encode(document);
     stream.insert(stream.end(), ids.begin(), ids.end());
   }
+  return stream;
+}
+
+Samples make_samples(std::vector<std::int32_t> tokens, const SampleOptions& options, std::string text) {
+  Hasher hasher;
+  hasher.update(fmt::format("{}x{}:", options.samples, options.window));
+  hasher.update(std::as_bytes(std::span(tokens)));
+  return {.tokens = std::move(tokens), .options = options, .text = std::move(text), .hash = hasher.hex()};
+}
+
+std::vector<std::int32_t> place_windows(std::span<const std::int32_t> stream, const Tokenizer& tokenizer,
+                                        const SampleOptions& options) {
   const std::int64_t needed = options.samples * options.window;
   const std::int64_t slack = std::ssize(stream) - needed;
   if (slack < 0) {
@@ -106,18 +118,20 @@ Samples sample_windows(const CalibrationText& text, const Tokenizer& tokenizer,
     gap = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(slack) + 1));
   std::sort(gaps.begin(), gaps.end());
 
-  Samples samples{.tokens = {}, .options = options, .text = text.hash, .hash = {}};
-  samples.tokens.reserve(static_cast<std::size_t>(needed));
+  std::vector<std::int32_t> tokens;
+  tokens.reserve(static_cast<std::size_t>(needed));
   for (std::int64_t i = 0; i < options.samples; ++i) {
     const auto begin = stream.begin() + gaps[static_cast<std::size_t>(i)] + i * options.window;
-    const auto first = samples.tokens.insert(samples.tokens.end(), begin, begin + options.window);
+    const auto first = tokens.insert(tokens.end(), begin, begin + options.window);
     if (tokenizer.adds_bos()) *first = tokenizer.bos().value();
   }
-  Hasher hasher;
-  hasher.update(fmt::format("{}x{}:", options.samples, options.window));
-  hasher.update(std::as_bytes(std::span(samples.tokens)));
-  samples.hash = hasher.hex();
-  return samples;
+  return tokens;
+}
+
+Samples sample_windows(const CalibrationText& text, const Tokenizer& tokenizer,
+                       const SampleOptions& options) {
+  return make_samples(place_windows(encode_documents(text, tokenizer), tokenizer, options), options,
+                      text.hash);
 }
 
 }  // namespace knapsaq

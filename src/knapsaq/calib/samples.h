@@ -39,15 +39,24 @@ CalibrationText read_calibration_text(std::span<const std::filesystem::path> fil
 struct Samples {
   std::vector<std::int32_t> tokens;  ///< [options.samples * options.window]
   SampleOptions options;             ///< resolved
-  std::string text;                  ///< CalibrationText::hash
+  std::string text;                  ///< CalibrationText::hash, or as self_text() says
   std::string hash;                  ///< of tokens, samples and window
 };
 
-/// `options.samples` windows without overlap, at places drawn uniformly from all such placements. Every
-/// document is encoded with what the tokenizer puts around a text, and all are put one after another; a
-/// window may cross from one into the next. Where the tokenizer adds a BOS, it takes the place of every
-/// window's first token, as in eval's protocol llama: that is how the model is used. `options` are resolved.
-/// Throws InputError, saying how many tokens there are and how many are needed, for a text that is too short.
+/// Samples with their hash.
+Samples make_samples(std::vector<std::int32_t> tokens, const SampleOptions& options, std::string text);
+
+/// Every document encoded with what the tokenizer puts around a text, one after another.
+std::vector<std::int32_t> encode_documents(const CalibrationText& text, const Tokenizer& tokenizer);
+
+/// `options.samples` windows of `stream` without overlap, in its order, at places drawn uniformly from all
+/// such placements. Where the tokenizer adds a BOS, it takes the place of every window's first token, as in
+/// eval's protocol llama: that is how the model is used. `options` are resolved. Throws InputError, saying
+/// how many tokens there are and how many are needed, for a text that is too short.
+std::vector<std::int32_t> place_windows(std::span<const std::int32_t> stream, const Tokenizer& tokenizer,
+                                        const SampleOptions& options);
+
+/// place_windows() in encode_documents(); a window may cross from one document into the next.
 Samples sample_windows(const CalibrationText& text, const Tokenizer& tokenizer, const SampleOptions& options);
 
 }  // namespace knapsaq

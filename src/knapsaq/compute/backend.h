@@ -126,6 +126,13 @@ struct Compared {
   std::span<RowComparison> out;  ///< one for each row
 };
 
+/// Keys and values of the tokens so far, of one attention and several sequences of equal length: what later
+/// tokens look back at. Belongs to the backend that made it.
+class AttentionCache {
+ public:
+  virtual ~AttentionCache() = default;
+};
+
 /// The operations that a decoder needs. model/ is written against this class only, so that another processor
 /// is another implementation of it.
 ///
@@ -178,6 +185,14 @@ class Backend {
   /// q [windows * length, heads * head_dim], k and v [.., kv_heads * head_dim], out as q; all `working`.
   virtual void attend(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
                       Array& out) = 0;
+
+  /// Room for shape.windows sequences of at most shape.length tokens.
+  virtual std::unique_ptr<AttentionCache> make_cache(const AttentionShape& shape) = 0;
+  /// attend() for the last token of every sequence alone: shape.windows rows of q, k and v, one each, at
+  /// position shape.length - 1. Their keys and values go into the cache, which holds those of all positions
+  /// before.
+  virtual void attend_next(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
+                           AttentionCache& cache, Array& out) = 0;
 
   /// losses[i] = -log softmax(in[i] head^T)[targets[i]] in nats, from fp32 logits of which only a tile exists
   /// at a time; 0 where targets[i] is negative. in is `working`.

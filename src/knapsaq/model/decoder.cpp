@@ -148,6 +148,7 @@ struct Decoder::Impl {
   Array cosines;  ///< of as many positions as were needed so far
   Array sines;
   Workspace work;
+  KeyValueCache* past = nullptr;  ///< while next() runs: the tokens before; windows are of one token then
 
   NormWeights read_norm(const Reader& reader, const std::string& module) const {
     NormWeights norm{.kind = config.norm, .eps = config.norm_eps, .scale = {}, .shift = {}};
@@ -262,7 +263,7 @@ struct Decoder::Impl {
     const bool slides = config.sliding_window > 0 && index >= config.sliding_from_layer;
     const bool rotary = config.positions == Positions::rotary;
     const AttentionShape shape{.windows = windows,
-                               .length = length,
+                               .length = past == nullptr ? length : past->length() + 1,
                                .heads = config.heads,
                                .kv_heads = config.kv_heads,
                                .head_dim = config.head_dim,
@@ -277,7 +278,11 @@ struct Decoder::Impl {
                                     Product{block.v.get(), &work.v, false}};
     if (observer) observer(of_block(index)[kQ], x, windows * length);
     backend->multiply(x, windows * length, projections);
-    backend->attend(shape, work.q, work.k, work.v, attended);
+    if (past == nullptr) {
+      backend->attend(shape, work.q, work.k, work.v, attended);
+    } else {
+      backend->attend_next(shape, work.q, work.k, work.v, past->block(index), attended);
+    }
   }
 
   /// `mlp` = what the first half of the MLP makes of x.
@@ -358,6 +363,15 @@ struct Decoder::Impl {
     if (!head) throw std::logic_error("the head is not loaded");
     Array out = backend->allocate(hidden.tokens(), config.embedding, Element::working);
     head_input(hidden, out);
+    return out;
+  }
+
+  /// Logits [rows, V] of what head_input() made.
+  std::vector<float> head_logits(const Array& input, std::int64_t rows) {
+    Array logits = backend->allocate(rows, config.vocab, Element::full);
+    add_product(input, rows, *head, false, logits);
+    std::vector<float> out(static_cast<std::size_t>(rows * config.vocab));
+    backend->download(logits, 0, out);
     return out;
   }
 
@@ -496,9 +510,11 @@ void Decoder::embed(std::span<const std::int32_t> tokens, std::int64_t windows, 
     self.backend->embed(*self.embedding, tokens, false, hidden.state);
   }
   if (self.positions) {
+    const std::int64_t before = self.past == nullptr ? 0 : self.past->length();
     std::vector<std::int32_t> positions(tokens.size());
     for (std::int64_t i = 0; i < rows; ++i)
-      positions[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(i % length + kPositionOffset);
+      positions[static_cast<std::size_t>(i)] =
+          static_cast<std::int32_t>(before + i % length + kPositionOffset);
     self.backend->embed(*self.positions, positions, true, hidden.state);
   }
 }
@@ -577,15 +593,29 @@ std::vector<float> Decoder::logits(std::span<const std::int32_t> tokens, std::in
   if (first < 0 || first >= length) throw std::invalid_argument("logits: no such position");
   Hidden hidden = embed(tokens, 1, length);
   for (std::int64_t i = 0; i < impl_->config.layers; ++i) block(i, hidden);
-  Backend& backend = *impl_->backend;
   const std::int64_t rows = length - first;
-  const Array input = backend.view(impl_->head_input(hidden), first, rows);
-  Array logits = backend.allocate(rows, impl_->config.vocab, Element::full);
-  const Product product{impl_->head.get(), &logits, false};
-  backend.multiply(input, rows, {&product, 1});
-  std::vector<float> out(static_cast<std::size_t>(rows * impl_->config.vocab));
-  backend.download(logits, 0, out);
-  return out;
+  return impl_->head_logits(impl_->backend->view(impl_->head_input(hidden), first, rows), rows);
+}
+
+std::vector<float> Decoder::next(std::span<const std::int32_t> tokens, KeyValueCache& cache) {
+  Impl& self = *impl_;
+  const std::int64_t sequences = cache.sequences();
+  if (std::ssize(tokens) != sequences) throw std::invalid_argument("next: not a token for every sequence");
+  if (cache.length() >= cache.capacity()) throw std::invalid_argument("next: the cache is full");
+  check_length(cache.length() + 1);
+  self.prepare_rotation(cache.capacity());
+  struct Past {
+    Impl& impl;
+    Past(Impl& in, KeyValueCache& past) : impl(in) { impl.past = &past; }
+    ~Past() { impl.past = nullptr; }
+    Past(const Past&) = delete;
+    Past& operator=(const Past&) = delete;
+  };
+  const Past past(self, cache);
+  Hidden hidden = embed(tokens, sequences, 1);
+  for (std::int64_t i = 0; i < self.config.layers; ++i) block(i, hidden);
+  cache.advance();
+  return self.head_logits(self.head_input(hidden), sequences);
 }
 
 void Decoder::head_input(const Hidden& hidden, Array& out) { impl_->head_input(hidden, out); }

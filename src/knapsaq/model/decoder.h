@@ -14,6 +14,7 @@
 #include "knapsaq/compute/backend.h"
 #include "knapsaq/model/config.h"
 #include "knapsaq/model/folding.h"
+#include "knapsaq/model/kv_cache.h"
 
 namespace knapsaq {
 
@@ -95,6 +96,11 @@ class Decoder {
 
   /// Logits [n - first, V] after tokens first..n-1 of one window of n tokens. Same errors as losses().
   std::vector<float> logits(std::span<const std::int32_t> tokens, std::int64_t first);
+
+  /// Logits [cache.sequences(), V] after one further token of each sequence in the cache, which then holds it
+  /// too: what logits() gives for the last of the sequence's tokens, up to the order of sums. Same errors as
+  /// losses(); a full cache is std::invalid_argument.
+  std::vector<float> next(std::span<const std::int32_t> tokens, KeyValueCache& cache);
 
   /// Throws InputError if a window of `length` tokens is longer than the model has positions (learned
   /// positions only; rotary ones go on, as in Transformers).

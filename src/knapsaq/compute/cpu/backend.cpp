@@ -79,6 +79,35 @@ double log_sum_of(const SoftmaxStatistics* parts, std::int64_t count, std::int64
   return largest + std::log(sum);
 }
 
+/// Keys and values as Kernels::append() lays them out, head after head of sequence after sequence.
+template <class T>
+class PackedCache final : public AttentionCache {
+ public:
+  PackedCache(const Kernels<T>& kernels, const AttentionShape& shape)
+      : heads(shape.windows * shape.kv_heads),
+        head_dim(shape.head_dim),
+        capacity(shape.length),
+        keys_size(round_up(kernels.packed_keys_size(capacity, head_dim), 32)),
+        values_size(round_up(kernels.packed_values_size(capacity, head_dim), 32)),
+        keys_(static_cast<std::size_t>(heads * keys_size) * sizeof(T)),
+        values_(static_cast<std::size_t>(heads * values_size) * sizeof(T)) {
+    keys_.clear();
+    values_.clear();
+  }
+  T* keys(std::int64_t head) { return reinterpret_cast<T*>(keys_.data()) + head * keys_size; }
+  T* values(std::int64_t head) { return reinterpret_cast<T*>(values_.data()) + head * values_size; }
+
+  const std::int64_t heads;  ///< of all sequences
+  const std::int64_t head_dim;
+  const std::int64_t capacity;
+  const std::int64_t keys_size;  ///< elements of one head
+  const std::int64_t values_size;
+
+ private:
+  AlignedBytes keys_;
+  AlignedBytes values_;
+};
+
 /// Memory of the thread that runs a task, for the tiles between a product and what follows it.
 thread_local AlignedBytes t_tile;
 
@@ -283,17 +312,12 @@ class CpuBackend final : public Backend {
 
   void attend(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
               Array& out) override {
-    check_attention(shape, q, k, v, out);
+    check_attention(shape, shape.windows * shape.length, q, k, v, out);
     if (shape.windows == 0 || shape.length == 0) return;
     const std::int64_t length = shape.length;
     const std::int64_t head_dim = shape.head_dim;
-    HeadTransform transform{
-        .head_dim = head_dim, .norm = nullptr, .norm_eps = shape.norm_eps, .rotation = {}};
-    if (shape.cosines != nullptr) transform.rotation = {full(*shape.cosines), full(*shape.sines)};
-    HeadTransform q_transform = transform;
-    HeadTransform k_transform = transform;
-    q_transform.norm = full_or_null(shape.q_norm);
-    k_transform.norm = full_or_null(shape.k_norm);
+    const HeadTransform q_transform = transform_of(shape, shape.q_norm);
+    const HeadTransform k_transform = transform_of(shape, shape.k_norm);
 
     const std::int64_t keys_size = round_up(kernels_.packed_keys_size(length, head_dim), 32);
     const std::int64_t values_size = round_up(kernels_.packed_values_size(length, head_dim), 32);
@@ -341,6 +365,54 @@ class CpuBackend final : public Backend {
                        .head = {packed_keys + packed * keys_size, packed_values + packed * values_size,
                                 panels * kernels_.panel},
                        .scratch = t_tile.data()});
+    });
+  }
+
+  std::unique_ptr<AttentionCache> make_cache(const AttentionShape& shape) override {
+    require(shape.windows >= 0 && shape.length >= 0 && shape.kv_heads > 0 && shape.head_dim > 0,
+            "make_cache: no such shape");
+    return std::make_unique<PackedCache<T>>(kernels_, shape);
+  }
+
+  void attend_next(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
+                   AttentionCache& past, Array& out) override {
+    check_attention(shape, shape.windows, q, k, v, out);
+    auto& cache = dynamic_cast<PackedCache<T>&>(past);
+    require(shape.length >= 1 && shape.length <= cache.capacity &&
+                shape.windows * shape.kv_heads == cache.heads && shape.head_dim == cache.head_dim,
+            "attend_next: cache of another shape");
+    const std::int64_t position = shape.length - 1;
+    const std::int64_t head_dim = shape.head_dim;
+    const HeadTransform q_transform = transform_of(shape, shape.q_norm);
+    const HeadTransform k_transform = transform_of(shape, shape.k_norm);
+    const auto scratch_bytes = static_cast<std::size_t>(kernels_.attention_scratch(head_dim));
+    const std::int64_t padded_length = round_up(cache.capacity, kernels_.panel);
+    const std::int64_t heads_per_key = shape.heads / shape.kv_heads;
+    // A task is a head of keys with all heads of queries that read it.
+    parallel_for(static_cast<std::size_t>(cache.heads), [&](std::size_t index) {
+      const auto number = static_cast<std::int64_t>(index);
+      const std::int64_t sequence = number / shape.kv_heads;
+      const std::int64_t key_head = number % shape.kv_heads;
+      T* const keys = cache.keys(number);
+      T* const values = cache.values(number);
+      t_tile.reserve(scratch_bytes);
+      const std::int64_t start = sequence * k.cols() + key_head * head_dim;
+      kernels_.append(k_transform, working(k) + start, working(v) + start, position, cache.capacity,
+                      t_tile.data(), keys, values);
+      for (std::int64_t i = 0; i < heads_per_key; ++i) {
+        const std::int64_t query = sequence * q.cols() + (key_head * heads_per_key + i) * head_dim;
+        // Of the sequence only this row is there: a pitch of nothing leads to it from every position.
+        kernels_.attend_one({.q = working(q) + query,
+                             .q_pitch = 0,
+                             .out = working(out) + query,
+                             .out_pitch = 0,
+                             .first = position,
+                             .count = 1,
+                             .sliding_window = shape.sliding_window,
+                             .transform = q_transform,
+                             .head = {keys, values, padded_length},
+                             .scratch = t_tile.data()});
+      }
     });
   }
 
@@ -556,10 +628,16 @@ class CpuBackend final : public Backend {
             "product: input of another shape");
   }
 
-  static void check_attention(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
-                              const Array& out) {
+  static HeadTransform transform_of(const AttentionShape& shape, const Array* norm) {
+    HeadTransform transform{
+        .head_dim = shape.head_dim, .norm = full_or_null(norm), .norm_eps = shape.norm_eps, .rotation = {}};
+    if (shape.cosines != nullptr) transform.rotation = {full(*shape.cosines), full(*shape.sines)};
+    return transform;
+  }
+
+  static void check_attention(const AttentionShape& shape, std::int64_t rows, const Array& q, const Array& k,
+                              const Array& v, const Array& out) {
     require(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0, "attend: heads are no multiple");
-    const std::int64_t rows = shape.windows * shape.length;
     for (const Array* array : {&q, &k, &v, static_cast<const Array*>(&out)}) {
       const std::int64_t heads = array == &k || array == &v ? shape.kv_heads : shape.heads;
       require(array->element() == Element::working && array->rows() >= rows &&

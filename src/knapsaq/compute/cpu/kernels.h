@@ -95,7 +95,12 @@ struct Kernels {
   void (*pack_values)(std::int64_t head_dim, const T* v, std::int64_t pitch, std::int64_t length,
                       std::int64_t index, T* out);
   std::int64_t (*attention_scratch)(std::int64_t head_dim);
+  /// Put the key and the value of one token (one head of it) where pack_keys() and pack_values() of a window
+  /// of `capacity` would; both start as zeros.
+  void (*append)(const HeadTransform& transform, const T* k, const T* v, std::int64_t position,
+                 std::int64_t capacity, std::byte* scratch, T* keys, T* values);
   void (*attend)(const AttentionTile<T>& tile);
+  void (*attend_one)(const AttentionTile<T>& tile);  ///< the same for a tile of one query
 };
 
 const Kernels<float>& portable_kernels();

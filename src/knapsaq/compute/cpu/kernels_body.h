@@ -308,15 +308,15 @@ constexpr int kBlock = kBlockPanels * kPanel;
 /// The more queries, the fewer times keys and values come from the second cache; the fewer, the more tasks.
 constexpr int kQueryTile = 12 * kTileRows;
 
-/// C[kTileRows, kVecs * kLanes] = A B, or C * alpha + A B. A is row-major, `lda` elements apart; B holds for
+/// C[kRows, kVecs * kLanes] = A B, or C * alpha + A B. A is row-major, `lda` elements apart; B holds for
 /// every step (one element of A, or a pair of bf16) a row of `width` numbers (pairs).
-template <class T, int kVecs, bool kAccumulate>
+template <class T, int kRows, int kVecs, bool kAccumulate>
 inline void micro_kernel(const T* a, std::int64_t lda, const T* b, std::int64_t width, std::int64_t steps,
                          float* c, std::int64_t ldc, const float* alpha) {
   constexpr int kPair = Dot<T>::kPair;
-  Vec sums[kTileRows][kVecs];
+  Vec sums[kRows][kVecs];
 #pragma GCC unroll 16
-  for (int r = 0; r < kTileRows; ++r) {
+  for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) {
       if constexpr (kAccumulate) {
@@ -331,7 +331,7 @@ inline void micro_kernel(const T* a, std::int64_t lda, const T* b, std::int64_t 
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) row[v] = Dot<T>::load(b + v * kLanes * kPair);
 #pragma GCC unroll 16
-    for (int r = 0; r < kTileRows; ++r) {
+    for (int r = 0; r < kRows; ++r) {
       const typename Dot<T>::Operand x = Dot<T>::broadcast(a + r * lda + k * kPair);
 #pragma GCC unroll 16
       for (int v = 0; v < kVecs; ++v) sums[r][v] = Dot<T>::add(sums[r][v], x, row[v]);
@@ -339,29 +339,29 @@ inline void micro_kernel(const T* a, std::int64_t lda, const T* b, std::int64_t 
     b += width * kPair;
   }
 #pragma GCC unroll 16
-  for (int r = 0; r < kTileRows; ++r) {
+  for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) store(c + r * ldc + v * kLanes, sums[r][v]);
   }
 }
 
 /// The micro kernel for 1..kTileVecs vectors of columns.
-template <class T, bool kAccumulate>
+template <class T, int kRows, bool kAccumulate>
 inline void micro_columns(std::int64_t vecs, const T* a, std::int64_t lda, const T* b, std::int64_t width,
                           std::int64_t steps, float* c, std::int64_t ldc, const float* alpha) {
   static_assert(kTileVecs <= 4);
   switch (vecs) {
     case 1:
-      return micro_kernel<T, 1, kAccumulate>(a, lda, b, width, steps, c, ldc, alpha);
+      return micro_kernel<T, kRows, 1, kAccumulate>(a, lda, b, width, steps, c, ldc, alpha);
     case 2:
-      return micro_kernel<T, 2, kAccumulate>(a, lda, b, width, steps, c, ldc, alpha);
+      return micro_kernel<T, kRows, 2, kAccumulate>(a, lda, b, width, steps, c, ldc, alpha);
     case 3:
       if constexpr (kTileVecs >= 3)
-        return micro_kernel<T, 3, kAccumulate>(a, lda, b, width, steps, c, ldc, alpha);
+        return micro_kernel<T, kRows, 3, kAccumulate>(a, lda, b, width, steps, c, ldc, alpha);
       break;
     default:
       if constexpr (kTileVecs >= 4)
-        return micro_kernel<T, 4, kAccumulate>(a, lda, b, width, steps, c, ldc, alpha);
+        return micro_kernel<T, kRows, 4, kAccumulate>(a, lda, b, width, steps, c, ldc, alpha);
       break;
   }
 }
@@ -468,6 +468,31 @@ void pack_values(std::int64_t head_dim, const T* v, std::int64_t pitch, std::int
   }
 }
 
+/// The place of one more token in what pack_keys() and pack_values() lay out. Panels start as zeros: values
+/// behind the last token are multiplied by probabilities of nothing.
+template <class T>
+void append_head(const HeadTransform& transform, const T* k, const T* v, std::int64_t position,
+                 std::int64_t capacity, std::byte* scratch, T* keys, T* values) {
+  constexpr int kPair = Dot<T>::kPair;
+  const std::int64_t head_dim = transform.head_dim;
+  const std::int64_t depth = padded_depth<T>(head_dim);
+  float* head = reinterpret_cast<float*>(scratch);
+  T* row = reinterpret_cast<T*>(head + round_up(head_dim, kLanes));
+  for (std::int64_t d = head_dim; d < depth; ++d) row[d] = T{};
+  transform_head(transform, k, position, 1.0f, head);
+  convert_row(head, head_dim, row);
+  T* panel = keys + position / kPanel * kPanel * depth;
+  for (std::int64_t d = 0; d < depth; d += kPair)
+    Dot<T>::copy_group(row + d, panel + d * kPanel + position % kPanel * kPair);
+
+  const std::int64_t total = padded_length(capacity);
+  for (std::int64_t d0 = 0; d0 < head_dim; d0 += kPanel) {
+    const std::int64_t width = smaller(kPanel, padded_width(head_dim) - d0);
+    T* step = values + d0 * total + position / kPair * kPair * width + position % kPair;
+    for (std::int64_t d = 0; d < smaller(width, head_dim - d0); ++d) step[d * kPair] = v[d0 + d];
+  }
+}
+
 /// The tile's working memory, in the order in which it lies in the scratch.
 template <class T>
 struct AttentionScratch {
@@ -511,11 +536,11 @@ struct Range {
 /// Scores of one group against `extent` keys (a multiple of kLanes), turned into probabilities
 /// 2^(score - largest), with `largest` and `sums` of the rows brought up to date. alpha gets the factors for
 /// what was summed before; it has room for whole vectors.
-template <class T>
+template <class T, int kRows>
 inline void softmax_group(float* scores, std::int64_t extent, const Range* ranges, T* probabilities,
                           float* largest, float* sums, float* alpha) {
-  float found[round_up(kTileRows, kLanes)] = {};
-  for (int r = 0; r < kTileRows; ++r) {
+  float found[round_up(kRows, kLanes)] = {};
+  for (int r = 0; r < kRows; ++r) {
     float* row = scores + r * kBlock;
     for (std::int64_t i = 0; i < ranges[r].low; ++i) row[i] = kMasked;
     for (std::int64_t i = ranges[r].high; i < extent; ++i) row[i] = kMasked;
@@ -530,29 +555,30 @@ inline void softmax_group(float* scores, std::int64_t extent, const Range* range
     if (j < extent) top = vmax(top, load(row + j));
     found[r] = largest_of(vmax(top, other));
   }
-  for (int r = 0; r < kTileRows; r += kLanes) {
-    const int lanes = static_cast<int>(smaller(kLanes, kTileRows - r));
+  for (int r = 0; r < kRows; r += kLanes) {
+    const int lanes = static_cast<int>(smaller(kLanes, kRows - r));
     const Vec before = load_lanes(largest + r, lanes);
     const Vec now = vmax(before, load(found + r));
     store(alpha + r, exp2_precise(before - now));
     store_lanes(largest + r, now, lanes);
   }
-  for (int r = 0; r < kTileRows; ++r) {
+  for (int r = 0; r < kRows; ++r) {
     float* sum = sums + r * kLanes;
     store(sum, Dot<T>::exponentiate(scores + r * kBlock, extent, splat(largest[r]),
                                     load(sum) * splat(alpha[r]), probabilities + r * kBlock));
   }
 }
 
-template <class T>
+/// `kRows` queries at a time: kTileRows, or 1 where there is only one.
+template <class T, int kRows>
 void attend_tile(const AttentionTile<T>& tile) {
   constexpr int kPair = Dot<T>::kPair;
   const std::int64_t head_dim = tile.transform.head_dim;
   const std::int64_t depth = padded_depth<T>(head_dim);
   const std::int64_t width = padded_width(head_dim);
   const AttentionScratch<T> s(tile.scratch, head_dim);
-  const std::int64_t groups = (tile.count + kTileRows - 1) / kTileRows;
-  const std::int64_t rows = groups * kTileRows;
+  const std::int64_t groups = (tile.count + kRows - 1) / kRows;
+  const std::int64_t rows = groups * kRows;
   // head_dim^-0.5 * log2(e)
   float root[kLanes];
   store(root, vsqrt(splat(static_cast<float>(head_dim))));
@@ -579,12 +605,12 @@ void attend_tile(const AttentionTile<T>& tile) {
   for (std::int64_t block = first_key(tile.first) / kPanel * kPanel; block < end; block += kBlock) {
     const T* keys = tile.head.keys + block * depth;
     for (std::int64_t g = 0; g < groups; ++g) {
-      const std::int64_t first_row = g * kTileRows;
+      const std::int64_t first_row = g * kRows;
       // Keys of this block that some row of the group sees, in whole vectors. Rows behind the tile's last
       // query compute what it sees; nobody reads them.
-      Range ranges[kTileRows];
+      Range ranges[kRows];
       std::int64_t seen = 0;
-      for (int r = 0; r < kTileRows; ++r) {
+      for (int r = 0; r < kRows; ++r) {
         const std::int64_t position = smaller(tile.first + first_row + r, end - 1);
         ranges[r] = {larger(0, first_key(position) - block),
                      larger(0, smaller(position + 1 - block, kBlock))};
@@ -596,16 +622,16 @@ void attend_tile(const AttentionTile<T>& tile) {
 
       const T* q = s.q + first_row * depth;
       for (std::int64_t j = 0; j < extent; j += kPanel)
-        micro_columns<T, false>(smaller(extent - j, kPanel) / kLanes, q, depth, keys + j * depth, kPanel,
-                                depth / kPair, s.scores + j, kBlock, nullptr);
-      float alpha[round_up(kTileRows, kLanes)];
-      softmax_group<T>(s.scores, extent, ranges, s.probabilities, s.largest + first_row,
-                       s.sums + first_row * kLanes, alpha);
+        micro_columns<T, kRows, false>(smaller(extent - j, kPanel) / kLanes, q, depth, keys + j * depth,
+                                       kPanel, depth / kPair, s.scores + j, kBlock, nullptr);
+      float alpha[round_up(kRows, kLanes)];
+      softmax_group<T, kRows>(s.scores, extent, ranges, s.probabilities, s.largest + first_row,
+                              s.sums + first_row * kLanes, alpha);
       for (std::int64_t d = 0; d < width; d += kPanel) {
         const std::int64_t columns = smaller(kPanel, width - d);
         const T* values = tile.head.values + d * tile.head.padded_length + block * columns;
-        micro_columns<T, true>(columns / kLanes, s.probabilities, kBlock, values, columns, extent / kPair,
-                               s.output + first_row * width + d, width, alpha);
+        micro_columns<T, kRows, true>(columns / kLanes, s.probabilities, kBlock, values, columns,
+                                      extent / kPair, s.output + first_row * width + d, width, alpha);
       }
     }
   }
@@ -639,5 +665,7 @@ constexpr Kernels<T> make_kernels(const char* name) {
           .pack_keys = pack_keys<T>,
           .pack_values = pack_values<T>,
           .attention_scratch = attention_scratch<T>,
-          .attend = attend_tile<T>};
+          .append = append_head<T>,
+          .attend = attend_tile<T, kTileRows>,
+          .attend_one = attend_tile<T, 1>};
 }

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+
+#include "knapsaq/base/progress.h"
+#include "knapsaq/calib/samples.h"
+#include "knapsaq/calib/self_text.h"
+#include "knapsaq/model/decoder.h"
+#include "knapsaq/text/tokenizer.h"
+
+namespace knapsaq {
+
+/// What a search measures on, and what its choice is judged on: windows of equal length without a common
+/// token. In both, the first N windows are a fair sample of all, so that cheap measurements look at a part.
+struct SearchText {
+  Samples search;
+  Samples heldout;
+};
+
+/// From a text: `search.samples` windows from its front and `heldout` windows from its end, each part with
+/// its share of the tokens that are left over; places as place_windows() draws them, in random order.
+/// `search` is resolved, `heldout` at least 1 (else UsageError). Throws InputError for a text that is too
+/// short.
+SearchText search_windows(const CalibrationText& text, const Tokenizer& tokenizer,
+                          const SampleOptions& search, std::int64_t heldout);
+
+/// From the model itself: self_text() for each of the two uses.
+SearchText search_windows(Decoder& decoder, const DocumentTokens& documents, const SampleOptions& search,
+                          std::int64_t heldout, Progress& progress = Progress::none());
+
+}  // namespace knapsaq

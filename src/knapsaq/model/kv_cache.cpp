@@ -1,0 +1,23 @@
+#include "knapsaq/model/kv_cache.h"
+
+namespace knapsaq {
+
+KeyValueCache::KeyValueCache(const ModelConfig& config, Backend& backend, std::int64_t sequences,
+                             std::int64_t capacity)
+    : sequences_(sequences), capacity_(capacity) {
+  AttentionShape shape;
+  shape.windows = sequences;
+  shape.length = capacity;
+  shape.heads = config.heads;
+  shape.kv_heads = config.kv_heads;
+  shape.head_dim = config.head_dim;
+  for (std::int64_t i = 0; i < config.layers; ++i) blocks_.push_back(backend.make_cache(shape));
+}
+
+std::uint64_t KeyValueCache::bytes(const ModelConfig& config, std::uint64_t bytes_per_number,
+                                   std::int64_t sequences, std::int64_t capacity) {
+  const std::int64_t numbers = 2 * config.layers * sequences * capacity * config.kv_heads * config.head_dim;
+  return static_cast<std::uint64_t>(numbers) * bytes_per_number;
+}
+
+}  // namespace knapsaq
