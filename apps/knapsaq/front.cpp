@@ -45,7 +45,7 @@ nlohmann::ordered_json json_of(const RunView& view) {
 
 void run(const Options& options) {
   start(options.common);
-  const Run run = Run::open(options.folder, options.model);
+  const Run run = Run::open(options.folder, Access::read, options.model);
   const Divergence divergence = run.settings().divergence;
   const std::vector<SearchRecord> records = run.archive().searches();
   const std::vector<std::int64_t> ids = named_searches(options, records);

@@ -23,7 +23,7 @@ struct Options {
 void run(const Options& options) {
   start(options.common);
   refuse_existing(options.output, options.force);
-  Run run = Run::open(options.folder, options.model);
+  Run run = Run::open(options.folder, Access::write_if_free, options.model);
   const std::uint64_t budget = file_budget(options.budget, run.space());
   const Shipment shipment = ship(run, budget, options.output, options.force);
   if (options.common.json) {

@@ -93,7 +93,7 @@ Run find_run(const RunOptions& options, std::optional<std::uint64_t> budget) {
   const bool defined =
       std::ranges::any_of(options.defining, [](const CLI::Option* o) { return o->count() > 0; });
   if (!defined && has_run(options.folder)) {
-    Run run = Run::resume(options.folder, options.model);
+    Run run = Run::open(options.folder, Access::write, options.model);
     if (budget) run.linear_budget(*budget);
     return run;
   }

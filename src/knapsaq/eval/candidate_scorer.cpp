@@ -81,6 +81,25 @@ void CandidateScorer::score(std::span<const Choices> candidates, std::int64_t fi
   compare(run);
 }
 
+std::vector<RowComparison> CandidateScorer::reference(std::int64_t first, std::int64_t last) {
+  if (first < 0 || first >= last || last > reference_.windows)
+    throw std::invalid_argument("reference: no such windows");
+  std::vector<RowComparison> result;
+  const Done done = [&](std::size_t, std::span<const RowComparison> tokens) {
+    result.assign(tokens.begin(), tokens.end());
+  };
+  const std::vector<std::size_t> only = {0};
+  Run run{{}, first, last, &done, 1, {}};
+  const std::int64_t rows = run.windows() * reference_.length;
+  // A copy: what has been compared is given back to be overwritten.
+  Array own = spare(rows, reference_.head_inputs.cols(), Element::working);
+  Backend& backend = decoder_.backend();
+  backend.copy(backend.view(reference_.head_inputs, first * reference_.length, rows), rows, own);
+  run.waiting.push_back({&only, std::move(own)});
+  compare(run);
+  return result;
+}
+
 double CandidateScorer::cost(std::span<const Choices> candidates, std::int64_t first,
                              std::int64_t last) const {
   return cost_of(candidate_tree(map_, candidates), map_, reference_.length) *

@@ -52,6 +52,7 @@ constexpr const char* kSchema[] = {
   loss REAL,  -- mean negative log-likelihood, nats
   agreement REAL,  -- share of tokens with the reference's most likely next one
   seconds REAL,  -- that it took
+  window_loss BLOB NOT NULL,  -- mean loss of every window, binary32, little-endian; or nothing
   per_token BLOB NOT NULL,  -- the run's divergence of every token, binary16, little-endian; or nothing
   UNIQUE (token_set, point, windows)
 ) STRICT)",
@@ -100,6 +101,25 @@ std::vector<float> unpack(std::span<const std::uint8_t> bytes) {
   std::vector<float> values(bytes.size() / 2);
   for (std::size_t i = 0; i < values.size(); ++i)
     values[i] = half_to_float(static_cast<std::uint16_t>(bytes[2 * i] | bytes[2 * i + 1] << 8));
+  return values;
+}
+
+std::vector<std::uint8_t> pack_floats(std::span<const float> values) {
+  std::vector<std::uint8_t> bytes;
+  for (const float value : values) {
+    const auto bits = std::bit_cast<std::uint32_t>(value);
+    for (int shift = 0; shift < 32; shift += 8) bytes.push_back(static_cast<std::uint8_t>(bits >> shift));
+  }
+  return bytes;
+}
+
+std::vector<float> unpack_floats(std::span<const std::uint8_t> bytes) {
+  std::vector<float> values(bytes.size() / 4);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    std::uint32_t bits = 0;
+    for (std::size_t b = 0; b < 4; ++b) bits |= std::uint32_t{bytes[4 * i + b]} << (8 * b);
+    values[i] = std::bit_cast<float>(bits);
+  }
   return values;
 }
 
@@ -231,7 +251,11 @@ struct Archive::Impl {
   std::optional<Measurement> first(Query query) const {
     if (!query.next()) return std::nullopt;
     Measurement result = measurement(query, 0);
-    const auto bytes = query.bytes(6);
+    const auto windows = query.bytes(6);
+    if (!windows.empty() && (windows.size() % 4 != 0 || std::ssize(windows) / 4 != result.windows))
+      damaged("it holds a measurement with a wrong number of windows");
+    result.window_loss = unpack_floats(windows);
+    const auto bytes = query.bytes(7);
     if (!bytes.empty() && (bytes.size() % 2 != 0 || std::ssize(bytes) / 2 != result.tokens))
       damaged("it holds a measurement with a wrong number of tokens");
     result.per_token = unpack(bytes);
@@ -301,6 +325,8 @@ Archive Archive::open(const fs::path& path) {
   return Archive(std::make_unique<Impl>(nullptr, std::move(database)));
 }
 
+bool Archive::writable() const { return impl_->lock != nullptr; }
+
 const fs::path& Archive::path() const { return impl_->database.path(); }
 
 std::optional<std::string> Archive::about(std::string_view name) const {
@@ -330,7 +356,7 @@ void Archive::expect(const SearchSpace& space) {
 std::optional<Measurement> Archive::find(std::string_view set, const Point& point,
                                          std::int64_t windows) const {
   return impl_->first(Query(impl_->database,
-                            "SELECT windows, tokens, kl, jsd, loss, agreement, per_token FROM measurement "
+                            "SELECT windows, tokens, kl, jsd, loss, agreement, window_loss, per_token FROM measurement "
                             "WHERE token_set = ?1 AND point = ?2 AND windows = ?3",
                             set, point, windows));
 }
@@ -338,7 +364,7 @@ std::optional<Measurement> Archive::find(std::string_view set, const Point& poin
 std::optional<Measurement> Archive::find_at_most(std::string_view set, const Point& point,
                                                  std::int64_t windows) const {
   return impl_->first(Query(impl_->database,
-                            "SELECT windows, tokens, kl, jsd, loss, agreement, per_token FROM measurement "
+                            "SELECT windows, tokens, kl, jsd, loss, agreement, window_loss, per_token FROM measurement "
                             "WHERE token_set = ?1 AND point = ?2 AND windows <= ?3 "
                             "ORDER BY windows DESC LIMIT 1",
                             set, point, windows));
@@ -346,13 +372,14 @@ std::optional<Measurement> Archive::find_at_most(std::string_view set, const Poi
 
 void Archive::add(std::string_view set, const Point& point, const Measurement& measurement, double seconds) {
   const std::vector<std::uint8_t> per_token = pack(measurement.per_token);
+  const std::vector<std::uint8_t> window_loss = pack_floats(measurement.window_loss);
   impl_->write(Sync::when_due, [&] {
     Query(impl_->database,
           "INSERT INTO measurement (token_set, point, windows, tokens, kl, jsd, loss, agreement, seconds, "
-          "per_token) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) "
+          "window_loss, per_token) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) "
           "ON CONFLICT (token_set, point, windows) DO NOTHING",
           set, point, measurement.windows, measurement.tokens, measurement.kl, measurement.jsd,
-          measurement.loss, measurement.agreement, seconds, per_token)
+          measurement.loss, measurement.agreement, seconds, window_loss, per_token)
         .run();
   });
 }

@@ -74,6 +74,7 @@ class Archive {
   ~Archive();
 
   const std::filesystem::path& path() const;
+  bool writable() const;  ///< made by create()
 
   /// Named texts and bytes that describe the run: what it is of, its token sets.
   std::optional<std::string> about(std::string_view name) const;

@@ -31,20 +31,27 @@ class HeldOut {
 
   std::vector<Contender> measure(const std::vector<Point>& points) {
     const std::int64_t windows = run_.settings().heldout.windows();
-    std::vector<Point> missing;
-    for (const Point& point : points)
-      if (!run_.archive().find(kHeldOutSet, point, windows)) missing.push_back(point);
-    if (!missing.empty()) {
-      ProgressScope scope(progress_, "held-out text", missing.size(), "models");
-      evaluator().measure(missing, {0, windows}, [&](std::size_t index, Measurement measurement) {
-        run_.archive().add(kHeldOutSet, missing[index], measurement, 0);
-        scope.advance();
-      });
-    }
     std::vector<Contender> result;
-    for (const Point& point : points)
+    std::vector<Point> missing;
+    std::vector<std::size_t> places;
+    for (const Point& point : points) {
+      std::optional<Measurement> known = run_.archive().find(kHeldOutSet, point, windows);
+      if (!known) {
+        places.push_back(result.size());
+        missing.push_back(point);
+      }
       result.push_back({point, run_.space().bytes(point), run_.space().bits(point),
-                        run_.archive().find(kHeldOutSet, point, windows).value()});
+                        std::move(known).value_or(Measurement())});
+    }
+    if (missing.empty()) return result;
+    ProgressScope scope(progress_, "held-out text", missing.size(), "models");
+    evaluator().measure(missing, {0, windows}, [&](std::size_t index, Measurement measurement) {
+      measurement = kept(std::move(measurement));
+      // While a search writes into the archive, what is found here is not kept.
+      if (run_.archive().writable()) run_.archive().add(kHeldOutSet, missing[index], measurement, 0);
+      result[places[index]].heldout = std::move(measurement);
+      scope.advance();
+    });
     return result;
   }
 
@@ -101,7 +108,8 @@ Verdict choose(Run& run, std::uint64_t budget, Progress& progress) {
     verdict.shipped = std::move(*best);
     if (uniform->point != verdict.shipped.point) verdict.other = std::move(*uniform);
   }
-  if (verdict.other) verdict.difference = paired_difference(verdict.shipped.heldout, verdict.other->heldout);
+  if (verdict.other) verdict.difference = paired_difference(verdict.shipped.heldout, verdict.other->heldout,
+                                          run.settings().heldout.length - 1);
   return verdict;
 }
 

@@ -59,6 +59,10 @@ Measurement join(const Measurement& first, const Measurement& then) {
     joined.per_token = first.per_token;
     joined.per_token.insert(joined.per_token.end(), then.per_token.begin(), then.per_token.end());
   }
+  if (!first.window_loss.empty() && !then.window_loss.empty()) {
+    joined.window_loss = first.window_loss;
+    joined.window_loss.insert(joined.window_loss.end(), then.window_loss.begin(), then.window_loss.end());
+  }
   return joined;
 }
 
@@ -74,6 +78,12 @@ PairedDifference paired_difference(const Measurement& a, const Measurement& b, s
     means.push_back(sum / static_cast<double>(targets));
   }
   return mean_of_windows(means);
+}
+
+double loss_standard_error(const Measurement& measurement) {
+  if (measurement.window_loss.size() < 2) return 0;
+  const std::vector<double> means(measurement.window_loss.begin(), measurement.window_loss.end());
+  return mean_of_windows(means).standard_error;
 }
 
 double standard_error(const Measurement& measurement) {

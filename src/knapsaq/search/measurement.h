@@ -36,6 +36,8 @@ struct Measurement {
   double agreement = 0;  ///< share of tokens whose most likely next token is the reference's
   /// The run's divergence of every scored token, in their order: what makes paired comparisons possible.
   std::vector<float> per_token;
+  /// Mean loss of every window: where the standard error of `loss` comes from.
+  std::vector<float> window_loss;
 
   double value(Divergence divergence) const { return divergence == Divergence::kl ? kl : jsd; }
   double perplexity() const;
@@ -52,6 +54,9 @@ struct PairedDifference {
 };
 /// Uses the windows that both have. Throws std::invalid_argument unless both know their tokens.
 PairedDifference paired_difference(const Measurement& a, const Measurement& b, std::int64_t targets);
+
+/// Standard error of `loss`, from window_loss; 0 for a single window.
+double loss_standard_error(const Measurement& measurement);
 
 /// Standard error of the mean of per_token, from the spread between its `windows` windows; 0 for a single
 /// window and for a measurement without per_token.

@@ -18,6 +18,12 @@ Measurement summarize(std::span<const RowComparison> tokens, std::int64_t window
     result.agreement += token.agrees ? 1 : 0;
     result.per_token.push_back(divergence == Divergence::kl ? token.kl : token.jsd);
   }
+  const std::size_t targets = tokens.size() / static_cast<std::size_t>(windows);
+  for (std::size_t window = 0; window < static_cast<std::size_t>(windows); ++window) {
+    double loss = 0;
+    for (const RowComparison& token : tokens.subspan(window * targets, targets)) loss += token.loss;
+    result.window_loss.push_back(static_cast<float>(loss / static_cast<double>(targets)));
+  }
   const auto count = static_cast<double>(tokens.size());
   result.kl /= count;
   result.jsd = jsd / count;
@@ -53,6 +59,10 @@ void ModelEvaluator::measure(std::span<const Point> points, WindowRange windows,
                 [&](std::size_t candidate, std::span<const RowComparison> tokens) {
                   done(candidate, summarize(tokens, windows.count(), divergence_));
                 });
+}
+
+Measurement ModelEvaluator::reference(WindowRange windows) {
+  return summarize(scorer_.reference(windows.first, windows.last), windows.count(), divergence_);
 }
 
 double ModelEvaluator::cost(std::span<const Point> points, WindowRange windows) const {

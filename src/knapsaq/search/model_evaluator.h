@@ -21,6 +21,7 @@ class ModelEvaluator final : public Evaluator {
   Divergence divergence() const override { return divergence_; }
   std::int64_t windows() const override { return reference_.windows; }
   std::int64_t targets() const override { return reference_.targets(); }
+  Measurement reference(WindowRange windows) override;
   void measure(std::span<const Point> points, WindowRange windows, const Done& done) override;
   double cost(std::span<const Point> points, WindowRange windows) const override;
 

@@ -148,11 +148,18 @@ std::string required(const Archive& archive, const fs::path& folder, std::string
   return *text;
 }
 
-Archive open_archive(const fs::path& folder, bool write) {
+Archive open_archive(const fs::path& folder, Access access) {
   if (!has_run(folder))
     throw UsageError(fmt::format("{}: holds no run: `knapsaq search MODEL --run {}` starts one",
                                  folder.string(), folder.string()));
-  return write ? Archive::create(folder / kArchiveName) : Archive::open(folder / kArchiveName);
+  const fs::path path = folder / kArchiveName;
+  if (access == Access::read) return Archive::open(path);
+  try {
+    return Archive::create(path);
+  } catch (const IoError&) {
+    if (access == Access::write) throw;
+    return Archive::open(path);
+  }
 }
 
 struct Opened {
@@ -162,8 +169,8 @@ struct Opened {
   fs::path bank;
 };
 
-Opened open_run(const fs::path& folder, const fs::path& model, bool write) {
-  Archive archive = open_archive(folder, write);
+Opened open_run(const fs::path& folder, const fs::path& model, Access access) {
+  Archive archive = open_archive(folder, access);
   RunSettings settings;
   try {
     settings = parse_settings(required(archive, folder, kSettings));
@@ -183,18 +190,53 @@ Opened open_run(const fs::path& folder, const fs::path& model, bool write) {
 
 }  // namespace
 
-Run Run::open(const fs::path& folder, const fs::path& model) {
-  Opened opened = open_run(folder, model, false);
+Run Run::open(const fs::path& folder, Access access, const fs::path& model) {
+  Opened opened = open_run(folder, model, access);
   Run run(folder, opened.model, std::move(opened.archive));
   run.load(opened.bank, std::move(opened.settings));
   return run;
 }
 
-Run Run::resume(const fs::path& folder, const fs::path& model) {
-  Opened opened = open_run(folder, model, true);
-  Run run(folder, opened.model, std::move(opened.archive));
-  run.load(opened.bank, std::move(opened.settings));
-  return run;
+namespace {
+
+/// An evaluator with everything it stands on.
+class OwningEvaluator final : public Evaluator {
+ public:
+  OwningEvaluator(const Run& run, const TokenSet& set, Progress& progress)
+      : backend_(make_cpu_backend(run.settings().precision)),
+        folding_(run.bank().folding(run.config())),
+        decoder_(Decoder::load(run.checkpoint(), run.config(), *backend_, progress)),
+        reference_(reference_windows(decoder_, set.tokens, set.windows(), set.length, progress)) {
+    // The reference is done with its own norms; the candidates get those that the bank's scales are folded into.
+    if (!folding_.empty())
+      decoder_ = Decoder::load(run.checkpoint(), run.config(), *backend_, folding_, progress);
+    evaluator_.emplace(run.space(), run.bank(), reference_, decoder_, run.settings().divergence);
+  }
+
+  Divergence divergence() const override { return evaluator_->divergence(); }
+  std::int64_t windows() const override { return evaluator_->windows(); }
+  std::int64_t targets() const override { return evaluator_->targets(); }
+  Measurement reference(WindowRange windows) override { return evaluator_->reference(windows); }
+  void measure(std::span<const Point> points, WindowRange windows, const Done& done) override {
+    evaluator_->measure(points, windows, done);
+  }
+  double cost(std::span<const Point> points, WindowRange windows) const override {
+    return evaluator_->cost(points, windows);
+  }
+
+ private:
+  std::unique_ptr<Backend> backend_;
+  Folding folding_;
+  Decoder decoder_;
+  ReferencedWindows reference_;
+  std::optional<ModelEvaluator> evaluator_;
+};
+
+}  // namespace
+
+std::unique_ptr<Evaluator> Run::evaluator(std::string_view set, Progress& progress) const {
+  return std::make_unique<OwningEvaluator>(
+      *this, set == kHeldOutSet ? settings_.heldout : settings_.search, progress);
 }
 
 std::uint64_t Run::linear_budget(std::uint64_t bytes) const {

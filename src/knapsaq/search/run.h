@@ -39,6 +39,12 @@ struct RunSettings {
   TokenSet heldout;
 };
 
+enum class Access : std::uint8_t {
+  read,
+  write,
+  write_if_free  ///< read if another process writes
+};
+
 /// A search's folder: archive.db with every measurement, and `bank` unless the bank is elsewhere. Opened, it
 /// has model, bank and search space at hand.
 class Run {
@@ -48,12 +54,10 @@ class Run {
   /// model.
   static Run create(const std::filesystem::path& folder, const std::filesystem::path& model,
                     const std::filesystem::path& bank, const RunSettings& settings);
-  /// A run that is there, also one that is being written, for reading its archive. `model`: where the model
-  /// is now; empty: where it was. Throws UsageError if the folder holds no run, and what opening a checkpoint
-  /// and a bank throws.
-  static Run open(const std::filesystem::path& folder, const std::filesystem::path& model = {});
-  /// The same for measuring more in it.
-  static Run resume(const std::filesystem::path& folder, const std::filesystem::path& model = {});
+  /// A run that is there, also one that another process writes. `model`: where the model is now; empty: where it
+  /// was. Throws UsageError if the folder holds no run, what opening a checkpoint and a bank throws, and with
+  /// Access::write IoError if another process writes.
+  static Run open(const std::filesystem::path& folder, Access access, const std::filesystem::path& model = {});
 
   const std::filesystem::path& folder() const { return folder_; }
   const std::filesystem::path& model_folder() const { return model_; }
@@ -74,7 +78,6 @@ class Run {
   std::uint64_t linear_budget(std::uint64_t bytes) const;
 
  private:
-  enum class Mode : std::uint8_t { create, read, write };
   Run(std::filesystem::path folder, std::filesystem::path model, Archive archive);
   void load(const std::filesystem::path& bank, RunSettings settings);
 

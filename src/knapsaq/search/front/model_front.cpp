@@ -123,13 +123,13 @@ std::vector<Proposal> minimise(const SearchSpace& space, const DamageModel& mode
       item.push_back(
           {model.additive_cost(i, level), static_cast<double>(space.variables[i].levels[level].bytes)});
   }
-  const std::vector<Point> additive = knapsack_points(items, budgets);
+  const std::vector<FrontPoint> additive = Knapsack(items).best_within(budgets);
 
   // Two known points for each budget: the largest that fits (the nearest on the front), and the one that the
   // model thinks best.
   std::vector<std::vector<Proposal>> found(budgets.size());
   parallel_for(budgets.size(), [&](std::size_t b) {
-    std::vector<Point> starts = {additive[b]};
+    std::vector<Point> starts = {additive[b].levels};
     const Proposal* largest = nullptr;
     const Proposal* best = nullptr;
     for (const Proposal& one : known) {
