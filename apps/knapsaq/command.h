@@ -48,5 +48,12 @@ void add_bank(CLI::App& app);
 void add_export(CLI::App& app);
 void add_compare(CLI::App& app);
 void add_calibrate(CLI::App& app);
+void add_fit(CLI::App& app);
+void add_search(CLI::App& app);
+void add_front(CLI::App& app);
+void add_pick(CLI::App& app);
+void add_study(CLI::App& app);
+void add_report(CLI::App& app);
+void add_strategies(CLI::App& app);
 
 }  // namespace knapsaq::command

@@ -10,7 +10,6 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/units.h"
-#include "make_report.h"
 #include "run_options.h"
 #include "shipping.h"
 
@@ -48,7 +47,6 @@ void run(Options options) {
     report = run_search(run, *evaluator, options.search, budget);
   }
   const Shipment shipment = ship(run, *budget, options.output, options.force);
-  write_report(run, options.report);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
   if (options.common.json) {

@@ -41,8 +41,13 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", KNAPSAQ_VERSION);
   app.require_subcommand(1);
   app.footer(
-      "Example:\n  knapsaq quantize MODEL -o OUT --budget 4.2MiB\n\n"
+      "Example:\n  knapsaq fit MODEL --budget 4.2MiB -o OUT\n\n"
       "Exit codes: 0 done, 1 the work failed, 2 wrong use, 130 interrupted.");
+  command::add_fit(app);
+  command::add_search(app);
+  command::add_front(app);
+  command::add_pick(app);
+  command::add_strategies(app);
   command::add_info(app);
   command::add_eval(app);
   command::add_tables(app);

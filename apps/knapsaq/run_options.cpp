@@ -11,10 +11,12 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/calib/search_text.h"
+#include "knapsaq/calib/self_text.h"
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/search/goal.h"
+#include "knapsaq/text/tokenizer.h"
 #include "make_bank.h"
 #include "search_display.h"
 
@@ -43,16 +45,25 @@ void check_space(const RunOptions& options, const Checkpoint& checkpoint, const 
 
 /// The windows that are searched on and those that are held out.
 SearchText search_text(const RunOptions& options, const Checkpoint& checkpoint, const ModelConfig& config) {
-  SampleOptions samples = options.calibration.samples;
-  samples = is_self(options.calibration) ? resolve_self(samples, config.max_positions)
-                                         : resolve(samples, config.max_positions);
-  samples.samples = std::max<std::int64_t>(1, options.tokens / samples.window);
-  const std::int64_t heldout = std::max<std::int64_t>(1, options.heldout / samples.window);
-  return search_windows_of(checkpoint, config, options.calibration, samples, heldout);
+  const CalibrationOptions& calibration = options.calibration;
+  const bool self = calibration.text.empty() || is_self(calibration.text);
+  SampleOptions search = self ? resolve_self(calibration.samples, config.max_positions)
+                              : resolve(calibration.samples, config.max_positions);
+  search.samples = std::max<std::int64_t>(1, options.tokens / search.window);
+  SampleOptions heldout = search;
+  heldout.samples = std::max<std::int64_t>(1, options.heldout / search.window);
+  if (!self) {
+    const std::vector<fs::path> files(calibration.text.begin(), calibration.text.end());
+    return search_windows(read_calibration_text(files), Tokenizer::load(checkpoint.folder()), search,
+                          heldout.samples);
+  }
+  const auto backend = calibration_backend(calibration);
+  return {self_text(checkpoint, config, *backend, search, SelfTextUse::search, progress()),
+          self_text(checkpoint, config, *backend, heldout, SelfTextUse::heldout, progress())};
 }
 
 std::string text_name(const CalibrationOptions& options) {
-  if (is_self(options)) return fmt::format("self seed {}", options.samples.seed);
+  if (options.text.empty() || is_self(options.text)) return fmt::format("self seed {}", options.samples.seed);
   std::string name;
   for (const std::string& file : options.text)
     name += (name.empty() ? "" : ", ") + fs::path(file).filename().string();
@@ -106,11 +117,12 @@ Run find_run(const RunOptions& options, std::optional<std::uint64_t> budget) {
     const Menu menu = menu_of(bank);
     check_space(options, checkpoint, config, menu, budget);
     bank_folder = fs::path(options.folder) / "bank";
-    make_bank(checkpoint, config, bank, bank_folder);
   }
+  const std::string model = fingerprint(checkpoint, progress());
+  if (options.bank.empty()) make_bank(checkpoint, config, model, bank, bank_folder);
   const SearchText text = search_text(options, checkpoint, config);
   RunSettings settings;
-  settings.model = fingerprint(checkpoint, progress());
+  settings.model = model;
   settings.text = text_name(options.calibration);
   settings.ties = options.ties;
   settings.pins = options.pins;

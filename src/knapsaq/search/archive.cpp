@@ -355,19 +355,21 @@ void Archive::expect(const SearchSpace& space) {
 
 std::optional<Measurement> Archive::find(std::string_view set, const Point& point,
                                          std::int64_t windows) const {
-  return impl_->first(Query(impl_->database,
-                            "SELECT windows, tokens, kl, jsd, loss, agreement, window_loss, per_token FROM measurement "
-                            "WHERE token_set = ?1 AND point = ?2 AND windows = ?3",
-                            set, point, windows));
+  return impl_->first(
+      Query(impl_->database,
+            "SELECT windows, tokens, kl, jsd, loss, agreement, window_loss, per_token FROM measurement "
+            "WHERE token_set = ?1 AND point = ?2 AND windows = ?3",
+            set, point, windows));
 }
 
 std::optional<Measurement> Archive::find_at_most(std::string_view set, const Point& point,
                                                  std::int64_t windows) const {
-  return impl_->first(Query(impl_->database,
-                            "SELECT windows, tokens, kl, jsd, loss, agreement, window_loss, per_token FROM measurement "
-                            "WHERE token_set = ?1 AND point = ?2 AND windows <= ?3 "
-                            "ORDER BY windows DESC LIMIT 1",
-                            set, point, windows));
+  return impl_->first(
+      Query(impl_->database,
+            "SELECT windows, tokens, kl, jsd, loss, agreement, window_loss, per_token FROM measurement "
+            "WHERE token_set = ?1 AND point = ?2 AND windows <= ?3 "
+            "ORDER BY windows DESC LIMIT 1",
+            set, point, windows));
 }
 
 void Archive::add(std::string_view set, const Point& point, const Measurement& measurement, double seconds) {

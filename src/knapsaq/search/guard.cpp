@@ -12,8 +12,7 @@ namespace {
 
 /// The best searched point that fits; entries of equal divergence in the order of measuring.
 std::optional<Point> best_searched(const Run& run, std::uint64_t budget) {
-  std::vector<Archive::Entry> entries =
-      run.archive().entries(kSearchSet, run.settings().search.windows());
+  std::vector<Archive::Entry> entries = run.archive().entries(kSearchSet, run.settings().search.windows());
   const Divergence divergence = run.settings().divergence;
   std::ranges::stable_sort(entries, {},
                            [&](const Archive::Entry& entry) { return entry.measurement.value(divergence); });
@@ -108,8 +107,9 @@ Verdict choose(Run& run, std::uint64_t budget, Progress& progress) {
     verdict.shipped = std::move(*best);
     if (uniform->point != verdict.shipped.point) verdict.other = std::move(*uniform);
   }
-  if (verdict.other) verdict.difference = paired_difference(verdict.shipped.heldout, verdict.other->heldout,
-                                          run.settings().heldout.length - 1);
+  if (verdict.other)
+    verdict.difference =
+        paired_difference(verdict.shipped.heldout, verdict.other->heldout, run.settings().heldout.length - 1);
   return verdict;
 }
 

@@ -207,7 +207,8 @@ class OwningEvaluator final : public Evaluator {
         folding_(run.bank().folding(run.config())),
         decoder_(Decoder::load(run.checkpoint(), run.config(), *backend_, progress)),
         reference_(reference_windows(decoder_, set.tokens, set.windows(), set.length, progress)) {
-    // The reference is done with its own norms; the candidates get those that the bank's scales are folded into.
+    // The reference is done with its own norms; the candidates get those that the bank's scales are folded
+    // into.
     if (!folding_.empty())
       decoder_ = Decoder::load(run.checkpoint(), run.config(), *backend_, folding_, progress);
     evaluator_.emplace(run.space(), run.bank(), reference_, decoder_, run.settings().divergence);
@@ -235,8 +236,8 @@ class OwningEvaluator final : public Evaluator {
 }  // namespace
 
 std::unique_ptr<Evaluator> Run::evaluator(std::string_view set, Progress& progress) const {
-  return std::make_unique<OwningEvaluator>(
-      *this, set == kHeldOutSet ? settings_.heldout : settings_.search, progress);
+  return std::make_unique<OwningEvaluator>(*this, set == kHeldOutSet ? settings_.heldout : settings_.search,
+                                           progress);
 }
 
 std::uint64_t Run::linear_budget(std::uint64_t bytes) const {

@@ -54,10 +54,11 @@ class Run {
   /// model.
   static Run create(const std::filesystem::path& folder, const std::filesystem::path& model,
                     const std::filesystem::path& bank, const RunSettings& settings);
-  /// A run that is there, also one that another process writes. `model`: where the model is now; empty: where it
-  /// was. Throws UsageError if the folder holds no run, what opening a checkpoint and a bank throws, and with
-  /// Access::write IoError if another process writes.
-  static Run open(const std::filesystem::path& folder, Access access, const std::filesystem::path& model = {});
+  /// A run that is there, also one that another process writes. `model`: where the model is now; empty: where
+  /// it was. Throws UsageError if the folder holds no run, what opening a checkpoint and a bank throws, and
+  /// with Access::write IoError if another process writes.
+  static Run open(const std::filesystem::path& folder, Access access,
+                  const std::filesystem::path& model = {});
 
   const std::filesystem::path& folder() const { return folder_; }
   const std::filesystem::path& model_folder() const { return model_; }

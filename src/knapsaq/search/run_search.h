@@ -25,7 +25,7 @@ struct SearchStatus {
   std::int64_t planned = 0;      ///< distinct points in the current batch
   std::int64_t done = 0;         ///< of these
   std::string phase;
-  double seconds = 0;  ///< since the call
+  double seconds = 0;                        ///< since the call
   std::int64_t expected = 0;                 ///< evaluations in all: Strategy::planned()
   const Point* point = nullptr;              ///< what the newest result is of
   const Measurement* measurement = nullptr;  ///< the newest result

@@ -7,6 +7,11 @@
 namespace knapsaq {
 
 StrategyInfo front_strategy();
+StrategyInfo amq_strategy();
+StrategyInfo ga_strategy();
+StrategyInfo pso_strategy();
+StrategyInfo sa_strategy();
+StrategyInfo de_strategy();
 StrategyInfo random_strategy();
 StrategyInfo uniform_strategy();
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -15,6 +16,10 @@
 
 namespace knapsaq {
 namespace {
+
+// Points with long common prefixes cost little each; more of them in a round would wait long for the model to
+// learn from any.
+constexpr std::size_t kMostPerPass = 4;
 
 /// Knapsaq's own strategy.
 ///
@@ -33,8 +38,9 @@ class FrontStrategy final : public Strategy {
         focus_(options.number("focus")) {
     singles_ = single_points();
     const auto rounds = static_cast<std::size_t>(options.integer("rounds"));
+    rounds_ = setup.evaluations > 0 ? std::numeric_limits<std::size_t>::max() : rounds;
     evaluations_ = setup.evaluations > 0 ? static_cast<std::size_t>(setup.evaluations)
-                                         : singles_.size() + rounds * batch_;
+                                         : std::numeric_limits<std::size_t>::max();
   }
 
   Batch ask() override {
@@ -70,7 +76,13 @@ class FrontStrategy final : public Strategy {
     ++round_;
   }
 
-  std::int64_t planned() const override { return static_cast<std::int64_t>(evaluations_); }
+  std::int64_t planned() const override {
+    if (setup_.evaluations > 0) return setup_.evaluations;
+    // As many in every round to come as in the rounds so far.
+    const std::size_t first = singles_.size() + 1;
+    const std::size_t per_round = round_ > 1 ? (samples_.size() - first) / (round_ - 1) : batch_;
+    return static_cast<std::int64_t>(first + rounds_ * per_round);
+  }
   std::vector<Note> notes() override { return std::exchange(notes_, {}); }
 
  private:
@@ -94,7 +106,7 @@ class FrontStrategy final : public Strategy {
   Batch next_round() {
     const std::size_t left = evaluations_ - std::min(evaluations_, samples_.size());
     Batch batch{.points = {}, .windows = 0, .predicted = {}, .phase = fmt::format("round {}", round_)};
-    if (left == 0) return batch;
+    if (left == 0 || round_ > rounds_) return batch;
     const DamageModel model(space_, single_damages(space_, samples_), samples_);
 
     const std::vector<Outcome> known = outcomes();
@@ -113,7 +125,7 @@ class FrontStrategy final : public Strategy {
       return measured_.contains(one.point) || !seen.insert(one.point).second;
     });
 
-    for (const std::size_t pick : select(candidates, known, std::min(batch_, left))) {
+    for (const std::size_t pick : select(candidates, known, std::min(kMostPerPass * batch_, left))) {
       batch.points.push_back(candidates[pick].point);
       batch.predicted.push_back(candidates[pick].predicted);
     }
@@ -121,9 +133,9 @@ class FrontStrategy final : public Strategy {
   }
 
   std::vector<std::size_t> select(std::span<const Proposal> candidates, std::span<const Outcome> known,
-                                  std::size_t count) const {
-    std::vector<Outcome> expected;
-    for (const Proposal& one : candidates) expected.push_back({bits(one.bytes), one.predicted});
+                                  std::size_t most) const {
+    PrefixCost cost(space_, candidates);
+    double passes = static_cast<double>(batch_);
     std::vector<std::size_t> picked;
     if (setup_.budget) {
       // A share of the round goes to the best that is expected of the one size which the user wants.
@@ -131,13 +143,21 @@ class FrontStrategy final : public Strategy {
       for (std::size_t i = 0; i < candidates.size(); ++i)
         if (candidates[i].bytes <= *setup_.budget) fitting.push_back(i);
       std::ranges::stable_sort(fitting, {}, [&](std::size_t i) { return candidates[i].predicted; });
-      fitting.resize(std::min(fitting.size(),
-                              static_cast<std::size_t>(std::llround(focus_ * static_cast<double>(count)))));
-      picked = fitting;
+      for (const std::size_t one : fitting) {
+        if (passes <= (1 - focus_) * static_cast<double>(batch_) || picked.size() >= most) break;
+        passes -= cost.of(one);
+        cost.pick(one);
+        picked.push_back(one);
+      }
     }
+    std::vector<Outcome> expected;
+    for (const Proposal& one : candidates) expected.push_back({bits(one.bytes), one.predicted});
+    // What is picked already adds nothing a second time.
+    std::vector<Outcome> taken(known.begin(), known.end());
+    for (const std::size_t one : picked) taken.push_back(expected[one]);
     for (const std::size_t one :
-         select_by_hypervolume(expected, known, ideal(), reference(), count - picked.size()))
-      if (std::ranges::find(picked, one) == picked.end()) picked.push_back(one);
+         select_by_hypervolume(expected, taken, ideal(), reference(), passes, most - picked.size(), cost))
+      picked.push_back(one);
     return picked;
   }
 
@@ -176,7 +196,8 @@ class FrontStrategy final : public Strategy {
   std::size_t batch_;
   std::size_t budgets_;
   double focus_;
-  std::size_t evaluations_ = 0;
+  std::size_t evaluations_ = 0;  ///< most of them
+  std::size_t rounds_ = 0;       ///< most of them
   std::vector<Point> singles_;
   std::size_t round_ = 0;
   std::vector<Sample> samples_;
@@ -190,7 +211,7 @@ StrategyInfo front_strategy() {
   return {"front",
           "Knapsaq's own: single damages, a learnt damage model, exact knapsacks, measured where it promises",
           {{"rounds", "16", "Rounds after the single changes; --evaluations overrides"},
-           {"batch", "24", "Measurements in a round: few enough to learn often, enough to share prefixes"},
+           {"batch", "24", "Full passes in a round: few enough to learn often, enough to share prefixes"},
            {"budgets", "129", "Sizes at which the predicted front is looked for in a round"},
            {"focus", "0.5", "Share of a round for the size that was asked for, if one was"}},
           [](const StrategySetup& setup, const OptionValues& options) -> std::unique_ptr<Strategy> {

@@ -45,13 +45,35 @@ class Staircase {
 
 }  // namespace
 
-std::vector<std::size_t> select_by_hypervolume(std::span<const Outcome> candidates,
+PrefixCost::PrefixCost(const SearchSpace& space, std::span<const Proposal> candidates)
+    : candidates_(candidates), shares_(candidates.size(), 1.0) {
+  // Head and attention are not in the variables' weights. An estimate is enough: it only ranks candidates.
+  constexpr double kFixed = 0.15;
+  double sum = 0;
+  behind_.assign(space.variables.size() + 1, kFixed);
+  for (std::size_t i = space.variables.size(); i-- > 0;) {
+    sum += static_cast<double>(space.variables[i].parameters);
+    behind_[i] = kFixed + (1 - kFixed) * sum / static_cast<double>(space.parameters);
+  }
+}
+
+void PrefixCost::pick(std::size_t candidate) {
+  const Point& picked = candidates_[candidate].point;
+  for (std::size_t i = 0; i < candidates_.size(); ++i) {
+    const Point& point = candidates_[i].point;
+    const auto common = static_cast<std::size_t>(std::ranges::mismatch(point, picked).in1 - point.begin());
+    shares_[i] = std::min(shares_[i], behind_[common]);
+  }
+}
+
+std::vector<std::size_t> select_by_hypervolume(std::span<const Outcome> outcomes,
                                                std::span<const Outcome> known, const Outcome& ideal,
-                                               const Outcome& reference, std::size_t count) {
+                                               const Outcome& reference, double passes, std::size_t most,
+                                               PrefixCost& cost) {
   // In logarithms the area reaches down to the least divergence there is.
   double least = reference.divergence;
-  for (const std::span<const Outcome> outcomes : {known, candidates})
-    for (const Outcome& one : outcomes)
+  for (const std::span<const Outcome> some : {known, outcomes})
+    for (const Outcome& one : some)
       if (one.divergence > ideal.divergence) least = std::min(least, one.divergence);
   const auto logarithmic = [&](const Outcome& one) {
     return Outcome{one.size, std::log(std::max(one.divergence, least))};
@@ -62,28 +84,32 @@ std::vector<std::size_t> select_by_hypervolume(std::span<const Outcome> candidat
     stairs[1].add(logarithmic(one));
   }
   std::vector<std::size_t> picked;
-  std::vector<bool> taken(candidates.size(), false);
-  for (std::size_t misses = 0; picked.size() < count && misses < stairs.size();) {
+  std::vector<bool> taken(outcomes.size(), false);
+  double spent = 0;
+  for (std::size_t misses = 0; picked.size() < most && spent < passes && misses < stairs.size();) {
     const std::size_t scale = (picked.size() + misses) % stairs.size();
-    std::size_t best = candidates.size();
-    double most = 0;
-    for (std::size_t i = 0; i < candidates.size(); ++i) {
+    std::size_t best = outcomes.size();
+    double best_rate = 0;
+    for (std::size_t i = 0; i < outcomes.size(); ++i) {
       if (taken[i]) continue;
-      const double gain = stairs[scale].gain(scale == 0 ? candidates[i] : logarithmic(candidates[i]));
-      if (gain > most) {
-        most = gain;
+      const double rate =
+          stairs[scale].gain(scale == 0 ? outcomes[i] : logarithmic(outcomes[i])) / cost.of(i);
+      if (rate > best_rate) {
+        best_rate = rate;
         best = i;
       }
     }
-    if (best == candidates.size()) {
+    if (best == outcomes.size()) {
       ++misses;
       continue;
     }
     misses = 0;
     taken[best] = true;
     picked.push_back(best);
-    stairs[0].add(candidates[best]);
-    stairs[1].add(logarithmic(candidates[best]));
+    spent += cost.of(best);
+    cost.pick(best);
+    stairs[0].add(outcomes[best]);
+    stairs[1].add(logarithmic(outcomes[best]));
   }
   return picked;
 }

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "calibration.h"
+#include "knapsaq/bank/build_bank.h"
+#include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/model/config.h"
+#include "knapsaq/quant/scheme.h"
+
+namespace knapsaq::command {
+
+/// What a bank is built with.
+struct BankOptions {
+  std::string menu = "mxq";
+  std::string method;  ///< for the menu's affine schemes; empty: the menu's own
+  CalibrationOptions calibration;
+};
+
+/// The menu with the method. Throws UsageError for what a method cannot do.
+Menu menu_of(const BankOptions& options);
+
+/// Builds the bank in `folder`, or goes on with it, with the calibration that it needs. `model` is the
+/// fingerprint of the checkpoint.
+BankReport make_bank(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view model,
+                     const BankOptions& options, const std::filesystem::path& folder);
+
+}  // namespace knapsaq::command

@@ -1,0 +1,42 @@
+#include <memory>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "command.h"
+#include "knapsaq/search/strategy.h"
+
+namespace knapsaq::command {
+namespace {
+
+void run(const Common& common) {
+  if (common.json) {
+    nlohmann::ordered_json all = nlohmann::ordered_json::array();
+    for (const StrategyInfo& info : strategies()) {
+      nlohmann::ordered_json options = nlohmann::ordered_json::array();
+      for (const StrategyOption& option : info.options)
+        options.push_back({{"name", option.name}, {"default", option.value}, {"help", option.help}});
+      all.push_back({{"name", info.name}, {"summary", info.summary}, {"options", options}});
+    }
+    print({{"strategies", all}});
+    return;
+  }
+  for (const StrategyInfo& info : strategies()) {
+    fmt::print("{}: {}\n", info.name, info.summary);
+    for (const StrategyOption& option : info.options)
+      fmt::print("  {:<20} {:<8} {}\n", option.name, option.value, option.help);
+  }
+}
+
+}  // namespace
+
+void add_strategies(CLI::App& app) {
+  auto common = std::make_shared<Common>();
+  CLI::App* verb = app.add_subcommand("strategies", "List the strategies of `search` with their constants");
+  add_common(*verb, *common);
+  verb->footer("Example:\n  knapsaq strategies");
+  verb->callback([common] { run(*common); });
+}
+
+}  // namespace knapsaq::command
