@@ -242,12 +242,13 @@ TEST_P(CandidateScorerTest, WorksOnAfterAFailure) {
   const std::vector<Choices> candidates = mixed_candidates(model.all.size(), 13);
   // A source that fails in the middle leaves a scorer that works.
   int calls = 0;
-  CandidateScorer failing(model.reference, model.decoder,
-                          [&](std::size_t linear, std::size_t choice) {
-                            if (++calls == 9) throw InputError("gone");
-                            return model.stored[linear * kChoices + choice];
-                          },
-                          {});
+  CandidateScorer failing(
+      model.reference, model.decoder,
+      [&](std::size_t linear, std::size_t choice) {
+        if (++calls == 9) throw InputError("gone");
+        return model.stored[linear * kChoices + choice];
+      },
+      options);
   EXPECT_THROW(score(failing, candidates, 0, 1), InputError);
   const Rows found = score(failing, candidates, 0, 1);
   expect_same(found[1], model.alone(candidates[1], 0, 1));
