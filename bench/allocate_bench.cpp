@@ -1,11 +1,15 @@
-// MXQ's integer program at the size of Llama-3.1-405B: 126 layers of 7 linears, 12 schemes each.
+// MXQ's integer program at the size of Llama-3.1-405B: 126 layers of 7 linears, 12 schemes each; and the
+// whole front, there and at sizes that searches meet.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <span>
 
 #include <benchmark/benchmark.h>
 
 #include "knapsaq/base/random.h"
+#include "knapsaq/search/knapsack.h"
 #include "knapsaq/search/problem.h"
 
 namespace knapsaq {
@@ -18,22 +22,21 @@ struct Shape {
 
 /// Frobenius errors as MXQ's tables of smaller Llamas have them: about 4 times less for two bits more,
 /// growing with the group size, growing with depth, and differing from linear to linear.
-Problem llama_405b(double bits) {
-  constexpr int kLayers = 126;
+Problem llama(int layers, double bits, std::span<const int> bit_widths, std::span<const int> groups) {
   constexpr Shape kShapes[] = {{16384, 16384}, {1024, 16384},  {1024, 16384}, {16384, 16384},
                                {53248, 16384}, {53248, 16384}, {16384, 53248}};
   Random random(405);
   Problem problem;
   double parameters = 0;
-  for (int layer = 0; layer < kLayers; ++layer) {
+  for (int layer = 0; layer < layers; ++layer) {
     for (const Shape& shape : kShapes) {
       const double weights = shape.out * shape.in;
       parameters += weights;
       const double norm =
-          std::sqrt(weights) * 0.01 * (0.7 + 0.6 * layer / kLayers) * std::exp(0.3 * random.normal());
+          std::sqrt(weights) * 0.01 * (0.7 + 0.6 * layer / layers) * std::exp(0.3 * random.normal());
       std::vector<Choice>& item = problem.items.emplace_back();
-      for (const int b : {2, 3, 4, 8}) {
-        for (const int g : {32, 64, 128}) {
+      for (const int b : bit_widths) {
+        for (const int g : groups) {
           const double error =
               norm * std::pow(2.0, -b) * std::pow(g / 32.0, 0.2) * std::exp(0.02 * random.normal());
           item.push_back({error, weights * (b + 16.0 / g + 32.0 / (g * 128.0)) / 8});
@@ -44,6 +47,11 @@ Problem llama_405b(double bits) {
   problem.budget = std::floor(bits * parameters / 8);
   return problem;
 }
+
+constexpr int kBits[] = {2, 3, 4, 8};
+constexpr int kGroups[] = {32, 64, 128};
+
+Problem llama_405b(double bits) { return llama(126, bits, kBits, kGroups); }
 
 /// Arguments: hundredths of a bit per weight; the gap to stop at as a negative power of ten (0: prove).
 void allocate_405b(benchmark::State& state) {
@@ -59,6 +67,28 @@ BENCHMARK(allocate_405b)
     ->ArgsProduct({{225, 250, 307, 325, 400, 451, 525, 689}, {4, 0}})
     ->ArgNames({"bits_x100", "gap_1e-"})
     ->Unit(benchmark::kMillisecond);
+
+/// Arguments: layers of 7 linears, schemes of each, budgets (with the hull; 0: nothing but the hull).
+void knapsack_front_of(benchmark::State& state) {
+  const auto schemes = static_cast<std::size_t>(state.range(1));
+  const Problem problem = schemes == 12 ? llama(static_cast<int>(state.range(0)), 0, kBits, kGroups)
+                                        : llama(static_cast<int>(state.range(0)), 0,
+                                                std::span(kBits).first(schemes), std::span(kGroups).last(1));
+  KnapsackFrontOptions options;
+  options.budgets = static_cast<std::size_t>(state.range(2));
+  KnapsackFront front;
+  for (auto _ : state) front = knapsack_front(problem.items, options);
+  double doubt = 0;
+  for (const FrontPoint& point : front.points) doubt = std::max(doubt, point.cost - point.bound);
+  state.counters["points"] = static_cast<double>(front.points.size());
+  state.counters["complete"] = front.complete;
+  state.counters["unproven"] = doubt;
+}
+BENCHMARK(knapsack_front_of)
+    ->ArgsProduct({{6, 36, 126}, {3, 12}, {0, 32, 200}})
+    ->ArgNames({"layers", "schemes", "budgets"})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 
 }  // namespace
 }  // namespace knapsaq

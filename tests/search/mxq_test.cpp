@@ -50,6 +50,34 @@ TEST(AllocateMxq, BudgetOfBitsIsAnAverageOverAllLinears) {
   }
 }
 
+TEST(MxqPoints, AreTheOptimaAlongTheSizes) {
+  const ErrorTable table = small_table();
+  const SearchSpace space = make_space(table, "none", {}, Cost::fnorm, {});
+  const std::vector<Point> points = mxq_points(space, 4);
+  // 7 saved at q, then 5 at v, then 3 at k.
+  EXPECT_THAT(points, testing::ElementsAre(Point{0, 0, 0}, Point{1, 0, 0}, Point{1, 0, 1}, Point{1, 1, 1}));
+  EXPECT_EQ(mxq_points(space, 100), points);
+  EXPECT_TRUE(mxq_points(space, 0, 1000).empty());
+  EXPECT_THAT(mxq_points(space, 1), testing::ElementsAre(Point{1, 1, 1}));
+  EXPECT_THAT(mxq_points(space, 1, 1149), testing::ElementsAre(Point{1, 0, 0}));
+  EXPECT_THAT(mxq_points(space, 2, 1151), testing::ElementsAre(Point{0, 0, 0}, Point{1, 0, 1}));
+  EXPECT_THAT(mxq_points(space, 2, 749), testing::ElementsAre(Point{0, 0, 0}, Point{1, 1, 1}));
+  for (const Point& point : points) {
+    const auto budget = static_cast<double>(space.linear_bytes(point));
+    EXPECT_EQ(allocate_mxq(table, budget).schemes, space.allocation(point));
+  }
+}
+
+TEST(MxqPoints, NameTheLinearWhoseErrorIsUnknown) {
+  const SearchSpace space = make_space(small_table(), "none", {}, Cost::hessian, {});
+  try {
+    mxq_points(space, 4);
+    FAIL() << "must be refused";
+  } catch (const UsageError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("model.layers.0.self_attn.q_proj"));
+  }
+}
+
 TEST(AllocateMxq, ReachesTheProvenOptimaOnLlama2) {
   const std::filesystem::path folder = shared_folder();
   if (folder.empty()) GTEST_SKIP() << "needs shared/tables beside the project";

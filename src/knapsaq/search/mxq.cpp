@@ -7,6 +7,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/units.h"
+#include "knapsaq/search/knapsack.h"
 
 namespace knapsaq {
 namespace {
@@ -107,6 +108,23 @@ Allocation allocate_mxq_written(const ErrorTable& table, std::uint64_t budget,
           smallest);
     }
   }
+}
+
+std::vector<Point> mxq_points(const SearchSpace& space, std::size_t count,
+                              std::optional<std::uint64_t> budget) {
+  const Knapsack knapsack(knapsack_items(space));
+  std::vector<std::uint64_t> budgets = even_budgets(knapsack.smallest(), knapsack.largest(), count);
+  if (!budgets.empty() && budget && *budget >= knapsack.smallest() && *budget < knapsack.largest()) {
+    // In the place of the nearest.
+    *std::ranges::min_element(budgets, {}, [&](std::uint64_t other) {
+      return std::max(other, *budget) - std::min(other, *budget);
+    }) = *budget;
+  }
+  std::vector<Point> points;
+  for (FrontPoint& point : knapsack.best_within(budgets)) {
+    if (points.empty() || points.back() != point.levels) points.push_back(std::move(point.levels));
+  }
+  return points;
 }
 
 }  // namespace knapsaq

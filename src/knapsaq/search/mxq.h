@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -10,6 +11,7 @@
 #include "knapsaq/bank/error_table.h"
 #include "knapsaq/quant/scheme.h"
 #include "knapsaq/search/problem.h"
+#include "knapsaq/search/space.h"
 
 namespace knapsaq {
 
@@ -42,5 +44,11 @@ Allocation allocate_mxq_written(const ErrorTable& table, std::uint64_t budget,
                                 const std::function<std::uint64_t(std::span<const Scheme>)>& written,
                                 std::string_view ties = "none", const SolveOptions& options = {},
                                 Cost cost = Cost::fnorm);
+
+/// MXQ's allocations along the size axis: the optima of at most `count` budgets for linear_bytes(), evenly
+/// spaced from the smallest point to the one of least error; one of them is `budget` if it is given and lies
+/// between. Ascending by bytes, none twice. Throws UsageError naming the variable whose error is not known.
+std::vector<Point> mxq_points(const SearchSpace& space, std::size_t count,
+                              std::optional<std::uint64_t> budget = std::nullopt);
 
 }  // namespace knapsaq
