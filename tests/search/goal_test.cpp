@@ -109,7 +109,9 @@ TEST(Repair, EndsWithinTheBudgetAndOnlyLowers) {
       repair(point, draw);
       EXPECT_LE(space.linear_bytes(point), budget);
       for (std::size_t i = 0; i < point.size(); ++i) EXPECT_LE(point[i], before[i]);
-      if (space.linear_bytes(before) <= budget) EXPECT_EQ(point == before, true);
+      if (space.linear_bytes(before) <= budget) {
+        EXPECT_EQ(point == before, true);
+      }
       Point again = before;
       Random same(7);
       repair(again, same);

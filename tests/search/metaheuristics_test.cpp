@@ -12,6 +12,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/search/goal.h"
+#include "knapsaq/search/point_less.h"
 #include "knapsaq/search/problem.h"
 #include "made_space.h"
 
@@ -35,7 +36,8 @@ SearchSpace plain_space(std::size_t variables, std::size_t levels) {
   SearchSpace space;
   for (std::size_t i = 0; i < variables; ++i) {
     Variable& variable = space.variables.emplace_back();
-    for (std::size_t l = 0; l < levels; ++l) variable.levels.push_back({l, 10 * (l + 1), 2.0 + l, 0});
+    for (std::size_t l = 0; l < levels; ++l)
+      variable.levels.push_back({l, 10 * (l + 1), 2.0 + static_cast<double>(l), 0});
   }
   return space;
 }
@@ -151,12 +153,12 @@ TEST(Metaheuristics, FollowTheSeed) {
   const SearchSpace space = plain_space(10, 4);
   const Separable function(10, 4, 3);
   const FunctionGoal goal(function);
-  std::set<std::vector<std::vector<std::uint8_t>>> first;
+  std::set<Point, PointLess> first;
   for (const StrategyInfo& info : kAll) {
     const Course one = course(info, space, goal, 5);
     EXPECT_EQ(one.batches == course(info, space, goal, 5).batches, true) << info.name;
     EXPECT_EQ(one.batches == course(info, space, goal, 6).batches, false) << info.name;
-    first.insert(one.batches[0]);
+    first.insert(one.batches[0][0]);
   }
   EXPECT_EQ(first.size(), kAll.size()) << "runs of two strategies with one seed are not independent";
 }
@@ -186,7 +188,7 @@ TEST(Metaheuristics, AskNoPointTwiceUntilTheSpaceIsNearlyExhausted) {
   const FunctionGoal goal(function);
   for (const StrategyInfo& info : kAll) {
     SCOPED_TRACE(info.name);
-    std::set<std::vector<std::uint8_t>> seen;
+    std::set<Point, PointLess> seen;
     for (const std::vector<Point>& batch : course(info, space, goal, 1, 500).batches)
       seen.insert(batch.begin(), batch.end());
     EXPECT_GE(seen.size(), 499U);
@@ -197,7 +199,8 @@ TEST(Metaheuristics, AskNoPointTwiceUntilTheSpaceIsNearlyExhausted) {
   }
 }
 
-// 531441 points: a thousand random ones meet the optimum in one run of 500.
+// 531441 points: a thousand random ones meet the optimum in one run of 500. Without `fresh`, swarms and
+// differences die out on few levels: fewer successes.
 TEST(Metaheuristics, FindTheOptimumOfASeparableFunction) {
   const SearchSpace space = plain_space(12, 3);
   const Separable function(12, 3, 1);
@@ -205,7 +208,9 @@ TEST(Metaheuristics, FindTheOptimumOfASeparableFunction) {
   for (const StrategyInfo& info : kAll) {
     EXPECT_GE(successes(info, space, goal, function.optimum, 1010), 19) << info.name;
     EXPECT_GE(successes(info, space, goal, function.optimum, 2000, {"population=20", "fresh=0"}),
-              info.name == "pso" ? 2 : 12)
+              info.name == "pso"  ? 2
+              : info.name == "de" ? 6
+                                  : 18)
         << info.name;
   }
   EXPECT_GE(successes(ga_strategy(), space, goal, function.optimum, 1010, {"crossover=one-point"}), 19);
@@ -231,11 +236,12 @@ FunctionGoal trap(std::size_t size) {
 TEST(Metaheuristics, DeceptiveBlocks) {
   const SearchSpace space = plain_space(15, 2);
   const FunctionGoal goal = trap(3);
-  // A search that goes downhill from one point ends with 5 (every block at its second best).
-  EXPECT_GE(successes(ga_strategy(), space, goal, 0, 4000, {"population=100", "tournament=2"}), 15);
-  EXPECT_GE(successes(de_strategy(), space, goal, 0, 4000, {"population=40", "variant=rand/1/bin"}), 15);
-  EXPECT_GE(successes(pso_strategy(), space, goal, 0, 4000, {"population=40"}), 15);
-  EXPECT_GE(successes(sa_strategy(), space, goal, 0, 4000, {"accept=0.5", "restarts=3", "final=0.1"}), 10);
+  // A search that goes downhill from one point ends with 5 (every block at its second best); 4000 random
+  // points of 32768 meet the optimum in one run of eight.
+  EXPECT_GE(successes(ga_strategy(), space, goal, 0, 4000, {"population=100", "tournament=2"}), 18);
+  EXPECT_GE(successes(de_strategy(), space, goal, 0, 4000, {"population=40", "variant=rand/1/bin"}), 18);
+  EXPECT_GE(successes(pso_strategy(), space, goal, 0, 4000, {"population=40"}), 9);
+  EXPECT_GE(successes(sa_strategy(), space, goal, 0, 4000, {"accept=0.5", "restarts=3", "final=0.1"}), 18);
 }
 
 /// The knapsack of a made space's errors, and how far above its optimum searches end.
@@ -390,25 +396,29 @@ TEST(Ga, MutationByStepsAndByRedrawing) {
     const Course one =
         course(ga_strategy(), space, goal, 1, 0,
                {"fresh=0", "elitism=0", "crossover-rate=0", step ? "mutation=step" : "mutation=redraw"});
-    int far = 0;
+    int orphans = 0;  // children that no member comes within one level of in every variable
     int changes = 0;
     for (std::size_t b = 1; b < one.batches.size(); ++b) {
+      const std::vector<Point>& members = one.batches[b - 1];
       for (const Point& child : one.batches[b]) {
-        const Point& parent = *std::min_element(
-            one.batches[b - 1].begin(), one.batches[b - 1].end(),
-            [&](const Point& x, const Point& y) { return distance(x, child) < distance(y, child); });
-        for (std::size_t i = 0; i < 9; ++i) {
-          changes += child[i] != parent[i] ? 1 : 0;
-          far += std::abs(child[i] - parent[i]) > 1 ? 1 : 0;
+        std::size_t nearest = 9;
+        bool near = false;
+        for (const Point& member : members) {
+          nearest = std::min(nearest, distance(member, child));
+          int farthest = 0;
+          for (std::size_t i = 0; i < 9; ++i) farthest = std::max(farthest, std::abs(child[i] - member[i]));
+          near = near || farthest <= 1;
         }
+        changes += static_cast<int>(nearest);
+        orphans += near ? 0 : 1;
       }
     }
     EXPECT_GT(changes, 50);
     EXPECT_LT(changes, 150);  // one per child is expected
     if (step) {
-      EXPECT_LE(far, 2);  // the nearest member need not be the parent
+      EXPECT_EQ(orphans, 0);
     } else {
-      EXPECT_GT(far, 20);
+      EXPECT_GT(orphans, 20);
     }
   }
 }
