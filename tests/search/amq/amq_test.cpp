@@ -2,9 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <memory>
 #include <set>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -19,9 +24,6 @@
 
 namespace knapsaq {
 namespace {
-
-using testing::Each;
-using testing::Ge;
 
 /// What a whole search asked and noted.
 struct Course {
