@@ -236,7 +236,8 @@ TEST_F(BankCommand, ScalesOfAnotherCalibrationAreNotTaken) {
   must(common + "4 -o " + scratch("mixed") + other);
   EXPECT_EQ(content_of(scratch("mixed")), content_of(scratch("fresh")));
   EXPECT_NE(content_of(scratch("mixed"))["folding.safetensors"], whole.at("folding.safetensors"));
-  // Without a text they cannot be, and nothing is made.
+  // The folder that is named holds none, and there is no text to make one: nothing is made.
+  fs::remove_all(scratch("calibration"));
   expect_refused("bank " + opt_ + " --method awq --menu b4g64 -o " + scratch("none") + other, 2, "--text");
   EXPECT_FALSE(fs::exists(scratch("none")));
 }
@@ -279,19 +280,32 @@ TEST_F(BankCommand, PropagationGoesOnAfterAKill) {
 
   expect_refused("quantize " + opt_ + " -o " + scratch("x") + " --scheme hqq:b3g64 --propagate" + text_, 2,
                  "nothing to propagate");
-  expect_refused("quantize " + opt_ + " -o " + scratch("x") + " --scheme gptq:b3g64 --propagate", 2,
-                 "--text");
+}
+
+TEST_F(BankCommand, WithoutATextTheModelSpeaks) {
+  const std::string sizes = " --method gptq --menu b4g64 --samples 4 --window 32 ";
+  must("bank " + opt_ + " -o " + scratch("silent") + sizes);
+  must("bank " + opt_ + " -o " + scratch("asked") + sizes + "--text self");
+  EXPECT_EQ(content_of(scratch("silent")), content_of(scratch("asked")));
+  const auto kept = nlohmann::json::parse(read_file(scratch("silent/calibration/calibration.json")));
+  EXPECT_EQ(kept.at("text"), "self calibration seed 0");
+  // The calibration that is there serves the next run, whatever it was made from.
+  EXPECT_EQ(must("bank " + opt_ + " -o " + scratch("silent") + sizes + "--json").json()["kept"], 72);
+  must("bank " + opt_ + " -o " + scratch("other") + sizes + "--seed 1");
+  EXPECT_NE(content_of(scratch("other")), content_of(scratch("silent")));
+  must("quantize " + opt_ + " -o " + scratch("out") +
+       " --scheme gptq:b4g64 --propagate --samples 4 --window 32");
 }
 
 TEST_F(BankCommand, WhatItNeedsIsAskedFor) {
-  expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --method gptq", 2, "--text");
+  expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --method gptq --text self " + assets_, 2,
+                 "self alone");
   expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --method magic", 2, "gptq");
   expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --menu b5g64", 2, "b5g64");
   expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --method gptq --text " + scratch("no.txt"), 1,
                  "no.txt");
   expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --menu hqq:b4g64s", 2, "hqq:b4g64s");
   EXPECT_FALSE(fs::exists(scratch("bank")));
-  expect_refused("quantize " + opt_ + " -o " + scratch("out") + " --scheme gptq:b4g64", 2, "--text");
   expect_refused("quantize " + opt_ + " -o " + scratch("out") + " --menu gptq:b4g64,gptq:b3g64 --bits 4", 2,
                  "knapsaq bank");
   expect_refused("allocate --table " + scratch("none.csv") + " --bits 3 --cost luck", 1, "none.csv");

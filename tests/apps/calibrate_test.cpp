@@ -72,6 +72,22 @@ TEST_F(CalibrateCommand, AKilledRunEndsWithTheSameFiles) {
   EXPECT_EQ(contents(path("killed")), contents(path("whole")));
 }
 
+TEST_F(CalibrateCommand, TheModelSpeaksForItself) {
+  ASSERT_EQ(run(llama_ + sizes_ + "--json -o " + path("whole")), 0) << errors();
+  EXPECT_EQ(nlohmann::json::parse(read_file(path("stdout"))).at("text"), "self calibration seed 0");
+  // A killed run goes on with the same text: as if only two blocks were finished.
+  fs::copy(path("whole"), path("killed"));
+  auto kept = nlohmann::json::parse(read_file(path("killed/calibration.json")));
+  while (kept["blocks"].size() > 2) kept["blocks"].erase(kept["blocks"].size() - 1);
+  write_file(path("killed/calibration.json"), kept.dump());
+  for (const char* block : {"00002", "00003", "00004", "00005"})
+    fs::remove(path(std::string("killed/block-") + block + ".safetensors"));
+  ASSERT_EQ(run(llama_ + sizes_ + "--text self --threads 1 -o " + path("killed")), 0) << errors();
+  EXPECT_EQ(contents(path("killed")), contents(path("whole")));
+  ASSERT_EQ(run(llama_ + sizes_ + "--seed 1 -o " + path("other")), 0) << errors();
+  EXPECT_NE(contents(path("other")), contents(path("whole")));
+}
+
 TEST_F(CalibrateCommand, RefusesInOneLine) {
   const auto refusal = [&](const std::string& arguments, int code) {
     EXPECT_EQ(run(arguments), code) << arguments;
@@ -82,7 +98,7 @@ TEST_F(CalibrateCommand, RefusesInOneLine) {
   EXPECT_THAT(refusal(llama_ + " --text " + text_ + " -o " + path("c"), 1),
               AllOf(HasSubstr("tokens"), HasSubstr("need 65536")));
   EXPECT_THAT(refusal(llama_ + " --text " + text_ + " --window 513 -o " + path("c"), 2), HasSubstr("512"));
-  EXPECT_THAT(refusal(llama_ + " -o " + path("c"), 2), HasSubstr("--text"));
+  EXPECT_THAT(refusal(llama_ + " --text self " + text_ + " -o " + path("c"), 2), HasSubstr("./self"));
   EXPECT_THAT(refusal(llama_ + " --text " + path("none.txt") + " -o " + path("c"), 1), HasSubstr("none.txt"));
   EXPECT_FALSE(fs::exists(path("c")));
 

@@ -272,6 +272,64 @@ TEST_P(BackendTest, Attention) {
   }
 }
 
+// Token by token through a cache that is longer than the windows, rotation and norms of heads included: the
+// rows of attend(), whose scores are summed in the same order.
+TEST_P(BackendTest, AttentionOfOneTokenAtATime) {
+  for (const AttentionCase& a : {AttentionCase{1, 1, 1, 1, 2, 0},
+                                 {3, 5, 2, 1, 6, 0},
+                                 {2, 150, 6, 2, 80, 0},
+                                 {1, 600, 2, 1, 64, 0},
+                                 {1, 140, 1, 1, 96, 33},
+                                 {2, 300, 2, 1, 16, 1}}) {
+    const std::int64_t rows = a.windows * a.length;
+    const std::int64_t width = a.heads * a.head_dim;
+    const std::int64_t kv_width = a.kv_heads * a.head_dim;
+    const auto q = random_values(rows * width, 1, 2);
+    const auto k = random_values(rows * kv_width, 2, 2);
+    const auto v = random_values(rows * kv_width, 3);
+    const Array angles =
+        backend->upload(random_values(a.length * a.head_dim / 2, 4), a.length, a.head_dim / 2);
+    const Array norm = backend->upload(random_values(a.head_dim, 5), 1, a.head_dim);
+    AttentionShape shape;
+    shape.windows = a.windows;
+    shape.length = a.length;
+    shape.heads = a.heads;
+    shape.kv_heads = a.kv_heads;
+    shape.head_dim = a.head_dim;
+    shape.sliding_window = a.sliding;
+    shape.cosines = shape.sines = &angles;
+    shape.q_norm = shape.k_norm = &norm;
+    Array together = backend->allocate(rows, width, Element::working);
+    backend->attend(shape, working(q, rows, width), working(k, rows, kv_width), working(v, rows, kv_width),
+                    together);
+    const std::vector<float> values = values_of(together);
+
+    AttentionShape room = shape;
+    room.length = a.length + 9;
+    const auto cache = backend->make_cache(room);
+    Array out = backend->allocate(a.windows, width, Element::working);
+    for (std::int64_t t = 0; t < a.length; ++t) {
+      const auto rows_at = [&](const std::vector<float>& all, std::int64_t cols) {
+        std::vector<float> some;
+        for (std::int64_t w = 0; w < a.windows; ++w) {
+          const auto from = all.begin() + (w * a.length + t) * cols;
+          some.insert(some.end(), from, from + cols);
+        }
+        return some;
+      };
+      shape.length = t + 1;
+      backend->attend_next(shape, working(rows_at(q, width), a.windows, width),
+                           working(rows_at(k, kv_width), a.windows, kv_width),
+                           working(rows_at(v, kv_width), a.windows, kv_width), *cache, out);
+      const std::vector<float> expected = rows_at(values, width);
+      EXPECT_LE(difference(values_of(out), std::vector<double>(expected.begin(), expected.end())), tolerance)
+          << t << ' ' << a.head_dim << ' ' << a.sliding;
+    }
+    shape.length = a.length + 10;
+    EXPECT_THROW(backend->attend_next(shape, out, out, out, *cache, out), std::invalid_argument);
+  }
+}
+
 TEST_P(BackendTest, LossesOfLargeVocabularies) {
   for (const auto& [rows, vocab, depth] : {Shape{1, 3, 8}, {150, 4500, 24}, {40, 2048, 24}, {5, 10000, 16}}) {
     const auto in = random_values(rows * depth, 1);

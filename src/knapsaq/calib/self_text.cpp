@@ -99,9 +99,10 @@ DocumentTokens document_tokens(const Tokenizer& tokenizer, const nlohmann::json&
   documents.start = known(tokenizer.bos());
   if (!documents.start && config_json.is_object()) {
     const auto found = config_json.find("bos_token_id");
-    if (found != config_json.end() && found->is_number_unsigned() &&
-        found->get<std::uint64_t>() < static_cast<std::uint64_t>(documents.vocabulary))
-      documents.start = found->get<std::int32_t>();
+    if (found != config_json.end() && found->is_number_integer()) {
+      const auto id = found->get<std::int64_t>();
+      if (id >= 0 && id < documents.vocabulary) documents.start = static_cast<std::int32_t>(id);
+    }
   }
   if (!documents.start) documents.start = documents.end;
   // Where one token is both, the end of a document is the start of the next already.
