@@ -119,7 +119,12 @@ Run find_run(const RunOptions& options, std::optional<std::uint64_t> budget) {
     bank_folder = fs::path(options.folder) / "bank";
   }
   const std::string model = fingerprint(checkpoint, progress());
-  if (options.bank.empty()) make_bank(checkpoint, config, model, bank, bank_folder);
+  if (options.bank.empty()) {
+    std::error_code failure;
+    fs::create_directories(options.folder, failure);
+    if (failure) throw IoError(fmt::format("{}: cannot be created: {}", options.folder, failure.message()));
+    make_bank(checkpoint, config, model, bank, bank_folder);
+  }
   const SearchText text = search_text(options, checkpoint, config);
   RunSettings settings;
   settings.model = model;

@@ -6,6 +6,8 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
+#include "knapsaq/search/point_less.h"
+
 namespace knapsaq::command {
 
 RunView::RunView(const Run& run, const std::vector<std::int64_t>& searches) : run_(run) {
@@ -13,7 +15,7 @@ RunView::RunView(const Run& run, const std::vector<std::int64_t>& searches) : ru
     Measurement measurement;
     std::string strategy;
   };
-  std::map<Point, Known> known;
+  std::map<Point, Known, PointLess> known;
   const std::int64_t windows = run.settings().search.windows();
   for (const SearchRecord& record : run.archive().searches()) {
     if (!searches.empty() && std::ranges::find(searches, record.id) == searches.end()) continue;

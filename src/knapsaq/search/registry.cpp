@@ -11,8 +11,8 @@ namespace {
 
 // In the order in which they are listed to people.
 constexpr StrategyInfo (*kStrategies[])() = {
-    &front_strategy, &amq_strategy, &ga_strategy,     &pso_strategy,
-    &sa_strategy,    &de_strategy,  &random_strategy, &uniform_strategy,
+    &front_strategy, &amq_strategy, &ga_strategy,     &pso_strategy,     &sa_strategy,
+    &de_strategy,    &mxq_strategy, &random_strategy, &uniform_strategy,
 };
 
 }  // namespace

@@ -12,6 +12,7 @@ StrategyInfo ga_strategy();
 StrategyInfo pso_strategy();
 StrategyInfo sa_strategy();
 StrategyInfo de_strategy();
+StrategyInfo mxq_strategy();
 StrategyInfo random_strategy();
 StrategyInfo uniform_strategy();
 
