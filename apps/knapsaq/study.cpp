@@ -1,0 +1,205 @@
+#include "knapsaq/search/study.h"
+
+#include <filesystem>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "command.h"
+#include "knapsaq/bank/find_folding.h"
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/hash.h"
+#include "knapsaq/base/units.h"
+#include "knapsaq/report/case_log.h"
+#include "knapsaq/report/comparison.h"
+#include "knapsaq/report/study_report.h"
+#include "knapsaq/search/goal.h"
+#include "knapsaq/search/uniform.h"
+#include "run_options.h"
+#include "search_display.h"
+
+namespace knapsaq::command {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  Common common;
+  RunOptions run;
+  BudgetOptions budget;
+  std::vector<std::string> strategies = {"ga", "pso", "sa", "de"};
+  std::vector<std::string> set;
+  std::string goal = "paper";
+  StudySettings settings;
+};
+
+/// Options of one strategy: "pso.inertia=0.5" for one of them, "population=20" for all that have it.
+OptionValues values_of(const StrategyInfo& info, const std::vector<std::string>& assignments) {
+  OptionValues values(info.options);
+  for (const std::string& assignment : assignments) {
+    const std::size_t dot = assignment.find('.');
+    const std::size_t equals = assignment.find('=');
+    if (dot != std::string::npos && dot < equals) {
+      if (assignment.substr(0, dot) == info.name) values.set(assignment.substr(dot + 1));
+    } else {
+      values.set(assignment);
+    }
+  }
+  return values;
+}
+
+/// Sum of b1 over the variables if every linear had so many bits.
+double uniform_sum(const SearchSpace& space, double bits) {
+  return bits * static_cast<double>(space.variables.size());
+}
+
+/// The uniform points of the space, NF4, and AWQ at 4 bits: what the paper compares with. What was scored
+/// before is in the run's folder.
+std::vector<StudyBaseline> baselines(const Options& options, const Run& run, Evaluator& evaluator,
+                                     Archive& archive) {
+  std::vector<StudyBaseline> result;
+  const SearchSpace& space = run.space();
+  const std::int64_t windows = evaluator.windows();
+  const std::vector<Point> uniform = uniform_points(space);
+  std::vector<Point> missing;
+  for (const Point& point : uniform)
+    if (!archive.find(kSearchSet, point, windows)) missing.push_back(point);
+  evaluator.measure(missing, {0, windows}, [&](std::size_t index, const Measurement& measurement) {
+    archive.add(kSearchSet, missing[index], measurement, 0);
+  });
+  for (const Point& point : uniform) {
+    const Measurement measured = archive.find(kSearchSet, point, windows).value();
+    const double sum = sum_bits(space, point);
+    result.push_back({"uniform " + to_string(space.allocation(point).front()), space.bits(point),
+                      space.bytes(point), sum, measured.perplexity(),
+                      paper_fitness(measured.perplexity(), sum), measured.value(run.settings().divergence)});
+  }
+
+  const TokenSet& tokens = run.settings().search;
+  const auto backend = calibration_backend(options.run.calibration);
+  ComparisonSetup setup;
+  setup.checkpoint = &run.checkpoint();
+  setup.config = &run.config();
+  setup.fingerprint = run.settings().model;
+  setup.backend = backend.get();
+  setup.tokens = tokens.tokens;
+  setup.windows = {.protocol = Protocol::gptq, .window = tokens.length};
+  setup.work = run.folder();
+  setup.menu = run.bank().index().menu;
+  const std::vector<ComparisonCase> cases = {{"nf4", ""}, {"awq", "b4g128"}};
+  CaseLog log(run.folder() / "baselines.csv",
+              hash_hex(fmt::format("{} {} {}", setup.fingerprint, tokens.length,
+                                   hash_hex(std::as_bytes(std::span(tokens.tokens)))))
+                  .substr(0, 16));
+  std::optional<Calibration> calibration;
+  std::optional<Samples> samples;
+  for (const ComparisonCase& one : cases) {
+    check_cancelled();
+    if (log.find(one.method, one.configuration) == nullptr) {
+      if (needs_statistics(one)) {
+        calibration = find_calibration(run.checkpoint(), run.config(), setup.fingerprint,
+                                       options.run.calibration, run.folder() / "calibration");
+        samples = calibration_samples(run.checkpoint(), run.config(), options.run.calibration, *backend,
+                                      kFoldingTokens);
+        setup.inputs = &*calibration;
+        setup.samples = &*samples;
+      }
+      log.add(Comparison(setup).measure(one, progress()));
+    }
+    const CaseResult& found = *log.find(one.method, one.configuration);
+    const double sum = uniform_sum(space, 4);
+    result.push_back({one.method + (one.configuration.empty() ? "" : " " + one.configuration), found.bits,
+                      found.bytes, sum, found.perplexity, paper_fitness(found.perplexity, sum),
+                      std::nullopt});
+  }
+  return result;
+}
+
+void run(Options& options) {
+  start(options.common);
+  for (const std::string& name : options.strategies) {
+    const StrategyInfo& info = find_strategy(name);
+    options.settings.strategies.push_back({&info, values_of(info, options.set)});
+  }
+  std::optional<std::uint64_t> budget;
+  if (!options.budget.bytes.empty()) budget = parse_bytes(options.budget.bytes);
+  if (options.goal == "budget" && !options.budget.given())
+    throw UsageError("--goal budget needs --budget or --bits");
+  options.settings.seed = options.run.calibration.samples.seed;
+  Run run = find_run(options.run, budget);
+  if (options.budget.given()) budget = file_budget(options.budget, run.space());
+  const std::unique_ptr<Evaluator> evaluator = run.evaluator(kSearchSet, progress());
+
+  StrategySetup setup;
+  setup.space = &run.space();
+  setup.divergence = run.settings().divergence;
+  setup.windows = evaluator->windows();
+  if (budget) setup.budget = run.linear_budget(*budget);
+  const std::unique_ptr<Goal> goal = make_goal(options.goal, run.space(), setup.budget, setup.divergence);
+  setup.goal = goal.get();
+
+  std::unique_ptr<SearchDisplay> display;
+  std::int64_t shown = -1;
+  const Study study = run_study(
+      options.settings, setup, *evaluator, run.archive(), baselines(options, run, *evaluator, run.archive()),
+      [&](std::int64_t number, std::int64_t runs, std::string_view strategy, const SearchStatus& status) {
+        if (number != shown)
+          display = std::make_unique<SearchDisplay>(run.space(), setup.divergence,
+                                                    fmt::format("{} of {}: {}", number + 1, runs, strategy),
+                                                    setup.budget);
+        shown = number;
+        display->show(status);
+      });
+  display.reset();
+  write_study(study, run.space(), run.folder());
+  if (options.common.json) {
+    print(study_json(study, run.space()));
+    return;
+  }
+  fmt::print("{}", study_table(study));
+  fmt::print("{}: study.json, runs.csv, curves.csv, tests.csv\n", options.run.folder);
+}
+
+}  // namespace
+
+void add_study(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  // The metaheuristic paper's setting: one choice for a whole layer, 2, 3 or 4 bits, plain rounding.
+  options->run.menu = "b2g64,b3g64,b4g64";
+  options->run.method = "rtn";
+  options->run.ties = "layer";
+  CLI::App* verb = app.add_subcommand(
+      "study", "Compare search strategies by repeated runs, as the metaheuristic paper does");
+  verb->add_option("model", options->run.model, "Model folder in Hugging Face layout, full precision")
+      ->required();
+  verb->add_option("--run", options->run.folder,
+                   "Folder of the study; one that was interrupted goes on where it was")
+      ->required();
+  verb->add_option("--strategies", options->strategies, "Strategies, with commas")
+      ->delimiter(',')
+      ->capture_default_str();
+  verb->add_option("--repeats", options->settings.repeats, "Independent runs of each")
+      ->check(CLI::Range(std::int64_t{2}, std::int64_t{100000}))
+      ->capture_default_str();
+  verb->add_option("--evaluations", options->settings.evaluations,
+                   "Questions of every run; the paper's population of 10 with 10 epochs asks 110")
+      ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 40))
+      ->capture_default_str();
+  verb->add_option("--set", options->set,
+                   "A constant, as population=20 for all strategies or pso.inertia=0.5 for one");
+  verb->add_option("--goal", options->goal,
+                   "paper: 1000 / (PPL x sum of bits); budget: divergence within --budget or --bits")
+      ->check(CLI::IsMember({"paper", "budget"}))
+      ->capture_default_str();
+  add_budget_options(*verb, options->budget);
+  add_run_options(*verb, options->run);
+  add_common(*verb, options->common);
+  verb->footer(
+      "Example:\n  knapsaq study MODEL --strategies ga,pso,sa,de --repeats 10 --text wiki.test.raw --run "
+      "STUDY");
+  verb->callback([options] { run(*options); });
+}
+
+}  // namespace knapsaq::command
