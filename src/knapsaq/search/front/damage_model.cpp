@@ -34,13 +34,14 @@ struct Measured {
   double damage;
 };
 double interpolate(const std::vector<Measured>& known, double error) {
-  if (known.size() == 1 || known[0].error <= 0 || known[1].error <= 0 || known[0].error == known[1].error)
-    return known[0].damage * (known[0].error > 0 ? error / known[0].error : 1);
+  if (error <= 0) return 0;  // a level that loses no more than the last one
+  if (known.size() == 1) return known[0].damage * error / known[0].error;
   // Ascending by error: the two that `error` lies between, or the outer two on its side.
   std::size_t upper = 1;
   while (upper + 1 < known.size() && known[upper].error < error) ++upper;
   const Measured& a = known[upper - 1];
   const Measured& b = known[upper];
+  if (b.error <= a.error) return a.damage;
   const double beta = std::log(b.damage / a.damage) / std::log(b.error / a.error);
   // Noise in small damages can bend the power law beyond reason; errors and damages grow together.
   return a.damage * std::pow(error / a.error, std::clamp(beta, 0.25, 4.0));
@@ -90,7 +91,7 @@ SingleDamages single_damages(const SearchSpace& space, std::span<const Sample> s
   for (std::size_t i = 0; i < n; ++i) {
     std::vector<Measured> measured;
     for (std::size_t level = 0; level + 1 < known[i].size(); ++level)
-      if (!std::isnan(known[i][level]))
+      if (!std::isnan(known[i][level]) && error_of(i, level) > 0)
         measured.push_back({error_of(i, level), std::max(known[i][level], least)});
     std::ranges::sort(measured, {}, &Measured::error);
     std::vector<double> damages(known[i].size(), 0.0);

@@ -1,0 +1,164 @@
+#include "knapsaq/search/front/damage_model.h"
+
+#include <cmath>
+#include <stdexcept>
+
+#include <gmock/gmock.h>
+
+#include "knapsaq/base/threads.h"
+#include "search/made_space.h"
+#include "search/synthetic_evaluator.h"
+
+namespace knapsaq {
+namespace {
+
+constexpr std::size_t kVariables = 21;
+constexpr std::uint8_t kLevels[] = {0, 1};  // the lowest and the middle one
+
+/// The largest point and every single change to the lowest and the middle level.
+std::vector<Point> single_changes(const SearchSpace& space) {
+  std::vector<Point> points = {space.largest()};
+  for (std::size_t i = 0; i < space.variables.size(); ++i) {
+    for (const std::uint8_t level : kLevels) {
+      points.push_back(space.largest());
+      points.back()[i] = level;
+    }
+  }
+  return points;
+}
+
+std::vector<Sample> measure(const SyntheticEvaluator& evaluator, const std::vector<Point>& points) {
+  std::vector<Sample> samples;
+  for (const Point& point : points) samples.push_back({point, evaluator.damage(point)});
+  return samples;
+}
+
+/// Root mean square of log(predicted / true).
+double log_error(const DamageModel& model, const SyntheticEvaluator& evaluator,
+                 const std::vector<Point>& points) {
+  double squares = 0;
+  for (const Point& point : points) {
+    const double miss = std::log(model.predict(point) / evaluator.damage(point));
+    squares += miss * miss;
+  }
+  return std::sqrt(squares / static_cast<double>(points.size()));
+}
+
+TEST(SingleDamages, AreDifferencesToTheLargestPoint) {
+  const SearchSpace space = made_space(kVariables);
+  const SyntheticEvaluator evaluator(space);
+  const SingleDamages damages = single_damages(space, measure(evaluator, single_changes(space)));
+  EXPECT_DOUBLE_EQ(damages.base, evaluator.damage(space.largest()));
+  for (std::size_t i = 0; i < kVariables; ++i) {
+    EXPECT_EQ(damages.damage[i][2], 0);
+    for (const std::uint8_t level : kLevels) {
+      Point point = space.largest();
+      point[i] = level;
+      EXPECT_NEAR(damages.damage[i][level], evaluator.damage(point) - damages.base, 1e-12 * damages.base);
+    }
+  }
+}
+
+TEST(SingleDamages, FollowTheLocalErrorWhereNothingWasMeasured) {
+  SearchSpace space = made_space(kVariables);
+  space.cost = Cost::hessian;  // errors are squares already: damages are proportional to them
+  const SyntheticEvaluator evaluator(space, {.interaction = 0});
+  std::vector<Sample> samples = measure(evaluator, single_changes(space));
+  // Of the first variable only the lowest level, of the second nothing.
+  std::erase_if(samples, [&](const Sample& sample) { return sample.point[0] == 1 || sample.point[1] != 2; });
+  const SingleDamages damages = single_damages(space, samples);
+  Point middle = space.largest();
+  middle[0] = 1;
+  EXPECT_NEAR(damages.damage[0][1], evaluator.damage(middle) - damages.base, 1e-9 * damages.damage[0][1]);
+  EXPECT_GT(damages.damage[1][0], damages.damage[1][1]);
+  EXPECT_GT(damages.damage[1][1], 0);
+}
+
+TEST(SingleDamages, NoiseBelowZeroStaysSmallAndPositive) {
+  const SearchSpace space = made_space(kVariables);
+  const SyntheticEvaluator evaluator(space);
+  std::vector<Sample> samples = measure(evaluator, single_changes(space));
+  samples[1].divergence = samples[0].divergence / 2;  // better than the largest point
+  const SingleDamages damages = single_damages(space, samples);
+  EXPECT_GT(damages.damage[0][0], 0);
+  EXPECT_LT(damages.damage[0][0], damages.base);
+}
+
+TEST(SingleDamages, NeedTheLargestPoint) {
+  const SearchSpace space = made_space(kVariables);
+  const std::vector<Sample> samples = {{space.smallest(), 1}};
+  EXPECT_THROW(single_damages(space, samples), std::invalid_argument);
+}
+
+TEST(DamageModel, FindsAdditiveDamagesFromSingleChangesAlone) {
+  const SearchSpace space = made_space(kVariables);
+  const SyntheticEvaluator evaluator(space, {.interaction = 0});
+  const std::vector<Sample> samples = measure(evaluator, single_changes(space));
+  const DamageModel model(space, single_damages(space, samples), samples);
+  Random random(3);
+  std::vector<Point> points;
+  for (int i = 0; i < 50; ++i) points.push_back(random_point(space, random));
+  EXPECT_LT(log_error(model, evaluator, points), 0.01);
+}
+
+TEST(DamageModel, LearnsInteractionsFromPoints) {
+  const SearchSpace space = made_space(kVariables);
+  const SyntheticEvaluator evaluator(space, {.interaction = 0.9});
+  Random random(5);
+  std::vector<Point> held_out;
+  for (int i = 0; i < 60; ++i) held_out.push_back(random_point(space, random));
+  std::vector<Point> points = single_changes(space);
+  const auto error = [&] {
+    const std::vector<Sample> samples = measure(evaluator, points);
+    return log_error(DamageModel(space, single_damages(space, samples), samples), evaluator, held_out);
+  };
+  const double before = error();
+  for (int i = 0; i < 120; ++i) points.push_back(random_point(space, random));
+  const double after = error();
+  EXPECT_LT(after, before / 2);
+}
+
+TEST(DamageModel, WalksAgreeWithPredictions) {
+  const SearchSpace space = made_space(kVariables);
+  const SyntheticEvaluator evaluator(space, {.interaction = 0.9});
+  Random random(7);
+  std::vector<Point> points = single_changes(space);
+  for (int i = 0; i < 40; ++i) points.push_back(random_point(space, random));
+  const std::vector<Sample> samples = measure(evaluator, points);
+  const DamageModel model(space, single_damages(space, samples), samples);
+  DamageModel::Walk walk(model, random_point(space, random));
+  for (int step = 0; step < 200; ++step) {
+    const auto i = static_cast<std::size_t>(random.below(kVariables));
+    const std::size_t j = (i + 1 + static_cast<std::size_t>(random.below(kVariables - 1))) % kVariables;
+    const auto level = static_cast<std::uint8_t>(random.below(3));
+    const auto other = static_cast<std::uint8_t>(random.below(3));
+    Point one = walk.point();
+    one[i] = level;
+    Point two = one;
+    two[j] = other;
+    EXPECT_NEAR(walk.with(i, level) / model.predict(one), 1, 1e-9);
+    EXPECT_NEAR(walk.with(i, level, j, other) / model.predict(two), 1, 1e-9);
+    walk.set(i, level);
+    EXPECT_NEAR(walk.divergence() / model.predict(one), 1, 1e-9);
+  }
+}
+
+TEST(DamageModel, IsSurerOfWhatItHasSeen) {
+  const SearchSpace space = made_space(kVariables);
+  const SyntheticEvaluator evaluator(space, {.interaction = 0.9});
+  Random random(9);
+  std::vector<Point> points = single_changes(space);
+  for (int i = 0; i < 40; ++i) points.push_back(random_point(space, random));
+  const std::vector<Sample> samples = measure(evaluator, points);
+  const DamageModel model(space, single_damages(space, samples), samples);
+  double seen = 0;
+  double unseen = 0;
+  for (int i = 0; i < 40; ++i) {
+    seen += model.log_deviation(points[points.size() - 1 - static_cast<std::size_t>(i)]);
+    unseen += model.log_deviation(random_point(space, random));
+  }
+  EXPECT_LT(seen, unseen);
+}
+
+}  // namespace
+}  // namespace knapsaq

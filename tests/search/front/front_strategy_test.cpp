@@ -1,0 +1,150 @@
+#include <map>
+#include <memory>
+
+#include <gmock/gmock.h>
+
+#include "knapsaq/base/threads.h"
+#include "knapsaq/search/front.h"
+#include "knapsaq/search/strategy.h"
+#include "search/made_space.h"
+#include "search/synthetic_evaluator.h"
+
+namespace knapsaq {
+namespace {
+
+/// What a strategy asked, in order, and what that was worth.
+struct Course {
+  std::vector<Point> points;
+  std::vector<Outcome> outcomes;
+  double passes = 0;
+};
+
+StrategySetup limited(std::int64_t evaluations, std::optional<std::uint64_t> budget = std::nullopt) {
+  StrategySetup setup;
+  setup.evaluations = evaluations;
+  setup.budget = budget;
+  return setup;
+}
+
+Course follow(const SearchSpace& space, SyntheticEvaluator& evaluator, StrategySetup setup,
+              const std::vector<std::string>& options = {}, std::string_view name = "front") {
+  setup.space = &space;
+  setup.windows = evaluator.windows();
+  setup.divergence = evaluator.divergence();
+  const StrategyInfo& info = find_strategy(name);
+  OptionValues values(info.options);
+  for (const std::string& option : options) values.set(option);
+  const std::unique_ptr<Strategy> strategy = info.make(setup, values);
+  Course course;
+  while (true) {
+    const Batch batch = strategy->ask();
+    if (batch.points.empty()) return course;
+    course.passes += evaluator.cost(batch.points, {0, evaluator.windows()});
+    std::vector<Measurement> measurements;
+    for (const Point& point : batch.points) {
+      measurements.push_back(evaluator.answer(point, {0, evaluator.windows()}));
+      course.points.push_back(point);
+      course.outcomes.push_back({space.bits(point), measurements.back().value(setup.divergence)});
+    }
+    strategy->tell(batch, measurements);
+  }
+}
+
+double volume(const SearchSpace& space, const SyntheticEvaluator& evaluator,
+              const std::vector<Outcome>& outcomes) {
+  const double worst =
+      evaluator.answer(space.smallest(), {0, evaluator.windows()}).value(evaluator.divergence());
+  return hypervolume(outcomes, {space.bits(space.smallest()), 0}, {space.bits(space.largest()), worst});
+}
+
+TEST(FrontStrategy, FindsNearlyTheWholeFrontOfASmallSpace) {
+  const SearchSpace space = made_space(8);
+  SyntheticEvaluator evaluator(space, {.interaction = 0.9});
+  std::vector<Outcome> all;
+  Point point(8, 0);
+  for (std::size_t number = 0; number < 6561; ++number) {  // 3^8
+    std::size_t rest = number;
+    for (std::uint8_t& level : point) {
+      level = static_cast<std::uint8_t>(rest % 3);
+      rest /= 3;
+    }
+    all.push_back({space.bits(point), evaluator.answer(point, {0, evaluator.windows()}).kl});
+  }
+  const Course course = follow(space, evaluator, limited(120));
+  EXPECT_LE(course.points.size(), 120u);
+  EXPECT_GT(volume(space, evaluator, course.outcomes), 0.995 * volume(space, evaluator, all));
+}
+
+TEST(FrontStrategy, BeatsRandomSearchByFarWithATenthOfItsMeasurements) {
+  const SearchSpace space = made_space(42);
+  SyntheticEvaluator evaluator(space, {.interaction = 0.6});
+  const Course own = follow(space, evaluator, limited(250));
+  const Course random = follow(space, evaluator, limited(2500), {}, "random");
+  EXPECT_GT(volume(space, evaluator, own.outcomes), 1.15 * volume(space, evaluator, random.outcomes));
+}
+
+TEST(FrontStrategy, AsksTheSameWhateverTheThreads) {
+  const SearchSpace space = made_space(21);
+  SyntheticEvaluator evaluator(space, {.interaction = 0.6});
+  set_default_threads(1);
+  const Course one = follow(space, evaluator, {}, {"rounds=3"});
+  set_default_threads(3);
+  const Course three = follow(space, evaluator, {}, {"rounds=3"});
+  set_default_threads(0);
+  EXPECT_EQ(one.points, three.points);
+}
+
+TEST(FrontStrategy, NeverAsksAPointTwice) {
+  const SearchSpace space = made_space(21);
+  SyntheticEvaluator evaluator(space, {.interaction = 0.6});
+  const Course course = follow(space, evaluator, {}, {"rounds=4"});
+  std::map<std::string, int> seen;
+  for (const Point& point : course.points) ++seen[std::string(point.begin(), point.end())];
+  for (const auto& [point, times] : seen) EXPECT_EQ(times, 1);
+}
+
+TEST(FrontStrategy, LooksHarderAtTheBudget) {
+  const SearchSpace space = made_space(42);
+  SyntheticEvaluator evaluator(space, {.interaction = 0.9});
+  const std::uint64_t budget =
+      (space.linear_bytes(space.smallest()) + space.linear_bytes(space.largest())) / 2;
+  const auto best = [&](const Course& course) {
+    double least = 1e9;
+    for (std::size_t i = 0; i < course.points.size(); ++i)
+      if (space.linear_bytes(course.points[i]) <= budget)
+        least = std::min(least, course.outcomes[i].divergence);
+    return least;
+  };
+  const auto near = [&](const Course& course) {
+    std::size_t count = 0;
+    for (const Point& point : course.points) {
+      const std::uint64_t bytes = space.linear_bytes(point);
+      if (bytes <= budget && bytes > budget - budget / 50) ++count;
+    }
+    return count;
+  };
+  const Course with = follow(space, evaluator, limited(250, budget));
+  const Course without = follow(space, evaluator, limited(250));
+  EXPECT_GT(near(with), 2 * near(without));
+  EXPECT_LE(best(with), best(without));
+}
+
+TEST(FrontStrategy, CopesWithOneVariableAndOneLevel) {
+  const SearchSpace one = made_space(1);
+  SyntheticEvaluator evaluator(one);
+  EXPECT_LE(follow(one, evaluator, {}).points.size(), 4u);
+  const SearchSpace fixed = made_space(3, "hqq:b4g128");
+  SyntheticEvaluator of_fixed(fixed);
+  EXPECT_LE(follow(fixed, of_fixed, {}).points.size(), 2u);
+}
+
+TEST(FrontStrategy, ChoosesAmongTwelveSchemes) {
+  const SearchSpace space = made_space(14, "mxq");
+  SyntheticEvaluator evaluator(space, {.interaction = 0.6});
+  const Course own = follow(space, evaluator, limited(150));
+  const Course random = follow(space, evaluator, limited(3000), {}, "random");
+  EXPECT_GT(volume(space, evaluator, own.outcomes), volume(space, evaluator, random.outcomes));
+}
+
+}  // namespace
+}  // namespace knapsaq
