@@ -15,6 +15,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
+#include "knapsaq/base/float16.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/checkpoint/safetensors.h"
@@ -49,17 +50,27 @@ Folding random_folding(const ModelConfig& config) {
   return folding;
 }
 
-/// The model with the folding applied, in F32.
-void write_folded(const Checkpoint& checkpoint, const Folding& folding, const fs::path& out) {
+/// The model with the folding applied, in F32 or in the types that it has.
+void write_folded(const Checkpoint& checkpoint, const Folding& folding, const fs::path& out,
+                  bool keep_types = false) {
   std::vector<TensorSpec> specs;
-  for (const std::string& name : checkpoint.names())
-    specs.push_back({name, DType::F32, checkpoint.tensor(name).shape});
+  for (const std::string& name : checkpoint.names()) {
+    const TensorView tensor = checkpoint.tensor(name);
+    specs.push_back({name, keep_types ? tensor.type : DType::F32, tensor.shape});
+  }
   fs::create_directory(out);
   SafetensorsWriter writer(out / "model.safetensors", specs);
   for (const std::string& name : checkpoint.names()) {
     std::vector<float> values = checkpoint.floats(name);
     folding.apply(name, values);
-    writer.write(std::as_bytes(std::span(values)));
+    const DType type = keep_types ? checkpoint.tensor(name).type : DType::F32;
+    if (type == DType::F32) {
+      writer.write(std::as_bytes(std::span(values)));
+      continue;
+    }
+    std::vector<std::uint16_t> rounded(values.size());
+    std::ranges::transform(values, rounded.begin(), type == DType::F16 ? float_to_half : float_to_bfloat16);
+    writer.write(std::as_bytes(std::span(rounded)));
   }
   writer.commit();
   write_file(out / "config.json", checkpoint.config().dump());
@@ -92,6 +103,21 @@ TEST_P(FoldingOfModel, ChangesNothing) {
     size = std::max(size, std::abs(before[i]));
   }
   EXPECT_LE(worst, 1e-5f * std::max(size, 1.0f));
+}
+
+// Folded while it is loaded, it is what it would be if it had been written folded, to the last bit.
+TEST_P(FoldingOfModel, WhileLoadingIsThatOfTheWrittenModel) {
+  const Checkpoint checkpoint = Checkpoint::open(GetParam());
+  const ModelConfig config = parse_model_config(checkpoint.config());
+  const auto tokens = nlohmann::json::parse(read_file(GetParam() / "reference.json"))
+                          .at("tokens")
+                          .get<std::vector<std::int32_t>>();
+  const Folding folding = random_folding(config);
+  const Scratch scratch;
+  write_folded(checkpoint, folding, scratch / "folded", true);
+  const auto backend = make_cpu_backend(Precision::fp32);
+  Decoder decoder = Decoder::load(checkpoint, config, *backend, folding);
+  EXPECT_EQ(decoder.logits(tokens, 0), logits_of(scratch / "folded", tokens));
 }
 
 TEST_P(FoldingOfModel, HasEachLinearOnceAndItsOwnWidth) {
