@@ -165,7 +165,7 @@ class Maker {
                              .module = module.name,
                              .parameters = module.parameters,
                              .statistics = statistics});
-    const double weight = 0.05 * module.weight * (0.5 + 1.5 * std::pow(2 * place - 1, 2)) *
+    const double weight = 0.012 * module.weight * (0.5 + 1.5 * std::pow(2 * place - 1, 2)) *
                           std::exp(0.35 * random_.normal()) * 6 / static_cast<double>(blocks);
     weights_.push_back(weight);
     for (std::size_t level = 0; level < 3; ++level)

@@ -70,7 +70,7 @@ function allocationOption(report, point, width, compact) {
     axisTick: { show: false }, axisLabel: { show: named },
   });
   const option = {
-    height: top + mapHeight + (compact ? 46 : 160),
+    height: top + mapHeight + (compact ? 46 : 150),
     grid: [{ left, right: 16, top, height: mapHeight }],
     visualMap: { ...legend, seriesIndex: 0 },
     tooltip: {

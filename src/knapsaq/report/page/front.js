@@ -32,6 +32,29 @@ function axisRange(values, logarithmic) {
 /** Axis labels at the ends of a range would be odd numbers; only those in between are shown. */
 const kInnerLabels = { showMinLabel: false, showMaxLabel: false, formatter: formatTick };
 
+/**
+ * A logarithmic axis over a range. The library labels powers of ten only, of which a range may hold one; these are 1, 2 and
+ * 5 times them, or powers alone where those would be too many.
+ */
+function logAxis(range, room) {
+  const values = [];
+  const few = Math.log10(range[1] / range[0]) > room;
+  for (let power = Math.floor(Math.log10(range[0])); power <= Math.ceil(Math.log10(range[1])); ++power) {
+    for (const step of few ? [1] : [1, 2, 5]) {
+      const value = Number((step * 10 ** power).toPrecision(1));
+      if (value >= range[0] && value <= range[1]) values.push(value);
+    }
+  }
+  return {
+    type: 'log', min: range[0], max: range[1], minorTick: { show: false },
+    axisTick: { customValues: values }, axisLabel: { customValues: values, formatter: formatTick },
+  };
+}
+
+function valueAxis(range) {
+  return { type: 'value', min: range[0], max: range[1], axisLabel: kInnerLabels };
+}
+
 function pointTip(report, point) {
   return tip(originOf(report, point) || 'measured', factsOf(report, point));
 }
@@ -41,7 +64,7 @@ function legendHeight(names, width) {
   let x = 0;
   let rows = 1;
   for (const name of names) {
-    const wide = 48 + 7.2 * name.length;
+    const wide = 36 + 7 * name.length;
     if (x + wide > width - 20 && x > 0) {
       ++rows;
       x = 0;
@@ -49,6 +72,11 @@ function legendHeight(names, width) {
     x += wide;
   }
   return rows * 24 + 8;
+}
+
+/** A point's label stays inside of the plot. */
+function labelSide(x, range) {
+  return x > range[0] + 0.88 * (range[1] - range[0]) ? 'left' : 'right';
 }
 
 const kBest = 'best of all';
@@ -61,6 +89,9 @@ function frontOption(report, view, width) {
   const y = (i) => report.divergences[i];
   const shown = (i) => isNumber(y(i)) && (view.y === 'value' || y(i) > 0);
   const item = (i) => ({ value: [x(i), y(i)], point: i });
+  const all = [...Array(report.count).keys()].filter(shown);
+  const xRange = axisRange(all.map(x), false);
+  const yRange = axisRange(all.map(y), view.y === 'log');
   const series = [];
   const names = [];
   const partial = [];
@@ -80,7 +111,7 @@ function frontOption(report, view, width) {
     }
     series.push({
       name: strategy, type: 'scatter', z: 2, symbol: look.symbol, symbolSize: full.length > 1000 ? 3.5 : 5,
-      data: full.map(item), itemStyle: { color: look.color, opacity: full.length > 1000 ? 0.28 : 0.5 },
+      data: full.map(item), itemStyle: { color: look.color, opacity: full.length > 1000 ? 0.28 : 0.4 },
     });
   }
   if (partial.length > 0) {
@@ -95,9 +126,9 @@ function frontOption(report, view, width) {
     names.push('uniform');
     series.push({
       name: 'uniform', type: 'scatter', z: 7, symbol: 'diamond', symbolSize: 13,
-      data: uniform.map((one) => ({ ...item(one.point), label: { formatter: one.name } })),
+      data: uniform.map((one) => ({ ...item(one.point), label: { formatter: one.name, position: labelSide(x(one.point), xRange) } })),
       itemStyle: { color: strategyLook('uniform').color, borderColor: theme.color('card'), borderWidth: 1 },
-      label: { show: uniform.length <= 12, position: 'right', color: theme.color('text'), fontSize: 12,
+      label: { show: uniform.length <= 12, color: theme.color('text'), fontSize: 12,
         textBorderColor: theme.color('card'), textBorderWidth: 3 },
       labelLayout: { hideOverlap: true },
     });
@@ -114,9 +145,6 @@ function frontOption(report, view, width) {
     data: chosen >= 0 && shown(chosen) ? [item(chosen)] : [],
     itemStyle: { color: 'transparent', borderColor: theme.color('accent'), borderWidth: 3 },
   });
-  const all = [...Array(report.count).keys()].filter(shown);
-  const xRange = axisRange(all.map(x), false);
-  const yRange = axisRange(all.map(y), view.y === 'log');
   const top = legendHeight(names, width);
   return {
     grid: { left: 62, right: 20, top: top + 6, bottom: 48 },
@@ -127,8 +155,7 @@ function frontOption(report, view, width) {
       nameGap: 30, min: xRange[0], max: xRange[1], axisLabel: kInnerLabels,
     },
     yAxis: {
-      type: view.y, name: report.divergenceName + ' (nats per token)', nameGap: 46, min: yRange[0], max: yRange[1], axisLabel: kInnerLabels,
-      minorTick: { show: view.y === 'log', splitNumber: 9 },
+      ...(view.y === 'log' ? logAxis(yRange, 3) : valueAxis(yRange)), name: report.divergenceName + ' (nats per token)', nameGap: 46,
     },
     series,
   };

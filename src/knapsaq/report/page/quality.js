@@ -13,17 +13,22 @@ function bandSeries(name, xs, low, high, color, axes = {}) {
   };
 }
 
+const kNear = 1.15;
+
 /** Perplexity against memory with the lines of 1 % and 2 % loss (MXQ's figure 3). */
-function qualityOption(report, width) {
+function qualityOption(report, view, width) {
   const { points } = report;
   const unit = sizeUnit(report);
   const reference = isNumber(report.model.loss) ? Math.exp(report.model.loss) : null;
   const perplexity = (i) => Math.exp(points.loss[i]);
   const onFronts = new Set([...report.front, ...report.uniform.map((one) => one.point)]);
-  // Few bits can cost any perplexity; what is twice the reference's is no choice, and its scale would hide the others.
-  const ceiling = (reference || Math.min(...[...onFronts].map(perplexity).filter(isNumber))) * 1.35;
+  // Few bits can cost any perplexity; on a scale that shows all of it the lines of 1 % and 2 % would be one.
+  const ceiling = view.upTo === 'near' && reference ? reference * kNear : Infinity;
   const shown = (i) => isNumber(points.loss[i]) && report.isFull(i) && perplexity(i) <= ceiling;
   const item = (i) => ({ value: [unit.of(points.bytes[i]), perplexity(i)], point: i });
+  const visible = [...Array(report.count).keys()].filter((i) => onFronts.has(i) && shown(i));
+  const xRange = axisRange(visible.map((i) => unit.of(points.bytes[i])), false) || [0, 1];
+  const yRange = axisRange([...visible.map(perplexity), reference, reference && reference * 1.02], false) || [0, 1];
   const series = [];
   const names = [];
   for (const [strategy, searches] of searchesByStrategy(report)) {
@@ -42,33 +47,29 @@ function qualityOption(report, width) {
     names.push('uniform');
     series.push({
       name: 'uniform', type: 'scatter', z: 6, symbol: 'diamond', symbolSize: 13,
-      data: uniform.map((one) => ({ ...item(one.point), label: { formatter: one.name } })),
+      data: uniform.map((one) => ({ ...item(one.point), label: { formatter: one.name, position: labelSide(unit.of(points.bytes[one.point]), xRange) } })),
       itemStyle: { color: strategyLook('uniform').color, borderColor: theme.color('card'), borderWidth: 1 },
-      label: { show: uniform.length <= 12, position: 'right', color: theme.color('text'), fontSize: 12, textBorderColor: theme.color('card'), textBorderWidth: 3 },
+      label: { show: uniform.length <= 12, color: theme.color('text'), fontSize: 12, textBorderColor: theme.color('card'), textBorderWidth: 3 },
       labelLayout: { hideOverlap: true },
     });
   }
-  const visible = [...Array(report.count).keys()].filter((i) => onFronts.has(i) && shown(i));
-  const xRange = axisRange(visible.map((i) => unit.of(points.bytes[i])), false) || [0, 1];
-  const yRange = axisRange([...visible.map(perplexity), reference, reference && reference * 1.02], false) || [0, 1];
   if (reference) {
     const line = (factor, name, type) => ({
       yAxis: reference * factor, name, lineStyle: { type, color: theme.color('quiet'), width: factor === 1 ? 1.6 : 1.1 },
-      label: { formatter: name, position: 'insideEndTop', color: theme.color('quiet'), fontSize: 12, textBorderColor: theme.color('card'), textBorderWidth: 3 },
+      label: { show: factor === 1.02 || (factor === 1.01 && view.upTo === 'near'), formatter: name, position: 'end', color: theme.color('quiet'), fontSize: 12 },
     });
-    const full = 'full precision ' + formatFixed(reference, 2) + (report.model.bytes > 0 ? ' (' + formatBytes(report.model.bytes) + ')' : '');
     names.push('full precision');
     series.push({
       name: 'full precision', type: 'scatter', symbol: 'triangle', symbolSize: 13, itemStyle: { color: '#c8322b' }, z: 7,
       // At the right end where it is too large for the axis, as in the paper's figure its corner.
       data: [{ value: [Math.min(unit.of(report.model.bytes) || Infinity, xRange[1]), reference], full: true }],
       tooltip: { formatter: () => tip('Full precision', [['Perplexity', formatFixed(reference, 2)], report.model.bytes > 0 && ['Size of the files', formatBytes(report.model.bytes)]]) },
-      markLine: { silent: true, symbol: 'none', data: [line(1, full, 'solid'), line(1.01, '+1 %', 'dashed'), line(1.02, '+2 %', 'dashed')] },
+      markLine: { silent: true, symbol: 'none', data: [line(1, '', 'solid'), line(1.01, '+1 %', 'dashed'), line(1.02, '+2 %', 'dashed')] },
     });
   }
   const top = legendHeight(names, width);
   return {
-    grid: { left: 62, right: 24, top: top + 6, bottom: 48 },
+    grid: { left: 62, right: 44, top: top + 6, bottom: 48 },
     legend: { data: names },
     tooltip: { formatter: ({ data }) => (data && data.point >= 0 ? pointTip(report, data.point) : '') },
     xAxis: { type: 'value', name: 'Size of the files (' + unit.name + ')', nameGap: 30, min: xRange[0], max: xRange[1], axisLabel: kInnerLabels },
@@ -83,17 +84,22 @@ function qualitySentence(report) {
   const within = (share) => report.front.find((i) => points.loss[i] - report.model.loss <= Math.log1p(share));
   const [one, two] = [within(0.01), within(0.02)];
   const name = (i) => formatBytes(points.bytes[i]) + ' (' + formatFixed(points.bits[i], 2) + ' bits)';
-  let text = 'The lines are full precision\u2019s perplexity and losses of 1 % and 2 %. ';
-  if (one === undefined && two === undefined) text += 'No measured model is within 2 % of full precision.';
-  else if (one === undefined) text += 'The smallest model within 2 % takes ' + name(two) + '; none is within 1 %.';
-  else text += 'The smallest model within 1 % takes ' + name(one) + ', the smallest within 2 % ' + name(two) + '.';
+  let text = 'The lines are full precision\u2019s perplexity (' + formatFixed(Math.exp(report.model.loss), 2) +
+    (report.model.bytes > 0 ? ', ' + formatBytes(report.model.bytes) : '') + ') and losses of 1\u00a0% and 2\u00a0%. ';
+  if (one === undefined && two === undefined) text += 'No measured model is within 2\u00a0% of full precision.';
+  else if (one === undefined) text += 'The smallest model within 2\u00a0% takes ' + name(two) + '; none is within 1\u00a0%.';
+  else text += 'The smallest model within 1\u00a0% takes ' + name(one) + ', the smallest within 2\u00a0% ' + name(two) + '.';
   return text;
 }
 
 function makeQuality(report) {
   if (!report.points.loss || report.front.length === 0) return;
   showSection('quality', qualitySentence(report));
-  const plot = makePlot('quality-chart', (width) => qualityOption(report, width), () => qualitySentence(report));
+  // Where no model is that near to full precision, there is only one view.
+  const near = isNumber(report.model.loss) && report.front.some((i) => report.points.loss[i] - report.model.loss <= Math.log(kNear));
+  const view = { upTo: near ? 'near' : 'all' };
+  const plot = makePlot('quality-chart', (width) => qualityOption(report, view, width), () => qualitySentence(report));
+  if (near) makeChoice('quality-y', [['near', 'Up to +15 %'], ['all', 'All']], view.upTo, (value) => { view.upTo = value; plot.update(); });
   plot.chart.on('click', ({ data }) => { if (data && data.point >= 0) selection.select(data.point); });
 }
 
@@ -118,27 +124,27 @@ function makeHeldout(report) {
       : won + ' of ' + compared + ' picked models are') + ' at least as close to full precision as the best uniform model of at most the same size.' : '');
   showSection('heldout', sentence);
   makePlot('heldout-chart', (width) => {
+    const xRange = axisRange(models.map((one) => one.bits), false);
     const item = (one) => ({ value: [one.bits, value(one)], model: one });
     const series = [['picked', picked, strategyLook('front').color, 'circle', 9], ['uniform', uniform, strategyLook('uniform').color, 'diamond', 13]]
       .filter(([, list]) => list.length > 0)
       .map(([name, list, color, symbol, symbolSize]) => ({
         name, type: name === 'picked' && list.length > 1 ? 'line' : 'scatter', symbol, symbolSize, showSymbol: true,
-        data: [...list].sort((a, b) => a.bits - b.bits).map(item), itemStyle: { color }, lineStyle: { width: 1.5, color },
-        label: { show: name === 'uniform', position: 'right', formatter: ({ data }) => data.model.label.replace(/^uniform /, ''), color: theme.color('text'),
+        data: [...list].sort((a, b) => a.bits - b.bits).map((one) => ({ ...item(one), label: { position: labelSide(one.bits, xRange) } })),
+        itemStyle: { color }, lineStyle: { width: 1.5, color },
+        label: { show: name === 'uniform', formatter: ({ data }) => data.model.label.replace(/^uniform /, ''), color: theme.color('text'),
           fontSize: 12, textBorderColor: theme.color('card'), textBorderWidth: 3 },
         labelLayout: { hideOverlap: true },
       }));
     const positive = models.every((one) => value(one) > 0);
     const yRange = axisRange(models.map(value), positive);
-    const xRange = axisRange(models.map((one) => one.bits), false);
     return {
-      grid: { left: 62, right: 50, top: 38, bottom: 48 },
+      grid: { left: 62, right: 20, top: 38, bottom: 48 },
       legend: { data: series.map((one) => one.name) },
       tooltip: { formatter: ({ data }) => tip(data.model.label, [['Size of the files', formatBytes(data.model.bytes)], [report.divergenceName, formatNumber(value(data.model)) + ' nats'],
         ['Perplexity', formatFixed(Math.exp(data.model.loss), 2)]]) },
       xAxis: { type: 'value', name: 'Average bits per quantized weight', nameGap: 30, min: xRange[0], max: xRange[1], axisLabel: kInnerLabels },
-      yAxis: { type: positive ? 'log' : 'value', name: report.divergenceName + ' (nats per token)', nameGap: 46, min: yRange[0], max: yRange[1], axisLabel: kInnerLabels,
-        minorTick: { show: positive, splitNumber: 9 } },
+      yAxis: { ...(positive ? logAxis(yRange, 3) : valueAxis(yRange)), name: report.divergenceName + ' (nats per token)', nameGap: 46 },
       series,
     };
   }, () => sentence);
@@ -217,8 +223,7 @@ function makeConvergence(report) {
         trigger: 'axis', formatter: (items) => tip((view.x === 'passes' ? formatNumber(items[0].axisValue) + ' full passes' : formatCount(items[0].axisValue) + ' evaluations'),
           [...new Map(items.filter((one) => one.seriesType === 'line').map((one) => [one.seriesName, [one.seriesName, formatFixed(one.value[1], 4)]])).values()]),
       },
-      xAxis: { type: 'log', name: view.x === 'passes' ? 'Cost (passes of the whole model over the text of the search)' : 'Evaluations', nameGap: 30,
-        min: xRange[0], max: xRange[1], axisLabel: kInnerLabels, minorTick: { show: true, splitNumber: 9 } },
+      xAxis: { ...logAxis(xRange, width / 180), name: view.x === 'passes' ? 'Cost (passes of the whole model over the text of the search)' : 'Evaluations', nameGap: 30 },
       yAxis: { type: 'value', name: 'Hypervolume (share of 1)', nameGap: 46, min: floor, max: (value) => value.max + 0.06 * (value.max - floor), axisLabel: kInnerLabels },
       series,
     };
@@ -279,8 +284,8 @@ function makePredictions(report) {
         grid: { left: 62, right: 24, top: legendHeight(names, width) + 6, bottom: 48 },
         legend: { data: names },
         tooltip: { formatter: ({ data, seriesName }) => (data && data.point >= 0 ? tip(seriesName, [['Predicted', formatNumber(data.value[0]) + ' nats'], ['Measured', formatNumber(data.value[1]) + ' nats']]) : '') },
-        xAxis: { type: 'log', name: 'Predicted divergence (nats per token)', nameGap: 30, min: xRange[0], max: xRange[1], axisLabel: kInnerLabels, minorTick: { show: true, splitNumber: 9 } },
-        yAxis: { type: 'log', name: 'Measured divergence (nats per token)', nameGap: 46, min: yRange[0], max: yRange[1], axisLabel: kInnerLabels, minorTick: { show: true, splitNumber: 9 } },
+        xAxis: { ...logAxis(xRange, width / 180), name: 'Predicted divergence (nats per token)', nameGap: 30 },
+        yAxis: { ...logAxis(yRange, 3), name: 'Measured divergence (nats per token)', nameGap: 46 },
         series,
       };
     }, () => predictionSentence(groups));

@@ -19,7 +19,7 @@ const kSpare = [
 ];
 
 // Few bits pale, many bits deep blue: lightness alone carries the order.
-const kBitsRamp = ['#fbeeb8', '#bfe0b4', '#66bdb9', '#2f86b8', '#27509b', '#1c2a63'];
+const kBitsRamp = ['#fbeeb8', '#bfe0b4', '#66bdb9', '#2f86b8', '#2b5aa8', '#2c3b8a'];
 
 const theme = {
   isDark() {
@@ -79,7 +79,7 @@ function withManners(option) {
     yAxis: all(option.yAxis),
     legend: option.legend && {
       top: 0, left: 'center', itemWidth: 18, itemHeight: 10, itemGap: 14,
-      inactiveColor: theme.color('line'),
+      inactiveColor: theme.color('line'), itemStyle: { opacity: 1 },
       ...option.legend,
       textStyle: { color: theme.color('text'), fontSize: 12.5 },
     },

@@ -62,7 +62,7 @@ function makeSensitivity(report) {
       legend: { data: names },
       tooltip: { formatter: ({ data }) => (data && data.variable >= 0 ? tip(report.variables[data.variable].name, [['Divergence', formatNumber(data.value[1]) + ' nats']]) : '') },
       xAxis: { type: 'category', data: report.blocks.map(String), name: 'Block', nameGap: 28, splitLine: { show: false } },
-      yAxis: { type: positive ? 'log' : 'value', name: 'Divergence (nats per token)', nameGap: 46, min: range[0], max: range[1], axisLabel: kInnerLabels, minorTick: { show: positive, splitNumber: 9 } },
+      yAxis: { ...(positive ? logAxis(range, 3) : valueAxis(range)), name: 'Divergence (nats per token)', nameGap: 46 },
       series,
     };
   }, () => sensitivitySentence(report, all[view.which]));
