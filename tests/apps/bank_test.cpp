@@ -293,6 +293,15 @@ TEST_F(BankCommand, WithoutATextTheModelSpeaks) {
   EXPECT_EQ(must("bank " + opt_ + " -o " + scratch("silent") + sizes + "--json").json()["kept"], 72);
   must("bank " + opt_ + " -o " + scratch("other") + sizes + "--seed 1");
   EXPECT_NE(content_of(scratch("other")), content_of(scratch("silent")));
+  // A run that was stopped while it calibrated goes on when it is repeated.
+  fs::create_directories(scratch("killed/calibration"));
+  auto begun = kept;
+  begun["blocks"] = {kept["blocks"][0]};
+  write_file(scratch("killed/calibration/calibration.json"), begun.dump());
+  fs::copy_file(scratch("silent/calibration/block-00000.safetensors"),
+                scratch("killed/calibration/block-00000.safetensors"));
+  must("bank " + opt_ + " -o " + scratch("killed") + sizes);
+  EXPECT_EQ(content_of(scratch("killed")), content_of(scratch("asked")));
   must("quantize " + opt_ + " -o " + scratch("out") +
        " --scheme gptq:b4g64 --propagate --samples 4 --window 32");
 }
