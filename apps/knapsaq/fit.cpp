@@ -10,6 +10,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/units.h"
+#include "make_report.h"
 #include "run_options.h"
 #include "shipping.h"
 
@@ -47,6 +48,7 @@ void run(Options options) {
     report = run_search(run, *evaluator, options.search, budget);
   }
   const Shipment shipment = ship(run, *budget, options.output, options.force);
+  make_report(run, options.report);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
   if (options.common.json) {

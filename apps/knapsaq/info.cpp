@@ -28,17 +28,6 @@ std::string storage_of(const Checkpoint& checkpoint, const Linear& linear) {
   return name;
 }
 
-/// Weights of the whole model; a quantized linear counts its weights, not its codes.
-std::int64_t parameters(const Checkpoint& checkpoint, const ModelConfig& config) {
-  std::int64_t sum = 0;
-  for (const ExpectedTensor& tensor : stored_tensors(checkpoint, config)) {
-    std::int64_t elements = 1;
-    for (const std::int64_t extent : tensor.shape) elements *= extent;
-    sum += elements;
-  }
-  return sum;
-}
-
 void run(const Options& options) {
   start(options.common);
   const Checkpoint checkpoint = Checkpoint::open(options.model);

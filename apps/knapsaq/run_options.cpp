@@ -201,6 +201,7 @@ SearchReport run_search(Run& run, Evaluator& evaluator, const SearchOptions& opt
   if (!options.goal.empty()) course += fmt::format(" goal={}", options.goal);
   const std::unique_ptr<Strategy> strategy = info.make(setup, values);
   const SearchRecord record = run.archive().search(options.strategy, course, options.seed);
+  run.reference_loss(kSearchSet, &evaluator);
   SearchDisplay display(run.space(), setup.divergence, options.strategy, setup.budget);
   return knapsaq::run_search(*strategy, setup, record, evaluator, run.archive(),
                              [&](const SearchStatus& status) { display.show(status); });

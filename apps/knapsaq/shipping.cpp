@@ -1,5 +1,7 @@
 #include "shipping.h"
 
+#include <cmath>
+
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -53,7 +55,7 @@ nlohmann::ordered_json json_of(const Shipment& shipment, const Run& run, std::ui
                                  {"other", nullptr},
                                  {"difference", nullptr},
                                  {"difference_standard_error", nullptr},
-                                 {"reference_perplexity", verdict.reference.perplexity()}};
+                                 {"reference_perplexity", std::exp(verdict.reference_loss)}};
   if (verdict.other) {
     json["other"] = json_of(*verdict.other);
     json["difference"] = verdict.difference.mean;
@@ -70,7 +72,7 @@ void print_summary(const Shipment& shipment, const Run& run, const std::string& 
              format_bytes(shipment.model.bytes), shipment.model.bytes, shipment.model.bits);
   fmt::print("  {}\n", scheme_counts(run.space(), verdict.shipped.point));
   fmt::print("on {} held-out tokens (perplexity of the full model {:.4f}):\n", verdict.shipped.heldout.tokens,
-             verdict.reference.perplexity());
+             std::exp(verdict.reference_loss));
   fmt::print("  {:<16} {:>12} {:>8} {:>10} {:>21} {:>8}\n", "", "bytes", "bits", "KL", "perplexity",
              "agrees");
   fmt::print("{}   written\n", line_of(name(verdict.is_uniform), verdict.shipped));

@@ -17,4 +17,14 @@ std::vector<ExpectedTensor> stored_tensors(const Checkpoint& checkpoint, const M
   return tensors;
 }
 
+std::int64_t parameters(const Checkpoint& checkpoint, const ModelConfig& config) {
+  std::int64_t sum = 0;
+  for (const ExpectedTensor& tensor : stored_tensors(checkpoint, config)) {
+    std::int64_t elements = 1;
+    for (const std::int64_t extent : tensor.shape) elements *= extent;
+    sum += elements;
+  }
+  return sum;
+}
+
 }  // namespace knapsaq

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "knapsaq/model/expected_tensors.h"
@@ -11,5 +12,8 @@ namespace knapsaq {
 /// else the head. Everything else that a file may hold (buffers, a second copy of the head) is not part of
 /// the model.
 std::vector<ExpectedTensor> stored_tensors(const Checkpoint& checkpoint, const ModelConfig& config);
+
+/// Weights of the whole model; a quantized linear counts its weights, not its codes.
+std::int64_t parameters(const Checkpoint& checkpoint, const ModelConfig& config);
 
 }  // namespace knapsaq

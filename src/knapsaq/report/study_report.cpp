@@ -213,7 +213,7 @@ void write_study(const Study& study, const SearchSpace& space, const std::filesy
   write_file(folder / "curves.csv", curves_csv(study));
   write_file(folder / "tests.csv", tests_csv(study));
   // Last: where it is, the others are.
-  write_file(folder / "study.json", study_json(study, space).dump(1) + "\n");
+  write_file(folder / kStudyName, study_json(study, space).dump(1) + "\n");
 }
 
 std::string study_table(const Study& study) {

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -53,6 +54,9 @@ namespace knapsaq {
 ///       rank_biserial 2 a_better - 1
 ///     baselines     array: {name, bits_per_weight, bytes, sum_bits, perplexity, fitness, divergence or null}
 nlohmann::json study_json(const Study& study, const SearchSpace& space);
+
+/// The file of study_json() in a study's folder.
+inline constexpr std::string_view kStudyName = "study.json";
 
 /// Writes into `folder`, which must exist: study.json; runs.csv (a row for each run and each baseline),
 /// curves.csv (strategy, seed, question, goal), tests.csv (a row for each pair). Each file whole or not at

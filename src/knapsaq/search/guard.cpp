@@ -1,6 +1,7 @@
 #include "knapsaq/search/guard.h"
 
 #include <algorithm>
+#include <utility>
 
 #include <fmt/core.h>
 
@@ -54,7 +55,10 @@ class HeldOut {
     return result;
   }
 
-  Measurement reference() { return evaluator().reference({0, run_.settings().heldout.windows()}); }
+  double reference_loss() {
+    if (const auto known = std::as_const(run_).reference_loss(kHeldOutSet)) return *known;
+    return run_.reference_loss(kHeldOutSet, &evaluator()).value();
+  }
 
  private:
   Evaluator& evaluator() {
@@ -86,7 +90,7 @@ Verdict choose(Run& run, std::uint64_t budget, Progress& progress) {
   HeldOut heldout(run, progress);
   std::vector<Contender> contenders = heldout.measure(points);
   Verdict verdict;
-  verdict.reference = heldout.reference();
+  verdict.reference_loss = heldout.reference_loss();
   std::optional<Contender> best;
   if (searched) {
     best = std::move(contenders.back());

@@ -27,7 +27,7 @@ struct Verdict {
   std::optional<Contender> other;
   /// Divergence of `shipped` minus that of `other`, token by token: 0 or less.
   PairedDifference difference;
-  Measurement reference;  ///< the full-precision model's loss on the held-out text
+  double reference_loss = 0;  ///< of the full-precision model on the held-out text, nats per token
 };
 
 /// The measured point of the run with the least divergence whose files take at most `budget` bytes, against

@@ -1,7 +1,9 @@
 #include "knapsaq/search/run.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
+#include <utility>
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -27,6 +29,7 @@ constexpr std::string_view kSettings = "settings";
 constexpr std::string_view kModelFolder = "model folder";
 constexpr std::string_view kBankFolder = "bank folder";
 constexpr std::string_view kTokens = " tokens";  // behind the set's name
+constexpr std::string_view kReferenceLoss = " loss of the full-precision model";
 
 std::string bytes_of(const TokenSet& set) {
   std::string bytes(set.tokens.size() * sizeof(std::int32_t), '\0');
@@ -238,6 +241,25 @@ class OwningEvaluator final : public Evaluator {
 std::unique_ptr<Evaluator> Run::evaluator(std::string_view set, Progress& progress) const {
   return std::make_unique<OwningEvaluator>(*this, set == kHeldOutSet ? settings_.heldout : settings_.search,
                                            progress);
+}
+
+std::optional<double> Run::reference_loss(std::string_view set) const {
+  const auto known = archive_.about(fmt::format("{}{}", set, kReferenceLoss));
+  if (!known) return std::nullopt;
+  double loss = 0;
+  const auto [end, error] = std::from_chars(known->data(), known->data() + known->size(), loss);
+  if (error != std::errc() || end != known->data() + known->size())
+    throw InputError(fmt::format("{}: its{} is not a number", folder_.string(), kReferenceLoss));
+  return loss;
+}
+
+std::optional<double> Run::reference_loss(std::string_view set, Evaluator* evaluator) {
+  if (const auto known = std::as_const(*this).reference_loss(set)) return known;
+  if (evaluator == nullptr) return std::nullopt;
+  const double loss = evaluator->reference({0, evaluator->windows()}).loss;
+  if (archive_.writable())
+    archive_.set_about(fmt::format("{}{}", set, kReferenceLoss), fmt::format("{}", loss));
+  return loss;
 }
 
 std::uint64_t Run::linear_budget(std::uint64_t bytes) const {

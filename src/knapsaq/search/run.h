@@ -74,6 +74,11 @@ class Run {
   /// outlive it.
   std::unique_ptr<Evaluator> evaluator(std::string_view set, Progress& progress = Progress::none()) const;
 
+  /// The full-precision model's own loss on a whole token set, nats per token: what the archive knows, or
+  /// what `evaluator` of this set finds, which is kept if the archive is writable; nothing without either.
+  std::optional<double> reference_loss(std::string_view set, Evaluator* evaluator = nullptr);
+  std::optional<double> reference_loss(std::string_view set) const;
+
   /// The budget for linear_bytes() that a budget for all files leaves. Throws InfeasibleError with the bytes
   /// of the smallest model that can be written.
   std::uint64_t linear_budget(std::uint64_t bytes) const;

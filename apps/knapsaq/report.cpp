@@ -1,0 +1,45 @@
+#include <memory>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "command.h"
+#include "knapsaq/base/files.h"
+#include "make_report.h"
+
+namespace knapsaq::command {
+namespace {
+
+struct Options {
+  Common common;
+  std::string folder;
+  std::string model;
+  std::string output;
+};
+
+void run(const Options& options) {
+  start(options.common);
+  const Run run = Run::open(options.folder, Access::read, options.model);
+  make_report(run, options.output);
+  if (options.common.json) {
+    print({{"run", options.folder}, {"output", options.output}});
+    return;
+  }
+  fmt::print("{}: open it in a browser; it needs no network\n", options.output);
+}
+
+}  // namespace
+
+void add_report(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("report", "Write an HTML page about a run, also while it runs");
+  verb->add_option("run", options->folder, "Folder of the run")->required();
+  verb->add_option("-o,--output", options->output, "File to write; an older one is replaced")->required();
+  verb->add_option("--model", options->model, "Where the model is now, if it was moved");
+  add_common(*verb, options->common);
+  verb->footer("Example:\n  knapsaq report RUN -o report.html");
+  verb->callback([options] { run(*options); });
+}
+
+}  // namespace knapsaq::command
