@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Installs, builds, and runs Knapsaq's main job on the embedded model: measure it, quantize it uniformly and by MXQ at
-# several budgets, measure what came out, show the table.
+# Installs, builds, and runs Knapsaq's main job on the embedded model: the best model within a memory budget, then other
+# sizes from the same run beside uniform models of the same bank, and the page about it all.
 #
-#   scripts/demo.sh [MODEL [TEXT]]      default: assets/wiki-llama-6m and the text sampled from it
+#   scripts/demo.sh [MODEL [TEXT [REPORT]]]      default: assets/wiki-llama-6m, the text sampled from it, report.html
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 model=${1:-assets/wiki-llama-6m}
 text=${2:-assets/wiki-llama-6m-sample.txt}
+report=${3:-report.html}
 
 scripts/setup.sh
 cmake --preset release -DKNAPSAQ_TESTS=OFF >/dev/null
@@ -25,20 +26,22 @@ row() { printf '%-22s %12s %8s %12s\n' "$@"; }
 echo
 "$knapsaq" info "$model"
 echo
+echo "knapsaq fit $model --budget 4.2MiB"
+"$knapsaq" fit "$model" --budget 4.2MiB -o "$work/fit" --run "$work/run" --report "$report"
+
+echo
 echo "Perplexity on $text"
 row model bytes bits perplexity
 row "full precision" "$("$knapsaq" info "$model" --json | field bytes)" 16 "$(printf '%.3f' "$(perplexity "$model")")"
 
-# One row: quantize with the given options, measure the result.
-quantized() {
+# One row: write a model with the given command, measure it.
+written() {
   local name=$1 out=$work/model
   shift
-  "$knapsaq" quantize "$model" -o "$out" --force --json "$@" >"$work/json"
-  row "$name" "$(field bytes <"$work/json")" "$(printf '%.3f' "$(field bits <"$work/json")")" \
+  "$knapsaq" "$@" -o "$out" --force --json >"$work/json"
+  row "$name" "$(field bytes <"$work/json" | head -n 1)" "$(printf '%.3f' "$(field bits <"$work/json" | head -n 1)")" \
     "$(printf '%.3f' "$(perplexity "$out")")"
 }
 
-"$knapsaq" tables "$model" -o "$work/tables.csv" >/dev/null
-for bits in 4 3 2; do quantized "uniform b${bits}g64" --scheme "hqq:b${bits}g64/m8g128"; done
-for bits in 4.25 3.25 2.75 2.25; do quantized "MXQ --bits $bits" --bits "$bits" --table "$work/tables.csv"; done
-quantized "MXQ --budget 4.2MiB" --budget 4.2MiB --table "$work/tables.csv"
+for bits in 4 3 2; do written "uniform b${bits}g64" quantize "$model" --bank "$work/run/bank" --scheme "gptq:b${bits}g64"; done
+for bits in 4.5 3.5 3 2.75 2.5; do written "pick --bits $bits" pick "$work/run" --bits "$bits"; done
