@@ -47,7 +47,7 @@ void run(Options options) {
     const std::unique_ptr<Evaluator> evaluator = run.evaluator(kSearchSet, progress());
     report = run_search(run, *evaluator, options.search, budget);
   }
-  const Shipment shipment = ship(run, *budget, options.output, options.force);
+  const Shipment shipment = ship(run, choose(run, *budget, progress()), {}, options.output, options.force);
   make_report(run, options.report);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
@@ -56,7 +56,7 @@ void run(Options options) {
                                    {"run", options.run.folder},           {"report", options.report},
                                    {"strategy", options.search.strategy}, {"evaluations", report.evaluations},
                                    {"full_passes", report.full_passes},   {"seconds", seconds}};
-    json.update(json_of(shipment, run, *budget));
+    json.update(json_of(shipment, run));
     print(json);
     return;
   }

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "command.h"
+#include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "run_options.h"
 #include "shipping.h"
@@ -17,6 +18,8 @@ struct Options {
   std::string model;
   std::string output;
   BudgetOptions budget;
+  double near = 0;
+  std::string codes;
   bool force = false;
 };
 
@@ -24,11 +27,13 @@ void run(const Options& options) {
   start(options.common);
   refuse_existing(options.output, options.force);
   Run run = Run::open(options.folder, Access::write_if_free, options.model);
-  const std::uint64_t budget = file_budget(options.budget, run.space());
-  const Shipment shipment = ship(run, budget, options.output, options.force);
+  if (options.near > 0 && options.budget.bits <= 0) throw UsageError("--near goes with --bits");
+  Verdict verdict = options.near > 0 ? choose_near(run, options.budget.bits, options.near, progress())
+                                     : choose(run, file_budget(options.budget, run.space()), progress());
+  const Shipment shipment = ship(run, std::move(verdict), options.codes, options.output, options.force);
   if (options.common.json) {
     nlohmann::ordered_json json = {{"run", options.folder}, {"output", options.output}};
-    json.update(json_of(shipment, run, budget));
+    json.update(json_of(shipment, run));
     print(json);
     return;
   }
@@ -44,6 +49,15 @@ void add_pick(CLI::App& app) {
   verb->add_option("run", options->folder, "Folder of the run")->required();
   verb->add_option("-o,--output", options->output, "Folder to write")->required();
   add_budget_options(*verb, options->budget);
+  verb->add_option(
+          "--near", options->near,
+          "With --bits: the best within so many bits above or below, as AMQ picks (0.005); not a hard "
+          "budget then")
+      ->check(CLI::PositiveNumber);
+  verb->add_option(
+      "--codes", options->codes,
+      "A bank of the same menu by another method: write its codes in the place of those that were "
+      "searched on, as AMQ does");
   verb->add_option("--model", options->model, "Where the model is now, if it was moved");
   verb->add_flag("--force", options->force, "Replace the output folder");
   add_common(*verb, options->common);

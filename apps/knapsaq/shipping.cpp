@@ -1,11 +1,13 @@
 #include "shipping.h"
 
 #include <cmath>
+#include <optional>
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
 #include "command.h"
+#include "knapsaq/base/error.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/export/matrix_source.h"
 #include "run_view.h"
@@ -33,20 +35,40 @@ std::string line_of(std::string_view name, const Contender& one) {
                      100 * one.heldout.agreement);
 }
 
+/// The scheme of the same bits, groups and metadata by another method.
+Scheme counterpart(const std::vector<Scheme>& schemes, const Scheme& scheme, const std::string& linear) {
+  for (Scheme one : schemes) {
+    const Scheme found = one;
+    one.method = scheme.method;
+    if (one == scheme) return found;
+  }
+  throw UsageError(
+      fmt::format("the bank has no counterpart of {} for {}: build it with the run's menu and another "
+                  "method",
+                  to_string(scheme), linear));
+}
+
 }  // namespace
 
-Shipment ship(Run& run, std::uint64_t budget, const std::string& output, bool force) {
-  Shipment shipment{choose(run, budget, progress()), {}};
-  const std::vector<Scheme> schemes = run.space().allocation(shipment.verdict.shipped.point);
-  shipment.model = write_quantized(run.checkpoint(), run.config(), schemes,
-                                   BankSource(run.bank(), run.config()), output, force, progress());
+Shipment ship(Run& run, Verdict verdict, const std::string& codes, const std::string& output, bool force) {
+  std::vector<Scheme> schemes = run.space().allocation(verdict.shipped.point);
+  Shipment shipment{std::move(verdict), {}, codes};
+  std::optional<Bank> other;
+  if (!codes.empty()) {
+    other = Bank::open(codes);
+    other->check_model(run.settings().model, run.config());
+    for (std::size_t i = 0; i < schemes.size(); ++i)
+      schemes[i] = counterpart(other->index().linears[i].schemes, schemes[i], run.space().linears[i]);
+  }
+  shipment.model =
+      write_quantized(run.checkpoint(), run.config(), schemes,
+                      BankSource(other ? *other : run.bank(), run.config()), output, force, progress());
   return shipment;
 }
 
-nlohmann::ordered_json json_of(const Shipment& shipment, const Run& run, std::uint64_t budget) {
+nlohmann::ordered_json json_of(const Shipment& shipment, const Run& run) {
   const Verdict& verdict = shipment.verdict;
   nlohmann::ordered_json json = {{"bytes", shipment.model.bytes},
-                                 {"budget_bytes", budget},
                                  {"bits", shipment.model.bits},
                                  {"chosen", verdict.is_uniform ? "uniform" : "search"},
                                  {"heldout_tokens", verdict.shipped.heldout.tokens},
@@ -71,6 +93,8 @@ void print_summary(const Shipment& shipment, const Run& run, const std::string& 
   fmt::print("{}: {} ({} bytes), {:.4f} bits per quantized weight\n", output,
              format_bytes(shipment.model.bytes), shipment.model.bytes, shipment.model.bits);
   fmt::print("  {}\n", scheme_counts(run.space(), verdict.shipped.point));
+  if (!shipment.codes.empty())
+    fmt::print("  with the codes of {}; what follows was measured with the run's own\n", shipment.codes);
   fmt::print("on {} held-out tokens (perplexity of the full model {:.4f}):\n", verdict.shipped.heldout.tokens,
              std::exp(verdict.reference_loss));
   fmt::print("  {:<16} {:>12} {:>8} {:>10} {:>21} {:>8}\n", "", "bytes", "bits", "KL", "perplexity",

@@ -14,11 +14,14 @@ namespace knapsaq::command {
 struct Shipment {
   Verdict verdict;
   QuantizedModel model;
+  std::string codes;  ///< the other bank that the codes are from; empty: the run's
 };
-/// Throws as choose() and write_quantized() do.
-Shipment ship(Run& run, std::uint64_t budget, const std::string& output, bool force);
+/// Writes what was chosen. `codes`: a bank with the same bits and groups by another method, whose codes are
+/// written in the place of the run's; empty: none. Throws as write_quantized() does, UsageError if that bank
+/// lacks a scheme.
+Shipment ship(Run& run, Verdict verdict, const std::string& codes, const std::string& output, bool force);
 
-nlohmann::ordered_json json_of(const Shipment& shipment, const Run& run, std::uint64_t budget);
+nlohmann::ordered_json json_of(const Shipment& shipment, const Run& run);
 void print_summary(const Shipment& shipment, const Run& run, const std::string& output);
 
 }  // namespace knapsaq::command

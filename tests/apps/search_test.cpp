@@ -86,6 +86,26 @@ TEST_F(SearchCommand, EveryStrategyRunsAndSharesTheArchive) {
   must("report " + scratch("run") + " -o " + scratch("report.html"));
 }
 
+TEST_F(SearchCommand, PickWritesOtherCodesAndSizesNearTheOneAsked) {
+  must(search("run", "--strategy front --set rounds=1"));
+  const std::string run = scratch("run");
+  must("bank " + opt_ + " -o " + scratch("hqq") + " --menu b2g128,b3g128,b4g128 --method hqq");
+  const nlohmann::json own =
+      must("pick " + run + " --bits 3 --near 0.05 -o " + scratch("own") + " --json").json();
+  EXPECT_NEAR(own["shipped"]["bits"].get<double>(), 3, 0.05);
+  const nlohmann::json other = must("pick " + run + " --bits 3 --near 0.05 --codes " + scratch("hqq") +
+                                    " -o " + scratch("other") + " --json")
+                                   .json();
+  EXPECT_EQ(other["allocation"], own["allocation"]);
+  const nlohmann::json info = must("info " + scratch("other") + " --json").json();
+  EXPECT_EQ(info["linears"].size(), 72u);
+  EXPECT_NE(read_file(scratch("own") + "/model.safetensors"),
+            read_file(scratch("other") + "/model.safetensors"));
+  must("bank " + opt_ + " -o " + scratch("small") + " --menu b4g128 --method hqq");
+  expect_refused("pick " + run + " --bits 3 --codes " + scratch("small") + " -o " + scratch("none"), 2,
+                 "counterpart");
+}
+
 /// Everything that the front tells but times.
 nlohmann::json told(nlohmann::json front) {
   front.erase("run");

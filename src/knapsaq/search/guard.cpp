@@ -6,6 +6,7 @@
 #include <fmt/core.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/search/pick_near.h"
 #include "knapsaq/search/uniform.h"
 
 namespace knapsaq {
@@ -71,14 +72,11 @@ class HeldOut {
   std::unique_ptr<Evaluator> evaluator_;  ///< made when something has to be measured
 };
 
-}  // namespace
-
-Verdict choose(Run& run, std::uint64_t budget, Progress& progress) {
-  run.linear_budget(budget);  // refuses budgets that nothing fits into
+/// `searched` against the uniform points within the budget.
+Verdict judge(Run& run, const std::optional<Point>& searched, std::uint64_t budget, Progress& progress) {
   std::vector<Point> points;
   for (const Point& point : uniform_points(run.space()))
     if (run.space().bytes(point) <= budget) points.push_back(point);
-  const std::optional<Point> searched = best_searched(run, budget);
   if (!searched && points.empty())
     throw InputError(
         fmt::format("{}: nothing was measured yet that fits into {} bytes; go on with "
@@ -115,6 +113,30 @@ Verdict choose(Run& run, std::uint64_t budget, Progress& progress) {
     verdict.difference =
         paired_difference(verdict.shipped.heldout, verdict.other->heldout, run.settings().heldout.length - 1);
   return verdict;
+}
+
+}  // namespace
+
+Verdict choose(Run& run, std::uint64_t budget, Progress& progress) {
+  run.linear_budget(budget);  // refuses budgets that nothing fits into
+  return judge(run, best_searched(run, budget), budget, progress);
+}
+
+Verdict choose_near(Run& run, double bits, double tolerance, Progress& progress) {
+  const std::vector<Archive::Entry> entries =
+      run.archive().entries(kSearchSet, run.settings().search.windows());
+  std::vector<Outcome> outcomes;
+  for (const Archive::Entry& entry : entries)
+    outcomes.push_back({run.space().bits(entry.point), entry.measurement.value(run.settings().divergence)});
+  const std::optional<std::size_t> chosen = pick_near(outcomes, bits, tolerance);
+  if (!chosen)
+    throw InfeasibleError(
+        fmt::format("nothing that was measured has at most {} bits per weight: the smallest model that this "
+                    "menu can make has {:.4f}",
+                    bits, run.space().bits(run.space().smallest())),
+        run.space().bits(run.space().smallest()));
+  const Point& point = entries[*chosen].point;
+  return judge(run, point, run.space().bytes(point), progress);
 }
 
 }  // namespace knapsaq

@@ -36,4 +36,8 @@ struct Verdict {
 /// yet.
 Verdict choose(Run& run, std::uint64_t budget, Progress& progress = Progress::none());
 
+/// The same for a size that need not be kept exactly, as AMQ picks its models: pick_near() among the measured
+/// points, against the best uniform one of at most its bytes.
+Verdict choose_near(Run& run, double bits, double tolerance, Progress& progress = Progress::none());
+
 }  // namespace knapsaq
