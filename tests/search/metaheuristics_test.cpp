@@ -482,6 +482,21 @@ TEST(De, WithoutCrossoverOneVariableComesFromTheMutant) {
   EXPECT_GE(changed, 4);
 }
 
+TEST(De, DifferencesLeadAwayFromTheMembers) {
+  const SearchSpace space = plain_space(9, 5);
+  const Separable function(9, 5, 1);
+  const FunctionGoal goal(function);
+  const Course one = course(de_strategy(), space, goal, 1, 0, {"fresh=0", "crossover=1", "factor=1"});
+  // All of a mutant is taken: without its difference it would be a member.
+  int away = 0;
+  for (const Point& trial : one.batches[1])
+    away += std::all_of(one.batches[0].begin(), one.batches[0].end(),
+                        [&](const Point& member) { return distance(member, trial) > 0; })
+                ? 1
+                : 0;
+  EXPECT_GE(away, 9);
+}
+
 TEST(De, BestIsGreedierThanRand) {
   const SearchSpace space = plain_space(30, 3);
   const Separable function(30, 3, 1);
@@ -539,6 +554,21 @@ TEST(Sa, ColdChainsOnlyImproveAndHotOnesWander) {
   for (std::size_t b = 2; b < hot.batches.size(); ++b)
     EXPECT_EQ(distance(hot.batches[b][0], hot.batches[b - 1][0]), 1U) << "a hot chain accepts everything";
   EXPECT_LT(cold.best + 1, hot.best);
+}
+
+TEST(Sa, RestartsBeginAtTheBestPoint) {
+  const SearchSpace space = plain_space(30, 3);
+  const Separable function(30, 3, 1);
+  const FunctionGoal goal(function);
+  // A hot chain wanders far from its best point within 50 steps.
+  const Course one =
+      course(sa_strategy(), space, goal, 1, 0, {"temperature=1e9", "final=0.9", "fresh=0", "restarts=1"});
+  ASSERT_EQ(one.batches.size(), 101U);
+  const auto better = [&](const Point& a, const Point& b) { return function(a) < function(b); };
+  Point best = *std::min_element(one.batches[0].begin(), one.batches[0].end(), better);
+  for (std::size_t b = 1; b <= 50; ++b) best = std::min(best, one.batches[b][0], better);
+  EXPECT_GT(distance(one.batches[50][0], best), 2U);
+  EXPECT_EQ(distance(one.batches[51][0], best), 1U);
 }
 
 TEST(Sa, ChainsDoNotKnowOfEachOther) {
