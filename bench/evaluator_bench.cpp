@@ -170,6 +170,8 @@ int run(const Options& options) {
   BarePasses bare(decoder, tokens, windows, options.window);
   score(kl, candidates);  // prepares all weights
   bare.run();
+  std::vector<Choices> whole_sweep(all.size(), Choices(all.size(), 2));
+  for (std::size_t i = 0; i < all.size(); ++i) whole_sweep[i][i] = 0;
   std::vector<double> together(sweep.size()), alone(sweep.size());
   // A decoder for each kind of scorer: only one scorer may exchange a decoder's linears.
   Decoder other = Decoder::load(checkpoint, config, *backend);
@@ -213,6 +215,8 @@ int run(const Options& options) {
       {"bare_of_jsd", share(bare_time, jsd_time)},
       {"sweep_candidates", sweep.size()},
       {"sweep_passes_per_candidate", kl.cost(sweep, 0, windows) / static_cast<double>(sweep.size())},
+      {"whole_sweep_passes_per_candidate",
+       kl.cost(whole_sweep, 0, windows) / static_cast<double>(whole_sweep.size())},
       {"sweep_of_alone", share(sweep_time, alone_time)},
       {"sweep_of_bare", share(sweep_time, bare_time)},
       {"sweep_identical", together == alone}};

@@ -52,10 +52,15 @@ void run(Options options) {
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
   if (options.common.json) {
-    nlohmann::ordered_json json = {{"model", options.run.model},          {"output", options.output},
-                                   {"run", options.run.folder},           {"report", options.report},
-                                   {"strategy", options.search.strategy}, {"evaluations", report.evaluations},
-                                   {"full_passes", report.full_passes},   {"seconds", seconds}};
+    nlohmann::ordered_json json = {{"model", options.run.model},
+                                   {"output", options.output},
+                                   {"run", options.run.folder},
+                                   {"report", options.report},
+                                   {"budget_bytes", *budget},
+                                   {"strategy", options.search.strategy},
+                                   {"evaluations", report.evaluations},
+                                   {"full_passes", report.full_passes},
+                                   {"seconds", seconds}};
     json.update(json_of(shipment, run));
     print(json);
     return;

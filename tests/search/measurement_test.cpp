@@ -9,7 +9,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/random.h"
-#include "knapsaq/search/model_evaluator.h"
+#include "knapsaq/search/summarize.h"
 
 namespace knapsaq {
 namespace {

@@ -36,7 +36,4 @@ class ModelEvaluator final : public Evaluator {
   CandidateScorer scorer_;
 };
 
-/// The means of `windows` windows of tokens.
-Measurement summarize(std::span<const RowComparison> tokens, std::int64_t windows, Divergence divergence);
-
 }  // namespace knapsaq

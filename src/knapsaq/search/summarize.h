@@ -1,0 +1,15 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "knapsaq/compute/backend.h"
+#include "knapsaq/search/measurement.h"
+
+namespace knapsaq {
+
+/// The measurement of `windows` windows of scored tokens: means in double, in their order. per_token is what
+/// `divergence` says. jsd is NaN if the tokens do not know it.
+Measurement summarize(std::span<const RowComparison> tokens, std::int64_t windows, Divergence divergence);
+
+}  // namespace knapsaq
