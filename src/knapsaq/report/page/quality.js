@@ -153,7 +153,8 @@ function makeHeldout(report) {
       one.label, formatFixed(one.bits, 3), formatBytes(one.bytes),
       formatNumber(value(one)) + (one.standardError > 0 ? ' ± ' + formatNumber(one.standardError, 2) : ''),
       formatFixed(Math.exp(one.loss), 2), formatPercent(one.agreement),
-    ]));
+    ]).concat(isNumber(report.model.heldoutLoss)
+      ? [['full precision', '–', report.model.bytes > 0 ? formatBytes(report.model.bytes) : '–', '0', formatFixed(Math.exp(report.model.heldoutLoss), 2), '100\u00a0%']] : []));
 }
 
 /** The searches' hypervolumes on common places of the axis: median, least and most. */
