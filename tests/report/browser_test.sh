@@ -15,10 +15,10 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # A page with a script of ours at its end, which leaves what it finds in the title; nothing of the page has to know it.
-# Prints the title.
+# Its names are its own. Prints the title.
 run_in_browser() {
   local page=$1 script=$2 size=${3:-1300,2000}
-  { sed '/^<\/body>/,$d' "$page"; printf '<script>\n%s\n</script>\n</body>\n</html>\n' "$script"; } >"$work/test.html"
+  { sed '/^<\/body>/,$d' "$page"; printf '<script>\n{\n%s\n}\n</script>\n</body>\n</html>\n' "$script"; } >"$work/test.html"
   "$browser" --headless --no-sandbox --disable-gpu --user-data-dir="$work/profile" --window-size="$size" \
     --dump-dom "file://$work/test.html" 2>"$work/browser.log" >"$work/dom.html" ||
     { echo "the browser failed: $(tail -n 1 "$work/browser.log")"; return; }

@@ -28,9 +28,9 @@ Measurement measured(double kl, std::int64_t windows = kWindows) {
 }
 
 /// A run in the making: points with the divergences that a test wants them to have.
-class Run {
+class MadeArchive {
  public:
-  Run() : space_(made_space(14)), archive_(Archive::create(scratch_ / "archive.db")) {}
+  MadeArchive() : space_(made_space(14)), archive_(Archive::create(scratch_ / "archive.db")) {}
 
   const SearchSpace& space() const { return space_; }
   Archive& archive() { return archive_; }
@@ -73,7 +73,7 @@ class Run {
 };
 
 TEST(CollectReport, OfARunWithoutMeasurements) {
-  Run run;
+  MadeArchive run;
   const ReportData nothing = run.collect();
   EXPECT_FALSE(nothing.running);
   EXPECT_TRUE(nothing.front.empty());
@@ -89,7 +89,7 @@ TEST(CollectReport, OfARunWithoutMeasurements) {
 }
 
 TEST(CollectReport, FrontsAndHypervolumeAreThoseOfFrontAndHypervolume) {
-  Run run;
+  MadeArchive run;
   Random random(5);
   std::vector<Step> steps = {run.step(run.space().smallest(), 2, "initial"),
                              run.step(run.space().largest(), 0.01, "initial")};
@@ -132,7 +132,7 @@ TEST(CollectReport, FrontsAndHypervolumeAreThoseOfFrontAndHypervolume) {
 }
 
 TEST(CollectReport, PointsOfFewerWindowsAreOnNoFront) {
-  Run run;
+  MadeArchive run;
   Random random(1);
   const Point point = random_point(run.space(), random);
   run.add("front", {run.step(point, 1e-6, "race", 1), run.step(point, 0.2, "race")});
@@ -143,7 +143,7 @@ TEST(CollectReport, PointsOfFewerWindowsAreOnNoFront) {
 }
 
 TEST(CollectReport, WhatTwoSearchesAskedForIsOnePoint) {
-  Run run;
+  MadeArchive run;
   const std::vector<Step> steps = {run.step(run.space().smallest(), 1, "initial")};
   run.add("ga", steps, {}, 1);
   run.add("ga", steps, {}, 2);
@@ -156,7 +156,7 @@ TEST(CollectReport, WhatTwoSearchesAskedForIsOnePoint) {
 }
 
 TEST(CollectReport, NotesBecomeSensitivityAndRounds) {
-  Run run;
+  MadeArchive run;
   std::vector<Note> notes;
   for (int v = 0; v < 14; ++v)
     notes.push_back({"sensitivity",
@@ -180,7 +180,7 @@ TEST(CollectReport, NotesBecomeSensitivityAndRounds) {
 }
 
 TEST(CollectReport, HeldOutModelsAreUniformOrSearched) {
-  Run run;
+  MadeArchive run;
   Random random(2);
   run.archive().add(kHeldOutSet, run.space().largest(), measured(0.1), 0);
   run.archive().add(kHeldOutSet, random_point(run.space(), random), measured(0.3), 0);
@@ -193,7 +193,7 @@ TEST(CollectReport, HeldOutModelsAreUniformOrSearched) {
 }
 
 TEST(CollectReport, TheCommandIsOneForAShell) {
-  const Run run;
+  const MadeArchive run;
   EXPECT_EQ(run.collect("runs/a-1").pick_command, "knapsaq pick runs/a-1 --budget {budget} -o OUT");
   EXPECT_EQ(run.collect("it's $HOME").pick_command, "knapsaq pick 'it'\\''s $HOME' --budget {budget} -o OUT");
 }

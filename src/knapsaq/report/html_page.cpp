@@ -66,6 +66,7 @@ std::string html_page(const ReportData& data) {
       {"{{DATA}}", script_json(data)},
       {"{{CHARTS}}", std::string(page_charts())},
       {"{{SCRIPT}}", std::string(page_js())},
+      {"{{LICENCES}}", escaped(page_licences())},
   };
   // In one pass over the frame: what is inserted is never looked at again.
   std::string result;

@@ -10,5 +10,7 @@ std::string_view page_html();    ///< page/page.html: the frame, with {{NAME}} w
 std::string_view page_css();     ///< page/page.css
 std::string_view page_js();      ///< page/*.js
 std::string_view page_charts();  ///< third_party/echarts
+/// NOTICE and LICENSE of it, which have to be where it is: every page is a copy of the library.
+std::string_view page_licences();
 
 }  // namespace knapsaq
