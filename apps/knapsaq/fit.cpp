@@ -47,7 +47,8 @@ void run(Options options) {
     const std::unique_ptr<Evaluator> evaluator = run.evaluator(kSearchSet, progress());
     report = run_search(run, *evaluator, options.search, budget);
   }
-  const Shipment shipment = ship(run, choose(run, *budget, progress()), {}, options.output, options.force);
+  const Shipment shipment =
+      ship(run, choose(run, *budget, {}, progress()), {}, options.output, options.force);
   make_report(run, options.report);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 

@@ -20,6 +20,7 @@ struct Options {
   BudgetOptions budget;
   double near = 0;
   std::string codes;
+  std::string strategy;
   bool force = false;
 };
 
@@ -28,8 +29,9 @@ void run(const Options& options) {
   refuse_existing(options.output, options.force);
   Run run = Run::open(options.folder, Access::write_if_free, options.model);
   if (options.near > 0 && options.budget.bits <= 0) throw UsageError("--near goes with --bits");
-  Verdict verdict = options.near > 0 ? choose_near(run, options.budget.bits, options.near, progress())
-                                     : choose(run, file_budget(options.budget, run.space()), progress());
+  Verdict verdict = options.near > 0
+                        ? choose_near(run, options.budget.bits, options.near, options.strategy, progress())
+                        : choose(run, file_budget(options.budget, run.space()), options.strategy, progress());
   const Shipment shipment = ship(run, std::move(verdict), options.codes, options.output, options.force);
   if (options.common.json) {
     nlohmann::ordered_json json = {{"run", options.folder}, {"output", options.output}};

@@ -137,8 +137,7 @@ void run(Options& options) {
   setup.divergence = run.settings().divergence;
   setup.windows = evaluator->windows();
   if (budget) setup.budget = run.linear_budget(*budget);
-  const std::unique_ptr<Goal> goal = make_goal(options.goal, run.space(), setup.budget, setup.divergence);
-  setup.goal = goal.get();
+  options.settings.goal = options.goal;
 
   std::unique_ptr<SearchDisplay> display;
   std::int64_t shown = -1;

@@ -12,9 +12,22 @@
 namespace knapsaq {
 namespace {
 
-/// The best searched point that fits; entries of equal divergence in the order of measuring.
-std::optional<Point> best_searched(const Run& run, std::uint64_t budget) {
-  std::vector<Archive::Entry> entries = run.archive().entries(kSearchSet, run.settings().search.windows());
+/// What was measured on the whole token set, in the order of measuring or asking.
+std::vector<Archive::Entry> searched(const Run& run, std::string_view strategy) {
+  const std::int64_t windows = run.settings().search.windows();
+  if (strategy.empty()) return run.archive().entries(kSearchSet, windows);
+  std::vector<Archive::Entry> entries;
+  for (const SearchRecord& record : run.archive().searches()) {
+    if (record.strategy != strategy) continue;
+    for (const Step& step : run.archive().steps(record.id))
+      if (step.measurement.windows == windows) entries.push_back({step.point, step.measurement, 0});
+  }
+  return entries;
+}
+
+/// The best searched point that fits; of equal ones the first.
+std::optional<Point> best_searched(const Run& run, std::uint64_t budget, std::string_view strategy) {
+  std::vector<Archive::Entry> entries = searched(run, strategy);
   const Divergence divergence = run.settings().divergence;
   std::ranges::stable_sort(entries, {},
                            [&](const Archive::Entry& entry) { return entry.measurement.value(divergence); });
@@ -72,17 +85,17 @@ class HeldOut {
   std::unique_ptr<Evaluator> evaluator_;  ///< made when something has to be measured
 };
 
-/// `searched` against the uniform points within the budget.
-Verdict judge(Run& run, const std::optional<Point>& searched, std::uint64_t budget, Progress& progress) {
+/// `found` against the uniform points within the budget.
+Verdict judge(Run& run, const std::optional<Point>& found, std::uint64_t budget, Progress& progress) {
   std::vector<Point> points;
   for (const Point& point : uniform_points(run.space()))
     if (run.space().bytes(point) <= budget) points.push_back(point);
-  if (!searched && points.empty())
+  if (!found && points.empty())
     throw InputError(
         fmt::format("{}: nothing was measured yet that fits into {} bytes; go on with "
                     "`knapsaq search`",
                     run.folder().string(), budget));
-  if (searched) points.push_back(*searched);
+  if (found) points.push_back(*found);
 
   const Divergence divergence = run.settings().divergence;
   HeldOut heldout(run, progress);
@@ -90,7 +103,7 @@ Verdict judge(Run& run, const std::optional<Point>& searched, std::uint64_t budg
   Verdict verdict;
   verdict.reference_loss = heldout.reference_loss();
   std::optional<Contender> best;
-  if (searched) {
+  if (found) {
     best = std::move(contenders.back());
     contenders.pop_back();
   }
@@ -117,14 +130,13 @@ Verdict judge(Run& run, const std::optional<Point>& searched, std::uint64_t budg
 
 }  // namespace
 
-Verdict choose(Run& run, std::uint64_t budget, Progress& progress) {
+Verdict choose(Run& run, std::uint64_t budget, std::string_view strategy, Progress& progress) {
   run.linear_budget(budget);  // refuses budgets that nothing fits into
-  return judge(run, best_searched(run, budget), budget, progress);
+  return judge(run, best_searched(run, budget, strategy), budget, progress);
 }
 
-Verdict choose_near(Run& run, double bits, double tolerance, Progress& progress) {
-  const std::vector<Archive::Entry> entries =
-      run.archive().entries(kSearchSet, run.settings().search.windows());
+Verdict choose_near(Run& run, double bits, double tolerance, std::string_view strategy, Progress& progress) {
+  const std::vector<Archive::Entry> entries = searched(run, strategy);
   std::vector<Outcome> outcomes;
   for (const Archive::Entry& entry : entries)
     outcomes.push_back({run.space().bits(entry.point), entry.measurement.value(run.settings().divergence)});

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "knapsaq/base/progress.h"
@@ -34,10 +35,13 @@ struct Verdict {
 /// the best uniform one within the same budget, on the run's held-out tokens; measurements are kept in the
 /// archive. Throws InfeasibleError as Run::linear_budget() does, InputError if nothing that fits was measured
 /// yet.
-Verdict choose(Run& run, std::uint64_t budget, Progress& progress = Progress::none());
+/// `strategy`: only what searches with it asked for; empty: everything.
+Verdict choose(Run& run, std::uint64_t budget, std::string_view strategy = {},
+               Progress& progress = Progress::none());
 
 /// The same for a size that need not be kept exactly, as AMQ picks its models: pick_near() among the measured
 /// points, against the best uniform one of at most its bytes.
-Verdict choose_near(Run& run, double bits, double tolerance, Progress& progress = Progress::none());
+Verdict choose_near(Run& run, double bits, double tolerance, std::string_view strategy = {},
+                    Progress& progress = Progress::none());
 
 }  // namespace knapsaq

@@ -30,10 +30,10 @@ struct Question {
   Measurement answer;   ///< of fewer windows, or none, until it is measured
 };
 
-class Run {
+class Questioning {
  public:
-  Run(const StrategySetup& setup, const SearchRecord& record, Evaluator& evaluator, Archive& archive,
-      const std::function<void(const SearchStatus&)>& status)
+  Questioning(const StrategySetup& setup, const SearchRecord& record, Evaluator& evaluator, Archive& archive,
+              const std::function<void(const SearchStatus&)>& status)
       : setup_(setup), record_(record), evaluator_(evaluator), archive_(archive), status_(status) {
     archive_.expect(*setup_.space);
   }
@@ -213,7 +213,7 @@ class Run {
 SearchReport run_search(Strategy& strategy, const StrategySetup& setup, const SearchRecord& record,
                         Evaluator& evaluator, Archive& archive,
                         const std::function<void(const SearchStatus&)>& status) {
-  Run run(setup, record, evaluator, archive, status);
+  Questioning run(setup, record, evaluator, archive, status);
   Batch extremes;
   extremes.points = {setup.space->smallest(), setup.space->largest()};
   extremes.phase = kExtremes;
