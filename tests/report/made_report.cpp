@@ -103,7 +103,8 @@ class Maker {
                                             .jsd = 0.22 * divergence,
                                             .loss = kReferenceLoss + 0.8 * divergence,
                                             .agreement = std::exp(-1.1 * std::sqrt(divergence)),
-                                            .per_token = {}}});
+                                            .per_token = {},
+                                            .window_loss = {}}});
     return found->second;
   }
 
