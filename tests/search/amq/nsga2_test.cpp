@@ -74,21 +74,21 @@ TEST(Nsga2, SurvivalKeepsTheBestFrontAndItsSpread) {
 
 // The operators that pymoo's NSGA-II uses for real variables in [0, 1].
 
-/// Simulated binary crossover (Deb and Agrawal 1995), one of the two children.
-double sbx(double mine, double other, Random& random) {
+/// Simulated binary crossover (Deb and Agrawal 1995) of one variable of two children.
+void sbx(double& a, double& b, Random& random) {
   constexpr double kEta = 15;
-  if (random.uniform() >= 0.5 || std::abs(mine - other) <= 1e-14) return mine;
-  const double low = std::min(mine, other);
-  const double high = std::max(mine, other);
+  if (random.uniform() >= 0.5 || std::abs(a - b) <= 1e-14) return;
+  const double low = std::min(a, b);
+  const double high = std::max(a, b);
   const double draw = random.uniform();
   const auto spread = [&](double room) {
     const double beta = 1 + 2 * room / (high - low);
     const double alpha = 2 - std::pow(beta, -(kEta + 1));
     return std::pow(draw <= 1 / alpha ? draw * alpha : 1 / (2 - draw * alpha), 1 / (kEta + 1));
   };
-  const double child = random.below(2) == 0 ? 0.5 * (low + high - spread(low) * (high - low))
-                                            : 0.5 * (low + high + spread(1 - high) * (high - low));
-  return std::clamp(child, 0.0, 1.0);
+  a = std::clamp(0.5 * (low + high - spread(low) * (high - low)), 0.0, 1.0);
+  b = std::clamp(0.5 * (low + high + spread(1 - high) * (high - low)), 0.0, 1.0);
+  if (random.below(2) == 0) std::swap(a, b);
 }
 
 /// Polynomial mutation (Deb and Deb 2014).
@@ -101,14 +101,16 @@ double polynomial(double x, Random& random) {
   return std::clamp(x + step, 0.0, 1.0);
 }
 
-Genes vary_real(const Genes& first, const Genes& second, Random& random) {
-  Genes child = first;
+std::vector<Genes> vary_real(const Genes& first, const Genes& second, Random& random) {
+  std::vector<Genes> children = {first, second};
   if (random.uniform() < 0.9)
-    for (std::size_t i = 0; i < child.size(); ++i) child[i] = sbx(first[i], second[i], random);
-  if (random.uniform() < 0.9)
+    for (std::size_t i = 0; i < first.size(); ++i) sbx(children[0][i], children[1][i], random);
+  for (Genes& child : children) {
+    if (random.uniform() >= 0.9) continue;
     for (double& x : child)
       if (random.below(child.size()) == 0) x = polynomial(x, random);
-  return child;
+  }
+  return children;
 }
 
 /// ZDT1 to 3 (Zitzler, Deb and Thiele 2000).
@@ -184,7 +186,7 @@ TEST(Nsga2, ReachesTheHypervolumesOfPymoo) {
         last = nsga2::run(
             initial, options, one_by_one(levels_problem),
             [&](const Genes& first, const Genes& second, Random& r) {
-              return vary_levels(first, second, counts, variation, r);
+              return std::vector<nsga2::Genes>{vary_levels(first, second, counts, variation, r)};
             },
             random);
       }
@@ -210,7 +212,7 @@ TEST(Nsga2, PopulationsAreOfDifferentGenes) {
   Random random(5);
   const std::vector<std::size_t> counts(4, 3);  // 81 points, fewer than are asked for
   const auto vary = [&](const Genes& first, const Genes& second, Random& r) {
-    return vary_levels(first, second, counts, {}, r);
+    return std::vector<nsga2::Genes>{vary_levels(first, second, counts, {}, r)};
   };
   const std::vector<Genes> initial(3, Genes{0, 1, 2, 0});
   const std::vector<Individual> last =

@@ -300,7 +300,7 @@ class Amq : public Strategy {
       return objectives;
     };
     const auto vary = [&](const nsga2::Genes& first, const nsga2::Genes& second, Random& random) {
-      return vary_levels(first, second, counts, settings_.variation, random);
+      return std::vector<nsga2::Genes>{vary_levels(first, second, counts, settings_.variation, random)};
     };
     std::vector<nsga2::Individual> candidates;
     for (nsga2::Individual& one : nsga2::run(seeds, settings_.nsga2, evaluate, vary, random_))

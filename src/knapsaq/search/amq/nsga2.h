@@ -32,8 +32,8 @@ struct Options {
 
 /// Objectives of a batch of genes.
 using Evaluate = std::function<std::vector<Objectives>(std::span<const Genes>)>;
-/// A child of two parents: crossover and mutation.
-using Vary = std::function<Genes(const Genes& first, const Genes& second, Random& random)>;
+/// The children of two parents, one or more: crossover and mutation.
+using Vary = std::function<std::vector<Genes>(const Genes& first, const Genes& second, Random& random)>;
 
 /// a is nowhere worse than b and somewhere better.
 bool dominates(const Objectives& a, const Objectives& b);
