@@ -94,17 +94,16 @@ class Maker {
         known_.try_emplace(std::string(point.begin(), point.end()), data_.points.size());
     if (!added) return found->second;
     const double divergence = damage(point) * std::exp(0.01 * random_.normal());
-    ReportPoint one;
-    one.point = point;
-    one.bytes = linear_bytes(point) + 2119368;
-    one.bits = bits_of(point);
-    one.measurement.windows = data_.windows;
-    one.measurement.tokens = data_.tokens;
-    one.measurement.kl = divergence;
-    one.measurement.jsd = 0.22 * divergence;
-    one.measurement.loss = kReferenceLoss + 0.8 * divergence;
-    one.measurement.agreement = std::exp(-1.1 * std::sqrt(divergence));
-    data_.points.push_back(std::move(one));
+    data_.points.push_back({.point = point,
+                            .bytes = linear_bytes(point) + 2119368,
+                            .bits = bits_of(point),
+                            .measurement = {.windows = data_.windows,
+                                            .tokens = data_.tokens,
+                                            .kl = divergence,
+                                            .jsd = 0.22 * divergence,
+                                            .loss = kReferenceLoss + 0.8 * divergence,
+                                            .agreement = std::exp(-1.1 * std::sqrt(divergence)),
+                                            .per_token = {}}});
     return found->second;
   }
 
