@@ -61,6 +61,7 @@ void add_pick(CLI::App& app) {
       "A bank of the same menu by another method: write its codes in the place of those that were "
       "searched on, as AMQ does");
   verb->add_option("--model", options->model, "Where the model is now, if it was moved");
+  verb->add_option("--strategy", options->strategy, "Only what searches with this strategy found");
   verb->add_flag("--force", options->force, "Replace the output folder");
   add_common(*verb, options->common);
   verb->footer("Example:\n  knapsaq pick RUN --budget 4.2MiB -o OUT");
