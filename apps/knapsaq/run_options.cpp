@@ -112,6 +112,9 @@ Run find_run(const RunOptions& options, std::optional<std::uint64_t> budget) {
   const ModelConfig config = parse_model_config(checkpoint.config());
   check_shapes(checkpoint, config);
   BankOptions bank{.menu = options.menu, .method = options.method, .calibration = options.calibration};
+  // What judges the result must not have calibrated its codes. Text of the model's own is another one anyway.
+  if (!options.calibration.text.empty() && !is_self(options.calibration.text))
+    bank.calibration.samples.held_back = options.heldout;
   fs::path bank_folder = options.bank;
   if (options.bank.empty()) {
     const Menu menu = menu_of(bank);

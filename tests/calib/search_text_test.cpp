@@ -65,6 +65,20 @@ TEST(SearchText, PartsOfATextShareNoToken) {
   }
 }
 
+TEST(SearchText, ACalibrationLeavesAloneWhatIsHeldOut) {
+  const Tokenizer tokenizer = Tokenizer::load(asset("wiki-llama-6m"));
+  const CalibrationText text = numbers();
+  const std::vector<std::int32_t> stream = tokenizer.encode(text.documents.front());
+  for (const std::int64_t heldout : {1, 60, 120}) {
+    SampleOptions options{.samples = 20, .window = 50, .seed = static_cast<std::uint64_t>(heldout)};
+    const SearchText both = search_windows(text, tokenizer, options, heldout);
+    const std::vector<std::int64_t> held = places(both.heldout, stream);
+    options.held_back = heldout * 50;
+    for (const std::int64_t place : places(sample_windows(text, tokenizer, options), stream))
+      EXPECT_LE(place + 50, *std::min_element(held.begin(), held.end()));
+  }
+}
+
 TEST(SearchText, ATextMayFitExactly) {
   const Tokenizer tokenizer = Tokenizer::load(asset("wiki-llama-6m"));
   const CalibrationText text = numbers();

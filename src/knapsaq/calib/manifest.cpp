@@ -90,6 +90,7 @@ std::string to_json(const Manifest& manifest) {
                                 {"samples", source.options.samples},
                                 {"window", source.options.window},
                                 {"seed", source.options.seed},
+                                {"held_back", source.options.held_back},
                                 {"tokens", manifest.tokens()},
                                 {"precision", source.precision == Precision::bf16 ? "bf16" : "fp32"},
                                 {"layers", manifest.layers},
@@ -117,6 +118,10 @@ Manifest parse_manifest(std::string_view content) {
   manifest.source.options.samples = static_cast<std::int64_t>(number(root, "samples", 1, kMostSamples));
   manifest.source.options.window = static_cast<std::int64_t>(number(root, "window", 2, kLongestWindow));
   manifest.source.options.seed = number(root, "seed", 0, ~std::uint64_t{0});
+  // Calibrations that were made before there was a choice held nothing back.
+  if (root.contains("held_back"))
+    manifest.source.options.held_back =
+        static_cast<std::int64_t>(number(root, "held_back", 0, ~std::uint64_t{0} >> 1));
   if (number(root, "tokens", 0, ~std::uint64_t{0}) != manifest.tokens())
     throw InputError("tokens is not samples times window");
   const std::string precision = text(field(root, "precision"), "precision");

@@ -19,6 +19,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::int64_t kDefaultWindow = 2048;
+/// The part of a text that is held back, if any is: enough to draw judging windows from different places.
+constexpr std::int64_t kHeldBack = 4;
 /// Far above any use; keeps products of sizes far from overflow.
 constexpr std::int64_t kMostSamples = std::int64_t{1} << 24;
 
@@ -128,10 +130,16 @@ std::vector<std::int32_t> place_windows(std::span<const std::int32_t> stream, co
   return tokens;
 }
 
+std::span<const std::int32_t> front_of(std::span<const std::int32_t> stream, const SampleOptions& options) {
+  if (options.held_back == 0) return stream;
+  const auto back = std::max<std::int64_t>(std::ssize(stream) / kHeldBack, options.held_back);
+  return stream.first(static_cast<std::size_t>(std::max<std::int64_t>(0, std::ssize(stream) - back)));
+}
+
 Samples sample_windows(const CalibrationText& text, const Tokenizer& tokenizer,
                        const SampleOptions& options) {
-  return make_samples(place_windows(encode_documents(text, tokenizer), tokenizer, options), options,
-                      text.hash);
+  const std::vector<std::int32_t> stream = encode_documents(text, tokenizer);
+  return make_samples(place_windows(front_of(stream, options), tokenizer, options), options, text.hash);
 }
 
 }  // namespace knapsaq

@@ -17,6 +17,9 @@ struct SampleOptions {
   std::int64_t samples = 128;
   std::int64_t window = 0;  ///< tokens; 0: 2048, or what the model can see if that is less
   std::uint64_t seed = 0;
+  /// Tokens at the end of the text that are left to others who must see what was not seen here; not 0: a
+  /// quarter of the text if that is more.
+  std::int64_t held_back = 0;
 
   bool operator==(const SampleOptions&) const = default;
 };
@@ -49,6 +52,9 @@ Samples make_samples(std::vector<std::int32_t> tokens, const SampleOptions& opti
 /// Every document encoded with what the tokenizer puts around a text, one after another.
 std::vector<std::int32_t> encode_documents(const CalibrationText& text, const Tokenizer& tokenizer);
 
+/// What `options.held_back` leaves of a text's tokens; the rest is behind it.
+std::span<const std::int32_t> front_of(std::span<const std::int32_t> stream, const SampleOptions& options);
+
 /// `options.samples` windows of `stream` without overlap, in its order, at places drawn uniformly from all
 /// such placements. Where the tokenizer adds a BOS, it takes the place of every window's first token, as in
 /// eval's protocol llama: that is how the model is used. `options` are resolved. Throws InputError, saying
@@ -56,7 +62,7 @@ std::vector<std::int32_t> encode_documents(const CalibrationText& text, const To
 std::vector<std::int32_t> place_windows(std::span<const std::int32_t> stream, const Tokenizer& tokenizer,
                                         const SampleOptions& options);
 
-/// place_windows() in encode_documents(); a window may cross from one document into the next.
+/// place_windows() in front_of() of encode_documents(); a window may cross from one document into the next.
 Samples sample_windows(const CalibrationText& text, const Tokenizer& tokenizer, const SampleOptions& options);
 
 }  // namespace knapsaq

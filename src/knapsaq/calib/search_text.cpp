@@ -39,19 +39,18 @@ SearchText search_windows(const CalibrationText& text, const Tokenizer& tokenize
                           const SampleOptions& search, std::int64_t heldout) {
   const SampleOptions held = heldout_options(search, heldout);
   const std::vector<std::int32_t> stream = encode_documents(text, tokenizer);
+  SampleOptions split = search;
+  split.held_back = held.samples * held.window;
+  const std::span<const std::int32_t> front = front_of(stream, split);
   const std::int64_t windows = search.samples + held.samples;
-  const std::int64_t needed = windows * search.window;
-  const std::int64_t slack = std::ssize(stream) - needed;
-  if (slack < 0)
-    throw InputError(
-        fmt::format("the text has {} tokens, but {} windows of {} to search on and {} held out need {}: give "
-                    "more text, or fewer or shorter windows",
-                    stream.size(), search.samples, search.window, held.samples, needed));
-  // Window by window, so that nothing overflows; what does not divide is the held-out part's.
-  const std::int64_t front = search.samples * (search.window + slack / windows);
-  const auto all = std::span(stream);
-  return {shuffled_windows(all.first(static_cast<std::size_t>(front)), tokenizer, search, text.hash),
-          shuffled_windows(all.subspan(static_cast<std::size_t>(front)), tokenizer, held, text.hash)};
+  if (std::ssize(front) < search.samples * search.window ||
+      std::ssize(stream) - std::ssize(front) < split.held_back)
+    throw InputError(fmt::format(
+        "the text has {} tokens, but {} windows of {} to search on and {} held out, from its last "
+        "quarter or more, need {} at least: give more text, or fewer or shorter windows",
+        stream.size(), search.samples, search.window, held.samples, windows * search.window));
+  return {shuffled_windows(front, tokenizer, search, text.hash),
+          shuffled_windows(std::span(stream).subspan(front.size()), tokenizer, held, text.hash)};
 }
 
 SearchText search_windows(Decoder& decoder, const DocumentTokens& documents, const SampleOptions& search,

@@ -17,10 +17,10 @@ struct SearchText {
   Samples heldout;
 };
 
-/// From a text: `search.samples` windows from its front and `heldout` windows from its end, each part with
-/// its share of the tokens that are left over; places as place_windows() draws them, in random order.
-/// `search` is resolved, `heldout` at least 1 (else UsageError). Throws InputError for a text that is too
-/// short.
+/// From a text: `heldout` windows from its end (its last quarter, or more where they need more) and
+/// `search.samples` windows from what front_of() leaves with as much held back; places as place_windows()
+/// draws them, in random order. `search` is resolved, `heldout` at least 1 (else UsageError). Throws
+/// InputError for a text that is too short.
 SearchText search_windows(const CalibrationText& text, const Tokenizer& tokenizer,
                           const SampleOptions& search, std::int64_t heldout);
 
