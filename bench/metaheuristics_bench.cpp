@@ -19,7 +19,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/search/goal.h"
-#include "knapsaq/search/metaheuristics.h"
+#include "knapsaq/search/strategies.h"
 #include "knapsaq/search/problem.h"
 #include "knapsaq/search/strategy.h"
 

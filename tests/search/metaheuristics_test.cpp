@@ -1,5 +1,3 @@
-#include "knapsaq/search/metaheuristics.h"
-
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -14,6 +12,7 @@
 #include "knapsaq/search/goal.h"
 #include "knapsaq/search/point_less.h"
 #include "knapsaq/search/problem.h"
+#include "knapsaq/search/strategies.h"
 #include "made_space.h"
 
 namespace knapsaq {

@@ -4,12 +4,9 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/search/mxq.h"
-#include "knapsaq/search/strategy.h"
+#include "knapsaq/search/strategies.h"
 
 namespace knapsaq {
-
-StrategyInfo mxq_strategy();
-
 namespace {
 
 SearchSpace random_space() {

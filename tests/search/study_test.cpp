@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/search/metaheuristics.h"
+#include "knapsaq/search/strategies.h"
 #include "made_space.h"
 #include "scratch.h"
 #include "synthetic_evaluator.h"

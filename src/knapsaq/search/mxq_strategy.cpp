@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "knapsaq/search/mxq.h"
-#include "knapsaq/search/strategy.h"
+#include "knapsaq/search/strategies.h"
 
 namespace knapsaq {
 namespace {

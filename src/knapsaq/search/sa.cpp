@@ -6,8 +6,8 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/quote.h"
-#include "knapsaq/search/metaheuristics.h"
 #include "knapsaq/search/population_search.h"
+#include "knapsaq/search/strategies.h"
 
 namespace knapsaq {
 namespace {

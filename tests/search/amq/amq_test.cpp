@@ -1,5 +1,3 @@
-#include "knapsaq/search/amq/amq.h"
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -19,6 +17,7 @@
 #include "knapsaq/base/threads.h"
 #include "knapsaq/search/front.h"
 #include "knapsaq/search/point_less.h"
+#include "knapsaq/search/strategies.h"
 #include "search/made_space.h"
 #include "search/synthetic_evaluator.h"
 

@@ -1,5 +1,3 @@
-#include "knapsaq/search/amq/amq.h"
-
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -26,6 +24,7 @@
 #include "knapsaq/search/correlation.h"
 #include "knapsaq/search/front.h"
 #include "knapsaq/search/point_less.h"
+#include "knapsaq/search/strategies.h"
 
 namespace knapsaq {
 namespace {
