@@ -24,7 +24,8 @@ bool is_unfinished_self(const std::filesystem::path& folder) {
 
 }  // namespace
 
-void add_calibration_options(CLI::App& verb, CalibrationOptions& options, bool with_folder) {
+void add_calibration_options(CLI::App& verb, CalibrationOptions& options, bool with_folder,
+                             const std::string& seed) {
   if (with_folder)
     verb.add_option(
         "--calibration", options.folder,
@@ -39,7 +40,7 @@ void add_calibration_options(CLI::App& verb, CalibrationOptions& options, bool w
   verb.add_option(
       "--window", options.samples.window,
       "Tokens in a calibration window; default: 2048 (self: 512), or what the model can see if that is less");
-  verb.add_option("--seed", options.samples.seed, "Seed of the places, or of the sampling")
+  verb.add_option(seed, options.samples.seed, "Seed of the places, or of the sampling")
       ->capture_default_str();
   verb.add_option("--precision", options.precision, "Arithmetic of the forward pass: bf16 or fp32")
       ->check(CLI::IsMember({"bf16", "fp32"}))

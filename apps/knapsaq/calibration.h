@@ -28,8 +28,10 @@ struct CalibrationOptions {
   std::string precision = "bf16";
 };
 
-/// --text, --samples, --window, --seed and --precision; with `with_folder` also --calibration.
-void add_calibration_options(CLI::App& verb, CalibrationOptions& options, bool with_folder);
+/// --text, --samples, --window, --seed (or as `seed` calls it) and --precision; with `with_folder` also
+/// --calibration.
+void add_calibration_options(CLI::App& verb, CalibrationOptions& options, bool with_folder,
+                             const std::string& seed = "--seed");
 
 /// Whether `text` asks for text of the model's own. Throws UsageError if it asks for files as well.
 bool is_self(std::span<const std::string> text);

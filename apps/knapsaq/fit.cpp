@@ -35,20 +35,24 @@ void run(Options options) {
   if (options.report.empty())
     options.report = (std::filesystem::path(options.run.folder) / "report.html").string();
   refuse_existing(options.output, options.force);
-  check_search(options.search);
-  options.search.seed = options.run.calibration.samples.seed;
+  find_strategy(options.search.strategy);
+  const std::filesystem::path page = std::filesystem::path(options.report).parent_path();
+  const std::filesystem::path run_folder = options.run.folder;
+  if (!page.empty() && page != run_folder && !std::filesystem::is_directory(page))
+    throw UsageError(fmt::format("{}: there is no folder {} for it", options.report, page.string()));
   const auto begin = std::chrono::steady_clock::now();
-  std::optional<std::uint64_t> budget;
-  if (!options.budget.bytes.empty()) budget = parse_bytes(options.budget.bytes);
-  Run run = find_run(options.run, budget);
-  budget = file_budget(options.budget, run.space());
+  std::uint64_t budget = 0;
+  Run run = find_run(options.run, [&](const SearchSpace& space) {
+    budget = file_budget(options.budget, space);
+    check_search(options.search, space, budget);
+  });
+  check_output(run, options.output);
   SearchReport report;
   {
     const std::unique_ptr<Evaluator> evaluator = run.evaluator(kSearchSet, progress());
     report = run_search(run, *evaluator, options.search, budget);
   }
-  const Shipment shipment =
-      ship(run, choose(run, *budget, {}, progress()), {}, options.output, options.force);
+  const Shipment shipment = ship(run, choose(run, budget, {}, progress()), {}, options.output, options.force);
   make_report(run, options.report);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
@@ -57,7 +61,7 @@ void run(Options options) {
                                    {"output", options.output},
                                    {"run", options.run.folder},
                                    {"report", options.report},
-                                   {"budget_bytes", *budget},
+                                   {"budget_bytes", budget},
                                    {"strategy", options.search.strategy},
                                    {"evaluations", report.evaluations},
                                    {"full_passes", report.full_passes},

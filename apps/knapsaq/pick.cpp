@@ -27,8 +27,10 @@ struct Options {
 void run(const Options& options) {
   start(options.common);
   refuse_existing(options.output, options.force);
+  if (options.near > 0 && (options.budget.bits <= 0 || !options.budget.bytes.empty()))
+    throw UsageError("--near goes with --bits alone");
   Run run = Run::open(options.folder, Access::write_if_free, options.model);
-  if (options.near > 0 && options.budget.bits <= 0) throw UsageError("--near goes with --bits");
+  check_output(run, options.output);
   Verdict verdict = options.near > 0
                         ? choose_near(run, options.budget.bits, options.near, options.strategy, progress())
                         : choose(run, file_budget(options.budget, run.space()), options.strategy, progress());

@@ -25,33 +25,44 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Refuses, before anything is made, budgets that nothing of the menu fits into, and pins that contradict.
-void check_space(const RunOptions& options, const Checkpoint& checkpoint, const ModelConfig& config,
-                 const Menu& menu, std::optional<std::uint64_t> budget) {
+/// The space that the options describe, without local errors: for refusing before anything is made what
+/// cannot be done in it.
+SearchSpace space_of(const RunOptions& options, const Checkpoint& checkpoint, const ModelConfig& config,
+                     const ErrorTable& table) {
   std::vector<Pin> pins;
   for (const std::string& pin : options.pins) pins.push_back(parse_pin(pin));
-  const SearchSpace space = make_space(
-      size_table(linears(config), menu), options.ties, pins, Cost::fnorm,
+  SearchSpace space = make_space(
+      table, options.ties, pins, Cost::fnorm,
       [&](std::span<const Scheme> schemes) { return layout_quantized(checkpoint, config, schemes).bytes; });
-  if (!budget) return;
-  const std::uint64_t least = space.bytes(space.smallest());
-  if (*budget < least)
-    throw InfeasibleError(
-        fmt::format("a budget of {} bytes is too small: the smallest model that this menu can make takes {} "
-                    "bytes ({})",
-                    *budget, least, format_bytes(least)),
-        static_cast<double>(least));
+  for (Variable& variable : space.variables)
+    for (SpaceLevel& level : variable.levels) level.error = 0;
+  return space;
+}
+
+/// Windows that `--tokens` makes.
+std::int64_t search_count(const RunOptions& options, std::int64_t window) {
+  return std::max<std::int64_t>(1, options.tokens / window);
+}
+/// Windows that `--heldout` makes.
+std::int64_t heldout_windows(const RunOptions& options, std::int64_t window) {
+  return std::max<std::int64_t>(1, options.heldout / window);
+}
+
+SampleOptions resolved_samples(const RunOptions& options, const ModelConfig& config) {
+  const CalibrationOptions& calibration = options.calibration;
+  return calibration.text.empty() || is_self(calibration.text)
+             ? resolve_self(calibration.samples, config.max_positions)
+             : resolve(calibration.samples, config.max_positions);
 }
 
 /// The windows that are searched on and those that are held out.
 SearchText search_text(const RunOptions& options, const Checkpoint& checkpoint, const ModelConfig& config) {
   const CalibrationOptions& calibration = options.calibration;
   const bool self = calibration.text.empty() || is_self(calibration.text);
-  SampleOptions search = self ? resolve_self(calibration.samples, config.max_positions)
-                              : resolve(calibration.samples, config.max_positions);
-  search.samples = std::max<std::int64_t>(1, options.tokens / search.window);
+  SampleOptions search = resolved_samples(options, config);
+  search.samples = search_count(options, search.window);
   SampleOptions heldout = search;
-  heldout.samples = std::max<std::int64_t>(1, options.heldout / search.window);
+  heldout.samples = heldout_windows(options, search.window);
   if (!self) {
     const std::vector<fs::path> files(calibration.text.begin(), calibration.text.end());
     return search_windows(read_calibration_text(files), Tokenizer::load(checkpoint.folder()), search,
@@ -68,6 +79,28 @@ std::string text_name(const CalibrationOptions& options) {
   for (const std::string& file : options.text)
     name += (name.empty() ? "" : ", ") + fs::path(file).filename().string();
   return fmt::format("{}, seed {}", name, options.samples.seed);
+}
+
+/// Text of the model's own is a function of the settings: what a run has of it is not sampled again. Files
+/// may have changed.
+void set_tokens(RunSettings& settings, const RunOptions& options, const Checkpoint& checkpoint,
+                const ModelConfig& config) {
+  const std::vector<std::string>& text = options.calibration.text;
+  const std::int64_t window = resolved_samples(options, config).window;
+  if ((text.empty() || is_self(text)) && has_run(options.folder)) {
+    RunSettings known = read_run_settings(options.folder);
+    if (known.model == settings.model && known.text == settings.text &&
+        known.precision == settings.precision && known.search.length == window &&
+        known.search.windows() == search_count(options, window) &&
+        known.heldout.windows() == heldout_windows(options, window)) {
+      settings.search = std::move(known.search);
+      settings.heldout = std::move(known.heldout);
+      return;
+    }
+  }
+  const SearchText found = search_text(options, checkpoint, config);
+  settings.search = {found.search.tokens, found.search.options.window};
+  settings.heldout = {found.heldout.tokens, found.heldout.options.window};
 }
 
 }  // namespace
@@ -95,17 +128,17 @@ void add_run_options(CLI::App& verb, RunOptions& options) {
               ->check(CLI::IsMember({"kl", "jsd"}))
               ->capture_default_str());
   const std::vector<CLI::Option*> before = verb.get_options();
-  add_calibration_options(verb, options.calibration, false);
+  add_calibration_options(verb, options.calibration, false, "--text-seed");
   for (CLI::Option* option : verb.get_options())
     if (std::ranges::find(before, option) == before.end()) defines(option);
 }
 
-Run find_run(const RunOptions& options, std::optional<std::uint64_t> budget) {
+Run find_run(const RunOptions& options, const std::function<void(const SearchSpace&)>& check) {
   const bool defined =
       std::ranges::any_of(options.defining, [](const CLI::Option* o) { return o->count() > 0; });
   if (!defined && has_run(options.folder)) {
     Run run = Run::open(options.folder, Access::write, options.model);
-    if (budget) run.linear_budget(*budget);
+    check(run.space());
     return run;
   }
   const Checkpoint checkpoint = Checkpoint::open(options.model);
@@ -113,22 +146,22 @@ Run find_run(const RunOptions& options, std::optional<std::uint64_t> budget) {
   check_shapes(checkpoint, config);
   BankOptions bank{.menu = options.menu, .method = options.method, .calibration = options.calibration};
   // What judges the result must not have calibrated its codes. Text of the model's own is another one anyway.
-  if (!options.calibration.text.empty() && !is_self(options.calibration.text))
-    bank.calibration.samples.held_back = options.heldout;
-  fs::path bank_folder = options.bank;
-  if (options.bank.empty()) {
-    const Menu menu = menu_of(bank);
-    check_space(options, checkpoint, config, menu, budget);
-    bank_folder = fs::path(options.folder) / "bank";
+  if (!options.calibration.text.empty() && !is_self(options.calibration.text)) {
+    const std::int64_t window = resolved_samples(options, config).window;
+    bank.calibration.samples.held_back = heldout_windows(options, window) * window;
   }
+  check(space_of(
+      options, checkpoint, config,
+      options.bank.empty() ? size_table(linears(config), menu_of(bank)) : Bank::open(options.bank).table()));
   const std::string model = fingerprint(checkpoint, progress());
+  fs::path bank_folder = options.bank;
   if (options.bank.empty()) {
     std::error_code failure;
     fs::create_directories(options.folder, failure);
     if (failure) throw IoError(fmt::format("{}: cannot be created: {}", options.folder, failure.message()));
+    bank_folder = fs::path(options.folder) / "bank";
     make_bank(checkpoint, config, model, bank, bank_folder);
   }
-  const SearchText text = search_text(options, checkpoint, config);
   RunSettings settings;
   settings.model = model;
   settings.text = text_name(options.calibration);
@@ -136,11 +169,8 @@ Run find_run(const RunOptions& options, std::optional<std::uint64_t> budget) {
   settings.pins = options.pins;
   settings.divergence = parse_divergence(options.divergence);
   settings.precision = options.calibration.precision == "fp32" ? Precision::fp32 : Precision::bf16;
-  settings.search = {text.search.tokens, text.search.options.window};
-  settings.heldout = {text.heldout.tokens, text.heldout.options.window};
-  Run run = Run::create(options.folder, options.model, bank_folder, settings);
-  if (budget) run.linear_budget(*budget);
-  return run;
+  set_tokens(settings, options, checkpoint, config);
+  return Run::create(options.folder, options.model, bank_folder, settings);
 }
 
 void add_budget_options(CLI::App& verb, BudgetOptions& options) {
@@ -151,10 +181,19 @@ void add_budget_options(CLI::App& verb, BudgetOptions& options) {
 
 std::uint64_t file_budget(const BudgetOptions& options, const SearchSpace& space) {
   if (!options.bytes.empty() == (options.bits > 0)) throw UsageError("give either --budget or --bits");
-  if (!options.bytes.empty()) return parse_bytes(options.bytes);
-  const double linear = options.bits * static_cast<double>(space.parameters) / 8;
-  // Half a weight's bit of room: a budget of exactly a uniform size must hold it in spite of rounding.
-  return static_cast<std::uint64_t>(std::floor(linear + 1e-6)) + space.rest_bytes();
+  std::uint64_t bytes = 0;
+  if (options.bytes.empty()) {
+    // A small excess, so that a budget of exactly a uniform size holds it in spite of rounding.
+    constexpr double kRounding = 1e-6;
+    const double linear = options.bits * static_cast<double>(space.parameters) / 8;
+    if (!(linear < 0x1p62))
+      throw UsageError(fmt::format("--bits {}: is no budget for this model", options.bits));
+    bytes = static_cast<std::uint64_t>(std::floor(linear + kRounding)) + space.rest_bytes();
+  } else {
+    bytes = parse_bytes(options.bytes);
+  }
+  linear_budget(space, bytes);  // refuses what nothing fits into
+  return bytes;
 }
 
 void add_search_options(CLI::App& verb, SearchOptions& options, bool with_strategy) {
@@ -163,6 +202,7 @@ void add_search_options(CLI::App& verb, SearchOptions& options, bool with_strate
   if (with_strategy) verb.add_option("--strategy", options.strategy, names)->capture_default_str();
   verb.add_option("--set", options.set,
                   "A constant of the strategy, as rounds=8; `knapsaq strategies` lists them");
+  verb.add_option("--seed", options.seed, "Seed of the search")->capture_default_str();
   verb.add_option("--evaluations", options.evaluations,
                   "Most measurements; 0: what the strategy's constants make of it")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40))
@@ -180,33 +220,62 @@ OptionValues option_values(const SearchOptions& options) {
 
 }  // namespace
 
-void check_search(const SearchOptions& options) { option_values(options); }
+namespace {
 
-SearchReport run_search(Run& run, Evaluator& evaluator, const SearchOptions& options,
-                        std::optional<std::uint64_t> budget) {
+/// A strategy with what it was made from, which has to outlive it.
+struct Prepared {
+  StrategySetup setup;
+  std::unique_ptr<Goal> goal;
+  std::string course;  ///< everything but the seed that decides about the questions
+  std::unique_ptr<Strategy> strategy;
+};
+Prepared prepare(const SearchOptions& options, const SearchSpace& space, Divergence divergence,
+                 std::int64_t windows, std::optional<std::uint64_t> budget) {
   const StrategyInfo& info = find_strategy(options.strategy);
   const OptionValues values = option_values(options);
-  StrategySetup setup;
-  setup.space = &run.space();
-  setup.divergence = run.settings().divergence;
-  setup.windows = evaluator.windows();
+  Prepared result;
+  StrategySetup& setup = result.setup;
+  setup.space = &space;
+  setup.divergence = divergence;
+  setup.windows = windows;
   setup.seed = options.seed;
   setup.evaluations = options.evaluations;
-  if (budget) setup.budget = run.linear_budget(*budget);
-  std::unique_ptr<Goal> goal;
+  if (budget) setup.budget = linear_budget(space, *budget);
   if (!options.goal.empty()) {
-    goal = make_goal(options.goal, run.space(), setup.budget, setup.divergence);
-    setup.goal = goal.get();
+    result.goal = make_goal(options.goal, space, setup.budget, divergence);
+    setup.goal = result.goal.get();
   }
-  std::string course = values.to_string();
-  if (options.evaluations > 0) course += fmt::format(" evaluations={}", options.evaluations);
-  if (setup.budget) course += fmt::format(" budget={}", *setup.budget);
-  if (!options.goal.empty()) course += fmt::format(" goal={}", options.goal);
-  const std::unique_ptr<Strategy> strategy = info.make(setup, values);
-  const SearchRecord record = run.archive().search(options.strategy, course, options.seed);
+  result.course = values.to_string();
+  if (options.evaluations > 0) result.course += fmt::format(" evaluations={}", options.evaluations);
+  if (setup.budget) result.course += fmt::format(" budget={}", *setup.budget);
+  if (!options.goal.empty()) result.course += fmt::format(" goal={}", options.goal);
+  result.strategy = info.make(setup, values);
+  return result;
+}
+
+}  // namespace
+
+void check_search(const SearchOptions& options, const SearchSpace& space,
+                  std::optional<std::uint64_t> budget) {
+  prepare(options, space, Divergence::kl, 1, budget);
+}
+
+SearchReport run_search(Run& run, Evaluator& evaluator, const SearchOptions& options,
+                        std::optional<std::uint64_t> budget, bool resume) {
+  const Prepared search =
+      prepare(options, run.space(), run.settings().divergence, evaluator.windows(), budget);
+  const auto is_this = [&](const SearchRecord& record) {
+    return record.strategy == options.strategy && record.options == search.course &&
+           record.seed == options.seed;
+  };
+  if (resume && std::ranges::none_of(run.archive().searches(), is_this))
+    throw UsageError(
+        fmt::format("{}: has no such search that could be resumed: leave out --resume to start it",
+                    run.folder().string()));
+  const SearchRecord record = run.archive().search(options.strategy, search.course, options.seed);
   run.reference_loss(kSearchSet, &evaluator);
-  SearchDisplay display(run.space(), setup.divergence, options.strategy, setup.budget);
-  return knapsaq::run_search(*strategy, setup, record, evaluator, run.archive(),
+  SearchDisplay display(run.space(), run.settings().divergence, options.strategy, search.setup.budget);
+  return knapsaq::run_search(*search.strategy, search.setup, record, evaluator, run.archive(),
                              [&](const SearchStatus& status) { display.show(status); });
 }
 

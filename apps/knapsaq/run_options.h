@@ -3,6 +3,7 @@
 // What `search`, `fit` and `study` share: the options that a run is made with, and making or finding it.
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -36,9 +37,10 @@ struct RunOptions {
 void add_run_options(CLI::App& verb, RunOptions& options);
 
 /// The run of the folder, if there is one and no option says what it is of; else one that is made as the
-/// options say, with its bank, or gone on with if it is the same. `smallest_first`: a budget in bytes that is
-/// refused, if it is too small, before any of that work. Throws UsageError for a folder with another run.
-Run find_run(const RunOptions& options, std::optional<std::uint64_t> budget);
+/// options say, with its bank, or gone on with if it is the same. `check` sees the search space before any
+/// work is done (local errors are not known then) and throws for what cannot be done in it. Throws UsageError
+/// for a folder with another run.
+Run find_run(const RunOptions& options, const std::function<void(const SearchSpace&)>& check);
 
 /// A budget as users give it: --budget in bytes of the files or --bits per weight.
 struct BudgetOptions {
@@ -48,7 +50,7 @@ struct BudgetOptions {
 };
 void add_budget_options(CLI::App& verb, BudgetOptions& options);
 /// Bytes of the files; bits become the bytes of the linears and the rest. Throws UsageError if both or none
-/// are given.
+/// are given, InfeasibleError if nothing fits.
 std::uint64_t file_budget(const BudgetOptions& options, const SearchSpace& space);
 
 /// Which search: strategy, its options, how much of it.
@@ -62,10 +64,12 @@ struct SearchOptions {
 };
 void add_search_options(CLI::App& verb, SearchOptions& options, bool with_strategy);
 
-/// Throws UsageError for unknown strategies and options: before any work.
-void check_search(const SearchOptions& options);
-/// Runs the search, showing how it goes. `budget`: bytes of the files.
+/// Throws UsageError for unknown strategies, and for options, goals and budgets that the strategy cannot use
+/// in this space. `budget`: bytes of the files.
+void check_search(const SearchOptions& options, const SearchSpace& space,
+                  std::optional<std::uint64_t> budget);
+/// Runs the search, showing how it goes. `resume`: it has to be there already (else UsageError).
 SearchReport run_search(Run& run, Evaluator& evaluator, const SearchOptions& options,
-                        std::optional<std::uint64_t> budget);
+                        std::optional<std::uint64_t> budget, bool resume = false);
 
 }  // namespace knapsaq::command

@@ -29,17 +29,17 @@ void require_begun(const Options& options) {
                                  options.run.folder));
 }
 
-void run(Options options) {
+void run(const Options& options) {
   start(options.common);
-  check_search(options.search);
+  find_strategy(options.search.strategy);
   if (options.resume) require_begun(options);
-  options.search.seed = options.run.calibration.samples.seed;
   std::optional<std::uint64_t> budget;
-  if (!options.budget.bytes.empty()) budget = parse_bytes(options.budget.bytes);
-  Run run = find_run(options.run, budget);
-  if (options.budget.given()) budget = file_budget(options.budget, run.space());
+  Run run = find_run(options.run, [&](const SearchSpace& space) {
+    if (options.budget.given()) budget = file_budget(options.budget, space);
+    check_search(options.search, space, budget);
+  });
   const std::unique_ptr<Evaluator> evaluator = run.evaluator(kSearchSet, progress());
-  const SearchReport report = run_search(run, *evaluator, options.search, budget);
+  const SearchReport report = run_search(run, *evaluator, options.search, budget, options.resume);
 
   const RunView view(run, {report.search});
   if (options.common.json) {

@@ -1,6 +1,7 @@
 #include "shipping.h"
 
 #include <cmath>
+#include <filesystem>
 #include <optional>
 
 #include <fmt/core.h>
@@ -49,6 +50,17 @@ Scheme counterpart(const std::vector<Scheme>& schemes, const Scheme& scheme, con
 }
 
 }  // namespace
+
+void check_output(const Run& run, const std::string& output) {
+  namespace fs = std::filesystem;
+  const fs::path out = fs::weakly_canonical(output);
+  for (const fs::path& folder : {run.folder(), run.model_folder(), run.bank().folder()}) {
+    const fs::path inside = fs::weakly_canonical(folder).lexically_relative(out);
+    if (!inside.empty() && *inside.begin() != "..")
+      throw UsageError(
+          fmt::format("{}: is or holds {}, which is needed: give another output", output, folder.string()));
+  }
+}
 
 Shipment ship(Run& run, Verdict verdict, const std::string& codes, const std::string& output, bool force) {
   std::vector<Scheme> schemes = run.space().allocation(verdict.shipped.point);

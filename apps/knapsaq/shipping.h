@@ -16,6 +16,9 @@ struct Shipment {
   QuantizedModel model;
   std::string codes;  ///< the other bank that the codes are from; empty: the run's
 };
+/// Throws UsageError if the output is the run's or the model's folder or has it inside: --force would remove
+/// it.
+void check_output(const Run& run, const std::string& output);
 /// Writes what was chosen. `codes`: a bank with the same bits and groups by another method, whose codes are
 /// written in the place of the run's; empty: none. Throws as write_quantized() does, UsageError if that bank
 /// lacks a scheme.

@@ -1,5 +1,6 @@
 #include "knapsaq/search/study.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 
@@ -11,6 +12,7 @@
 #include "knapsaq/bank/find_folding.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/hash.h"
+#include "knapsaq/base/quote.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/report/case_log.h"
 #include "knapsaq/report/comparison.h"
@@ -35,19 +37,44 @@ struct Options {
   StudySettings settings;
 };
 
-/// Options of one strategy: "pso.inertia=0.5" for one of them, "population=20" for all that have it.
-OptionValues values_of(const StrategyInfo& info, const std::vector<std::string>& assignments) {
-  OptionValues values(info.options);
-  for (const std::string& assignment : assignments) {
-    const std::size_t dot = assignment.find('.');
-    const std::size_t equals = assignment.find('=');
-    if (dot != std::string::npos && dot < equals) {
-      if (assignment.substr(0, dot) == info.name) values.set(assignment.substr(dot + 1));
-    } else {
-      values.set(assignment);
+/// "pso.inertia=0.5" is for one strategy, "population=20" for all that have it.
+struct Assignment {
+  std::string strategy;  ///< empty: all
+  std::string name;
+  std::string text;  ///< "inertia=0.5"
+};
+Assignment parse_assignment(const std::string& text) {
+  const std::size_t equals = text.find('=');
+  const std::size_t dot = std::min(text.find('.'), text.size());
+  const std::size_t begin = dot < std::min(equals, text.size()) ? dot + 1 : 0;
+  return {text.substr(0, begin == 0 ? 0 : dot), text.substr(begin, equals - begin), text.substr(begin)};
+}
+
+bool concerns(const Assignment& assignment, const StrategyInfo& info) {
+  if (!assignment.strategy.empty()) return assignment.strategy == info.name;
+  return std::ranges::find(info.options, assignment.name, &StrategyOption::name) != info.options.end();
+}
+
+/// Strategies with what is set of each. Throws UsageError for what is set of none.
+std::vector<StudyStrategy> strategies_of(const Options& options) {
+  std::vector<StudyStrategy> result;
+  for (const std::string& name : options.strategies)
+    result.push_back({&find_strategy(name), OptionValues(find_strategy(name).options)});
+  for (const std::string& text : options.set) {
+    const Assignment assignment = parse_assignment(text);
+    bool used = false;
+    for (StudyStrategy& strategy : result) {
+      if (!concerns(assignment, *strategy.info)) continue;
+      strategy.options.set(assignment.text);
+      used = true;
     }
+    if (!used)
+      throw UsageError(
+          fmt::format("--set {}: none of the study's strategies has that constant; `knapsaq "
+                      "strategies` lists them",
+                      in_quotes(text)));
   }
-  return values;
+  return result;
 }
 
 /// Sum of b1 over the variables if every linear had so many bits.
@@ -78,7 +105,7 @@ std::vector<StudyBaseline> baselines(const Options& options, const Run& run, Eva
   }
 
   const TokenSet& tokens = run.settings().search;
-  const auto backend = calibration_backend(options.run.calibration);
+  const auto backend = make_cpu_backend(run.settings().precision);
   ComparisonSetup setup;
   setup.checkpoint = &run.checkpoint();
   setup.config = &run.config();
@@ -90,7 +117,7 @@ std::vector<StudyBaseline> baselines(const Options& options, const Run& run, Eva
   setup.menu = run.bank().index().menu;
   const std::vector<ComparisonCase> cases = {{"nf4", ""}, {"awq", "b4g128"}};
   CaseLog log(run.folder() / "baselines.csv",
-              hash_hex(fmt::format("{} {} {}", setup.fingerprint, tokens.length,
+              hash_hex(fmt::format("{} {} {} {}", setup.fingerprint, backend->description(), tokens.length,
                                    hash_hex(std::as_bytes(std::span(tokens.tokens)))))
                   .substr(0, 16));
   std::optional<Calibration> calibration;
@@ -119,24 +146,20 @@ std::vector<StudyBaseline> baselines(const Options& options, const Run& run, Eva
 
 void run(Options& options) {
   start(options.common);
-  for (const std::string& name : options.strategies) {
-    const StrategyInfo& info = find_strategy(name);
-    options.settings.strategies.push_back({&info, values_of(info, options.set)});
-  }
-  std::optional<std::uint64_t> budget;
-  if (!options.budget.bytes.empty()) budget = parse_bytes(options.budget.bytes);
+  options.settings.strategies = strategies_of(options);
   if (options.goal == "budget" && !options.budget.given())
     throw UsageError("--goal budget needs --budget or --bits");
-  options.settings.seed = options.run.calibration.samples.seed;
-  Run run = find_run(options.run, budget);
-  if (options.budget.given()) budget = file_budget(options.budget, run.space());
+  std::optional<std::uint64_t> budget;
+  Run run = find_run(options.run, [&](const SearchSpace& space) {
+    if (options.budget.given()) budget = file_budget(options.budget, space);
+  });
   const std::unique_ptr<Evaluator> evaluator = run.evaluator(kSearchSet, progress());
 
   StrategySetup setup;
   setup.space = &run.space();
   setup.divergence = run.settings().divergence;
   setup.windows = evaluator->windows();
-  if (budget) setup.budget = run.linear_budget(*budget);
+  if (budget) setup.budget = linear_budget(run.space(), *budget);
   options.settings.goal = options.goal;
 
   std::unique_ptr<SearchDisplay> display;
@@ -185,6 +208,9 @@ void add_study(CLI::App& app) {
   verb->add_option("--evaluations", options->settings.evaluations,
                    "Questions of every run; the paper's population of 10 with 10 epochs asks 110")
       ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 40))
+      ->capture_default_str();
+  verb->add_option("--seed", options->settings.seed,
+                   "Seed of the first runs; the next ones get the next seeds")
       ->capture_default_str();
   verb->add_option("--set", options->set,
                    "A constant, as population=20 for all strategies or pso.inertia=0.5 for one");

@@ -125,6 +125,23 @@ TEST_F(SearchCommand, AKilledSearchGoesOnToTheSameEnd) {
             told(must("front " + scratch("whole") + " --json").json()));
 }
 
+TEST_F(SearchCommand, SeedsOfOneRunShareItsTextAndBank) {
+  must(search("run", "--strategy random --evaluations 5"));
+  const std::string again =
+      "search " + opt_ + " --run " + scratch("run") + " --strategy random --evaluations 5";
+  EXPECT_EQ(must(again + " --json").json()["measured"], 0);
+  EXPECT_EQ(must(again + " --seed 1 --json").json()["measured"], 5);
+  EXPECT_EQ(must(search("run", "--strategy random --evaluations 5 --seed 2 --json")).json()["measured"], 5);
+}
+
+TEST_F(SearchCommand, AnotherBankIsNoticed) {
+  must(search("run", "--strategy uniform"));
+  fs::remove_all(fs::path(scratch("run")) / "bank");
+  must("bank " + opt_ + " -o " + scratch("run") + "/bank --menu b2g128,b3g128,b4g128 --method rtn" +
+       " --text self --samples 2 --window 64");
+  expect_refused("search " + opt_ + " --run " + scratch("run"), 2, "another bank");
+}
+
 TEST_F(SearchCommand, PinsHold) {
   const nlohmann::json said = must("fit " + opt_ + " --bits 3 -o " + scratch("pinned") + small_ +
                                    "--set rounds-at-budget=1 --pin '0.*=b4g128' --pin '*.fc2>=3' --json")
@@ -165,7 +182,7 @@ TEST_F(SearchCommand, WhatCannotBeDoneIsSaidInOneLine) {
   EXPECT_FALSE(fs::exists(scratch("o.run")));  // refused before anything was made
   expect_refused("pick " + run + " --budget 100kB -o " + scratch("o"), 1, "smallest model");
   expect_refused("pick " + run + " -o " + scratch("o"), 2, "--budget");
-  expect_refused("search " + llama_ + " --run " + run, 1, "model");
+  expect_refused("search " + llama_ + " --run " + run, 2, "not the model");
   expect_refused("search " + llama_ + " --run " + run + small_, 2, "bank");
   expect_refused(search("run", "--tokens 512"), 2, "tokens");
   expect_refused("search " + opt_ + " --run " + run + " --menu b2g64,b4g64", 2, "menu");
@@ -176,6 +193,19 @@ TEST_F(SearchCommand, WhatCannotBeDoneIsSaidInOneLine) {
   expect_refused("front " + scratch("none"), 2, "no run");
   expect_refused("report " + scratch("none") + " -o " + scratch("r.html"), 2, "no run");
   expect_refused("search " + opt_ + " --run " + run + " --strategy annealing", 2, "strategies");
+  expect_refused("search " + opt_ + " --run " + run + " --resume", 2, "no such search");
+  expect_refused("pick " + run + " --bits 3 --strategy amq -o " + scratch("o"), 2, "it has uniform");
+  expect_refused("pick " + run + " --bits 3 --near 0.1 --budget 3MiB -o " + scratch("o"), 2, "--near");
+  expect_refused("pick " + run + " --bits 3 --force -o " + run, 2, "needed");
+  expect_refused("pick " + run + " --bits 1e30 -o " + scratch("o"), 2, "1e+30");
+  expect_refused("pick " + run + " --bits 3 --model " + scratch("gone") + " -o " + scratch("o"), 2,
+                 "--model");
+  expect_refused("study " + opt_ + " --run " + scratch("s") + " --set psoo.inertia=1", 2, "psoo");
+  // Refused by the search space, before a bank is built.
+  for (const std::string wrong : {"--strategy ga", "--set rounds=x", "--bits 1", "--bits 3 --budget 3MiB"}) {
+    EXPECT_NE(CommandTest::run(search("early", wrong)).code, 0) << wrong;
+    EXPECT_FALSE(fs::exists(scratch("early"))) << wrong;
+  }
   expect_refused("search " + opt_ + " --run " + run + " --set rounds=0x", 2, "rounds");
   expect_refused("search " + opt_ + " --run " + run + " --set speed=3", 2, "speed");
   expect_refused("search " + opt_ + " --run " + run + " --strategy ga", 2, "budget");

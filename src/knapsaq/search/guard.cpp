@@ -1,11 +1,13 @@
 #include "knapsaq/search/guard.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include <fmt/core.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/quote.h"
 #include "knapsaq/search/pick_near.h"
 #include "knapsaq/search/uniform.h"
 
@@ -17,11 +19,18 @@ std::vector<Archive::Entry> searched(const Run& run, std::string_view strategy) 
   const std::int64_t windows = run.settings().search.windows();
   if (strategy.empty()) return run.archive().entries(kSearchSet, windows);
   std::vector<Archive::Entry> entries;
+  std::string known;
+  bool found = false;
   for (const SearchRecord& record : run.archive().searches()) {
+    known += (known.empty() ? "" : ", ") + record.strategy;
     if (record.strategy != strategy) continue;
+    found = true;
     for (const Step& step : run.archive().steps(record.id))
       if (step.measurement.windows == windows) entries.push_back({step.point, step.measurement, 0});
   }
+  if (!found)
+    throw UsageError(fmt::format("{}: has no search with strategy {}; it has {}", run.folder().string(),
+                                 in_quotes(strategy), known.empty() ? "none" : known));
   return entries;
 }
 
@@ -29,6 +38,10 @@ std::vector<Archive::Entry> searched(const Run& run, std::string_view strategy) 
 std::optional<Point> best_searched(const Run& run, std::uint64_t budget, std::string_view strategy) {
   std::vector<Archive::Entry> entries = searched(run, strategy);
   const Divergence divergence = run.settings().divergence;
+  // A model that computes no finite numbers is none; sorting needs an order.
+  std::erase_if(entries, [&](const Archive::Entry& entry) {
+    return !std::isfinite(entry.measurement.value(divergence));
+  });
   std::ranges::stable_sort(entries, {},
                            [&](const Archive::Entry& entry) { return entry.measurement.value(divergence); });
   // The exact size needs the layout of all files: only asked until one fits.
@@ -50,7 +63,8 @@ class HeldOut {
     std::vector<std::size_t> places;
     for (const Point& point : points) {
       std::optional<Measurement> known = run_.archive().find(kHeldOutSet, point, windows);
-      if (!known) {
+      if (!known || known->per_token.empty()) {  // without its tokens it cannot be compared
+        known.reset();
         places.push_back(result.size());
         missing.push_back(point);
       }
@@ -58,8 +72,9 @@ class HeldOut {
                         std::move(known).value_or(Measurement())});
     }
     if (missing.empty()) return result;
+    Evaluator& runner = evaluator();  // shows progress of its own
     ProgressScope scope(progress_, "held-out text", missing.size(), "models");
-    evaluator().measure(missing, {0, windows}, [&](std::size_t index, Measurement measurement) {
+    runner.measure(missing, {0, windows}, [&](std::size_t index, Measurement measurement) {
       measurement = kept(std::move(measurement));
       // While a search writes into the archive, what is found here is not kept.
       if (run_.archive().writable()) run_.archive().add(kHeldOutSet, missing[index], measurement, 0);
@@ -107,9 +122,14 @@ Verdict judge(Run& run, const std::optional<Point>& found, std::uint64_t budget,
     best = std::move(contenders.back());
     contenders.pop_back();
   }
+  std::erase_if(contenders,
+                [&](const Contender& one) { return !std::isfinite(one.heldout.value(divergence)); });
   const auto uniform = std::ranges::min_element(
       contenders, {}, [&](const Contender& one) { return one.heldout.value(divergence); });
   if (uniform == contenders.end()) {
+    if (!best)
+      throw InputError(fmt::format("{}: no model that fits computes finite numbers on the held-out text",
+                                   run.folder().string()));
     verdict.shipped = std::move(*best);
     return verdict;
   }
@@ -131,12 +151,15 @@ Verdict judge(Run& run, const std::optional<Point>& found, std::uint64_t budget,
 }  // namespace
 
 Verdict choose(Run& run, std::uint64_t budget, std::string_view strategy, Progress& progress) {
-  run.linear_budget(budget);  // refuses budgets that nothing fits into
+  linear_budget(run.space(), budget);  // refuses budgets that nothing fits into
   return judge(run, best_searched(run, budget, strategy), budget, progress);
 }
 
 Verdict choose_near(Run& run, double bits, double tolerance, std::string_view strategy, Progress& progress) {
   const std::vector<Archive::Entry> entries = searched(run, strategy);
+  if (entries.empty())
+    throw InputError(
+        fmt::format("{}: nothing was measured yet; go on with `knapsaq search`", run.folder().string()));
   std::vector<Outcome> outcomes;
   for (const Archive::Entry& entry : entries)
     outcomes.push_back({run.space().bits(entry.point), entry.measurement.value(run.settings().divergence)});

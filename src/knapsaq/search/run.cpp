@@ -83,7 +83,14 @@ RunSettings parse_settings(std::string_view text) {
 
 }  // namespace
 
-bool has_run(const fs::path& folder) { return fs::exists(folder / kArchiveName); }
+bool has_run(const fs::path& folder) {
+  if (!fs::exists(folder / kArchiveName)) return false;
+  try {
+    return Archive::open(folder / kArchiveName).about(kSettings).has_value();
+  } catch (const IoError&) {
+    return false;  // nothing in it yet
+  }
+}
 
 Run::Run(fs::path folder, fs::path model, Archive archive)
     : folder_(std::move(folder)), model_(std::move(model)), archive_(std::move(archive)) {}
@@ -101,7 +108,28 @@ void Run::load(const fs::path& bank, RunSettings settings) {
     return layout_quantized(*checkpoint, config, schemes).bytes;
   };
   space_ = make_space(table, settings_.ties, pins, usual_cost(table), written);
+  archive_.expect(space_);
 }
+
+namespace {
+
+/// Throws UsageError, saying what is different, unless the archive was made with these settings.
+void require_same(std::string_view known, const nlohmann::ordered_json& wanted, const fs::path& folder) {
+  nlohmann::json there;
+  try {
+    there = parse_json(known);
+  } catch (const InputError& error) {
+    throw InputError(fmt::format("{}: {}", (folder / kArchiveName).string(), error.what()));
+  }
+  for (const auto& [key, value] : wanted.items())
+    if (!there.contains(key) || there[key] != value)
+      throw UsageError(
+          fmt::format("{}: holds a run with another {}; give another --run folder, or what "
+                      "that run was started with",
+                      folder.string(), key));
+}
+
+}  // namespace
 
 Run Run::create(const fs::path& folder, const fs::path& model, const fs::path& bank,
                 const RunSettings& settings) {
@@ -112,18 +140,7 @@ Run Run::create(const fs::path& folder, const fs::path& model, const fs::path& b
   run.load(bank, settings);
   const nlohmann::ordered_json wanted = describe(run.settings_, *run.bank_, run.space_);
   if (const auto known = run.archive_.about(kSettings)) {
-    nlohmann::json there;
-    try {
-      there = parse_json(*known);
-    } catch (const InputError& error) {
-      throw InputError(fmt::format("{}: {}", (folder / kArchiveName).string(), error.what()));
-    }
-    for (const auto& [key, value] : wanted.items())
-      if (!there.contains(key) || there[key] != value)
-        throw UsageError(
-            fmt::format("{}: holds a run with another {}; give another --run folder, or what "
-                        "that run was started with",
-                        folder.string(), key));
+    require_same(*known, wanted, folder);
   } else {
     for (const auto& [name, set] :
          {std::pair{kSearchSet, &settings.search}, {kHeldOutSet, &settings.heldout}})
@@ -165,38 +182,48 @@ Archive open_archive(const fs::path& folder, Access access) {
   }
 }
 
-struct Opened {
-  Archive archive;
-  RunSettings settings;
-  fs::path model;
-  fs::path bank;
-};
-
-Opened open_run(const fs::path& folder, const fs::path& model, Access access) {
-  Archive archive = open_archive(folder, access);
+/// What the archive says that the run is of, token sets and all.
+RunSettings read_settings(const Archive& archive, const fs::path& folder) {
+  const std::string text = required(archive, folder, kSettings);
   RunSettings settings;
   try {
-    settings = parse_settings(required(archive, folder, kSettings));
+    settings = parse_settings(text);
   } catch (const InputError& error) {
     throw InputError(fmt::format("{}: {}", folder.string(), error.what()));
   }
   for (const auto& [name, set] :
        {std::pair{kSearchSet, &settings.search}, {kHeldOutSet, &settings.heldout}}) {
-    set->tokens = tokens_of(required(archive, folder, fmt::format("{}{}", name, kTokens)));
-    if (std::ssize(set->tokens) % set->length != 0)
+    const std::string bytes = required(archive, folder, fmt::format("{}{}", name, kTokens));
+    set->tokens = tokens_of(bytes);
+    if (bytes.empty() || bytes.size() % sizeof(std::int32_t) != 0 ||
+        std::ssize(set->tokens) % set->length != 0)
       throw InputError(fmt::format("{}: its {} tokens are not whole windows", folder.string(), name));
   }
-  const fs::path place = model.empty() ? fs::path(required(archive, folder, kModelFolder)) : model;
-  const fs::path bank = folder / required(archive, folder, kBankFolder);  // absolute ones stay as they are
-  return {std::move(archive), std::move(settings), place, bank};
+  return settings;
 }
 
 }  // namespace
 
+RunSettings read_run_settings(const fs::path& folder) {
+  return read_settings(open_archive(folder, Access::read), folder);
+}
+
 Run Run::open(const fs::path& folder, Access access, const fs::path& model) {
-  Opened opened = open_run(folder, model, access);
-  Run run(folder, opened.model, std::move(opened.archive));
-  run.load(opened.bank, std::move(opened.settings));
+  Archive archive = open_archive(folder, access);
+  RunSettings settings = read_settings(archive, folder);
+  const fs::path place = model.empty() ? fs::path(required(archive, folder, kModelFolder)) : model;
+  const fs::path bank = folder / required(archive, folder, kBankFolder);  // absolute ones stay as they are
+  if (!fs::is_directory(place))
+    throw UsageError(fmt::format("{}: the model of {} is not there: say with --model where it is",
+                                 place.string(), folder.string()));
+  Run run(folder, place, std::move(archive));
+  // Reading a model whole costs less than measuring with it, and more than looking at a front.
+  if (access != Access::read && fingerprint(Checkpoint::open(place)) != settings.model)
+    throw UsageError(fmt::format("{}: is not the model that {} was made of: give that one", place.string(),
+                                 folder.string()));
+  run.load(bank, std::move(settings));
+  require_same(required(run.archive_, folder, kSettings), describe(run.settings_, *run.bank_, run.space_),
+               folder);
   return run;
 }
 
@@ -262,18 +289,18 @@ std::optional<double> Run::reference_loss(std::string_view set, Evaluator* evalu
   return loss;
 }
 
-std::uint64_t Run::linear_budget(std::uint64_t bytes) const {
-  const Point smallest = space_.smallest();
-  const std::uint64_t least = space_.bytes(smallest);
+std::uint64_t linear_budget(const SearchSpace& space, std::uint64_t bytes) {
+  const Point smallest = space.smallest();
+  const std::uint64_t least = space.bytes(smallest);
   if (bytes < least)
     throw InfeasibleError(
         fmt::format("a budget of {} bytes is too small: the smallest model that this menu can make takes {} "
                     "bytes ({})",
                     bytes, least, format_bytes(least)),
         static_cast<double>(least));
-  const std::uint64_t rest = space_.rest_bytes();
+  const std::uint64_t rest = space.rest_bytes();
   // The smallest model is feasible whatever the other models' headers take.
-  return std::max(space_.linear_bytes(smallest), bytes > rest ? bytes - rest : 0);
+  return std::max(space.linear_bytes(smallest), bytes > rest ? bytes - rest : 0);
 }
 
 }  // namespace knapsaq

@@ -55,8 +55,9 @@ class Run {
   static Run create(const std::filesystem::path& folder, const std::filesystem::path& model,
                     const std::filesystem::path& bank, const RunSettings& settings);
   /// A run that is there, also one that another process writes. `model`: where the model is now; empty: where
-  /// it was. Throws UsageError if the folder holds no run, what opening a checkpoint and a bank throws, and
-  /// with Access::write IoError if another process writes.
+  /// it was. Throws UsageError if the folder holds no run, or if bank, space or (unless it is for reading
+  /// only) model are not those that it was made with, what opening a checkpoint and a bank throws, and with
+  /// Access::write IoError if another process writes.
   static Run open(const std::filesystem::path& folder, Access access,
                   const std::filesystem::path& model = {});
 
@@ -79,10 +80,6 @@ class Run {
   std::optional<double> reference_loss(std::string_view set, Evaluator* evaluator = nullptr);
   std::optional<double> reference_loss(std::string_view set) const;
 
-  /// The budget for linear_bytes() that a budget for all files leaves. Throws InfeasibleError with the bytes
-  /// of the smallest model that can be written.
-  std::uint64_t linear_budget(std::uint64_t bytes) const;
-
  private:
   Run(std::filesystem::path folder, std::filesystem::path model, Archive archive);
   void load(const std::filesystem::path& bank, RunSettings settings);
@@ -97,7 +94,15 @@ class Run {
   Archive archive_;
 };
 
-/// Whether a run is in the folder.
+/// Whether a run is in the folder whose settings are there: one that was killed before is begun again. Throws
+/// InputError for an archive that is none.
 bool has_run(const std::filesystem::path& folder);
+
+/// What the run of a folder is of. Throws as Run::open() does.
+RunSettings read_run_settings(const std::filesystem::path& folder);
+
+/// The budget for SearchSpace::linear_bytes() that a budget for all files leaves. Throws InfeasibleError with
+/// the bytes of the smallest model that can be written.
+std::uint64_t linear_budget(const SearchSpace& space, std::uint64_t bytes);
 
 }  // namespace knapsaq

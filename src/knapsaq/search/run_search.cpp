@@ -58,10 +58,14 @@ class Questioning {
       std::optional<Measurement> known = archive_.find_at_most(kSearchSet, question.point, windows);
       // One without its tokens could not be compared in pairs with others.
       if (known && std::ssize(known->per_token) == known->tokens) question.answer = std::move(*known);
-      if (question.answer.windows == windows)
+      if (question.answer.windows == windows) {
         count(question);
-      else
+        progress_.point = &question.point;
+        progress_.measurement = &question.answer;
+        tell_status();
+      } else {
         missing[question.answer.windows].push_back(q);
+      }
     }
     progress_.point = nullptr;
     progress_.measurement = nullptr;
