@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "complaint.h"
+#include "knapsaq/base/error.h"
 
 namespace knapsaq {
 namespace {
@@ -89,21 +90,6 @@ TEST(SearchText, ATextMayFitExactly) {
       complaint([&] { search_windows(text, tokenizer, options, 2); }),
       AllOf(HasSubstr("has " + std::to_string(count)), HasSubstr("need " + std::to_string(count / 4 * 5))));
   EXPECT_THROW(search_windows(text, tokenizer, options, 0), UsageError);
-}
-
-TEST(SearchText, OfTheModelItself) {
-  const Checkpoint checkpoint = Checkpoint::open(fs::path(KNAPSAQ_TEST_DATA) / "model" / "decoder" / "qwen3");
-  const ModelConfig config = parse_model_config(checkpoint.config());
-  const auto backend = make_cpu_backend(Precision::fp32);
-  Decoder decoder = Decoder::load(checkpoint, config, *backend);
-  const DocumentTokens documents{.start = 0, .end = {}, .starts_again = false, .vocabulary = 30};
-  const SampleOptions options{.samples = 4, .window = 16, .seed = 1};
-  const SearchText both = search_windows(decoder, documents, options, 9);
-  EXPECT_EQ(both.search.tokens.size(), 4u * 16u);
-  EXPECT_EQ(both.heldout.tokens.size(), 9u * 16u);
-  EXPECT_FALSE(std::equal(both.search.tokens.begin(), both.search.tokens.end(), both.heldout.tokens.begin()));
-  EXPECT_EQ(both.heldout.text, "self held out seed 1");
-  EXPECT_THROW(search_windows(decoder, documents, options, 0), UsageError);
 }
 
 }  // namespace

@@ -16,7 +16,7 @@
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/memory.h"
 #include "knapsaq/base/threads.h"
-#include "knapsaq/calib/search_text.h"
+#include "knapsaq/calib/samples.h"
 #include "scratch.h"
 
 namespace knapsaq {

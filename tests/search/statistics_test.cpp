@@ -134,6 +134,19 @@ TEST(Statistics, SamplesThatCannotDiffer) {
   EXPECT_EQ(spread(std::vector<double>{7}).deviation, 0);
 }
 
+TEST(Statistics, MedianIsTheMiddleOrBetweenTheMiddleTwo) {
+  EXPECT_EQ(median({}), 0);
+  EXPECT_EQ(median({5, 1, 3}), 3);
+  EXPECT_EQ(median({8, 1, 3, 2}), 2.5);
+  EXPECT_EQ(median({INFINITY, 1, INFINITY}), INFINITY);
+  Random random(4);
+  std::vector<double> values;
+  for (int i = 0; i < 30; ++i) {
+    values.push_back(random.normal());
+    EXPECT_DOUBLE_EQ(median(values), spread(values).median);
+  }
+}
+
 TEST(Statistics, RefusesEmptySamplesAndWhatIsNoNumber) {
   const std::vector<double> good = {1, 2};
   const std::vector<double> bad = {1, std::numeric_limits<double>::quiet_NaN()};

@@ -106,6 +106,24 @@ TEST(RandomStrategy, DrawsEveryLevelEquallyOften) {
   EXPECT_NE(all_batches("random", setup)[0].points, few[0].points);
 }
 
+TEST(Strategies, TellHowManyPointsTheyWillAskFor) {
+  const SearchSpace space = made_space(9, "hqq:b4g128,hqq:b2g128,hqq:b3g64");
+  for (const char* const name : {"random", "uniform", "mxq"}) {
+    for (const std::int64_t evaluations : {0, 2}) {
+      StrategySetup setup;
+      setup.space = &space;
+      setup.evaluations = evaluations;
+      std::int64_t asked = 0;
+      for (const Batch& batch : all_batches(name, setup)) asked += std::ssize(batch.points);
+      const StrategyInfo& info = find_strategy(name);
+      const std::unique_ptr<Strategy> strategy = info.make(setup, OptionValues(info.options));
+      EXPECT_EQ(strategy->planned(), asked) << name;
+      strategy->ask();
+      EXPECT_EQ(strategy->planned(), asked) << name;
+    }
+  }
+}
+
 TEST(UniformStrategy, GivesEveryChoiceToAll) {
   const SearchSpace space = made_space(9, "hqq:b4g128,hqq:b2g128,hqq:b3g64");
   StrategySetup setup;

@@ -53,11 +53,4 @@ SearchText search_windows(const CalibrationText& text, const Tokenizer& tokenize
           shuffled_windows(std::span(stream).subspan(front.size()), tokenizer, held, text.hash)};
 }
 
-SearchText search_windows(Decoder& decoder, const DocumentTokens& documents, const SampleOptions& search,
-                          std::int64_t heldout, Progress& progress) {
-  const SampleOptions held = heldout_options(search, heldout);
-  Samples first = self_text(decoder, documents, search, SelfTextUse::search, progress);
-  return {std::move(first), self_text(decoder, documents, held, SelfTextUse::heldout, progress)};
-}
-
 }  // namespace knapsaq

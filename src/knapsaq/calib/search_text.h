@@ -2,10 +2,7 @@
 
 #include <cstdint>
 
-#include "knapsaq/base/progress.h"
 #include "knapsaq/calib/samples.h"
-#include "knapsaq/calib/self_text.h"
-#include "knapsaq/model/decoder.h"
 #include "knapsaq/text/tokenizer.h"
 
 namespace knapsaq {
@@ -23,9 +20,5 @@ struct SearchText {
 /// InputError for a text that is too short.
 SearchText search_windows(const CalibrationText& text, const Tokenizer& tokenizer,
                           const SampleOptions& search, std::int64_t heldout);
-
-/// From the model itself: self_text() for each of the two uses.
-SearchText search_windows(Decoder& decoder, const DocumentTokens& documents, const SampleOptions& search,
-                          std::int64_t heldout, Progress& progress = Progress::none());
 
 }  // namespace knapsaq

@@ -5,8 +5,7 @@
 #include <stdexcept>
 #include <utility>
 
-#include <unistd.h>
-
+#include "knapsaq/base/memory.h"
 #include "knapsaq/base/progress.h"
 
 namespace knapsaq {
@@ -20,13 +19,8 @@ constexpr std::uint64_t kMostWaiting = 16;
 // Rows that are compared between two looks at Ctrl-C.
 constexpr std::int64_t kComparedRows = 8192;
 
-std::uint64_t quarter_of_memory() {
-  const long pages = ::sysconf(_SC_PHYS_PAGES);
-  const long size = ::sysconf(_SC_PAGE_SIZE);
-  // Unknown is like little: one GiB.
-  if (pages <= 0 || size <= 0) return std::uint64_t{1} << 28;
-  return static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(size) / 4;
-}
+/// Of what this process may still take; unknown is like little: one GiB.
+std::uint64_t quarter_of_memory() { return available_memory().value_or(std::uint64_t{1} << 30) / 4; }
 
 }  // namespace
 

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/quote.h"
 #include "knapsaq/search/population_search.h"
 #include "knapsaq/search/strategies.h"
 
@@ -16,22 +15,16 @@ class DifferentialSearch final : public PopulationSearch {
  public:
   DifferentialSearch(const StrategySetup& setup, const OptionValues& options)
       : PopulationSearch(setup, options, "de"),
-        best_(options.text("variant") == "best/1/bin"),
+        best_(second_of(options, "variant", "rand/1/bin", "best/1/bin")),
         factor_(options.number("factor")),
         dither_(options.number("dither")),
-        crossover_(options.number("crossover")) {
-    if (!best_ && options.text("variant") != "rand/1/bin") {
-      throw UsageError(fmt::format("option variant of de is {}: use rand/1/bin or best/1/bin",
-                                   in_quotes(options.text("variant"))));
-    }
+        crossover_(share(options, "crossover")) {
     if (population() < 4) {
       throw UsageError(fmt::format("de needs a population of at least 4 (a target and three others), not {}",
                                    population()));
     }
     if (!(factor_ > 0) || !(dither_ >= 0))
       throw UsageError("de: factor has to be above 0 and dither not below 0");
-    if (!(crossover_ >= 0 && crossover_ <= 1))
-      throw UsageError(fmt::format("option crossover of de is {}: it has to be within 0 and 1", crossover_));
   }
 
  private:

@@ -2,10 +2,6 @@
 #include <numeric>
 #include <utility>
 
-#include <fmt/format.h>
-
-#include "knapsaq/base/error.h"
-#include "knapsaq/base/quote.h"
 #include "knapsaq/search/population_search.h"
 #include "knapsaq/search/strategies.h"
 
@@ -23,33 +19,16 @@ class GeneticSearch final : public PopulationSearch {
   GeneticSearch(const StrategySetup& setup, const OptionValues& options)
       : PopulationSearch(setup, options, "ga"),
         tournament_(options.integer("tournament", 1)),
-        crossover_rate_(options.number("crossover-rate")),
-        one_point_(one_of(options, "crossover", "uniform", "one-point")),
-        mutation_rate_(options.number("mutation-rate")),
-        redraw_(one_of(options, "mutation", "step", "redraw")),
+        crossover_rate_(share(options, "crossover-rate")),
+        one_point_(second_of(options, "crossover", "uniform", "one-point")),
+        mutation_rate_(share(options, "mutation-rate")),
+        redraw_(second_of(options, "mutation", "step", "redraw")),
         elitism_(static_cast<std::size_t>(options.integer("elitism", 0))) {
     if (mutation_rate_ == 0 && !free_variables().empty())
       mutation_rate_ = 1.0 / static_cast<double>(free_variables().size());
-    check_share("crossover-rate", crossover_rate_);
-    check_share("mutation-rate", mutation_rate_);
   }
 
  private:
-  static bool one_of(const OptionValues& options, std::string_view name, std::string_view first,
-                     std::string_view second) {
-    const std::string& text = options.text(name);
-    if (text != first && text != second) {
-      throw UsageError(
-          fmt::format("option {} of ga is {}: use {} or {}", name, in_quotes(text), first, second));
-    }
-    return text == second;
-  }
-
-  static void check_share(std::string_view name, double value) {
-    if (!(value >= 0 && value <= 1))
-      throw UsageError(fmt::format("option {} of ga is {}: it has to be within 0 and 1", name, value));
-  }
-
   std::vector<Point> propose() override {
     std::vector<Point> children;
     while (children.size() < population()) {

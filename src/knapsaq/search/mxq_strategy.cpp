@@ -15,6 +15,7 @@ class MxqSearch : public Strategy {
   MxqSearch(const StrategySetup& setup, std::size_t points) {
     if (setup.evaluations > 0) points = std::min(points, static_cast<std::size_t>(setup.evaluations));
     points_ = mxq_points(*setup.space, points, setup.budget);
+    planned_ = std::ssize(points_);
   }
 
   Batch ask() override {
@@ -25,9 +26,11 @@ class MxqSearch : public Strategy {
   }
 
   void tell(const Batch&, std::span<const Measurement>) override {}
+  std::int64_t planned() const override { return planned_; }
 
  private:
   std::vector<Point> points_;
+  std::int64_t planned_ = 0;
 };
 
 }  // namespace

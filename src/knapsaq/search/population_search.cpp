@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/quote.h"
 
 namespace knapsaq {
 namespace {
@@ -45,7 +46,7 @@ std::vector<StrategyOption> PopulationSearch::options(std::vector<StrategyOption
 
 PopulationSearch::PopulationSearch(const StrategySetup& setup, const OptionValues& options,
                                    std::string_view name)
-    : setup_(setup), goal_(setup.goal), random_(mixed(setup.seed, name)) {
+    : name_(name), setup_(setup), goal_(setup.goal), random_(mixed(setup.seed, name)) {
   if (goal_ == nullptr) {
     if (!setup.budget)
       throw UsageError(fmt::format("strategy {} needs a goal or a budget: give one of the two", name));
@@ -65,6 +66,22 @@ PopulationSearch::PopulationSearch(const StrategySetup& setup, const OptionValue
   for (std::size_t i = 0; i < space().variables.size(); ++i) {
     if (levels(i) > 1) free_.push_back(i);
   }
+}
+
+double PopulationSearch::share(const OptionValues& options, std::string_view option) const {
+  const double value = options.number(option);
+  if (!(value >= 0 && value <= 1))
+    throw UsageError(fmt::format("option {} of {} is {}: it has to be within 0 and 1", option, name_, value));
+  return value;
+}
+
+bool PopulationSearch::second_of(const OptionValues& options, std::string_view option, std::string_view first,
+                                 std::string_view second) const {
+  const std::string& text = options.text(option);
+  if (text != first && text != second)
+    throw UsageError(
+        fmt::format("option {} of {} is {}: use {} or {}", option, name_, in_quotes(text), first, second));
+  return text == second;
 }
 
 std::uint8_t PopulationSearch::other_level(std::size_t variable, std::uint8_t level) {

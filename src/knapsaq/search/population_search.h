@@ -29,6 +29,7 @@ class PopulationSearch : public Strategy {
   static std::vector<StrategyOption> options(std::vector<StrategyOption> own);
 
  protected:
+  /// `name`: of the strategy; the text outlives it.
   PopulationSearch(const StrategySetup& setup, const OptionValues& options, std::string_view name);
 
   /// The next points, at least one; they may be over the budget. Called after learn().
@@ -49,11 +50,17 @@ class PopulationSearch : public Strategy {
   /// Any level of `variable` but the one it has, or one of the two next to it.
   std::uint8_t other_level(std::size_t variable, std::uint8_t level);
   std::uint8_t next_level(std::size_t variable, std::uint8_t level);
+  /// Throw UsageError naming the option and the search: a number within 0 and 1, both of them allowed; and
+  /// whether an option is the second of two words.
+  double share(const OptionValues& options, std::string_view option) const;
+  bool second_of(const OptionValues& options, std::string_view option, std::string_view first,
+                 std::string_view second) const;
 
  private:
   Point random_point();
   void make_fresh(Point& point);
 
+  std::string_view name_;
   StrategySetup setup_;
   std::unique_ptr<Goal> own_goal_;
   const Goal* goal_;

@@ -2,8 +2,6 @@
 #include <cmath>
 #include <limits>
 
-#include <fmt/format.h>
-
 #include "knapsaq/base/error.h"
 #include "knapsaq/search/population_search.h"
 #include "knapsaq/search/strategies.h"
@@ -27,9 +25,8 @@ class SwarmSearch final : public PopulationSearch {
         inertia_(options.number("inertia")),
         cognitive_(options.number("cognitive")),
         social_(options.number("social")),
-        clamp_(options.number("clamp")) {
-    if (!(clamp_ > 0 && clamp_ <= 1))
-      throw UsageError(fmt::format("option clamp of pso is {}: it has to be above 0 and at most 1", clamp_));
+        clamp_(share(options, "clamp")) {
+    if (clamp_ == 0) throw UsageError("option clamp of pso is 0: particles would never move");
   }
 
  private:

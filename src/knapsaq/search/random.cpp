@@ -14,7 +14,8 @@ class RandomSearch : public Strategy {
   RandomSearch(const StrategySetup& setup, const OptionValues& options)
       : space_(*setup.space),
         random_(setup.seed),
-        left_(setup.evaluations > 0 ? setup.evaluations : options.integer("evaluations", 1)),
+        questions_(setup.evaluations > 0 ? setup.evaluations : options.integer("evaluations", 1)),
+        left_(questions_),
         batch_(options.integer("batch", 1)) {}
 
   Batch ask() override {
@@ -30,10 +31,12 @@ class RandomSearch : public Strategy {
   }
 
   void tell(const Batch&, std::span<const Measurement>) override {}
+  std::int64_t planned() const override { return questions_; }
 
  private:
   const SearchSpace& space_;
   Random random_;
+  std::int64_t questions_;  ///< in all
   std::int64_t left_;
   std::int64_t batch_;
 };

@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/quote.h"
 #include "knapsaq/search/population_search.h"
 #include "knapsaq/search/strategies.h"
 
@@ -27,18 +26,14 @@ class AnnealingSearch final : public PopulationSearch {
       : PopulationSearch(setup, options, "sa"),
         chains_wanted_(std::min(static_cast<std::size_t>(options.integer("chains", 1)), population())),
         changes_(options.integer("changes", 1)),
-        redraw_(options.text("move") == "redraw"),
+        redraw_(second_of(options, "move", "step", "redraw")),
         start_(options.number("temperature")),
-        accept_(options.number("accept")),
-        final_(options.number("final")) {
-    if (options.text("move") != "redraw" && options.text("move") != "step") {
-      throw UsageError(
-          fmt::format("option move of sa is {}: use step or redraw", in_quotes(options.text("move"))));
-    }
+        accept_(share(options, "accept")),
+        final_(share(options, "final")) {
     if (!(start_ >= 0)) throw UsageError(fmt::format("option temperature of sa is {}: below 0", start_));
     for (const auto& [name, value] : {std::pair{"accept", accept_}, std::pair{"final", final_}}) {
-      if (!(value > 0 && value < 1))
-        throw UsageError(fmt::format("option {} of sa is {}: it has to be within 0 and 1", name, value));
+      if (value == 0 || value == 1)
+        throw UsageError(fmt::format("option {} of sa is {}: it has to be between 0 and 1", name, value));
     }
     const auto first = static_cast<std::int64_t>(population());
     const auto chains = static_cast<std::int64_t>(chains_wanted_);

@@ -199,6 +199,12 @@ std::uint64_t SearchSpace::bytes(const Point& point) const {
   return written(allocation(point));
 }
 
+std::optional<std::size_t> SearchSpace::level_with(const Variable& variable, std::size_t choice) const {
+  for (std::size_t level = 0; level < variable.levels.size(); ++level)
+    if (same_schemes(*this, variable, variable.levels[level].choice, choice)) return level;
+  return std::nullopt;
+}
+
 Point SearchSpace::smallest() const { return Point(variables.size(), 0); }
 
 Point SearchSpace::largest() const {
@@ -213,12 +219,8 @@ std::uint64_t SearchSpace::rest_bytes() const {
   for (std::size_t c = 0; c < menu.size(); ++c) {
     // A variable that pins keep from this choice stays at its largest level.
     Point& point = uniform.emplace_back(largest());
-    for (std::size_t v = 0; v < variables.size(); ++v) {
-      for (std::size_t l = 0; l < variables[v].levels.size(); ++l) {
-        if (same_schemes(*this, variables[v], variables[v].levels[l].choice, c))
-          point[v] = static_cast<std::uint8_t>(l);
-      }
-    }
+    for (std::size_t v = 0; v < variables.size(); ++v)
+      point[v] = static_cast<std::uint8_t>(level_with(variables[v], c).value_or(point[v]));
   }
   std::uint64_t most = 0;
   for (const Point& point : uniform) {

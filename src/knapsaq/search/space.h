@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -59,6 +60,9 @@ struct SearchSpace {
   double bits(const Point& point) const;
   /// written() of the allocation.
   std::uint64_t bytes(const Point& point) const;
+  /// The level that stores all linears of the variable as the choice of the menu does, which may be another
+  /// choice's; nothing where pins or its width keep it from them.
+  std::optional<std::size_t> level_with(const Variable& variable, std::size_t choice) const;
   /// First and last level of every variable.
   Point smallest() const;
   Point largest() const;

@@ -102,6 +102,14 @@ Spread spread(std::span<const double> values) {
   return result;
 }
 
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  if (values.size() % 2 == 1) return *middle;
+  return (*std::max_element(values.begin(), middle) + *middle) / 2;
+}
+
 RankSum rank_sum(std::span<const double> a, std::span<const double> b) {
   const Ranking ranking = rank(a, b);
   const auto n = static_cast<double>(a.size());

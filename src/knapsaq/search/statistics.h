@@ -18,8 +18,12 @@ struct Spread {
   double upper = 0;  ///< third quartile
   double maximum = 0;
 };
-/// Throws UsageError for an empty sample and for values that are not finite; so do all functions below.
+/// Throws UsageError for an empty sample and for values that are not finite; so do all functions below but
+/// median().
 Spread spread(std::span<const double> values);
+
+/// The middle one, or the mean of the middle two; 0 of nothing. Infinite values count by their order.
+double median(std::vector<double> values);
 
 /// Wilcoxon's rank-sum test by the normal approximation, without corrections for ties or continuity: the z
 /// and two-sided p of scipy.stats.ranksums, which is the metaheuristic paper's test. z < 0: the values of `a`

@@ -13,19 +13,6 @@ double bytes_per_weight(const Variable& variable, const SpaceLevel& level) {
   return static_cast<double>(level.bytes) / static_cast<double>(variable.parameters);
 }
 
-/// The level that stores the variable as the choice does, which may be another choice's; else nothing.
-std::optional<std::size_t> level_with(const SearchSpace& space, const Variable& variable,
-                                      std::size_t choice) {
-  for (std::size_t level = 0; level < variable.levels.size(); ++level) {
-    const std::size_t own = variable.levels[level].choice;
-    const bool same = std::ranges::all_of(variable.linears, [&](std::size_t linear) {
-      return space.schemes[linear][own] == space.schemes[linear][choice];
-    });
-    if (same) return level;
-  }
-  return std::nullopt;
-}
-
 std::size_t nearest(const Variable& variable, double target) {
   std::size_t best = 0;
   double least = INFINITY;
@@ -44,6 +31,7 @@ class UniformSearch : public Strategy {
   explicit UniformSearch(const StrategySetup& setup) : points_(uniform_points(*setup.space)) {
     if (setup.evaluations > 0 && std::ssize(points_) > setup.evaluations)
       points_.resize(static_cast<std::size_t>(setup.evaluations));
+    planned_ = std::ssize(points_);
   }
 
   Batch ask() override {
@@ -54,9 +42,11 @@ class UniformSearch : public Strategy {
   }
 
   void tell(const Batch&, std::span<const Measurement>) override {}
+  std::int64_t planned() const override { return planned_; }
 
  private:
   std::vector<Point> points_;
+  std::int64_t planned_ = 0;
 };
 
 }  // namespace
@@ -68,7 +58,7 @@ std::vector<Point> uniform_points(const SearchSpace& space) {
     double weights = 0;
     std::vector<std::optional<std::size_t>> levels;
     for (const Variable& variable : space.variables) {
-      levels.push_back(level_with(space, variable, choice));
+      levels.push_back(space.level_with(variable, choice));
       if (!levels.back()) continue;
       bytes += static_cast<double>(variable.levels[*levels.back()].bytes);
       weights += static_cast<double>(variable.parameters);

@@ -30,6 +30,7 @@ struct Course {
   std::vector<Note> notes;
   std::vector<Point> points;
   std::vector<Outcome> outcomes;
+  std::vector<std::int64_t> planned;  ///< before every batch, while it is out, and in the end
 };
 
 using Damage = std::function<double(const Point&)>;
@@ -46,7 +47,9 @@ Course search(const SearchSpace& space, const Damage& damage, const std::vector<
   setup.seed = seed;
   const std::unique_ptr<Strategy> strategy = info.make(setup, options);
   Course course;
+  course.planned.push_back(strategy->planned());
   for (Batch batch = strategy->ask(); !batch.points.empty(); batch = strategy->ask()) {
+    course.planned.push_back(strategy->planned());
     std::vector<Measurement> measurements(batch.points.size());
     for (std::size_t i = 0; i < batch.points.size(); ++i) {
       measurements[i].kl = -1;  // not what it was told to look at
@@ -55,6 +58,7 @@ Course search(const SearchSpace& space, const Damage& damage, const std::vector<
       course.outcomes.push_back({space.bits(batch.points[i]), measurements[i].jsd});
     }
     strategy->tell(batch, measurements);
+    course.planned.push_back(strategy->planned());
     for (Note& note : strategy->notes()) course.notes.push_back(std::move(note));
     course.batches.push_back(std::move(batch));
   }
@@ -262,6 +266,18 @@ TEST(Amq, FewInitialPointsAreMadeEnoughForThePredictor) {
   const Course course = search(space, [&](const Point& point) { return evaluator.damage(point); },
                                {"threshold=0", "initial=5", "rounds=1"});
   EXPECT_EQ(course.batches[0].points.size(), 42u);
+}
+
+TEST(Amq, TellsHowManyPointsItWillAskFor) {
+  const SearchSpace space = made_space(12);
+  const SyntheticEvaluator evaluator(space);
+  const Damage damage = [&](const Point& point) { return evaluator.damage(point); };
+  for (const std::int64_t evaluations : {0, 5, 60}) {
+    const Course course =
+        search(space, damage, {"initial=30", "rounds=4", "per-round=6", "generations=3"}, evaluations);
+    EXPECT_EQ(course.points.size(), evaluations > 0 ? static_cast<std::size_t>(evaluations) : 67u);
+    for (const std::int64_t planned : course.planned) EXPECT_EQ(planned, std::ssize(course.points));
+  }
 }
 
 TEST(Amq, VariablesOfOneLevelAreLeftAlone) {

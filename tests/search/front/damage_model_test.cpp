@@ -1,11 +1,14 @@
 #include "knapsaq/search/front/damage_model.h"
 
+#include <algorithm>
 #include <cmath>
+#include <set>
 #include <stdexcept>
 
 #include <gmock/gmock.h>
 
-#include "knapsaq/base/threads.h"
+#include "knapsaq/search/front.h"
+#include "knapsaq/search/point_less.h"
 #include "search/made_space.h"
 #include "search/synthetic_evaluator.h"
 
@@ -143,21 +146,38 @@ TEST(DamageModel, WalksAgreeWithPredictions) {
   }
 }
 
-TEST(DamageModel, IsSurerOfWhatItHasSeen) {
+TEST(SamplesToLearn, AreSingleChangesAndThoseNearestTheFront) {
   const SearchSpace space = made_space(kVariables);
-  const SyntheticEvaluator evaluator(space, {.interaction = 0.9});
+  const SyntheticEvaluator evaluator(space, {.interaction = 0.6});
   Random random(9);
   std::vector<Point> points = single_changes(space);
-  for (int i = 0; i < 40; ++i) points.push_back(random_point(space, random));
-  const std::vector<Sample> samples = measure(evaluator, points);
-  const DamageModel model(space, single_damages(space, samples), samples);
-  double seen = 0;
-  double unseen = 0;
-  for (int i = 0; i < 40; ++i) {
-    seen += model.log_deviation(points[points.size() - 1 - static_cast<std::size_t>(i)]);
-    unseen += model.log_deviation(random_point(space, random));
+  for (int i = 0; i < 200; ++i) points.push_back(random_point(space, random));
+  std::vector<Sample> samples = measure(evaluator, points);
+  for (std::size_t i = 60; i < 80; ++i) samples[i].divergence = 50;  // far from the front
+  EXPECT_EQ(samples_to_learn(space, samples, samples.size()).size(), samples.size());
+
+  const std::vector<Sample> learnt = samples_to_learn(space, samples, 100);
+  ASSERT_EQ(learnt.size(), 100U);
+  const std::size_t singles = single_changes(space).size();
+  for (std::size_t i = 0; i < singles; ++i) EXPECT_EQ(learnt[i].point, samples[i].point);
+  std::set<Point, PointLess> kept;
+  for (const Sample& sample : learnt) {
+    EXPECT_LT(sample.divergence, 50);
+    kept.insert(sample.point);
   }
-  EXPECT_LT(seen, unseen);
+  std::vector<Outcome> outcomes;
+  for (const Sample& sample : samples) outcomes.push_back({space.bits(sample.point), sample.divergence});
+  for (const std::size_t i : front(outcomes)) EXPECT_TRUE(kept.contains(samples[i].point));
+  // In their order.
+  auto at = samples.begin();
+  for (const Sample& sample : learnt) {
+    at = std::ranges::find(at, samples.end(), sample.point, &Sample::point);
+    ASSERT_NE(at, samples.end());
+  }
+  // Single changes leave half of the places to others.
+  const std::vector<Sample> few = samples_to_learn(space, samples, 20);
+  ASSERT_EQ(few.size(), 20U);
+  for (std::size_t i = 0; i < 10; ++i) EXPECT_EQ(few[i].point, samples[i].point);
 }
 
 }  // namespace

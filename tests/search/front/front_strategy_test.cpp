@@ -1,3 +1,6 @@
+#include <cmath>
+#include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 
@@ -26,8 +29,12 @@ StrategySetup limited(std::int64_t evaluations, std::optional<std::uint64_t> bud
   return setup;
 }
 
+using Broken = std::function<bool(const Point&)>;
+
+/// `broken`: points whose divergence is no number.
 Course follow(const SearchSpace& space, SyntheticEvaluator& evaluator, StrategySetup setup,
-              const std::vector<std::string>& options = {}, std::string_view name = "front") {
+              const std::vector<std::string>& options = {}, std::string_view name = "front",
+              const Broken& broken = {}) {
   setup.space = &space;
   setup.windows = evaluator.windows();
   setup.divergence = evaluator.divergence();
@@ -43,10 +50,13 @@ Course follow(const SearchSpace& space, SyntheticEvaluator& evaluator, StrategyS
     std::vector<Measurement> measurements;
     for (const Point& point : batch.points) {
       measurements.push_back(evaluator.answer(point, {0, evaluator.windows()}));
+      if (broken && broken(point)) measurements.back().kl = std::numeric_limits<double>::quiet_NaN();
       course.points.push_back(point);
       course.outcomes.push_back({space.bits(point), measurements.back().value(setup.divergence)});
     }
     strategy->tell(batch, measurements);
+    for (const Note& note : strategy->notes())
+      for (const auto& [key, value] : note.values) EXPECT_TRUE(std::isfinite(value)) << key;
   }
 }
 
@@ -136,6 +146,30 @@ TEST(FrontStrategy, CopesWithOneVariableAndOneLevel) {
   const SearchSpace fixed = made_space(3, "hqq:b4g128");
   SyntheticEvaluator of_fixed(fixed);
   EXPECT_LE(follow(fixed, of_fixed, {}).points.size(), 2u);
+}
+
+TEST(FrontStrategy, ModelsThatBreakDoNotBreakTheSearch) {
+  const SearchSpace space = made_space(21);
+  SyntheticEvaluator evaluator(space, {.interaction = 0.6});
+  const auto finite = [&](const Course& course) {
+    std::size_t count = 0;
+    for (const Outcome& outcome : course.outcomes) count += std::isfinite(outcome.divergence) ? 1U : 0U;
+    return count;
+  };
+  // A variable that must not be at its lowest level: the search leaves it there only until it knows.
+  const Course one =
+      follow(space, evaluator, limited(200), {}, "front", [](const Point& point) { return point[4] == 0; });
+  EXPECT_EQ(one.points.size(), 200u);
+  EXPECT_GT(finite(one), 180u);
+  const Course whole = follow(space, evaluator, limited(200));
+  EXPECT_GT(volume(space, evaluator, one.outcomes), 0.8 * volume(space, evaluator, whole.outcomes));
+  // The largest point itself; all points.
+  const Course top = follow(space, evaluator, limited(100), {}, "front",
+                            [&](const Point& point) { return point == space.largest(); });
+  EXPECT_GT(finite(top), 43u);
+  EXPECT_GE(
+      follow(space, evaluator, limited(100), {}, "front", [](const Point&) { return true; }).points.size(),
+      44u);
 }
 
 TEST(FrontStrategy, ChoosesAmongTwelveSchemes) {

@@ -24,6 +24,7 @@
 #include "knapsaq/search/correlation.h"
 #include "knapsaq/search/front.h"
 #include "knapsaq/search/point_less.h"
+#include "knapsaq/search/statistics.h"
 #include "knapsaq/search/strategies.h"
 
 namespace knapsaq {
@@ -89,8 +90,9 @@ class Amq : public Strategy {
         space_(*setup.space),
         settings_(options, setup.seed),
         random_(setup.seed),
-        left_(setup.evaluations > 0 ? static_cast<std::size_t>(setup.evaluations)
-                                    : std::numeric_limits<std::size_t>::max()) {
+        evaluations_(setup.evaluations > 0 ? static_cast<std::size_t>(setup.evaluations)
+                                           : std::numeric_limits<std::size_t>::max()),
+        left_(evaluations_) {
     for (std::size_t v = 0; v < space_.variables.size(); ++v)
       if (space_.variables[v].levels.size() > 1) free_.push_back(v);
     phase_ = settings_.threshold > 0 && !free_.empty() ? Phase::sensitivity : Phase::initial;
@@ -143,6 +145,17 @@ class Amq : public Strategy {
     phase_ = Phase::rounds;
   }
 
+  std::int64_t planned() const override {
+    const std::size_t asked = evaluations_ - left_;
+    // Between ask() and tell() the phase's own points are among those asked.
+    const bool asking = asked == measured_.size();
+    std::size_t planned = asked;
+    if (phase_ == Phase::sensitivity && asking) planned += free_.size() + 1;
+    if (phase_ == Phase::sensitivity || (phase_ == Phase::initial && asking)) planned += initial_count();
+    if (!free_.empty()) planned += static_cast<std::size_t>(settings_.rounds - round_) * settings_.per_round;
+    return static_cast<std::int64_t>(std::min(planned, evaluations_));
+  }
+
   std::vector<Note> notes() override { return std::exchange(notes_, {}); }
 
  private:
@@ -164,14 +177,10 @@ class Amq : public Strategy {
         values.begin(), values.begin() + static_cast<std::ptrdiff_t>(std::min(values.size(), free_.size())));
     for (double& drop : drops)
       if (!std::isfinite(drop)) drop = std::numeric_limits<double>::infinity();
-    std::vector<double> sorted = drops;
-    std::sort(sorted.begin(), sorted.end());
-    const std::size_t half = sorted.size() / 2;
-    const double median =
-        sorted.empty() ? 0 : (sorted.size() % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2);
+    const double most = settings_.threshold * median(drops);
     std::vector<std::size_t> kept;
     for (std::size_t i = 0; i < free_.size(); ++i) {
-      const bool pruned = i < drops.size() && drops[i] > settings_.threshold * median;
+      const bool pruned = i < drops.size() && drops[i] > most;
       if (!pruned) kept.push_back(free_[i]);
       if (i == drops.size()) break;
       Note note{"sensitivity", {{"variable", static_cast<double>(free_[i])}}};
@@ -229,9 +238,14 @@ class Amq : public Strategy {
       for (const std::size_t v : free_) point[v] = level_at(v, step, steps);
       points.push_back(std::move(point));
     }
-    // A linear tail takes one more point than there are variables, and only then is there anything to learn.
-    if (steps > 1) draw_new(points, std::max(settings_.initial, free_.size() + 2));
+    if (steps > 1) draw_new(points, initial_count());
     return points;
+  }
+
+  /// Points before the first round, unless the space has fewer. A linear tail takes one more point than there
+  /// are variables, and only then is there anything to learn.
+  std::size_t initial_count() const {
+    return free_.empty() ? 1 : std::max(settings_.initial, free_.size() + 2);
   }
 
   nsga2::Genes genes_of(const Point& point) const {
@@ -364,6 +378,7 @@ class Amq : public Strategy {
   const SearchSpace& space_;
   Settings settings_;
   Random random_;
+  std::size_t evaluations_;        ///< most of them
   std::size_t left_;               ///< evaluations that may still be asked for
   std::vector<std::size_t> free_;  ///< variables that are searched: the others stay at their largest level
   Phase phase_ = Phase::initial;

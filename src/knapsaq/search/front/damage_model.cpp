@@ -4,9 +4,13 @@
 #include <cmath>
 #include <limits>
 #include <stdexcept>
+#include <utility>
 
+#include "knapsaq/base/progress.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/quant/blas.h"
+#include "knapsaq/search/front.h"
+#include "knapsaq/search/statistics.h"
 
 namespace knapsaq {
 namespace {
@@ -21,11 +25,16 @@ double squared_error(const SearchSpace& space, const SpaceLevel& level) {
   return space.cost == Cost::hessian ? level.error : level.error * level.error;
 }
 
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
+/// How many variables a point has at other levels, and the last of these variables.
+struct Changes {
+  std::size_t count = 0;
+  std::size_t last = 0;
+};
+Changes count_changes(const Point& point, const Point& top) {
+  Changes changes;
+  for (std::size_t i = 0; i < top.size(); ++i)
+    if (point[i] != top[i]) changes = {changes.count + 1, i};
+  return changes;
 }
 
 /// A damage at a level whose error above the last level's is `error`, through the measured ones.
@@ -49,6 +58,39 @@ double interpolate(const std::vector<Measured>& known, double error) {
 
 }  // namespace
 
+std::vector<Sample> samples_to_learn(const SearchSpace& space, std::span<const Sample> samples,
+                                     std::size_t most) {
+  if (samples.size() <= most) return {samples.begin(), samples.end()};
+  const Point top = space.largest();
+  std::vector<Outcome> outcomes;
+  for (const Sample& sample : samples)
+    outcomes.push_back({space.bits(sample.point), std::max(sample.divergence, kLeastDivergence)});
+  const std::vector<std::size_t> best = front(outcomes);
+  // Above the front at the same size, in logarithms, as the model sees divergences.
+  const auto excess = [&](std::size_t i) {
+    const auto after =
+        std::ranges::upper_bound(best, outcomes[i].size, {}, [&](std::size_t b) { return outcomes[b].size; });
+    return std::log(outcomes[i].divergence / outcomes[*std::prev(after)].divergence);
+  };
+  std::vector<bool> taken(samples.size(), false);
+  std::vector<std::pair<double, std::size_t>> others;
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    if (count < most / 2 && count_changes(samples[i].point, top).count <= 1) {
+      taken[i] = true;
+      ++count;
+    } else {
+      others.emplace_back(excess(i), i);
+    }
+  }
+  std::ranges::sort(others);
+  for (std::size_t i = 0; count < most; ++i, ++count) taken[others[i].second] = true;
+  std::vector<Sample> result;
+  for (std::size_t i = 0; i < samples.size(); ++i)
+    if (taken[i]) result.push_back(samples[i]);
+  return result;
+}
+
 SingleDamages single_damages(const SearchSpace& space, std::span<const Sample> samples) {
   const Point top = space.largest();
   const std::size_t n = space.variables.size();
@@ -62,14 +104,8 @@ SingleDamages single_damages(const SearchSpace& space, std::span<const Sample> s
   if (std::isnan(result.base)) throw std::invalid_argument("single_damages: the largest point is missing");
   std::vector<double> seen;
   for (const Sample& sample : samples) {
-    std::size_t differing = 0;
-    std::size_t which = 0;
-    for (std::size_t i = 0; i < n; ++i)
-      if (sample.point[i] != top[i]) {
-        ++differing;
-        which = i;
-      }
-    if (differing != 1) continue;
+    const auto [changes, which] = count_changes(sample.point, top);
+    if (changes != 1) continue;
     const double damage = sample.divergence - result.base;
     known[which][sample.point[which]] = damage;
     seen.push_back(damage);
@@ -121,8 +157,9 @@ DamageModel::DamageModel(const SearchSpace& space, SingleDamages damages, std::s
   for (Row& one : rows_) one.log_sum -= middle_;
   const Grams all = grams();
   choose_scales(all);
+  std::vector<double> factor;
   std::vector<double> weights;
-  log_likelihood(scales_, all, factor_, weights);
+  log_likelihood(scales_, all, factor, weights);
   set_coefficients(weights);
 }
 
@@ -194,6 +231,7 @@ DamageModel::Grams DamageModel::grams() const {
 
 double DamageModel::log_likelihood(const Scales& scales, const Grams& grams, std::vector<double>& factor,
                                    std::vector<double>& weights) const {
+  check_cancelled();
   const std::size_t count = rows_.size();
   factor.assign(count * count, 0.0);
   for (std::size_t r = 0; r < count; ++r) {
@@ -287,20 +325,6 @@ void DamageModel::set_coefficients(std::span<const double> weights) {
 }
 
 double DamageModel::predict(const Point& point) const { return Walk(*this, point).divergence(); }
-
-double DamageModel::log_deviation(const Point& point) const {
-  const Row one = row(point);
-  const std::size_t count = rows_.size();
-  std::vector<double> z(count);
-  double variance = combine(scales_, kernels(one, one)) + scales_.noise;
-  for (std::size_t r = 0; r < count; ++r) {
-    z[r] = combine(scales_, kernels(one, rows_[r]));
-    for (std::size_t c = 0; c < r; ++c) z[r] -= factor_[r * count + c] * z[c];
-    z[r] /= factor_[r * count + r];
-    variance -= z[r] * z[r];
-  }
-  return std::sqrt(std::max(variance, 0.0));
-}
 
 double DamageModel::additive_cost(std::size_t variable, std::size_t level) const {
   return damages_.damage[variable][level] * std::max(1 + linear_[variable][level], kLeastShare);

@@ -16,6 +16,16 @@ struct Sample {
   double divergence = 0;
 };
 
+/// Most samples that a model learns from. The five kernels and the factor of 1500 take 108 MB, and one of the
+/// hundred or so factorisations a fraction of a second; ten thousand would take 5 GB and 300 times as long.
+inline constexpr std::size_t kMostLearnt = 1500;
+
+/// The samples that a model learns most from, at most `most`, in their order: single changes, which tell the
+/// variables apart (should they be more than half of `most`, the first of them), and of the others those
+/// nearest the front, where predictions are asked for: least divergence relative to the front's at that size.
+std::vector<Sample> samples_to_learn(const SearchSpace& space, std::span<const Sample> samples,
+                                     std::size_t most = kMostLearnt);
+
 /// What single changes do to the model: the divergence of the largest point, and by how much it grows when
 /// one variable alone goes down to a level.
 struct SingleDamages {
@@ -43,12 +53,11 @@ SingleDamages single_damages(const SearchSpace& space, std::span<const Sample> s
 /// mean can be minimised with changes of one level in constant time (see Walk).
 class DamageModel {
  public:
-  /// `samples` are at least one. Deterministic.
+  /// `samples` are at least one, with finite divergences. Takes 48 bytes for every pair of them, and about a
+  /// hundred Cholesky factorisations (see samples_to_learn()). Deterministic. Throws Cancelled.
   DamageModel(const SearchSpace& space, SingleDamages damages, std::span<const Sample> samples);
 
   double predict(const Point& point) const;
-  /// Standard deviation of log d(x).
-  double log_deviation(const Point& point) const;
 
   const SingleDamages& damages() const { return damages_; }
   /// m_i with what the model learnt about a_i: the cost of a level as if damages were additive.
@@ -106,7 +115,6 @@ class DamageModel {
   std::vector<Row> rows_;
   std::vector<double> targets_;  ///< log d - log S
   Scales scales_{};
-  std::vector<double> factor_;               ///< [samples, samples], lower half
   double bend_ = 0;                          ///< gamma - 1
   std::vector<std::vector<double>> linear_;  ///< a_i [variable][level]; behind the last variable that of f_0
   std::vector<double> pairs_;                ///< q_ij / 2, [variables, variables], symmetric, diagonal 0

@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
 #include <set>
 
 #include <fmt/core.h>
@@ -11,6 +10,7 @@
 #include "knapsaq/search/front/damage_model.h"
 #include "knapsaq/search/front/model_front.h"
 #include "knapsaq/search/front/selection.h"
+#include "knapsaq/search/knapsack.h"
 #include "knapsaq/search/point_less.h"
 #include "knapsaq/search/strategies.h"
 
@@ -20,6 +20,9 @@ namespace {
 // Points with long common prefixes cost little each; more of them in a round would wait long for the model to
 // learn from any.
 constexpr std::size_t kMostPerPass = 4;
+// What the model learns of a candidate that computes no finite numbers: above the divergence of any model
+// that predicts nothing at all, the logarithm of its vocabulary, which is about 12.
+constexpr double kBroken = 20;
 
 /// Knapsaq's own strategy.
 ///
@@ -57,11 +60,17 @@ class FrontStrategy final : public Strategy {
 
   void tell(const Batch& batch, std::span<const Measurement> measurements) override {
     double squares = 0;
+    std::size_t compared = 0;
     for (std::size_t i = 0; i < batch.points.size(); ++i) {
       const double divergence = measurements[i].value(setup_.divergence);
-      if (!measured_.emplace(batch.points[i], divergence).second) continue;
-      samples_.push_back({batch.points[i], divergence});
-      if (!batch.predicted.empty()) {
+      if (!measured_.insert(batch.points[i]).second) continue;
+      if (batch.points[i] == space_.smallest()) smallest_ = divergence;
+      const bool broken = !std::isfinite(divergence);
+      samples_.push_back({batch.points[i], broken ? kBroken : divergence});
+      outcomes_.push_back({space_.bits(batch.points[i]), divergence});
+      if (!broken) worst_ = std::max(worst_, divergence);
+      if (!broken && !batch.predicted.empty()) {
+        ++compared;
         const double miss = std::log(std::max(divergence, 1e-12) / std::max(batch.predicted[i], 1e-12));
         squares += miss * miss;
       }
@@ -70,9 +79,9 @@ class FrontStrategy final : public Strategy {
     Note note{"round", {}};
     note.values = {{"round", static_cast<double>(round_)},
                    {"evaluations", static_cast<double>(samples_.size())},
-                   {"hypervolume", hypervolume(outcomes(), ideal(), reference())}};
-    if (!batch.predicted.empty())
-      note.values.emplace_back("rmse_log", std::sqrt(squares / static_cast<double>(batch.points.size())));
+                   {"hypervolume", hypervolume(outcomes_, ideal(), reference())}};
+    if (compared > 0)
+      note.values.emplace_back("rmse_log", std::sqrt(squares / static_cast<double>(compared)));
     notes_.push_back(std::move(note));
     ++round_;
   }
@@ -108,12 +117,11 @@ class FrontStrategy final : public Strategy {
     const std::size_t left = evaluations_ - std::min(evaluations_, samples_.size());
     Batch batch{.points = {}, .windows = 0, .predicted = {}, .phase = fmt::format("round {}", round_)};
     if (left == 0 || round_ > rounds_) return batch;
-    const DamageModel model(space_, single_damages(space_, samples_), samples_);
+    const DamageModel model(space_, single_damages(space_, samples_), samples_to_learn(space_, samples_));
 
-    const std::vector<Outcome> known = outcomes();
     std::vector<Point> centres;
     std::vector<Proposal> best;
-    for (const std::size_t index : front(known)) {
+    for (const std::size_t index : front(outcomes_)) {
       const Point& point = samples_[index].point;
       centres.push_back(point);
       best.push_back({point, space_.linear_bytes(point), model.predict(point)});
@@ -121,20 +129,17 @@ class FrontStrategy final : public Strategy {
     std::vector<Proposal> candidates = minimise(space_, model, budgets(), best);
     std::vector<Proposal> near = neighbours(space_, model, centres);
     std::ranges::move(near, std::back_inserter(candidates));
-    std::set<Point, PointLess> seen;
-    std::erase_if(candidates, [&](const Proposal& one) {
-      return measured_.contains(one.point) || !seen.insert(one.point).second;
-    });
+    std::erase_if(candidates, [&](const Proposal& one) { return measured_.contains(one.point); });
+    drop_repetitions(candidates);
 
-    for (const std::size_t pick : select(candidates, known, std::min(kMostPerPass * batch_, left))) {
+    for (const std::size_t pick : select(candidates, std::min(kMostPerPass * batch_, left))) {
       batch.points.push_back(candidates[pick].point);
       batch.predicted.push_back(candidates[pick].predicted);
     }
     return batch;
   }
 
-  std::vector<std::size_t> select(std::span<const Proposal> candidates, std::span<const Outcome> known,
-                                  std::size_t most) const {
+  std::vector<std::size_t> select(std::span<const Proposal> candidates, std::size_t most) const {
     PrefixCost cost(space_, candidates);
     double passes = static_cast<double>(batch_);
     std::vector<std::size_t> picked;
@@ -154,7 +159,7 @@ class FrontStrategy final : public Strategy {
     std::vector<Outcome> expected;
     for (const Proposal& one : candidates) expected.push_back({bits(one.bytes), one.predicted});
     // What is picked already adds nothing a second time.
-    std::vector<Outcome> taken(known.begin(), known.end());
+    std::vector<Outcome> taken = outcomes_;
     for (const std::size_t one : picked) taken.push_back(expected[one]);
     for (const std::size_t one :
          select_by_hypervolume(expected, taken, ideal(), reference(), passes, most - picked.size(), cost))
@@ -166,8 +171,7 @@ class FrontStrategy final : public Strategy {
   std::vector<std::uint64_t> budgets() const {
     const std::uint64_t least = space_.linear_bytes(space_.smallest());
     const std::uint64_t most = space_.linear_bytes(space_.largest());
-    std::vector<std::uint64_t> result;
-    for (std::size_t i = 0; i < budgets_; ++i) result.push_back(least + (most - least) * i / (budgets_ - 1));
+    std::vector<std::uint64_t> result = even_budgets(least, most, budgets_);
     if (setup_.budget && *setup_.budget >= least) result.push_back(std::min(*setup_.budget, most));
     std::ranges::sort(result);
     return result;
@@ -184,13 +188,11 @@ class FrontStrategy final : public Strategy {
   double bits(std::uint64_t bytes) const {
     return 8 * static_cast<double>(bytes) / static_cast<double>(space_.parameters);
   }
-  std::vector<Outcome> outcomes() const {
-    std::vector<Outcome> result;
-    for (const Sample& sample : samples_) result.push_back({space_.bits(sample.point), sample.divergence});
-    return result;
-  }
   Outcome ideal() const { return {space_.bits(space_.smallest()), 0}; }
-  Outcome reference() const { return {space_.bits(space_.largest()), measured_.at(space_.smallest())}; }
+  /// Where the smallest point is broken, the worst that is not takes its place.
+  Outcome reference() const {
+    return {space_.bits(space_.largest()), std::isfinite(smallest_) ? smallest_ : worst_};
+  }
 
   StrategySetup setup_;
   const SearchSpace& space_;
@@ -201,8 +203,11 @@ class FrontStrategy final : public Strategy {
   std::size_t rounds_ = 0;       ///< most of them
   std::vector<Point> singles_;
   std::size_t round_ = 0;
-  std::vector<Sample> samples_;
-  std::map<Point, double, PointLess> measured_;
+  std::vector<Sample> samples_;    ///< all finite
+  std::vector<Outcome> outcomes_;  ///< of the samples, as measured
+  std::set<Point, PointLess> measured_;
+  double smallest_ = 0;  ///< divergence of the smallest point
+  double worst_ = 0;     ///< largest finite divergence
   std::vector<Note> notes_;
 };
 

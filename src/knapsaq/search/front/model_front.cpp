@@ -1,9 +1,11 @@
 #include "knapsaq/search/front/model_front.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <set>
 
+#include "knapsaq/base/progress.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/search/knapsack.h"
 #include "knapsaq/search/point_less.h"
@@ -20,12 +22,30 @@ constexpr std::size_t kPaired = 96;
 // A start ends at an optimum after a few changes; the limit only guards against rounding going in circles.
 constexpr int kMostChanges = 1000;
 
+// Steps from a centre that are kept of each kind (larger, smaller, equally large). A round measures at most a
+// hundred points of the whole front, so that of one centre only a few can be among them; all pairs around
+// 500 centres of 224 variables would be gigabytes, 255 of each are 30 MB.
+constexpr std::size_t kKept = 85;
+
 struct Change {
   std::size_t variable = 0;
   std::uint8_t level = 0;
   std::int64_t bytes = 0;  ///< more than before
   double divergence = 0;   ///< of the point with this change alone
 };
+
+/// One change, or one up and one down.
+struct Neighbour {
+  const Change* first = nullptr;
+  const Change* second = nullptr;
+  std::int64_t bytes = 0;  ///< more than before
+  double divergence = 0;
+};
+
+/// Divergence that a change from `now` adds per byte that it moves.
+double rate(double divergence, double now, std::int64_t bytes) {
+  return (divergence - now) / static_cast<double>(std::abs(bytes) + 1);
+}
 
 std::int64_t signed_bytes(const Variable& variable, std::uint8_t level) {
   return static_cast<std::int64_t>(variable.levels[level].bytes);
@@ -53,10 +73,8 @@ Changes changes_of(const SearchSpace& space, const DamageModel::Walk& walk, int 
     }
   }
   const auto keep_best = [&](std::vector<Change>& list) {
-    const auto rate = [&](const Change& change) {
-      return (change.divergence - now) / static_cast<double>(std::abs(change.bytes) + 1);
-    };
-    std::ranges::stable_sort(list, {}, rate);
+    std::ranges::stable_sort(
+        list, {}, [&](const Change& change) { return rate(change.divergence, now, change.bytes); });
     if (list.size() > kPaired) list.resize(kPaired);
   };
   keep_best(result.up);
@@ -64,11 +82,42 @@ Changes changes_of(const SearchSpace& space, const DamageModel::Walk& walk, int 
   return result;
 }
 
+/// Of all steps those that save most divergence, or add least, per byte, apart for larger, smaller and
+/// equally large points, which are no measure for each other. They point into `changes`.
+std::vector<Neighbour> best_neighbours(const Changes& changes, const DamageModel::Walk& walk) {
+  const double now = walk.divergence();
+  std::array<std::vector<Neighbour>, 3> kinds;
+  const auto add = [&](const Neighbour& one) {
+    kinds[one.bytes > 0 ? 0 : one.bytes < 0 ? 1 : 2].push_back(one);
+  };
+  for (const std::vector<Change>* list : {&changes.up, &changes.down})
+    for (const Change& change : *list) add({&change, nullptr, change.bytes, change.divergence});
+  for (const Change& up : changes.up) {
+    for (const Change& down : changes.down) {
+      if (up.variable == down.variable) continue;
+      const std::int64_t bytes = up.bytes + down.bytes;
+      const double divergence = walk.with(up.variable, up.level, down.variable, down.level);
+      // A pair that is not smaller and not better is on no front.
+      if (divergence >= now && bytes >= 0) continue;
+      add({&up, &down, bytes, divergence});
+    }
+  }
+  std::vector<Neighbour> best;
+  for (std::vector<Neighbour>& kind : kinds) {
+    std::ranges::stable_sort(kind, {},
+                             [&](const Neighbour& one) { return rate(one.divergence, now, one.bytes); });
+    if (kind.size() > kKept) kind.resize(kKept);
+    best.insert(best.end(), kind.begin(), kind.end());
+  }
+  return best;
+}
+
 /// The best point within the budget that single changes and pairs lead to.
 Point improve(const SearchSpace& space, const DamageModel& model, Point start, std::uint64_t budget) {
   DamageModel::Walk walk(model, std::move(start));
   auto room = static_cast<std::int64_t>(budget) - static_cast<std::int64_t>(space.linear_bytes(walk.point()));
   for (int step = 0; step < kMostChanges; ++step) {
+    check_cancelled();
     const Changes changes = changes_of(space, walk, kReach);
     // Less than rounding is no improvement.
     double best = walk.divergence() * (1 - 1e-9);
@@ -106,12 +155,6 @@ Proposal proposal(const SearchSpace& space, const DamageModel& model, const Poin
   return {point, space.linear_bytes(point), model.predict(point)};
 }
 
-std::vector<Proposal> without_repetitions(std::vector<Proposal> all) {
-  std::set<Point, PointLess> seen;
-  std::erase_if(all, [&](const Proposal& one) { return !seen.insert(one.point).second; });
-  return all;
-}
-
 }  // namespace
 
 std::vector<Proposal> minimise(const SearchSpace& space, const DamageModel& model,
@@ -144,42 +187,46 @@ std::vector<Proposal> minimise(const SearchSpace& space, const DamageModel& mode
   });
   std::vector<Proposal> all;
   for (std::vector<Proposal>& some : found) std::ranges::move(some, std::back_inserter(all));
-  return without_repetitions(std::move(all));
+  drop_repetitions(all);
+  return all;
+}
+
+void drop_repetitions(std::vector<Proposal>& proposals) {
+  const auto before = [&](std::size_t a, std::size_t b) {
+    return PointLess{}(proposals[a].point, proposals[b].point);
+  };
+  std::set<std::size_t, decltype(before)> seen(before);
+  std::vector<bool> repeated(proposals.size());
+  for (std::size_t i = 0; i < proposals.size(); ++i) repeated[i] = !seen.insert(i).second;
+  seen.clear();
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < proposals.size(); ++i) {
+    if (repeated[i]) continue;
+    if (kept != i) proposals[kept] = std::move(proposals[i]);
+    ++kept;
+  }
+  proposals.resize(kept);
 }
 
 std::vector<Proposal> neighbours(const SearchSpace& space, const DamageModel& model,
                                  std::span<const Point> centres) {
   std::vector<std::vector<Proposal>> found(centres.size());
   parallel_for(centres.size(), [&](std::size_t c) {
+    check_cancelled();
     const DamageModel::Walk walk(model, centres[c]);
-    const auto bytes = static_cast<std::int64_t>(space.linear_bytes(centres[c]));
     const Changes changes = changes_of(space, walk, 1);
-    const auto add = [&](Point point, std::int64_t more, double divergence) {
-      found[c].push_back({std::move(point), static_cast<std::uint64_t>(bytes + more), divergence});
-    };
-    for (const std::vector<Change>* list : {&changes.up, &changes.down}) {
-      for (const Change& change : *list) {
-        Point point = centres[c];
-        point[change.variable] = change.level;
-        add(std::move(point), change.bytes, change.divergence);
-      }
-    }
-    for (const Change& up : changes.up) {
-      for (const Change& down : changes.down) {
-        if (up.variable == down.variable) continue;
-        const double divergence = walk.with(up.variable, up.level, down.variable, down.level);
-        // A pair that is larger and worse, or not better than its cheaper half, is on no front.
-        if (divergence >= walk.divergence() && up.bytes + down.bytes >= 0) continue;
-        Point point = centres[c];
-        point[up.variable] = up.level;
-        point[down.variable] = down.level;
-        add(std::move(point), up.bytes + down.bytes, divergence);
-      }
+    const auto bytes = static_cast<std::int64_t>(space.linear_bytes(centres[c]));
+    for (const Neighbour& one : best_neighbours(changes, walk)) {
+      Point point = centres[c];
+      for (const Change* change : {one.first, one.second})
+        if (change != nullptr) point[change->variable] = change->level;
+      found[c].push_back({std::move(point), static_cast<std::uint64_t>(bytes + one.bytes), one.divergence});
     }
   });
   std::vector<Proposal> all;
   for (std::vector<Proposal>& some : found) std::ranges::move(some, std::back_inserter(all));
-  return without_repetitions(std::move(all));
+  drop_repetitions(all);
+  return all;
 }
 
 }  // namespace knapsaq

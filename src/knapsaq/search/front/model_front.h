@@ -23,9 +23,13 @@ struct Proposal {
 std::vector<Proposal> minimise(const SearchSpace& space, const DamageModel& model,
                                std::span<const std::uint64_t> budgets, std::span<const Proposal> known);
 
-/// Every point that differs from one of `centres` by one step of one variable, or by one step up of one and
-/// one step down of another, each once, with what the model expects.
+/// Points that differ from one of `centres` by one step of one variable, or by one step up of one and one
+/// step down of another, with what the model expects: of the larger, the smaller and the equally large ones
+/// around every centre those that promise most per byte. Repetitions are left out.
 std::vector<Proposal> neighbours(const SearchSpace& space, const DamageModel& model,
                                  std::span<const Point> centres);
+
+/// Leaves the first of equal points; no point is copied.
+void drop_repetitions(std::vector<Proposal>& proposals);
 
 }  // namespace knapsaq
