@@ -113,6 +113,19 @@ TEST(FrontStrategy, NeverAsksAPointTwice) {
   for (const auto& [point, times] : seen) EXPECT_EQ(times, 1);
 }
 
+TEST(FrontStrategy, LeavesFewMeasurementsForTheFront) {
+  const SearchSpace space = made_space(42);
+  SyntheticEvaluator evaluator(space);
+  const std::uint64_t budget =
+      (space.linear_bytes(space.smallest()) + space.linear_bytes(space.largest())) / 2;
+  const Course course = follow(space, evaluator, limited(30, budget));
+  EXPECT_LE(course.points.size(), 30u);
+  // Not only single changes of the largest point, of which none but the smallest fits.
+  EXPECT_GT(std::ranges::count_if(course.points,
+                                  [&](const Point& point) { return space.linear_bytes(point) <= budget; }),
+            3);
+}
+
 TEST(FrontStrategy, LooksHarderAtTheBudget) {
   const SearchSpace space = made_space(42);
   SyntheticEvaluator evaluator(space, {.interaction = 0.9});
