@@ -16,8 +16,8 @@ namespace knapsaq {
 /// nothing.
 inline constexpr std::string_view kExtremes = "extremes";
 
-/// How far a search is: at the start of every batch, when everything that the archive knows of it has been
-/// answered, and after every result.
+/// How far a search is: after every answer, also of the archive, and when everything that the archive knows
+/// of a batch has been answered.
 struct SearchStatus {
   std::int64_t evaluations = 0;  ///< distinct (point, windows) that were asked for and answered
   std::int64_t measured = 0;     ///< of these, made now; the others were in the archive
