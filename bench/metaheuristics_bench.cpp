@@ -19,8 +19,8 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/search/goal.h"
-#include "knapsaq/search/strategies.h"
 #include "knapsaq/search/problem.h"
+#include "knapsaq/search/strategies.h"
 #include "knapsaq/search/strategy.h"
 
 namespace {

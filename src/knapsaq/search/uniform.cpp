@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
 
+#include "knapsaq/search/one_batch.h"
 #include "knapsaq/search/strategies.h"
 
 namespace knapsaq {
@@ -25,29 +25,6 @@ std::size_t nearest(const Variable& variable, double target) {
   }
   return best;
 }
-
-class UniformSearch : public Strategy {
- public:
-  explicit UniformSearch(const StrategySetup& setup) : points_(uniform_points(*setup.space)) {
-    if (setup.evaluations > 0 && std::ssize(points_) > setup.evaluations)
-      points_.resize(static_cast<std::size_t>(setup.evaluations));
-    planned_ = std::ssize(points_);
-  }
-
-  Batch ask() override {
-    Batch batch;
-    batch.points = std::exchange(points_, {});
-    batch.phase = "uniform";
-    return batch;
-  }
-
-  void tell(const Batch&, std::span<const Measurement>) override {}
-  std::int64_t planned() const override { return planned_; }
-
- private:
-  std::vector<Point> points_;
-  std::int64_t planned_ = 0;
-};
 
 }  // namespace
 
@@ -78,7 +55,7 @@ StrategyInfo uniform_strategy() {
           "every scheme of the menu for all variables alike",
           {},
           [](const StrategySetup& setup, const OptionValues&) -> std::unique_ptr<Strategy> {
-            return std::make_unique<UniformSearch>(setup);
+            return std::make_unique<OneBatch>(uniform_points(*setup.space), "uniform", setup.evaluations);
           }};
 }
 
