@@ -308,7 +308,9 @@ TEST_F(Command, ADiskThatFillsUpLeavesNothing) {
 TEST_F(Command, AnInterruptedRunLeavesNothingHalfWritten) {
   for (const std::string delay : {"0.01", "0.05", "0.1", "0.2", "0.4"}) {
     const Outcome outcome =
-        run("--version >/dev/null; exec timeout -s INT --preserve-status " + delay +
+        // --foreground: otherwise timeout signals the process and its group, and a second Ctrl-C does not
+        // wait.
+        run("--version >/dev/null; exec timeout --foreground -s INT --preserve-status " + delay +
             " " KNAPSAQ_COMMAND " quantize " + opt_ + " -o " + scratch("out") + " --bits 3 --force");
     EXPECT_TRUE(outcome.code == 0 || outcome.code == 130) << outcome.code << outcome.err;
     // On a busy machine the signal may come before the program listens for it, which ends it without a word.
