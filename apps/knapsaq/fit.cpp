@@ -9,6 +9,7 @@
 #include "command.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
+#include "knapsaq/base/quote.h"
 #include "knapsaq/base/units.h"
 #include "make_report.h"
 #include "run_options.h"
@@ -73,7 +74,8 @@ void run(Options options) {
   print_summary(shipment, run, options.output);
   fmt::print("{} evaluations ({:.1f} full passes), {}; report: {}\n", report.evaluations, report.full_passes,
              format_seconds(seconds), options.report);
-  fmt::print("other sizes from the same run: knapsaq pick {} --budget SIZE -o OUT\n", options.run.folder);
+  fmt::print("other sizes from the same run: knapsaq pick {} --budget SIZE -o OUT\n",
+             in_shell(options.run.folder));
 }
 
 }  // namespace

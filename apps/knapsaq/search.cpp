@@ -6,6 +6,7 @@
 
 #include "command.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/quote.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/search/strategy.h"
 #include "run_options.h"
@@ -58,7 +59,7 @@ void run(const Options& options) {
       options.search.strategy, options.search.seed, report.evaluations, report.measured, report.full_passes,
       view.front().size(), view.hypervolume(), format_seconds(report.seconds));
   fmt::print("`knapsaq front {0}` shows the front, `knapsaq pick {0} --budget SIZE -o OUT` writes a model\n",
-             options.run.folder);
+             in_shell(options.run.folder));
 }
 
 }  // namespace

@@ -23,5 +23,13 @@ TEST(Quote, CutsWhatIsLongButNoCharacter) {
             "'" + std::string(159, 'x') + "\xC3\xA4...'");
 }
 
+TEST(InShell, QuotesWhatAShellWouldRead) {
+  EXPECT_EQ(in_shell("models/llama-2.7_b,x:1+@%="), "models/llama-2.7_b,x:1+@%=");
+  EXPECT_EQ(in_shell("two words"), "'two words'");
+  EXPECT_EQ(in_shell("it's"), "'it'\\''s'");
+  EXPECT_EQ(in_shell("$HOME;`x`"), "'$HOME;`x`'");
+  EXPECT_EQ(in_shell(""), "''");
+}
+
 }  // namespace
 }  // namespace knapsaq

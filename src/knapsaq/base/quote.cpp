@@ -1,5 +1,7 @@
 #include "knapsaq/base/quote.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 namespace knapsaq {
@@ -41,6 +43,22 @@ std::string in_quotes(std::string_view text) {
     }
   }
   return shown + (at < text.size() ? "...'" : "'");
+}
+
+std::string in_shell(const std::string& text) {
+  const bool plain = !text.empty() && std::ranges::all_of(text, [](unsigned char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+           std::string_view("_-./+,:@%=").find(static_cast<char>(c)) != std::string_view::npos;
+  });
+  if (plain) return text;
+  std::string result = "'";
+  for (const char c : text) {
+    if (c == '\'')
+      result += "'\\''";
+    else
+      result += c;
+  }
+  return result + "'";
 }
 
 }  // namespace knapsaq

@@ -9,4 +9,7 @@ namespace knapsaq {
 /// not UTF-8 are escaped, and what is longer than 160 bytes is cut, not in the middle of a character.
 std::string in_quotes(std::string_view text);
 
+/// A path as a shell reads it back: for commands that people are to copy.
+std::string in_shell(const std::string& text);
+
 }  // namespace knapsaq

@@ -9,6 +9,9 @@
 
 #include <fmt/format.h>
 
+#include "knapsaq/base/quote.h"
+#include "knapsaq/search/statistics.h"
+
 namespace knapsaq {
 namespace {
 
@@ -16,23 +19,6 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 /// Points of a curve of hypervolumes: more than a plot can show.
 constexpr std::size_t kCurvePoints = 300;
-
-/// A path as a shell reads it back.
-std::string in_shell(const std::string& text) {
-  const bool plain = !text.empty() && std::ranges::all_of(text, [](unsigned char c) {
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-           std::string_view("_-./+,:@%=").find(static_cast<char>(c)) != std::string_view::npos;
-  });
-  if (plain) return text;
-  std::string result = "'";
-  for (const char c : text) {
-    if (c == '\'')
-      result += "'\\''";
-    else
-      result += c;
-  }
-  return result + "'";
-}
 
 /// "round" of "round 12".
 std::string without_number(std::string_view phase) {
@@ -46,12 +32,10 @@ std::optional<double> value_of(const Note& note, std::string_view name) {
   return found == note.values.end() ? std::nullopt : std::optional(found->second);
 }
 
-double median(std::vector<double> values) {
+/// Of the values that are known; NaN of none.
+double median_of_known(std::vector<double> values) {
   std::erase_if(values, [](double value) { return !std::isfinite(value); });
-  if (values.empty()) return kNaN;
-  std::ranges::sort(values);
-  const std::size_t half = values.size() / 2;
-  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+  return values.empty() ? kNaN : median(std::move(values));
 }
 
 class Collector {
@@ -183,7 +167,7 @@ class Collector {
     if (!sensitive) return;
     if (noted_pruning) {
       // AMQ's rule is twice the median; where another factor was asked for, the least of what was pruned.
-      const double twice = 2 * median(sensitivity.values);
+      const double twice = 2 * median_of_known(sensitivity.values);
       sensitivity.threshold = most_kept <= twice && twice <= least_pruned ? twice : least_pruned;
     }
     // Another seed of the same strategy measures the same.
