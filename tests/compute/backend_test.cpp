@@ -306,7 +306,7 @@ TEST_P(BackendTest, AttentionOfOneTokenAtATime) {
 
     AttentionShape room = shape;
     room.length = a.length + 9;
-    const auto cache = backend->make_cache(room);
+    const auto cache = backend->make_cache(room, CacheElement::working);
     Array out = backend->allocate(a.windows, width, Element::working);
     for (std::int64_t t = 0; t < a.length; ++t) {
       const auto rows_at = [&](const std::vector<float>& all, std::int64_t cols) {
@@ -317,16 +317,17 @@ TEST_P(BackendTest, AttentionOfOneTokenAtATime) {
         }
         return some;
       };
-      shape.length = t + 1;
-      backend->attend_next(shape, working(rows_at(q, width), a.windows, width),
+      shape.length = 1;
+      shape.past = t;
+      backend->extend(shape, working(rows_at(q, width), a.windows, width),
                            working(rows_at(k, kv_width), a.windows, kv_width),
                            working(rows_at(v, kv_width), a.windows, kv_width), *cache, out);
       const std::vector<float> expected = rows_at(values, width);
       EXPECT_LE(difference(values_of(out), std::vector<double>(expected.begin(), expected.end())), tolerance)
           << t << ' ' << a.head_dim << ' ' << a.sliding;
     }
-    shape.length = a.length + 10;
-    EXPECT_THROW(backend->attend_next(shape, out, out, out, *cache, out), std::invalid_argument);
+    shape.past = a.length + 9;
+    EXPECT_THROW(backend->extend(shape, out, out, out, *cache, out), std::invalid_argument);
   }
 }
 

@@ -72,6 +72,7 @@ class Weight {
 class Table {
  public:
   virtual ~Table() = default;
+  virtual std::uint64_t bytes() const = 0;  ///< of memory
 };
 
 /// One product of several that share their input: out = in W^T + bias, or out += that.
@@ -94,13 +95,14 @@ struct NormWeights {
 struct AttentionShape {
   std::int64_t windows = 0;
   std::int64_t length = 0;
+  std::int64_t past = 0;  ///< tokens of every window before these, in a cache (Backend::extend() alone)
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
   std::int64_t sliding_window =
       0;  ///< a token sees itself and sliding_window - 1 before it; 0: all before it
-  /// Rotation of q and k, pairs (i, i + head_dim / 2): cosines and sines, [>= length, head_dim / 2] each;
-  /// null for none.
+  /// Rotation of q and k, pairs (i, i + head_dim / 2): cosines and sines, [>= past + length, head_dim / 2]
+  /// each; null for none.
   const Array* cosines = nullptr;
   const Array* sines = nullptr;
   /// RMS norm of every head of q and of k before the rotation, [1, head_dim]; null for none.
@@ -126,11 +128,24 @@ struct Compared {
   std::span<RowComparison> out;  ///< one for each row
 };
 
+/// Some rows of a batch: `length` tokens that follow each other. They see themselves and, if `parent` is not
+/// negative, all tokens of that segment, which lies before this one and has no parent itself; their positions
+/// go on where its positions end. So a context that several continuations share is in the batch once.
+struct Segment {
+  std::int64_t length = 0;
+  std::int32_t parent = -1;
+};
+
+/// What a cache holds of a key or a value: what matrix products read (fp32 or bf16), binary16, or int8 with a
+/// scale for every head of a token.
+enum class CacheElement : std::uint8_t { working, half, int8 };
+
 /// Keys and values of the tokens so far, of one attention and several sequences of equal length: what later
 /// tokens look back at. Belongs to the backend that made it.
 class AttentionCache {
  public:
   virtual ~AttentionCache() = default;
+  virtual std::uint64_t bytes() const = 0;  ///< of memory
 };
 
 /// The operations that a decoder needs. model/ is written against this class only, so that another processor
@@ -162,8 +177,9 @@ class Backend {
   /// A quantized matrix; it must have passed check().
   virtual std::unique_ptr<Weight> prepare(const StoredMatrix& weight, std::span<const float> bias) = 0;
 
-  /// A copy of a matrix [n, cols] (F16, BF16 or F32).
+  /// A copy of a matrix [n, cols] (F16, BF16 or F32), or of a quantized one that has passed check().
   virtual std::unique_ptr<Table> prepare_table(const TensorView& table) = 0;
+  virtual std::unique_ptr<Table> prepare_table(const StoredMatrix& table) = 0;
 
   /// out[i] = table[ids[i]], or out[i] += that; out is `full` and has at least ids.size() rows; ids in [0,
   /// n).
@@ -186,13 +202,17 @@ class Backend {
   virtual void attend(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
                       Array& out) = 0;
 
+  /// attend() for windows of different lengths, which lie one after another in the rows: shape.windows and
+  /// shape.length are not looked at.
+  virtual void attend(const AttentionShape& shape, std::span<const Segment> segments, const Array& q,
+                      const Array& k, const Array& v, Array& out) = 0;
+
   /// Room for shape.windows sequences of at most shape.length tokens.
-  virtual std::unique_ptr<AttentionCache> make_cache(const AttentionShape& shape) = 0;
-  /// attend() for the last token of every sequence alone: shape.windows rows of q, k and v, one each, at
-  /// position shape.length - 1. Their keys and values go into the cache, which holds those of all positions
-  /// before.
-  virtual void attend_next(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
-                           AttentionCache& cache, Array& out) = 0;
+  virtual std::unique_ptr<AttentionCache> make_cache(const AttentionShape& shape, CacheElement element) = 0;
+  /// attend() for shape.length further tokens of every sequence, at positions shape.past and after. Their
+  /// keys and values go into the cache, which holds those of all positions before.
+  virtual void extend(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
+                      AttentionCache& cache, Array& out) = 0;
 
   /// losses[i] = -log softmax(in[i] head^T)[targets[i]] in nats, from fp32 logits of which only a tile exists
   /// at a time; 0 where targets[i] is negative. in is `working`.
@@ -222,9 +242,27 @@ enum class CpuKernels : std::uint8_t { portable, avx2, avx512_bf16 };
 /// The best that this processor can run.
 CpuKernels best_cpu_kernels();
 
-/// A backend on this machine's processor: oneDNN for products, own kernels for the rest, threads of
+/// How a backend multiplies by quantized weights.
+enum class Packed : std::uint8_t {
+  off,    ///< they are dequantized when they are prepared: fastest for scoring many tokens
+  exact,  ///< they stay packed; codes and factors as stored, sums in fp32, inputs as the precision says
+  int8    ///< they stay packed; inputs are rounded to int8, every 32 of a row with a scale of their own
+};
+
+struct CpuOptions {
+  Precision precision = Precision::bf16;
+  CpuKernels kernels = best_cpu_kernels();
+  Packed packed = Packed::off;
+  /// Products of at most so many rows are computed from the codes; for more rows the matrix is dequantized
+  /// piece by piece on the way. 16 rows of inputs fit the registers' reuse of one decoded group.
+  std::int64_t packed_rows = 16;
+};
+
+/// A backend on this machine's processor: oneDNN for dense products, own kernels for the rest, threads of
 /// default_pool(). bf16 needs avx512_bf16; with weaker kernels the weights are rounded to bfloat16 as asked
 /// and everything else is fp32. `kernels` above best_cpu_kernels() is std::invalid_argument.
+std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options);
+/// The same without packed weights.
 std::unique_ptr<Backend> make_cpu_backend(Precision precision, CpuKernels kernels = best_cpu_kernels());
 
 }  // namespace knapsaq

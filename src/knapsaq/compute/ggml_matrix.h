@@ -45,6 +45,7 @@ struct GgmlMatrix {
   std::int64_t cols = 0;          ///< in; a multiple of info(type).block
   std::vector<std::byte> blocks;  ///< [rows, row_bytes()]
 
+  std::uint64_t bytes() const { return blocks.size(); }
   std::int64_t row_bytes() const { return cols / info(type).block * info(type).bytes; }
   /// Row `row` as floats; to the bit what gguf-py's dequantize() gives.
   void dequantize_row(std::int64_t row, std::span<float> out) const;

@@ -25,6 +25,9 @@ struct Nf4Matrix {
   /// written as a tensor.
   std::string state;
 
+  std::uint64_t bytes() const {
+    return codes.size() + absmax_codes.size() + nested_absmax.size() * sizeof(float) + sizeof(offset);
+  }
   std::int64_t blocks() const { return (rows * cols + kBlock - 1) / kBlock; }
   std::int64_t nested_blocks() const { return (blocks() + kNested - 1) / kNested; }
   /// As dequantization uses it.

@@ -20,6 +20,10 @@ inline std::int64_t rows_of(const StoredMatrix& matrix) {
 inline std::int64_t cols_of(const StoredMatrix& matrix) {
   return std::visit([](const auto& one) { return one.cols; }, matrix);
 }
+/// Bytes of all its vectors.
+inline std::uint64_t memory_of(const StoredMatrix& matrix) {
+  return std::visit([](const auto& one) { return one.bytes(); }, matrix);
+}
 /// Row `row` as floats, out.size() == cols.
 inline void dequantize_row(const StoredMatrix& matrix, std::int64_t row, std::span<float> out) {
   std::visit([&](const auto& one) { one.dequantize_row(row, out); }, matrix);

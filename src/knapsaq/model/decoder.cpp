@@ -53,6 +53,9 @@ struct Workspace {
   Array mlp;       ///< [rows, ffn]
 };
 
+/// "model.embed_tokens" of "model.embed_tokens.weight".
+std::string module_of(std::string_view weight) { return std::string(weight.substr(0, weight.rfind('.'))); }
+
 /// Reads tensors of a checkpoint, with scales folded in, and refuses what is not finite.
 class Reader {
  public:
@@ -69,7 +72,14 @@ class Reader {
     if (folding_.touches(name)) fold(name, values);
     return values;
   }
-  bool contains(const std::string& name) const { return checkpoint_.contains(name); }
+  bool contains(const std::string& name) const {
+    return checkpoint_.contains(name) || checkpoint_.packing(module_of(name)).has_value();
+  }
+  std::unique_ptr<Table> table(Backend& backend, const std::string& name) const {
+    if (checkpoint_.packing(module_of(name)))
+      return backend.prepare_table(checkpoint_.stored(module_of(name)));
+    return backend.prepare_table(tensor(name));
+  }
   void release(const std::string& name) const { checkpoint_.release(name); }
 
   std::unique_ptr<Weight> weight(Backend& backend, const std::string& module, bool bias) const {
@@ -148,7 +158,7 @@ struct Decoder::Impl {
   Array cosines;  ///< of as many positions as were needed so far
   Array sines;
   Workspace work;
-  KeyValueCache* past = nullptr;  ///< while next() runs: the tokens before; windows are of one token then
+  KeyValueCache* past = nullptr;  ///< while next() runs: the tokens before
 
   NormWeights read_norm(const Reader& reader, const std::string& module) const {
     NormWeights norm{.kind = config.norm, .eps = config.norm_eps, .scale = {}, .shift = {}};
@@ -199,7 +209,7 @@ struct Decoder::Impl {
   void read_embedding(const Reader& reader) {
     const std::string own = embedding_name(config);
     const std::string name = config.tied && !reader.contains(own) ? std::string(kHeadName) : own;
-    embedding = backend->prepare_table(reader.tensor(name));
+    embedding = reader.table(*backend, name);
     reader.release(name);
     if (config.positions == Positions::learned)
       positions = backend->prepare_table(reader.tensor(prefix() + "embed_positions.weight"));
@@ -211,8 +221,7 @@ struct Decoder::Impl {
     const bool is_opt = config.positions == Positions::learned;
     const std::string shared = embedding_name(config);
     const std::string name = config.tied && reader.contains(shared) ? shared : std::string(kHeadName);
-    head = backend->prepare(reader.tensor(name), {});
-    reader.release(name);
+    head = reader.weight(*backend, module_of(name), false);
     if (config.embedding != config.hidden)
       project_out = reader.weight(*backend, prefix() + "project_out", false);
     if (config.final_norm) final_norm = read_norm(reader, prefix() + (is_opt ? "final_layer_norm" : "norm"));
@@ -263,7 +272,8 @@ struct Decoder::Impl {
     const bool slides = config.sliding_window > 0 && index >= config.sliding_from_layer;
     const bool rotary = config.positions == Positions::rotary;
     const AttentionShape shape{.windows = windows,
-                               .length = past == nullptr ? length : past->length() + 1,
+                               .length = length,
+                               .past = past == nullptr ? 0 : past->length(),
                                .heads = config.heads,
                                .kv_heads = config.kv_heads,
                                .head_dim = config.head_dim,
@@ -281,7 +291,7 @@ struct Decoder::Impl {
     if (past == nullptr) {
       backend->attend(shape, work.q, work.k, work.v, attended);
     } else {
-      backend->attend_next(shape, work.q, work.k, work.v, past->block(index), attended);
+      backend->extend(shape, work.q, work.k, work.v, past->block(index), attended);
     }
   }
 
@@ -600,9 +610,11 @@ std::vector<float> Decoder::logits(std::span<const std::int32_t> tokens, std::in
 std::vector<float> Decoder::next(std::span<const std::int32_t> tokens, KeyValueCache& cache) {
   Impl& self = *impl_;
   const std::int64_t sequences = cache.sequences();
-  if (std::ssize(tokens) != sequences) throw std::invalid_argument("next: not a token for every sequence");
-  if (cache.length() >= cache.capacity()) throw std::invalid_argument("next: the cache is full");
-  check_length(cache.length() + 1);
+  const std::int64_t count = std::ssize(tokens) / sequences;
+  if (count < 1 || count * sequences != std::ssize(tokens))
+    throw std::invalid_argument("next: not as many tokens for every sequence");
+  if (count > cache.capacity() - cache.length()) throw std::invalid_argument("next: the cache is full");
+  check_length(cache.length() + count);
   self.prepare_rotation(cache.capacity());
   struct Past {
     Impl& impl;
@@ -612,10 +624,15 @@ std::vector<float> Decoder::next(std::span<const std::int32_t> tokens, KeyValueC
     Past& operator=(const Past&) = delete;
   };
   const Past past(self, cache);
-  Hidden hidden = embed(tokens, sequences, 1);
+  Hidden hidden = embed(tokens, sequences, count);
   for (std::int64_t i = 0; i < self.config.layers; ++i) block(i, hidden);
-  cache.advance();
+  cache.advance(count);
   return self.head_logits(self.head_input(hidden), sequences);
+}
+
+void Decoder::segment_losses(std::span<const std::int32_t> /*tokens*/, std::span<const Segment> /*segments*/,
+                             std::span<const std::int32_t> /*targets*/, std::span<float> /*out*/) {
+  throw std::logic_error("segment_losses: not implemented yet");
 }
 
 void Decoder::head_input(const Hidden& hidden, Array& out) { impl_->head_input(hidden, out); }

@@ -97,10 +97,18 @@ class Decoder {
   /// Logits [n - first, V] after tokens first..n-1 of one window of n tokens. Same errors as losses().
   std::vector<float> logits(std::span<const std::int32_t> tokens, std::int64_t first);
 
-  /// Logits [cache.sequences(), V] after one further token of each sequence in the cache, which then holds it
-  /// too: what logits() gives for the last of the sequence's tokens, up to the order of sums. Same errors as
-  /// losses(); a full cache is std::invalid_argument.
+  /// Logits [cache.sequences(), V] after n further tokens of each sequence in the cache, which then holds
+  /// them too: what logits() gives for the last of the sequence's tokens, up to the order of sums and the
+  /// cache's rounding. `tokens` are n of the first sequence, then n of the second, ..; n = tokens.size() /
+  /// cache.sequences() >= 1. Same errors as losses(); a full cache is std::invalid_argument.
   std::vector<float> next(std::span<const std::int32_t> tokens, KeyValueCache& cache);
+
+  /// Losses of a batch of segments (see Segment), whose tokens follow each other in `tokens`: out[i] is the
+  /// negative log-likelihood of targets[i] after tokens[i] and all that it sees; 0 where targets[i] is
+  /// negative. Only rows with a target meet the head. All tokens are computed at once: the caller keeps a
+  /// batch near windows_per_batch(1). Same errors as losses().
+  void segment_losses(std::span<const std::int32_t> tokens, std::span<const Segment> segments,
+                      std::span<const std::int32_t> targets, std::span<float> out);
 
   /// Throws InputError if a window of `length` tokens is longer than the model has positions (learned
   /// positions only; rotary ones go on, as in Transformers).

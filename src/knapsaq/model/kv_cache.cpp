@@ -3,7 +3,7 @@
 namespace knapsaq {
 
 KeyValueCache::KeyValueCache(const ModelConfig& config, Backend& backend, std::int64_t sequences,
-                             std::int64_t capacity)
+                             std::int64_t capacity, CacheElement element)
     : sequences_(sequences), capacity_(capacity) {
   AttentionShape shape;
   shape.windows = sequences;
@@ -11,7 +11,13 @@ KeyValueCache::KeyValueCache(const ModelConfig& config, Backend& backend, std::i
   shape.heads = config.heads;
   shape.kv_heads = config.kv_heads;
   shape.head_dim = config.head_dim;
-  for (std::int64_t i = 0; i < config.layers; ++i) blocks_.push_back(backend.make_cache(shape));
+  for (std::int64_t i = 0; i < config.layers; ++i) blocks_.push_back(backend.make_cache(shape, element));
+}
+
+std::uint64_t KeyValueCache::bytes() const {
+  std::uint64_t sum = 0;
+  for (const auto& block : blocks_) sum += block->bytes();
+  return sum;
 }
 
 std::uint64_t KeyValueCache::bytes(const ModelConfig& config, std::uint64_t bytes_per_number,

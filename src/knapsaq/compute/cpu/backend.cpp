@@ -10,19 +10,14 @@
 #include "knapsaq/base/float16.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/compute/cpu/aligned.h"
+#include "knapsaq/compute/cpu/attention.h"
 #include "knapsaq/compute/cpu/kernels.h"
 #include "knapsaq/compute/cpu/product.h"
+#include "knapsaq/compute/cpu/tiles.h"
 
 namespace knapsaq {
 namespace cpu {
 namespace {
-
-// Rows of a tile: the unit of all parallel work. oneDNN's products of 128 rows reach 97 % of what they reach
-// with thousands (64 rows: 95 %), and a window of 512 tokens still makes four of them.
-constexpr std::int64_t kTileRows = 128;
-// The last tile of a batch is rounded up to a multiple of this many rows, so that few product programs are
-// needed; arrays have room for it behind their last row.
-constexpr std::int64_t kRowStep = 16;
 
 // Rows of a tile of compare(), which holds three tiles of logits as wide as the vocabulary. A head that fits
 // the cache that the cores share is read again for every tile at little cost, and smaller tiles keep the
@@ -30,43 +25,41 @@ constexpr std::int64_t kRowStep = 16;
 constexpr std::int64_t kComparedRows = 32;
 constexpr std::uint64_t kSharedCacheHead = std::uint64_t{8} << 20;
 
-std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
-  return (n + multiple - 1) / multiple * multiple;
-}
-
-void require(bool condition, const char* what) {
-  if (!condition) throw std::invalid_argument(what);
-}
-
-/// Rows [first, first + count) of a batch; computed rows are more at the end of the batch.
-struct RowTile {
-  std::int64_t first;
-  std::int64_t count;
-  std::int64_t computed;
+/// A table whose rows can be read as floats.
+class RowTable : public Table {
+ public:
+  virtual std::int64_t rows() const = 0;
+  virtual std::int64_t cols() const = 0;
+  virtual void read_row(std::int64_t id, std::span<float> out) const = 0;
 };
 
-struct RowTiles {
-  explicit RowTiles(std::int64_t count, std::int64_t height = kTileRows) : rows(count), tile_rows(height) {}
-  std::int64_t rows;
-  std::int64_t tile_rows;
-  std::int64_t size() const { return (rows + tile_rows - 1) / tile_rows; }
-  RowTile operator[](std::int64_t index) const {
-    const std::int64_t first = index * tile_rows;
-    const std::int64_t count = std::min(tile_rows, rows - first);
-    return {first, count, round_up(count, kRowStep)};
-  }
-};
-
-class DenseTable final : public Table {
+class DenseTable final : public RowTable {
  public:
   explicit DenseTable(const TensorView& table) : bytes_(table.bytes.begin(), table.bytes.end()) {
     view_ = {table.type, table.shape, bytes_};
   }
-  const TensorView& view() const { return view_; }
+  std::uint64_t bytes() const override { return bytes_.size(); }
+  std::int64_t rows() const override { return view_.shape[0]; }
+  std::int64_t cols() const override { return view_.shape[1]; }
+  void read_row(std::int64_t id, std::span<float> out) const override {
+    read_floats(view_, id * cols(), out);
+  }
 
  private:
   std::vector<std::byte> bytes_;
   TensorView view_;
+};
+
+class StoredTable final : public RowTable {
+ public:
+  explicit StoredTable(const StoredMatrix& table) : table_(table) {}
+  std::uint64_t bytes() const override { return memory_of(table_); }
+  std::int64_t rows() const override { return rows_of(table_); }
+  std::int64_t cols() const override { return cols_of(table_); }
+  void read_row(std::int64_t id, std::span<float> out) const override { dequantize_row(table_, id, out); }
+
+ private:
+  StoredMatrix table_;
 };
 
 /// log(sum(exp(logits))) of a row from the statistics of its parts, which lie `stride` apart.
@@ -79,43 +72,15 @@ double log_sum_of(const SoftmaxStatistics* parts, std::int64_t count, std::int64
   return largest + std::log(sum);
 }
 
-/// Keys and values as Kernels::append() lays them out, head after head of sequence after sequence.
-template <class T>
-class PackedCache final : public AttentionCache {
- public:
-  PackedCache(const Kernels<T>& kernels, const AttentionShape& shape)
-      : heads(shape.windows * shape.kv_heads),
-        head_dim(shape.head_dim),
-        capacity(shape.length),
-        keys_size(round_up(kernels.packed_keys_size(capacity, head_dim), 32)),
-        values_size(round_up(kernels.packed_values_size(capacity, head_dim), 32)),
-        keys_(static_cast<std::size_t>(heads * keys_size) * sizeof(T)),
-        values_(static_cast<std::size_t>(heads * values_size) * sizeof(T)) {
-    keys_.clear();
-    values_.clear();
-  }
-  T* keys(std::int64_t head) { return reinterpret_cast<T*>(keys_.data()) + head * keys_size; }
-  T* values(std::int64_t head) { return reinterpret_cast<T*>(values_.data()) + head * values_size; }
-
-  const std::int64_t heads;  ///< of all sequences
-  const std::int64_t head_dim;
-  const std::int64_t capacity;
-  const std::int64_t keys_size;  ///< elements of one head
-  const std::int64_t values_size;
-
- private:
-  AlignedBytes keys_;
-  AlignedBytes values_;
-};
-
-/// Memory of the thread that runs a task, for the tiles between a product and what follows it.
-thread_local AlignedBytes t_tile;
-
 template <class T>
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(Precision precision, const Kernels<T>& kernels)
-      : precision_(precision), kernels_(kernels), products_(kWorking), grams_(kWorking) {}
+  CpuBackend(const CpuOptions& options, const Kernels<T>& kernels)
+      : precision_(options.precision),
+        kernels_(kernels),
+        products_(kWorking),
+        grams_(kWorking),
+        attention_(kernels) {}
 
   Precision precision() const override { return precision_; }
   std::string description() const override {
@@ -152,10 +117,10 @@ class CpuBackend final : public Backend {
     if (array.element() == Element::full) {
       std::copy_n(full(array) + start, count, out.begin());
     } else if constexpr (std::is_same_v<T, Bf16>) {
-      std::transform(working(array) + start, working(array) + start + count, out.begin(),
+      std::transform(working<T>(array) + start, working<T>(array) + start + count, out.begin(),
                      [](Bf16 x) { return bfloat16_to_float(static_cast<std::uint16_t>(x)); });
     } else {
-      std::copy_n(working(array) + start, count, out.begin());
+      std::copy_n(working<T>(array) + start, count, out.begin());
     }
   }
 
@@ -180,24 +145,27 @@ class CpuBackend final : public Backend {
     require(table.shape.size() == 2 && is_weight_type(table.type), "prepare_table: not a matrix of floats");
     return std::make_unique<DenseTable>(table);
   }
+  std::unique_ptr<Table> prepare_table(const StoredMatrix& table) override {
+    return std::make_unique<StoredTable>(table);
+  }
 
   void embed(const Table& table, std::span<const std::int32_t> ids, bool accumulate, Array& out) override {
-    const TensorView& view = dynamic_cast<const DenseTable&>(table).view();
-    const std::int64_t cols = view.shape[1];
+    const auto& rows = dynamic_cast<const RowTable&>(table);
+    const std::int64_t cols = rows.cols();
     require(out.element() == Element::full && out.cols() == cols &&
                 out.rows() >= static_cast<std::int64_t>(ids.size()),
             "embed: output of another shape");
     const RowTiles tiles(static_cast<std::int64_t>(ids.size()));
-    over(tiles, [&](const RowTile& tile) {
+    for_tiles(tiles, [&](const RowTile& tile) {
       std::vector<float> row(static_cast<std::size_t>(cols));
       for (std::int64_t r = tile.first; r < tile.first + tile.count; ++r) {
         const std::int64_t id = ids[static_cast<std::size_t>(r)];
         float* target = full(out) + r * cols;
         if (accumulate) {
-          read_floats(view, id * cols, row);
+          rows.read_row(id, row);
           kernels_.add(row.data(), cols, target);
         } else {
-          read_floats(view, id * cols, {target, static_cast<std::size_t>(cols)});
+          rows.read_row(id, {target, static_cast<std::size_t>(cols)});
         }
       }
     });
@@ -211,13 +179,13 @@ class CpuBackend final : public Backend {
     require(weights.shift.empty() || weights.shift.cols() == n, "norm: shift of another length");
     const float* scale = full_or_null(&weights.scale);
     const float* shift = full_or_null(&weights.shift);
-    over(RowTiles(rows), [&](const RowTile& tile) {
+    for_tiles(RowTiles(rows), [&](const RowTile& tile) {
       for (std::int64_t r = tile.first; r < tile.first + tile.count; ++r) {
         const float* x = full(in) + r * n;
         if (out.element() == Element::full) {
           kernels_.norm_full(weights.kind, x, scale, shift, weights.eps, n, full(out) + r * n);
         } else {
-          kernels_.norm_working(weights.kind, x, scale, shift, weights.eps, n, working(out) + r * n);
+          kernels_.norm_working(weights.kind, x, scale, shift, weights.eps, n, working<T>(out) + r * n);
         }
       }
     });
@@ -227,9 +195,9 @@ class CpuBackend final : public Backend {
     require(in.element() == Element::full && out.element() == Element::working && in.cols() == out.cols() &&
                 rows <= in.rows() && rows <= out.rows(),
             "convert: shapes differ");
-    over(RowTiles(rows), [&](const RowTile& tile) {
+    for_tiles(RowTiles(rows), [&](const RowTile& tile) {
       kernels_.convert(full(in) + tile.first * in.cols(), tile.count * in.cols(),
-                       working(out) + tile.first * in.cols());
+                       working<T>(out) + tile.first * in.cols());
     });
   }
 
@@ -252,7 +220,7 @@ class CpuBackend final : public Backend {
     parallel_for(pieces.size() * static_cast<std::size_t>(tiles.size()), [&](std::size_t index) {
       const Piece& piece = pieces[index / static_cast<std::size_t>(tiles.size())];
       const RowTile tile = tiles[static_cast<std::int64_t>(index) % tiles.size()];
-      const T* x = working(in) + tile.first * in.cols();
+      const T* x = working<T>(in) + tile.first * in.cols();
       const DenseWeight::Chunk& chunk = *piece.chunk;
       Array& out = *piece.product->out;
       const bool is_full = out.element() == Element::full;
@@ -295,7 +263,7 @@ class CpuBackend final : public Backend {
       const std::size_t c = index / static_cast<std::size_t>(tiles.size());
       const RowTile tile = tiles[static_cast<std::int64_t>(index) % tiles.size()];
       const DenseWeight::Chunk& chunk = up.chunks()[c];
-      const T* x = working(in) + tile.first * in.cols();
+      const T* x = working<T>(in) + tile.first * in.cols();
       const std::int64_t elements = tile.computed * chunk.cols;
       t_tile.reserve(static_cast<std::size_t>(2 * elements) * sizeof(T));
       T* ups = reinterpret_cast<T*>(t_tile.data());
@@ -305,115 +273,25 @@ class CpuBackend final : public Backend {
       for (std::int64_t r = 0; r < tile.count; ++r) {
         kernels_.activate(activation, gate == nullptr ? nullptr : gates + r * chunk.cols,
                           ups + r * chunk.cols, chunk.cols,
-                          working(out) + (tile.first + r) * out.cols() + chunk.first);
+                          working<T>(out) + (tile.first + r) * out.cols() + chunk.first);
       }
     });
   }
 
   void attend(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
               Array& out) override {
-    check_attention(shape, shape.windows * shape.length, q, k, v, out);
-    if (shape.windows == 0 || shape.length == 0) return;
-    const std::int64_t length = shape.length;
-    const std::int64_t head_dim = shape.head_dim;
-    const HeadTransform q_transform = transform_of(shape, shape.q_norm);
-    const HeadTransform k_transform = transform_of(shape, shape.k_norm);
-
-    const std::int64_t keys_size = round_up(kernels_.packed_keys_size(length, head_dim), 32);
-    const std::int64_t values_size = round_up(kernels_.packed_values_size(length, head_dim), 32);
-    const std::int64_t packed_heads = shape.windows * shape.kv_heads;
-    packed_keys_.reserve(static_cast<std::size_t>(packed_heads * keys_size) * sizeof(T));
-    packed_values_.reserve(static_cast<std::size_t>(packed_heads * values_size) * sizeof(T));
-    T* const packed_keys = reinterpret_cast<T*>(packed_keys_.data());
-    T* const packed_values = reinterpret_cast<T*>(packed_values_.data());
-    const auto scratch_bytes = static_cast<std::size_t>(kernels_.attention_scratch(head_dim));
-
-    const std::int64_t panels = (length + kernels_.panel - 1) / kernels_.panel;
-    parallel_for(static_cast<std::size_t>(shape.windows * panels), [&](std::size_t index) {
-      const std::int64_t window = static_cast<std::int64_t>(index) / panels;
-      const std::int64_t panel = static_cast<std::int64_t>(index) % panels;
-      t_tile.reserve(scratch_bytes);
-      for (std::int64_t head = 0; head < shape.kv_heads; ++head) {
-        const std::int64_t packed = window * shape.kv_heads + head;
-        const std::int64_t start = window * length * k.cols() + head * head_dim;
-        kernels_.pack_keys(k_transform, working(k) + start, k.cols(), length, panel, t_tile.data(),
-                           packed_keys + packed * keys_size);
-        kernels_.pack_values(head_dim, working(v) + start, v.cols(), length, panel,
-                             packed_values + packed * values_size);
-      }
-    });
-
-    // The tiles of one head follow each other (its keys and values stay in the second cache), longest first.
-    const std::int64_t tiles = (length + kernels_.query_tile - 1) / kernels_.query_tile;
-    const std::int64_t heads_per_key = shape.heads / shape.kv_heads;
-    parallel_for(static_cast<std::size_t>(shape.windows * shape.heads * tiles), [&](std::size_t index) {
-      const std::int64_t number = static_cast<std::int64_t>(index) / tiles;
-      const std::int64_t first = (tiles - 1 - static_cast<std::int64_t>(index) % tiles) * kernels_.query_tile;
-      const std::int64_t window = number / shape.heads;
-      const std::int64_t head = number % shape.heads;
-      const std::int64_t packed = window * shape.kv_heads + head / heads_per_key;
-      const std::int64_t start = window * length * q.cols() + head * head_dim;
-      t_tile.reserve(scratch_bytes);
-      kernels_.attend({.q = working(q) + start,
-                       .q_pitch = q.cols(),
-                       .out = working(out) + start,
-                       .out_pitch = out.cols(),
-                       .first = first,
-                       .count = std::min(kernels_.query_tile, length - first),
-                       .sliding_window = shape.sliding_window,
-                       .transform = q_transform,
-                       .head = {packed_keys + packed * keys_size, packed_values + packed * values_size,
-                                panels * kernels_.panel},
-                       .scratch = t_tile.data()});
-    });
+    attention_.attend(shape, q, k, v, out);
   }
-
-  std::unique_ptr<AttentionCache> make_cache(const AttentionShape& shape) override {
-    require(shape.windows >= 0 && shape.length >= 0 && shape.kv_heads > 0 && shape.head_dim > 0,
-            "make_cache: no such shape");
-    return std::make_unique<PackedCache<T>>(kernels_, shape);
+  void attend(const AttentionShape& shape, std::span<const Segment> segments, const Array& q, const Array& k,
+              const Array& v, Array& out) override {
+    attention_.attend(shape, segments, q, k, v, out);
   }
-
-  void attend_next(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
-                   AttentionCache& past, Array& out) override {
-    check_attention(shape, shape.windows, q, k, v, out);
-    auto& cache = dynamic_cast<PackedCache<T>&>(past);
-    require(shape.length >= 1 && shape.length <= cache.capacity &&
-                shape.windows * shape.kv_heads == cache.heads && shape.head_dim == cache.head_dim,
-            "attend_next: cache of another shape");
-    const std::int64_t position = shape.length - 1;
-    const std::int64_t head_dim = shape.head_dim;
-    const HeadTransform q_transform = transform_of(shape, shape.q_norm);
-    const HeadTransform k_transform = transform_of(shape, shape.k_norm);
-    const auto scratch_bytes = static_cast<std::size_t>(kernels_.attention_scratch(head_dim));
-    const std::int64_t padded_length = round_up(cache.capacity, kernels_.panel);
-    const std::int64_t heads_per_key = shape.heads / shape.kv_heads;
-    // A task is a head of keys with all heads of queries that read it.
-    parallel_for(static_cast<std::size_t>(cache.heads), [&](std::size_t index) {
-      const auto number = static_cast<std::int64_t>(index);
-      const std::int64_t sequence = number / shape.kv_heads;
-      const std::int64_t key_head = number % shape.kv_heads;
-      T* const keys = cache.keys(number);
-      T* const values = cache.values(number);
-      t_tile.reserve(scratch_bytes);
-      const std::int64_t start = sequence * k.cols() + key_head * head_dim;
-      kernels_.append(k_transform, working(k) + start, working(v) + start, position, cache.capacity,
-                      t_tile.data(), keys, values);
-      for (std::int64_t i = 0; i < heads_per_key; ++i) {
-        const std::int64_t query = sequence * q.cols() + (key_head * heads_per_key + i) * head_dim;
-        // Of the sequence only this row is there: a pitch of nothing leads to it from every position.
-        kernels_.attend_one({.q = working(q) + query,
-                             .q_pitch = 0,
-                             .out = working(out) + query,
-                             .out_pitch = 0,
-                             .first = position,
-                             .count = 1,
-                             .sliding_window = shape.sliding_window,
-                             .transform = q_transform,
-                             .head = {keys, values, padded_length},
-                             .scratch = t_tile.data()});
-      }
-    });
+  std::unique_ptr<AttentionCache> make_cache(const AttentionShape& shape, CacheElement element) override {
+    return attention_.make_cache(shape, element);
+  }
+  void extend(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
+              AttentionCache& cache, Array& out) override {
+    attention_.extend(shape, q, k, v, cache, out);
   }
 
   void losses(const Array& in, const Weight& head_weight, std::span<const std::int32_t> targets,
@@ -432,7 +310,7 @@ class CpuBackend final : public Backend {
       const DenseWeight::Chunk& chunk = head.chunks()[static_cast<std::size_t>(c)];
       t_tile.reserve(static_cast<std::size_t>(tile.computed * chunk.cols) * sizeof(float));
       float* logits = reinterpret_cast<float*>(t_tile.data());
-      products_.run(head, chunk, tile.computed, working(in) + tile.first * in.cols(), logits, true);
+      products_.run(head, chunk, tile.computed, working<T>(in) + tile.first * in.cols(), logits, true);
       for (std::int64_t r = 0; r < tile.count; ++r) {
         const std::int64_t row = tile.first + r;
         const float* of_row = logits + r * chunk.cols;
@@ -442,7 +320,7 @@ class CpuBackend final : public Backend {
         if (target >= 0 && target < chunk.cols) target_logits[static_cast<std::size_t>(row)] = of_row[target];
       }
     });
-    over(tiles, [&](const RowTile& tile) {
+    for_tiles(tiles, [&](const RowTile& tile) {
       for (std::int64_t row = tile.first; row < tile.first + tile.count; ++row) {
         const auto i = static_cast<std::size_t>(row);
         if (targets[i] < 0) {
@@ -465,7 +343,7 @@ class CpuBackend final : public Backend {
     }
     for (const std::int32_t target : targets) require(target < head.out(), "compare: no such target");
     const RowTiles tiles(rows, head.bytes() > kSharedCacheHead ? kTileRows : kComparedRows);
-    over(tiles, [&](const RowTile& tile) {
+    for_tiles(tiles, [&](const RowTile& tile) {
       const std::int64_t elements = tile.computed * head.out();
       t_tile.reserve(static_cast<std::size_t>(3 * elements) * sizeof(float));
       float* log_p = reinterpret_cast<float*>(t_tile.data());
@@ -524,7 +402,7 @@ class CpuBackend final : public Backend {
             "copy: shapes differ");
     const std::size_t size =
         static_cast<std::size_t>(from.cols()) * (from.element() == Element::full ? sizeof(float) : sizeof(T));
-    over(RowTiles(rows), [&](const RowTile& tile) {
+    for_tiles(RowTiles(rows), [&](const RowTile& tile) {
       const std::size_t start = static_cast<std::size_t>(tile.first) * size;
       std::memcpy(static_cast<std::byte*>(to.data()) + start,
                   static_cast<const std::byte*>(from.data()) + start,
@@ -537,7 +415,7 @@ class CpuBackend final : public Backend {
     require(in.element() == Element::working && rows >= 0 && rows <= in.rows(), "sum_inputs: not an input");
     require(sums.width == width, "sum_inputs: sums of another width");
     for (std::int64_t first = 0; first < rows; first += kSumRows)
-      grams_.add_gram(working(in) + first * width, std::min(kSumRows, rows - first), width, sums.products);
+      grams_.add_gram(working<T>(in) + first * width, std::min(kSumRows, rows - first), width, sums.products);
 
     // Stripes of columns, a cache line and more of them, so that every sum has one order. Sums of few values
     // in fp32 first: they are exact to 1e-6, and vectors hold twice as many.
@@ -549,7 +427,7 @@ class CpuBackend final : public Backend {
       for (std::int64_t first = 0; first < rows; first += kTileRows) {
         std::array<float, kStripe> abs{};
         for (std::int64_t r = first; r < std::min(first + kTileRows, rows); ++r) {
-          const T* x = working(in) + r * width + start;
+          const T* x = working<T>(in) + r * width + start;
           for (std::int64_t c = 0; c < cols; ++c) {
             const auto i = static_cast<std::size_t>(c);
             const float size = std::abs(to_float(x[c]));
@@ -583,7 +461,7 @@ class CpuBackend final : public Backend {
     for (std::int64_t c = 0; c < chunks; ++c) {
       const DenseWeight::Chunk& chunk = head.chunks()[static_cast<std::size_t>(c)];
       float* part = logits + tile.computed * chunk.first;
-      products_.run(head, chunk, tile.computed, working(in) + tile.first * in.cols(), part, true);
+      products_.run(head, chunk, tile.computed, working<T>(in) + tile.first * in.cols(), part, true);
       for (std::int64_t r = 0; r < tile.count; ++r)
         statistics[static_cast<std::size_t>(r * chunks + c)] =
             kernels_.softmax_statistics(part + r * chunk.cols, chunk.cols);
@@ -604,8 +482,6 @@ class CpuBackend final : public Backend {
     return result;
   }
 
-  static float* full(const Array& array) { return static_cast<float*>(array.data()); }
-  static T* working(const Array& array) { return static_cast<T*>(array.data()); }
   static float to_float(T x) {
     if constexpr (std::is_same_v<T, Bf16>) {
       return bfloat16_to_float(static_cast<std::uint16_t>(x));
@@ -613,45 +489,9 @@ class CpuBackend final : public Backend {
       return x;
     }
   }
-  static const float* full_or_null(const Array* array) {
-    return array == nullptr || array->empty() ? nullptr : full(*array);
-  }
-
-  template <class Function>
-  static void over(const RowTiles& tiles, Function&& function) {
-    parallel_for(static_cast<std::size_t>(tiles.size()),
-                 [&](std::size_t index) { function(tiles[static_cast<std::int64_t>(index)]); });
-  }
-
   static void check_input(const Array& in, std::int64_t rows, const DenseWeight& weight) {
     require(in.element() == Element::working && in.cols() == weight.in() && rows <= in.rows(),
             "product: input of another shape");
-  }
-
-  static HeadTransform transform_of(const AttentionShape& shape, const Array* norm) {
-    HeadTransform transform{
-        .head_dim = shape.head_dim, .norm = full_or_null(norm), .norm_eps = shape.norm_eps, .rotation = {}};
-    if (shape.cosines != nullptr) transform.rotation = {full(*shape.cosines), full(*shape.sines)};
-    return transform;
-  }
-
-  static void check_attention(const AttentionShape& shape, std::int64_t rows, const Array& q, const Array& k,
-                              const Array& v, const Array& out) {
-    require(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0, "attend: heads are no multiple");
-    for (const Array* array : {&q, &k, &v, static_cast<const Array*>(&out)}) {
-      const std::int64_t heads = array == &k || array == &v ? shape.kv_heads : shape.heads;
-      require(array->element() == Element::working && array->rows() >= rows &&
-                  array->cols() == heads * shape.head_dim,
-              "attend: shapes differ");
-    }
-    if (shape.cosines != nullptr) {
-      for (const Array* table : {shape.cosines, shape.sines})
-        require(table->rows() >= shape.length && table->cols() * 2 == shape.head_dim,
-                "attend: rotation of another shape");
-    }
-    for (const Array* norm : {shape.q_norm, shape.k_norm})
-      require(norm == nullptr || norm->empty() || norm->cols() == shape.head_dim,
-              "attend: norm of another shape");
   }
 
   std::unique_ptr<Weight> prepare(std::int64_t out, std::int64_t in, std::span<const float> bias,
@@ -666,8 +506,7 @@ class CpuBackend final : public Backend {
       std::is_same_v<T, Bf16> ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
   Products products_;
   Products grams_;  ///< apart: layouts are chosen for other tiles
-  AlignedBytes packed_keys_;
-  AlignedBytes packed_values_;
+  Attention<T> attention_;
 };
 
 }  // namespace
@@ -683,18 +522,26 @@ CpuKernels best_cpu_kernels() {
   return CpuKernels::portable;
 }
 
-std::unique_ptr<Backend> make_cpu_backend(Precision precision, CpuKernels kernels) {
-  if (kernels > best_cpu_kernels()) throw std::invalid_argument("this processor has no such instructions");
+std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) {
+  if (options.kernels > best_cpu_kernels())
+    throw std::invalid_argument("this processor has no such instructions");
 #if defined(KNAPSAQ_X86_KERNELS)
-  if (kernels == CpuKernels::avx512_bf16) {
-    if (precision == Precision::bf16)
-      return std::make_unique<cpu::CpuBackend<cpu::Bf16>>(precision, cpu::avx512_bf16_kernels());
-    return std::make_unique<cpu::CpuBackend<float>>(precision, cpu::avx512_kernels());
+  if (options.kernels == CpuKernels::avx512_bf16) {
+    if (options.precision == Precision::bf16)
+      return std::make_unique<cpu::CpuBackend<cpu::Bf16>>(options, cpu::avx512_bf16_kernels());
+    return std::make_unique<cpu::CpuBackend<float>>(options, cpu::avx512_kernels());
   }
-  if (kernels == CpuKernels::avx2)
-    return std::make_unique<cpu::CpuBackend<float>>(precision, cpu::avx2_kernels());
+  if (options.kernels == CpuKernels::avx2)
+    return std::make_unique<cpu::CpuBackend<float>>(options, cpu::avx2_kernels());
 #endif
-  return std::make_unique<cpu::CpuBackend<float>>(precision, cpu::portable_kernels());
+  return std::make_unique<cpu::CpuBackend<float>>(options, cpu::portable_kernels());
+}
+
+std::unique_ptr<Backend> make_cpu_backend(Precision precision, CpuKernels kernels) {
+  CpuOptions options;
+  options.precision = precision;
+  options.kernels = kernels;
+  return make_cpu_backend(options);
 }
 
 }  // namespace knapsaq
