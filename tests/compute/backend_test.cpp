@@ -320,8 +320,8 @@ TEST_P(BackendTest, AttentionOfOneTokenAtATime) {
       shape.length = 1;
       shape.past = t;
       backend->extend(shape, working(rows_at(q, width), a.windows, width),
-                           working(rows_at(k, kv_width), a.windows, kv_width),
-                           working(rows_at(v, kv_width), a.windows, kv_width), *cache, out);
+                      working(rows_at(k, kv_width), a.windows, kv_width),
+                      working(rows_at(v, kv_width), a.windows, kv_width), *cache, out);
       const std::vector<float> expected = rows_at(values, width);
       EXPECT_LE(difference(values_of(out), std::vector<double>(expected.begin(), expected.end())), tolerance)
           << t << ' ' << a.head_dim << ' ' << a.sliding;

@@ -12,6 +12,7 @@
 #include "knapsaq/compute/cpu/aligned.h"
 #include "knapsaq/compute/cpu/attention.h"
 #include "knapsaq/compute/cpu/kernels.h"
+#include "knapsaq/compute/cpu/linears.h"
 #include "knapsaq/compute/cpu/product.h"
 #include "knapsaq/compute/cpu/tiles.h"
 
@@ -62,23 +63,13 @@ class StoredTable final : public RowTable {
   StoredMatrix table_;
 };
 
-/// log(sum(exp(logits))) of a row from the statistics of its parts, which lie `stride` apart.
-double log_sum_of(const SoftmaxStatistics* parts, std::int64_t count, std::int64_t stride) {
-  double largest = parts[0].largest;
-  for (std::int64_t c = 1; c < count; ++c) largest = std::max<double>(largest, parts[c * stride].largest);
-  double sum = 0;
-  for (std::int64_t c = 0; c < count; ++c)
-    sum += parts[c * stride].sum * std::exp(parts[c * stride].largest - largest);
-  return largest + std::log(sum);
-}
-
 template <class T>
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(const CpuOptions& options, const Kernels<T>& kernels)
+  CpuBackend(const CpuOptions& options, const Kernels<T>& kernels, const PackedKernels& packed_kernels)
       : precision_(options.precision),
         kernels_(kernels),
-        products_(kWorking),
+        linears_(options, kernels, packed_kernels),
         grams_(kWorking),
         attention_(kernels) {}
 
@@ -125,20 +116,10 @@ class CpuBackend final : public Backend {
   }
 
   std::unique_ptr<Weight> prepare(const TensorView& weight, std::span<const float> bias) override {
-    require(weight.shape.size() == 2 && is_weight_type(weight.type), "prepare: not a matrix of floats");
-    return prepare(weight.shape[0], weight.shape[1], bias,
-                   [&](std::int64_t first, std::int64_t n, float* out) {
-                     const std::int64_t in = weight.shape[1];
-                     read_floats(weight, first * in, {out, static_cast<std::size_t>(n * in)});
-                   });
+    return linears_.prepare(weight, bias);
   }
-
   std::unique_ptr<Weight> prepare(const StoredMatrix& weight, std::span<const float> bias) override {
-    const std::int64_t cols = cols_of(weight);
-    return prepare(rows_of(weight), cols, bias, [&](std::int64_t first, std::int64_t n, float* out) {
-      for (std::int64_t r = 0; r < n; ++r)
-        dequantize_row(weight, first + r, {out + r * cols, static_cast<std::size_t>(cols)});
-    });
+    return linears_.prepare(weight, bias);
   }
 
   std::unique_ptr<Table> prepare_table(const TensorView& table) override {
@@ -202,80 +183,15 @@ class CpuBackend final : public Backend {
   }
 
   void multiply(const Array& in, std::int64_t rows, std::span<const Product> products) override {
-    struct Piece {
-      const Product* product;
-      const DenseWeight* weight;
-      const DenseWeight::Chunk* chunk;
-    };
-    std::vector<Piece> pieces;
-    for (const Product& product : products) {
-      const auto& weight = dynamic_cast<const DenseWeight&>(*product.weight);
-      check_input(in, rows, weight);
-      require(product.out->cols() == weight.out() && rows <= product.out->rows(), "multiply: shapes differ");
-      require(!product.accumulate || product.out->element() == Element::full, "multiply: sum is not full");
-      for (const DenseWeight::Chunk& chunk : weight.chunks()) pieces.push_back({&product, &weight, &chunk});
-    }
-    // All row tiles of one chunk before the next chunk: its weights stay in the cache that the cores share.
-    const RowTiles tiles(rows);
-    parallel_for(pieces.size() * static_cast<std::size_t>(tiles.size()), [&](std::size_t index) {
-      const Piece& piece = pieces[index / static_cast<std::size_t>(tiles.size())];
-      const RowTile tile = tiles[static_cast<std::int64_t>(index) % tiles.size()];
-      const T* x = working<T>(in) + tile.first * in.cols();
-      const DenseWeight::Chunk& chunk = *piece.chunk;
-      Array& out = *piece.product->out;
-      const bool is_full = out.element() == Element::full;
-      const std::size_t size = is_full ? sizeof(float) : sizeof(T);
-      const std::size_t pitch = static_cast<std::size_t>(out.cols()) * size;
-      std::byte* target = static_cast<std::byte*>(out.data()) + static_cast<std::size_t>(tile.first) * pitch +
-                          static_cast<std::size_t>(chunk.first) * size;
-      if (chunk.cols == out.cols() && !piece.product->accumulate) {
-        products_.run(*piece.weight, chunk, tile.computed, x, target, is_full);
-        return;
-      }
-      const std::size_t row_bytes = static_cast<std::size_t>(chunk.cols) * size;
-      t_tile.reserve(static_cast<std::size_t>(tile.computed) * row_bytes);
-      products_.run(*piece.weight, chunk, tile.computed, x, t_tile.data(), is_full);
-      for (std::int64_t r = 0; r < tile.count; ++r) {
-        std::byte* to = target + static_cast<std::size_t>(r) * pitch;
-        const std::byte* from = t_tile.data() + static_cast<std::size_t>(r) * row_bytes;
-        if (piece.product->accumulate) {
-          kernels_.add(reinterpret_cast<const float*>(from), chunk.cols, reinterpret_cast<float*>(to));
-        } else {
-          std::memcpy(to, from, row_bytes);
-        }
-      }
-    });
+    linears_.multiply(in, rows, products);
   }
-
-  void activate(const Array& in, std::int64_t rows, const Weight* gate_weight, const Weight& up_weight,
+  void activate(const Array& in, std::int64_t rows, const Weight* gate, const Weight& up,
                 Activation activation, Array& out) override {
-    const auto* gate = dynamic_cast<const DenseWeight*>(gate_weight);
-    const auto& up = dynamic_cast<const DenseWeight&>(up_weight);
-    check_input(in, rows, up);
-    if (gate != nullptr) {
-      check_input(in, rows, *gate);
-      require(gate->out() == up.out(), "activate: gate and up differ");
-    }
-    require(out.element() == Element::working && out.cols() == up.out() && rows <= out.rows(),
-            "activate: output of another shape");
-    const RowTiles tiles(rows);
-    parallel_for(up.chunks().size() * static_cast<std::size_t>(tiles.size()), [&](std::size_t index) {
-      const std::size_t c = index / static_cast<std::size_t>(tiles.size());
-      const RowTile tile = tiles[static_cast<std::int64_t>(index) % tiles.size()];
-      const DenseWeight::Chunk& chunk = up.chunks()[c];
-      const T* x = working<T>(in) + tile.first * in.cols();
-      const std::int64_t elements = tile.computed * chunk.cols;
-      t_tile.reserve(static_cast<std::size_t>(2 * elements) * sizeof(T));
-      T* ups = reinterpret_cast<T*>(t_tile.data());
-      T* gates = gate == nullptr ? nullptr : ups + elements;
-      if (gate != nullptr) products_.run(*gate, gate->chunks()[c], tile.computed, x, gates, false);
-      products_.run(up, chunk, tile.computed, x, ups, false);
-      for (std::int64_t r = 0; r < tile.count; ++r) {
-        kernels_.activate(activation, gate == nullptr ? nullptr : gates + r * chunk.cols,
-                          ups + r * chunk.cols, chunk.cols,
-                          working<T>(out) + (tile.first + r) * out.cols() + chunk.first);
-      }
-    });
+    linears_.activate(in, rows, gate, up, activation, out);
+  }
+  void losses(const Array& in, const Weight& head, std::span<const std::int32_t> targets,
+              std::span<float> losses) override {
+    linears_.losses(in, head, targets, losses);
   }
 
   void attend(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
@@ -294,47 +210,11 @@ class CpuBackend final : public Backend {
     attention_.extend(shape, q, k, v, cache, out);
   }
 
-  void losses(const Array& in, const Weight& head_weight, std::span<const std::int32_t> targets,
-              std::span<float> losses) override {
-    const auto& head = dynamic_cast<const DenseWeight&>(head_weight);
-    const auto rows = static_cast<std::int64_t>(targets.size());
-    check_input(in, rows, head);
-    require(losses.size() == targets.size(), "losses: output of another length");
-    const auto chunks = static_cast<std::int64_t>(head.chunks().size());
-    std::vector<SoftmaxStatistics> statistics(static_cast<std::size_t>(chunks * rows));
-    std::vector<float> target_logits(targets.size(), 0.0f);
-    const RowTiles tiles(rows);
-    parallel_for(static_cast<std::size_t>(chunks * tiles.size()), [&](std::size_t index) {
-      const std::int64_t c = static_cast<std::int64_t>(index) / tiles.size();
-      const RowTile tile = tiles[static_cast<std::int64_t>(index) % tiles.size()];
-      const DenseWeight::Chunk& chunk = head.chunks()[static_cast<std::size_t>(c)];
-      t_tile.reserve(static_cast<std::size_t>(tile.computed * chunk.cols) * sizeof(float));
-      float* logits = reinterpret_cast<float*>(t_tile.data());
-      products_.run(head, chunk, tile.computed, working<T>(in) + tile.first * in.cols(), logits, true);
-      for (std::int64_t r = 0; r < tile.count; ++r) {
-        const std::int64_t row = tile.first + r;
-        const float* of_row = logits + r * chunk.cols;
-        statistics[static_cast<std::size_t>(c * rows + row)] =
-            kernels_.softmax_statistics(of_row, chunk.cols);
-        const std::int64_t target = targets[static_cast<std::size_t>(row)] - chunk.first;
-        if (target >= 0 && target < chunk.cols) target_logits[static_cast<std::size_t>(row)] = of_row[target];
-      }
-    });
-    for_tiles(tiles, [&](const RowTile& tile) {
-      for (std::int64_t row = tile.first; row < tile.first + tile.count; ++row) {
-        const auto i = static_cast<std::size_t>(row);
-        if (targets[i] < 0) {
-          losses[i] = 0;
-          continue;
-        }
-        losses[i] = static_cast<float>(log_sum_of(&statistics[i], chunks, rows) - target_logits[i]);
-      }
-    });
-  }
-
   void compare(const Array& reference, const Weight& head_weight, std::span<const std::int32_t> targets,
                bool jsd, std::span<const Compared> candidates) override {
-    const auto& head = dynamic_cast<const DenseWeight&>(head_weight);
+    const auto* dense = dynamic_cast<const DenseWeight*>(&head_weight);
+    require(dense != nullptr, "compare: the head is not dense");
+    const DenseWeight& head = *dense;
     const auto rows = static_cast<std::int64_t>(targets.size());
     check_input(reference, rows, head);
     for (const Compared& candidate : candidates) {
@@ -461,7 +341,8 @@ class CpuBackend final : public Backend {
     for (std::int64_t c = 0; c < chunks; ++c) {
       const DenseWeight::Chunk& chunk = head.chunks()[static_cast<std::size_t>(c)];
       float* part = logits + tile.computed * chunk.first;
-      products_.run(head, chunk, tile.computed, working<T>(in) + tile.first * in.cols(), part, true);
+      linears_.products().run(view_of(head, chunk), tile.computed, working<T>(in) + tile.first * in.cols(),
+                              part, true);
       for (std::int64_t r = 0; r < tile.count; ++r)
         statistics[static_cast<std::size_t>(r * chunks + c)] =
             kernels_.softmax_statistics(part + r * chunk.cols, chunk.cols);
@@ -494,20 +375,20 @@ class CpuBackend final : public Backend {
             "product: input of another shape");
   }
 
-  std::unique_ptr<Weight> prepare(std::int64_t out, std::int64_t in, std::span<const float> bias,
-                                  const Products::RowReader& read) {
-    require(bias.empty() || static_cast<std::int64_t>(bias.size()) == out, "prepare: bias of another length");
-    return products_.prepare(out, in, {bias.begin(), bias.end()}, read, precision_ == Precision::bf16);
-  }
-
   Precision precision_;
   const Kernels<T>& kernels_;
   static constexpr dnnl::memory::data_type kWorking =
       std::is_same_v<T, Bf16> ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
-  Products products_;
+  Linears<T> linears_;
   Products grams_;  ///< apart: layouts are chosen for other tiles
   Attention<T> attention_;
 };
+
+template <class T>
+std::unique_ptr<Backend> make_backend(const CpuOptions& options, const Kernels<T>& kernels,
+                                      const PackedKernels& packed_kernels) {
+  return std::make_unique<CpuBackend<T>>(options, kernels, packed_kernels);
+}
 
 }  // namespace
 }  // namespace cpu
@@ -515,26 +396,35 @@ class CpuBackend final : public Backend {
 CpuKernels best_cpu_kernels() {
 #if defined(KNAPSAQ_X86_KERNELS)
   if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vnni"))
     return CpuKernels::avx512_bf16;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return CpuKernels::avx2;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+    return CpuKernels::avx2;
 #endif
   return CpuKernels::portable;
+}
+
+const cpu::PackedKernels& cpu::packed_kernels(CpuKernels kernels) {
+#if defined(KNAPSAQ_X86_KERNELS)
+  if (kernels == CpuKernels::avx512_bf16) return avx512_packed_kernels();
+  if (kernels == CpuKernels::avx2) return avx2_packed_kernels();
+#endif
+  return portable_packed_kernels();
 }
 
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) {
   if (options.kernels > best_cpu_kernels())
     throw std::invalid_argument("this processor has no such instructions");
+  const cpu::PackedKernels& packed = cpu::packed_kernels(options.kernels);
+  const auto make = [&](const auto& kernels) { return cpu::make_backend(options, kernels, packed); };
 #if defined(KNAPSAQ_X86_KERNELS)
-  if (options.kernels == CpuKernels::avx512_bf16) {
-    if (options.precision == Precision::bf16)
-      return std::make_unique<cpu::CpuBackend<cpu::Bf16>>(options, cpu::avx512_bf16_kernels());
-    return std::make_unique<cpu::CpuBackend<float>>(options, cpu::avx512_kernels());
-  }
-  if (options.kernels == CpuKernels::avx2)
-    return std::make_unique<cpu::CpuBackend<float>>(options, cpu::avx2_kernels());
+  if (options.kernels == CpuKernels::avx512_bf16)
+    return options.precision == Precision::bf16 ? make(cpu::avx512_bf16_kernels())
+                                                : make(cpu::avx512_kernels());
+  if (options.kernels == CpuKernels::avx2) return make(cpu::avx2_kernels());
 #endif
-  return std::make_unique<cpu::CpuBackend<float>>(options, cpu::portable_kernels());
+  return make(cpu::portable_kernels());
 }
 
 std::unique_ptr<Backend> make_cpu_backend(Precision precision, CpuKernels kernels) {

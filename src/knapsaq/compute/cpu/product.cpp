@@ -93,11 +93,10 @@ std::unique_ptr<DenseWeight> Products::prepare(std::int64_t out, std::int64_t in
   const std::int64_t width = pieces == 1 ? out : round_up((out + pieces - 1) / pieces, kColumnBlock);
   for (std::int64_t first = 0; first < out; first += width) {
     const std::int64_t cols = std::min(width, out - first);
-    const Program& typical = program({kTypicalRows, cols, in, true, !weight->bias().empty()}, nullptr);
-    weight->chunks().push_back({first, cols, typical.weight, AlignedBytes(typical.weight.get_size())});
+    const memory::desc chosen = layout(cols, in, !weight->bias().empty());
+    weight->chunks().push_back({first, cols, chosen, AlignedBytes(chosen.get_size())});
   }
   parallel_for(weight->chunks().size(), [&](std::size_t index) {
-    const SingleThread single;
     DenseWeight::Chunk& chunk = weight->chunks()[index];
     // Some layouts are padded.
     chunk.data.clear();
@@ -110,23 +109,55 @@ std::unique_ptr<DenseWeight> Products::prepare(std::int64_t out, std::int64_t in
     } else if (round_to_bf16) {
       for (float& value : values) value = bfloat16_to_float(float_to_bfloat16(value));
     }
-    void* source = rounded.empty() ? static_cast<void*>(values.data()) : rounded.data();
-    // W row by row is the transpose of what the product multiplies by.
-    const memory::desc plain({in, chunk.cols}, working_, memory::format_tag::ba);
-    memory from(plain, engine_, source);
-    memory to(chunk.layout, engine_, chunk.data.data());
-    dnnl::stream stream(engine_);
-    dnnl::reorder(from, to).execute(stream, from, to);
-    stream.wait();
+    void* plain = rounded.empty() ? static_cast<void*>(values.data()) : rounded.data();
+    reorder(plain, chunk.cols, in, chunk.layout, chunk.data.data());
   });
   return weight;
 }
 
-void Products::run(const DenseWeight& weight, const DenseWeight::Chunk& chunk, std::int64_t rows,
-                   const void* in, void* out, bool full) {
-  const bool has_bias = !weight.bias().empty();
-  const Program& ready = program({rows, chunk.cols, weight.in(), full, has_bias}, &chunk.layout);
-  multiply(ready, in, chunk.data.data(), has_bias ? weight.bias().data() + chunk.first : nullptr, out);
+void Products::run(const MatrixView& matrix, std::int64_t rows, const void* in, void* out, bool full) {
+  const Program& ready = program({rows, matrix.cols, matrix.in, full, matrix.bias != nullptr}, matrix.layout);
+  multiply(ready, in, matrix.data, matrix.bias, out);
+}
+
+dnnl::memory::desc Products::layout(std::int64_t cols, std::int64_t in, bool has_bias) {
+  return program({kTypicalRows, cols, in, true, has_bias}, nullptr).weight;
+}
+
+void Products::reorder(void* plain, std::int64_t cols, std::int64_t in, const memory::desc& layout,
+                       void* to) {
+  const SingleThread single;
+  // W row by row is the transpose of what the product multiplies by.
+  memory source({{in, cols}, working_, memory::format_tag::ba}, engine_, plain);
+  memory target(layout, engine_, to);
+  dnnl::stream stream(engine_);
+  dnnl::reorder(source, target).execute(stream, source, target);
+  stream.wait();
+}
+
+std::optional<BlockedLayout> blocked(const memory::desc& layout) {
+#if DNNL_VERSION_MAJOR >= 3
+  const auto strides = layout.get_strides();
+  const auto blocks = layout.get_inner_blks();
+  const auto dims = layout.get_inner_idxs();
+  const auto sizes = layout.get_dims();
+  const auto padded = layout.get_padded_dims();
+  const std::size_t count = blocks.size();
+#else
+  const auto& blocking = layout.data.format_desc.blocking;
+  if (layout.data.format_kind != dnnl_blocked) return std::nullopt;
+  const auto& strides = blocking.strides;
+  const auto& blocks = blocking.inner_blks;
+  const auto& dims = blocking.inner_idxs;
+  const auto& sizes = layout.data.dims;
+  const auto& padded = layout.data.padded_dims;
+  const auto count = static_cast<std::size_t>(blocking.inner_nblks);
+#endif
+  const bool plain = count == 2 && blocks[0] == 16 && dims[0] == 0 && blocks[1] == 64 && dims[1] == 1;
+  const bool pairs = count == 3 && blocks[0] == 16 && dims[0] == 0 && blocks[1] == 64 && dims[1] == 1 &&
+                     blocks[2] == 2 && dims[2] == 0;
+  if ((!plain && !pairs) || sizes[0] != padded[0]) return std::nullopt;
+  return BlockedLayout{pairs, strides[1], strides[0]};
 }
 
 void Products::multiply(const Program& ready, const void* in, const void* weight, const float* bias,

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <tuple>
 #include <vector>
@@ -40,6 +41,34 @@ class DenseWeight final : public Weight {
   std::vector<Chunk> chunks_;
 };
 
+/// A matrix that a product multiplies by: some rows of a W [out, in], in a layout of oneDNN's.
+struct MatrixView {
+  std::int64_t first = 0;  ///< row of W
+  std::int64_t cols = 0;   ///< rows of W, that is, columns of the product
+  std::int64_t in = 0;
+  const dnnl::memory::desc* layout = nullptr;
+  const void* data = nullptr;
+  const float* bias = nullptr;  ///< null: none
+};
+inline MatrixView view_of(const DenseWeight& weight, const DenseWeight::Chunk& chunk) {
+  return {.first = chunk.first,
+          .cols = chunk.cols,
+          .in = weight.in(),
+          .layout = &chunk.layout,
+          .data = chunk.data.data(),
+          .bias = weight.bias().empty() ? nullptr : weight.bias().data() + chunk.first};
+}
+
+/// A layout that kernels can write: blocks of 64 rows of W, in each one after another blocks of columns, in
+/// these [columns][64 rows] numbers, or [columns / 2][64 rows][2] if `pairs`.
+struct BlockedLayout {
+  bool pairs = false;
+  std::int64_t row_block = 0;     ///< elements from 64 rows to the next
+  std::int64_t column_block = 0;  ///< elements from 16 columns (32 if `pairs`) to the next
+};
+/// Empty for other layouts, and where columns are padded.
+std::optional<BlockedLayout> blocked(const dnnl::memory::desc& layout);
+
 /// Matrix products of row tiles by oneDNN, each on the thread that calls: who calls from many threads at once
 /// has the parallelism, in tiles that do not depend on the number of threads.
 class Products {
@@ -53,10 +82,14 @@ class Products {
   std::unique_ptr<DenseWeight> prepare(std::int64_t out, std::int64_t in, std::vector<float> bias,
                                        const RowReader& read, bool round_to_bf16);
 
-  /// out [rows, chunk.cols] = in [rows, weight.in()] chunk^T + bias; both dense; `full`: out is fp32, else of
+  /// out [rows, matrix.cols] = in [rows, matrix.in] matrix^T + bias; both dense; `full`: out is fp32, else of
   /// the working type. `rows` should take few values: each makes a program of its own.
-  void run(const DenseWeight& weight, const DenseWeight::Chunk& chunk, std::int64_t rows, const void* in,
-           void* out, bool full);
+  void run(const MatrixView& matrix, std::int64_t rows, const void* in, void* out, bool full);
+
+  /// The layout in which products like best what prepare() would make of `cols` rows of W.
+  dnnl::memory::desc layout(std::int64_t cols, std::int64_t in, bool has_bias);
+  /// Puts `cols` rows of W, plain and of the working type, into a layout.
+  void reorder(void* plain, std::int64_t cols, std::int64_t in, const dnnl::memory::desc& layout, void* to);
 
   /// lower += X^T X of X [rows, width], dense: the lower triangle, row by row. fp32 sums inside. Uses all
   /// threads.

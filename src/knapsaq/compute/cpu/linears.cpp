@@ -1,0 +1,373 @@
+#include "knapsaq/compute/cpu/linears.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "knapsaq/base/float16.h"
+#include "knapsaq/base/threads.h"
+#include "knapsaq/compute/cpu/tiles.h"
+
+namespace knapsaq::cpu {
+namespace {
+
+// Row tiles for which a dequantized piece is used before another task makes it again: 1024 rows, of whose
+// products making the piece is a few percent; and two cores have something to do where a weight has two
+// pieces only.
+constexpr std::int64_t kTilesPerPiece = 8;
+// Columns of logits that losses() makes of few rows at once: wide enough for few partial sums.
+constexpr std::int64_t kHeadColumns = 1024;
+
+template <class T>
+constexpr dnnl::memory::data_type kWorking =
+    std::is_same_v<T, Bf16> ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
+
+/// A piece of a weight that was dequantized.
+struct OpenPiece {
+  dnnl::memory::desc layout;
+  AlignedBytes buffer;
+};
+thread_local std::array<OpenPiece, 2> t_pieces;
+
+void check_input(const Array& in, std::int64_t rows, const Weight& weight) {
+  require(in.element() == Element::working && in.cols() == weight.in() && rows <= in.rows(),
+          "product: input of another shape");
+}
+
+const PackedWeight* as_packed(const Weight* weight) { return dynamic_cast<const PackedWeight*>(weight); }
+
+}  // namespace
+
+double log_sum_of(const SoftmaxStatistics* parts, std::int64_t count, std::int64_t stride) {
+  double largest = parts[0].largest;
+  for (std::int64_t c = 1; c < count; ++c) largest = std::max<double>(largest, parts[c * stride].largest);
+  double sum = 0;
+  for (std::int64_t c = 0; c < count; ++c)
+    sum += parts[c * stride].sum * std::exp(parts[c * stride].largest - largest);
+  return largest + std::log(sum);
+}
+
+template <class T>
+Linears<T>::Linears(const CpuOptions& options, const Kernels<T>& kernels, const PackedKernels& packed_kernels)
+    : precision_(options.precision),
+      packed_(options.packed),
+      packed_rows_(options.packed_rows),
+      kernels_(kernels),
+      packed_kernels_(packed_kernels),
+      products_(kWorking<T>),
+      inputs_(packed_kernels, options.packed) {}
+
+template <class T>
+std::unique_ptr<Weight> Linears<T>::prepare(std::int64_t out, std::int64_t in, std::span<const float> bias,
+                                            const DenseRows& read) {
+  require(bias.empty() || static_cast<std::int64_t>(bias.size()) == out, "prepare: bias of another length");
+  std::vector<float> biases(bias.begin(), bias.end());
+  const bool rounded = precision_ == Precision::bf16;
+  if (packed_ == Packed::off) return products_.prepare(out, in, std::move(biases), read, rounded);
+  return pack(out, in, rounded ? Code::bf16 : Code::f32, std::move(biases), read);
+}
+
+template <class T>
+std::unique_ptr<Weight> Linears<T>::prepare(const TensorView& weight, std::span<const float> bias) {
+  require(weight.shape.size() == 2 && is_weight_type(weight.type), "prepare: not a matrix of floats");
+  const std::int64_t in = weight.shape[1];
+  const DenseRows read = [&](std::int64_t first, std::int64_t n, float* out) {
+    read_floats(weight, first * in, {out, static_cast<std::size_t>(n * in)});
+  };
+  if (packed_ != Packed::off && precision_ == Precision::fp32 && weight.type != DType::F32) {
+    require(bias.empty() || std::ssize(bias) == weight.shape[0], "prepare: bias of another length");
+    return pack(weight.shape[0], in, weight.type == DType::F16 ? Code::f16 : Code::bf16,
+                {bias.begin(), bias.end()}, read);
+  }
+  return prepare(weight.shape[0], in, bias, read);
+}
+
+template <class T>
+std::unique_ptr<Weight> Linears<T>::prepare(const StoredMatrix& weight, std::span<const float> bias) {
+  const std::int64_t cols = cols_of(weight);
+  if (packed_ != Packed::off && packed_view(weight)) {
+    require(bias.empty() || std::ssize(bias) == rows_of(weight), "prepare: bias of another length");
+    return pack(weight, {bias.begin(), bias.end()});
+  }
+  return prepare(rows_of(weight), cols, bias, [&](std::int64_t first, std::int64_t n, float* out) {
+    for (std::int64_t r = 0; r < n; ++r)
+      dequantize_row(weight, first + r, {out + r * cols, static_cast<std::size_t>(cols)});
+  });
+}
+
+template <class T>
+bool Linears<T>::few(std::int64_t rows, const Weight& weight) const {
+  return rows <= packed_rows_ && as_packed(&weight) != nullptr;
+}
+
+template <class T>
+std::int64_t Linears<T>::piece_columns(const Weight& weight) const {
+  if (const PackedWeight* packed = as_packed(&weight)) return columns_per_piece(*packed);
+  return dynamic_cast<const DenseWeight&>(weight).chunks().front().cols;
+}
+
+template <class T>
+std::int64_t Linears<T>::pieces(const Weight& weight) const {
+  const std::int64_t columns = piece_columns(weight);
+  return (weight.out() + columns - 1) / columns;
+}
+
+template <class T>
+std::int64_t Linears<T>::tiles_per_task(const Weight& weight) const {
+  return as_packed(&weight) != nullptr ? kTilesPerPiece : 1;
+}
+
+template <class T>
+MatrixView Linears<T>::open(const Weight& weight, std::int64_t index, int slot) {
+  if (const PackedWeight* packed = as_packed(&weight)) {
+    OpenPiece& piece = t_pieces.at(static_cast<std::size_t>(slot));
+    const std::int64_t columns = columns_per_piece(*packed);
+    const std::int64_t first = index * columns;
+    return dequantize<T>(*packed, first, std::min(columns, weight.out() - first), packed_kernels_, products_,
+                         piece.layout, piece.buffer);
+  }
+  const auto& dense = dynamic_cast<const DenseWeight&>(weight);
+  return view_of(dense, dense.chunks()[static_cast<std::size_t>(index)]);
+}
+
+template <class T>
+void Linears<T>::multiply(const Array& in, std::int64_t rows, std::span<const Product> products) {
+  for (const Product& product : products) {
+    check_input(in, rows, *product.weight);
+    require(product.out->cols() == product.weight->out() && rows <= product.out->rows(),
+            "multiply: shapes differ");
+    require(!product.accumulate || product.out->element() == Element::full, "multiply: sum is not full");
+  }
+  if (products.empty() || rows == 0) return;
+  if (std::all_of(products.begin(), products.end(),
+                  [&](const Product& product) { return few(rows, *product.weight); }))
+    return multiply_few(in, rows, products);
+
+  struct Task {
+    const Product* product;
+    std::int64_t piece;
+    std::int64_t first_tile, end_tile;
+  };
+  // All row tiles of one piece before the next piece: its weights stay in the cache that the cores share.
+  const RowTiles tiles(rows);
+  std::vector<Task> tasks;
+  for (const Product& product : products) {
+    const std::int64_t together = tiles_per_task(*product.weight);
+    for (std::int64_t piece = 0; piece < pieces(*product.weight); ++piece)
+      for (std::int64_t tile = 0; tile < tiles.size(); tile += together)
+        tasks.push_back({&product, piece, tile, std::min(tile + together, tiles.size())});
+  }
+  parallel_for(tasks.size(), [&](std::size_t index) {
+    const Task& task = tasks[index];
+    const MatrixView matrix = open(*task.product->weight, task.piece, 0);
+    Array& out = *task.product->out;
+    const bool is_full = out.element() == Element::full;
+    const std::size_t size = is_full ? sizeof(float) : sizeof(T);
+    const std::size_t pitch = static_cast<std::size_t>(out.cols()) * size;
+    const std::size_t row_bytes = static_cast<std::size_t>(matrix.cols) * size;
+    for (std::int64_t t = task.first_tile; t < task.end_tile; ++t) {
+      const RowTile tile = tiles[t];
+      const T* x = working<T>(in) + tile.first * in.cols();
+      std::byte* target = static_cast<std::byte*>(out.data()) + static_cast<std::size_t>(tile.first) * pitch +
+                          static_cast<std::size_t>(matrix.first) * size;
+      if (matrix.cols == out.cols() && !task.product->accumulate) {
+        products_.run(matrix, tile.computed, x, target, is_full);
+        continue;
+      }
+      t_tile.reserve(static_cast<std::size_t>(tile.computed) * row_bytes);
+      products_.run(matrix, tile.computed, x, t_tile.data(), is_full);
+      for (std::int64_t r = 0; r < tile.count; ++r) {
+        std::byte* to = target + static_cast<std::size_t>(r) * pitch;
+        const std::byte* from = t_tile.data() + static_cast<std::size_t>(r) * row_bytes;
+        if (task.product->accumulate) {
+          kernels_.add(reinterpret_cast<const float*>(from), matrix.cols, reinterpret_cast<float*>(to));
+        } else {
+          std::memcpy(to, from, row_bytes);
+        }
+      }
+    }
+  });
+}
+
+template <class T>
+void Linears<T>::multiply_few(const Array& in, std::int64_t rows, std::span<const Product> products) {
+  std::vector<const PackedWeight*> weights;
+  std::vector<std::int64_t> ends;  // of each weight's tasks
+  std::int64_t tasks = 0;
+  for (const Product& product : products) {
+    const PackedWeight& weight = *as_packed(product.weight);
+    weights.push_back(&weight);
+    const std::int64_t together = panels_per_task(weight);
+    tasks += (weight.panels() + together - 1) / together;
+    ends.push_back(tasks);
+  }
+  inputs_.prepare(working<T>(in), rows, in.cols(), weights);
+  parallel_for(static_cast<std::size_t>(tasks), [&](std::size_t index) {
+    const auto task = static_cast<std::int64_t>(index);
+    const auto p = static_cast<std::size_t>(std::upper_bound(ends.begin(), ends.end(), task) - ends.begin());
+    const PackedWeight& weight = *weights[p];
+    const std::int64_t together = panels_per_task(weight);
+    const std::int64_t first_panel = (task - (p == 0 ? 0 : ends[p - 1])) * together;
+    const std::int64_t panels = std::min(together, weight.panels() - first_panel);
+    const std::int64_t pitch = panels * kPanelRows;
+    t_tile.reserve(static_cast<std::size_t>(rows * pitch) * sizeof(float));
+    float* sums = reinterpret_cast<float*>(t_tile.data());
+    inputs_.multiply(weight, first_panel, panels, sums, pitch);
+
+    const std::int64_t first = first_panel * kPanelRows;
+    const std::int64_t cols = std::min(pitch, weight.out() - first);
+    const bool accumulate = products[p].accumulate;
+    Array& out = *products[p].out;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      float* row = sums + r * pitch;
+      if (!weight.bias().empty()) kernels_.add(weight.bias().data() + first, cols, row);
+      const std::int64_t at = r * out.cols() + first;
+      if (accumulate) {
+        kernels_.add(row, cols, full(out) + at);
+      } else if (out.element() == Element::full) {
+        std::copy_n(row, cols, full(out) + at);
+      } else {
+        kernels_.convert(row, cols, working<T>(out) + at);
+      }
+    }
+  });
+}
+
+template <class T>
+void Linears<T>::activate(const Array& in, std::int64_t rows, const Weight* gate, const Weight& up,
+                          Activation activation, Array& out) {
+  check_input(in, rows, up);
+  if (gate != nullptr) {
+    check_input(in, rows, *gate);
+    require(gate->out() == up.out(), "activate: gate and up differ");
+    require((as_packed(gate) == nullptr) == (as_packed(&up) == nullptr), "activate: weights of two kinds");
+  }
+  require(out.element() == Element::working && out.cols() == up.out() && rows <= out.rows(),
+          "activate: output of another shape");
+  if (rows == 0) return;
+  if (few(rows, up)) return activate_few(in, rows, as_packed(gate), *as_packed(&up), activation, out);
+
+  const RowTiles tiles(rows);
+  const std::int64_t together = tiles_per_task(up);
+  const std::int64_t groups = (tiles.size() + together - 1) / together;
+  parallel_for(static_cast<std::size_t>(pieces(up) * groups), [&](std::size_t index) {
+    const std::int64_t piece = static_cast<std::int64_t>(index) / groups;
+    const std::int64_t first_tile = static_cast<std::int64_t>(index) % groups * together;
+    const MatrixView ups = open(up, piece, 0);
+    MatrixView gates;
+    if (gate != nullptr) gates = open(*gate, piece, 1);
+    for (std::int64_t t = first_tile; t < std::min(first_tile + together, tiles.size()); ++t) {
+      const RowTile tile = tiles[t];
+      const T* x = working<T>(in) + tile.first * in.cols();
+      const std::int64_t elements = tile.computed * ups.cols;
+      t_tile.reserve(static_cast<std::size_t>(2 * elements) * sizeof(T));
+      T* of_up = reinterpret_cast<T*>(t_tile.data());
+      T* of_gate = gate == nullptr ? nullptr : of_up + elements;
+      if (gate != nullptr) products_.run(gates, tile.computed, x, of_gate, false);
+      products_.run(ups, tile.computed, x, of_up, false);
+      for (std::int64_t r = 0; r < tile.count; ++r)
+        kernels_.activate(activation, gate == nullptr ? nullptr : of_gate + r * ups.cols,
+                          of_up + r * ups.cols, ups.cols,
+                          working<T>(out) + (tile.first + r) * out.cols() + ups.first);
+    }
+  });
+}
+
+template <class T>
+void Linears<T>::activate_few(const Array& in, std::int64_t rows, const PackedWeight* gate,
+                              const PackedWeight& up, Activation activation, Array& out) {
+  const std::array both = {&up, gate};
+  inputs_.prepare(working<T>(in), rows, in.cols(), std::span(both).first(gate == nullptr ? 1 : 2));
+  const std::int64_t together =
+      gate == nullptr ? panels_per_task(up) : std::max<std::int64_t>(1, panels_per_task(up) / 2);
+  parallel_for(static_cast<std::size_t>((up.panels() + together - 1) / together), [&](std::size_t index) {
+    const std::int64_t first_panel = static_cast<std::int64_t>(index) * together;
+    const std::int64_t panels = std::min(together, up.panels() - first_panel);
+    const std::int64_t pitch = panels * kPanelRows;
+    const std::int64_t first = first_panel * kPanelRows;
+    const std::int64_t cols = std::min(pitch, up.out() - first);
+    t_tile.reserve(static_cast<std::size_t>(rows * pitch) * (sizeof(float) + 2 * sizeof(T)));
+    float* sums = reinterpret_cast<float*>(t_tile.data());
+    T* results = reinterpret_cast<T*>(sums + rows * pitch);  // of up, then of gate
+    for (std::size_t i = 0; i < (gate == nullptr ? 1u : 2u); ++i) {
+      const PackedWeight& weight = *both[i];
+      inputs_.multiply(weight, first_panel, panels, sums, pitch);
+      for (std::int64_t r = 0; r < rows; ++r) {
+        float* row = sums + r * pitch;
+        if (!weight.bias().empty()) kernels_.add(weight.bias().data() + first, cols, row);
+        kernels_.convert(row, cols, results + (static_cast<std::int64_t>(i) * rows + r) * pitch);
+      }
+    }
+    for (std::int64_t r = 0; r < rows; ++r)
+      kernels_.activate(activation, gate == nullptr ? nullptr : results + (rows + r) * pitch,
+                        results + r * pitch, cols, working<T>(out) + r * out.cols() + first);
+  });
+}
+
+template <class T>
+void Linears<T>::losses(const Array& in, const Weight& head, std::span<const std::int32_t> targets,
+                        std::span<float> losses) {
+  const auto rows = static_cast<std::int64_t>(targets.size());
+  check_input(in, rows, head);
+  require(losses.size() == targets.size(), "losses: output of another length");
+  if (rows == 0) return;
+  const bool from_codes = few(rows, head);
+  if (from_codes) {
+    const PackedWeight* const weight = as_packed(&head);
+    inputs_.prepare(working<T>(in), rows, in.cols(), {&weight, 1});
+  }
+  const std::int64_t columns = from_codes ? kHeadColumns : piece_columns(head);
+  const std::int64_t count = (head.out() + columns - 1) / columns;
+  std::vector<SoftmaxStatistics> statistics(static_cast<std::size_t>(count * rows));
+  std::vector<float> target_logits(targets.size(), 0.0f);
+  // What the columns from `first` on say about some rows; `pitch` floats from row to row.
+  const auto look = [&](const RowTile& tile, std::int64_t piece, std::int64_t first, std::int64_t cols,
+                        const float* logits, std::int64_t pitch) {
+    for (std::int64_t r = 0; r < tile.count; ++r) {
+      const std::int64_t row = tile.first + r;
+      const float* of_row = logits + r * pitch;
+      statistics[static_cast<std::size_t>(piece * rows + row)] = kernels_.softmax_statistics(of_row, cols);
+      const std::int64_t target = targets[static_cast<std::size_t>(row)] - first;
+      if (target >= 0 && target < cols) target_logits[static_cast<std::size_t>(row)] = of_row[target];
+    }
+  };
+  const RowTiles tiles(rows);
+  const std::int64_t together = from_codes ? tiles.size() : tiles_per_task(head);
+  const std::int64_t groups = (tiles.size() + together - 1) / together;
+  parallel_for(static_cast<std::size_t>(count * groups), [&](std::size_t index) {
+    const std::int64_t piece = static_cast<std::int64_t>(index) / groups;
+    if (from_codes) {
+      const std::int64_t first = piece * columns;
+      const std::int64_t cols = std::min(columns, head.out() - first);
+      const std::int64_t pitch = round_up(cols, kPanelRows);
+      t_tile.reserve(static_cast<std::size_t>(rows * pitch) * sizeof(float));
+      float* logits = reinterpret_cast<float*>(t_tile.data());
+      inputs_.multiply(*as_packed(&head), first / kPanelRows, pitch / kPanelRows, logits, pitch);
+      return look({0, rows, rows}, piece, first, cols, logits, pitch);
+    }
+    const MatrixView matrix = open(head, piece, 0);
+    const std::int64_t first_tile = static_cast<std::int64_t>(index) % groups * together;
+    for (std::int64_t t = first_tile; t < std::min(first_tile + together, tiles.size()); ++t) {
+      const RowTile tile = tiles[t];
+      t_tile.reserve(static_cast<std::size_t>(tile.computed * matrix.cols) * sizeof(float));
+      float* logits = reinterpret_cast<float*>(t_tile.data());
+      products_.run(matrix, tile.computed, working<T>(in) + tile.first * in.cols(), logits, true);
+      look(tile, piece, matrix.first, matrix.cols, logits, matrix.cols);
+    }
+  });
+  for_tiles(tiles, [&](const RowTile& tile) {
+    for (std::int64_t row = tile.first; row < tile.first + tile.count; ++row) {
+      const auto i = static_cast<std::size_t>(row);
+      losses[i] =
+          targets[i] < 0 ? 0 : static_cast<float>(log_sum_of(&statistics[i], count, rows) - target_logits[i]);
+    }
+  });
+}
+
+template class Linears<float>;
+template class Linears<Bf16>;
+
+}  // namespace knapsaq::cpu

@@ -1,0 +1,110 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "knapsaq/compute/cpu/kernels.h"
+
+namespace knapsaq::cpu {
+
+// How a matrix lies in memory that is multiplied from its codes.
+//
+// 16 rows of W are a panel: one vector holds the same columns of 16 rows, so that sums over columns need no
+// work across lanes and every row's scale and bias are lanes, too. A panel is its factors followed by its
+// codes, each read front to back. 32 columns of a panel are a granule; columns beyond the matrix have inputs
+// of 0.
+//
+// A granule of b-bit codes takes b * 64 bytes: 512 codes without a gap, for every b, in planes of whole
+// 64-byte vectors. What a product reads is an operand: 64 bytes, [16 rows][4 columns], of which a granule has
+// eight.
+//   8 bits:   vector i is operand i
+//   4 bits:   vector j of 4 holds operand 2j in the low, 2j + 1 in the high half of its bytes
+//   2 bits:   vector j of 2 holds operands 4j .. 4j + 3 from the low bits of its bytes upwards
+//   3, 5, 6:  the planes of the 2, 4, 4 low bits, then one of the 1, 1, 2 high bits: bit i of a byte is
+//             operand i's, or as 2 bits above
+
+inline constexpr std::int64_t kPanelRows = 16;
+inline constexpr std::int64_t kGranule = 32;
+
+/// What an element of a packed matrix is. b2 .. b8: unsigned codes; nf4: an index into nf4_values(). The
+/// dense ones are rows of numbers in panels: [columns / 2][16 rows][2] for 16 bits, [columns][16 rows] for
+/// f32.
+enum class Code : std::uint8_t { b2, b3, b4, b5, b6, b8, nf4, bf16, f16, f32 };
+
+/// What makes a weight w of a code u, and how that lies in a panel. `x[16]`: one for each row.
+enum class Factors : std::uint8_t {
+  none,         ///< dense
+  half_pair,    ///< w = s u + c; per group {half s[16], half c[16]}
+  half_scale,   ///< w = s (u - zero); per group {half s[16]}
+  float_pair,   ///< as half_pair, fp32
+  float_scale,  ///< as half_scale, fp32
+  /// Q4_K, Q5_K: w = (d s) u - (m t); per 8 granules {half d[16], half m[16], 8 x {u8 s[16], u8 t[16]}}
+  super_pair,
+  /// Q2_K: the same with s and t for every 16 columns, in half a byte each (s the low one)
+  super_nibbles,
+  /// Q3_K, Q6_K: w = (d s) (u - zero); per 8 granules {half d[16], 32 bytes unused, 8 x {i8 s[16], i8
+  /// s'[16]}}, s of the first and s' of the last 16 columns
+  super_scale
+};
+
+struct PackedView {
+  Code code = Code::b4;
+  Factors factors = Factors::half_pair;
+  std::int64_t granules = 0;            ///< of a row
+  std::int64_t group = 0;               ///< granules that share factors; not for super_*
+  float zero = 0;                       ///< half_scale, float_scale, super_scale
+  std::int64_t codes_offset = 0;        ///< bytes of a panel's factors
+  std::int64_t panel_bytes = 0;         ///< all of it, a multiple of 64
+  const std::byte* data = nullptr;      ///< aligned to 64
+  const float* values = nullptr;        ///< of nf4: nf4_values()
+  const std::uint8_t* bytes = nullptr;  ///< and 127 (value + 1), rounded
+};
+
+/// A row of inputs for the kernels; every pointer covers all granules, inputs beyond the matrix are 0.
+struct Int8Input {
+  const std::int8_t* q;  ///< x ~ scale * q, |q| <= 127
+  const float* scales;   ///< [granules]
+  const float* sums;     ///< [granules][2]: scale * (sum of q) of 16 columns
+};
+template <class T>
+struct PlainInput {
+  const T* x;
+  const float* sums;  ///< [granules][2]: sum of 16 columns
+};
+
+/// Rows of inputs that the kernels take at once: what one decoding of a granule serves. Four rows' sums and
+/// eight operands fit 32 registers.
+inline constexpr int kInputRows = 4;
+
+/// The code of one instruction set. `out` of a product is [rows][pitch] floats, of which panels * 16 are
+/// written from the panel `first` on.
+struct PackedKernels {
+  void (*quantize)(const float* x, std::int64_t n, std::int8_t* q, float* scales, float* sums);
+  void (*sum)(const float* x, std::int64_t n, float* sums);
+  void (*multiply_int8)(const PackedView& w, std::int64_t first, std::int64_t panels, const Int8Input* x,
+                        int rows, float* out, std::int64_t pitch);
+  void (*multiply_float)(const PackedView& w, std::int64_t first, std::int64_t panels,
+                         const PlainInput<float>* x, int rows, float* out, std::int64_t pitch);
+  /// Null where there is no bf16.
+  void (*multiply_bf16)(const PackedView& w, std::int64_t first, std::int64_t panels,
+                        const PlainInput<Bf16>* x, int rows, float* out, std::int64_t pitch);
+  /// Panel `index` as weights, to the bit what dequantize_row() gives: [columns][16 rows], `stride` floats
+  /// from column to column, `jump` floats from 16 columns to the next.
+  void (*dequantize_float)(const PackedView& w, std::int64_t index, float* out, std::int64_t stride,
+                           std::int64_t jump);
+  /// The same, rounded to bf16, in pairs of columns: [columns / 2][16 rows][2], `stride` pairs of columns
+  /// apart (in elements), `jump` from granule to granule. Null where there is no bf16.
+  void (*dequantize_bf16)(const PackedView& w, std::int64_t index, Bf16* out, std::int64_t stride,
+                          std::int64_t jump);
+};
+
+/// Those of an instruction set that this processor has.
+const PackedKernels& packed_kernels(CpuKernels kernels);
+
+const PackedKernels& portable_packed_kernels();
+#if defined(KNAPSAQ_X86_KERNELS)
+const PackedKernels& avx2_packed_kernels();
+const PackedKernels& avx512_packed_kernels();
+#endif
+
+}  // namespace knapsaq::cpu

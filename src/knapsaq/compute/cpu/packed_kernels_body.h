@@ -1,0 +1,520 @@
+// The products of packed_kernels.h, written once. Each source file of an instruction set defines in its
+// unnamed namespace, before it includes this file there:
+//
+//   Vec                          16 floats with + - *; splat, load, store, fma(a, b, c) = a * b + c
+//   Bytes                        64 bytes; load_bytes, masked(v, m) = v & m, merged(low, high, m) = low & m |
+//   high & ~m,
+//                                shifted_right<n>, shifted_left<n> (bits may cross bytes: what is shifted in
+//                                is masked)
+//   Ints                         16 int32; zero_ints, to_float
+//   dot<kWide>(sum, u, x)        sum[row] += u[row][4] . x[4], u unsigned, x signed; u below 64 unless kWide
+//   column<j>(u)                 byte j of every row as floats
+//   load_half, load_u8, load_i8, low_nibbles, high_nibbles      16 of them as floats
+//   Pairs, load_pairs, first_half, second_half, first_bf16, second_bf16      [16 rows][2] 16-bit numbers as
+//   floats lookup(u, table)             16 bytes by indices in bytes; 16 floats by indices as floats
+//
+// Everything here has internal linkage and calls nothing from the standard library: code compiled for a newer
+// processor must never be what the linker keeps for an older one.
+
+constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+
+constexpr bool is_dense(Code code) { return code == Code::bf16 || code == Code::f16 || code == Code::f32; }
+constexpr int bits_of(Code code) {
+  switch (code) {
+    case Code::b2:
+      return 2;
+    case Code::b3:
+      return 3;
+    case Code::b4:
+    case Code::nf4:
+      return 4;
+    case Code::b5:
+      return 5;
+    case Code::b6:
+      return 6;
+    case Code::b8:
+      return 8;
+    case Code::bf16:
+    case Code::f16:
+      return 16;
+    case Code::f32:
+      break;
+  }
+  return 32;
+}
+
+constexpr int kOperands = 8;  // of a granule
+constexpr int kVector = 64;   // bytes
+constexpr int kSuper = 8;     // granules that share the first level of super_*
+
+// Byte j of a row in an operand is column kColumn[j] of its four: so the even bytes, which are the low bytes
+// of 16-bit lanes, are neighbours, and so are the odd ones.
+constexpr int kColumn[4] = {0, 2, 1, 3};
+
+// ---- codes ------------------------------------------------------------------------------------------------
+
+template <int kFields, int kWidth, int... kIndex>
+inline void split(Bytes v, Bytes* out) {
+  constexpr auto mask = static_cast<unsigned char>((1 << kWidth) - 1);
+  out[0] = masked(v, mask);
+  if constexpr (kFields > 1) out[1] = masked(shifted_right<kWidth>(v), mask);
+  if constexpr (kFields > 2) {
+    out[2] = masked(shifted_right<2 * kWidth>(v), mask);
+    out[3] = masked(shifted_right<3 * kWidth>(v), mask);
+  }
+}
+
+/// Field number i of kWidth bits of a byte, moved to the bits from kTo on; other bits are anything.
+template <int kWidth, int kField, int kTo>
+inline Bytes moved(Bytes v) {
+  constexpr int kFrom = kWidth * kField;
+  if constexpr (kFrom > kTo) return shifted_right<kFrom - kTo>(v);
+  if constexpr (kFrom < kTo) return shifted_left<kTo - kFrom>(v);
+  return v;
+}
+
+/// Low plane of 4 fields a vector (2 bits), high plane of one bit: 3-bit codes. Or 2 fields of 4 bits with 1
+/// or 2 above.
+template <int kLow, int kHigh, int kOperand>
+inline Bytes joined(const Bytes* low, const Bytes* high) {
+  constexpr int kLowFields = 8 / kLow;
+  constexpr int kHighFields = 8 / kHigh;
+  const Bytes l = moved<kLow, kOperand % kLowFields, 0>(low[kOperand / kLowFields]);
+  const Bytes h = moved<kHigh, kOperand % kHighFields, kLow>(high[kOperand / kHighFields]);
+  return masked(merged(l, h, static_cast<unsigned char>((1 << kLow) - 1)),
+                static_cast<unsigned char>((1 << (kLow + kHigh)) - 1));
+}
+
+template <int kLow, int kHigh>
+inline void join(const std::byte* p, Bytes* out) {
+  Bytes low[kLow];
+  Bytes high[kHigh];
+  for (int i = 0; i < kLow; ++i) low[i] = load_bytes(p + i * kVector);
+  for (int i = 0; i < kHigh; ++i) high[i] = load_bytes(p + (kLow + i) * kVector);
+  out[0] = joined<kLow, kHigh, 0>(low, high);
+  out[1] = joined<kLow, kHigh, 1>(low, high);
+  out[2] = joined<kLow, kHigh, 2>(low, high);
+  out[3] = joined<kLow, kHigh, 3>(low, high);
+  out[4] = joined<kLow, kHigh, 4>(low, high);
+  out[5] = joined<kLow, kHigh, 5>(low, high);
+  out[6] = joined<kLow, kHigh, 6>(low, high);
+  out[7] = joined<kLow, kHigh, 7>(low, high);
+}
+
+/// The operands of a granule.
+template <Code kCode>
+inline void decode(const std::byte* p, Bytes* out) {
+  if constexpr (kCode == Code::b8) {
+    for (int i = 0; i < kOperands; ++i) out[i] = load_bytes(p + i * kVector);
+  } else if constexpr (kCode == Code::b4 || kCode == Code::nf4) {
+    for (int i = 0; i < 4; ++i) split<2, 4>(load_bytes(p + i * kVector), out + 2 * i);
+  } else if constexpr (kCode == Code::b2) {
+    for (int i = 0; i < 2; ++i) split<4, 2>(load_bytes(p + i * kVector), out + 4 * i);
+  } else if constexpr (kCode == Code::b3) {
+    join<2, 1>(p, out);
+  } else if constexpr (kCode == Code::b5) {
+    join<4, 1>(p, out);
+  } else {
+    static_assert(kCode == Code::b6);
+    join<4, 2>(p, out);
+  }
+}
+
+// ---- dense numbers ----------------------------------------------------------------------------------------
+
+/// A panel of dense numbers: out[row][16] = W x, for kRows rows of inputs.
+template <Code kCode, int kRows>
+inline void multiply_dense_panel(const PackedView& w, const std::byte* panel, const PlainInput<float>* x,
+                                 float* out, std::int64_t pitch) {
+  Vec even[kRows], odd[kRows];
+  for (int r = 0; r < kRows; ++r) even[r] = odd[r] = splat(0);
+  const std::int64_t columns = w.granules * kGranule;
+  for (std::int64_t k = 0; k < columns; k += 2) {
+    Vec first, second;
+    if constexpr (kCode == Code::f32) {
+      first = load(reinterpret_cast<const float*>(panel) + k * kPanelRows);
+      second = load(reinterpret_cast<const float*>(panel) + (k + 1) * kPanelRows);
+    } else {
+      const Pairs pairs = load_pairs(panel + k * 2 * kPanelRows);
+      first = kCode == Code::f16 ? first_half(pairs) : first_bf16(pairs);
+      second = kCode == Code::f16 ? second_half(pairs) : second_bf16(pairs);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      even[r] = fma(first, splat(x[r].x[k]), even[r]);
+      odd[r] = fma(second, splat(x[r].x[k + 1]), odd[r]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) store(out + r * pitch, even[r] + odd[r]);
+}
+
+// ---- inputs -----------------------------------------------------------------------------------------------
+
+// Each kind of inputs multiplies half a granule (four operands from `first` on) or all of it, as floats.
+
+struct Int8Dots {
+  using Input = Int8Input;
+  template <Code kCode>
+  static constexpr bool serves() {
+    return !is_dense(kCode);
+  }
+  template <Code kCode>
+  static void prepare(const PackedView& w, Bytes* u) {
+    if constexpr (kCode == Code::nf4)
+      for (int i = 0; i < kOperands; ++i) u[i] = lookup(u[i], w.bytes);
+  }
+  /// sum of values x of NF4 from that of their bytes.
+  static Vec of_nf4(Vec sum, float all) { return (sum - splat(127.0f * all)) * splat(1.0f / 127.0f); }
+  template <Code kCode>
+  static Vec some(const PackedView&, const Bytes* u, int first, int count, const Int8Input& x,
+                  std::int64_t granule) {
+    const std::int8_t* q = x.q + granule * kGranule;
+    Ints sum = zero_ints();
+    for (int i = first; i < first + count; ++i)
+      sum = dot < kCode == Code::b8 || kCode == Code::nf4 > (sum, u[i], q + 4 * i);
+    return to_float(sum) * splat(x.scales[granule]);
+  }
+};
+
+struct FloatDots {
+  using Input = PlainInput<float>;
+  template <Code kCode>
+  static constexpr bool serves() {
+    return true;
+  }
+  template <Code kCode>
+  static void prepare(const PackedView&, Bytes*) {}
+  static Vec of_nf4(Vec sum, float) { return sum; }
+  template <Code kCode>
+  static Vec value(const PackedView& w, Vec u) {
+    if constexpr (kCode == Code::nf4) return lookup(u, w.values);
+    return u;
+  }
+  template <Code kCode, int kRows>
+  static void dense(const PackedView& w, const std::byte* panel, const PlainInput<float>* x, float* out,
+                    std::int64_t pitch) {
+    multiply_dense_panel<kCode, kRows>(w, panel, x, out, pitch);
+  }
+  template <Code kCode>
+  static Vec some(const PackedView& w, const Bytes* u, int first, int count, const PlainInput<float>& input,
+                  std::int64_t granule) {
+    const float* x = input.x + granule * kGranule;
+    // One sum for each byte of a row hides the latency of the additions.
+    Vec a = splat(0), b = splat(0), c = splat(0), d = splat(0);
+    for (int i = first; i < first + count; ++i) {
+      a = fma(value<kCode>(w, column<0>(u[i])), splat(x[4 * i + kColumn[0]]), a);
+      b = fma(value<kCode>(w, column<1>(u[i])), splat(x[4 * i + kColumn[1]]), b);
+      c = fma(value<kCode>(w, column<2>(u[i])), splat(x[4 * i + kColumn[2]]), c);
+      d = fma(value<kCode>(w, column<3>(u[i])), splat(x[4 * i + kColumn[3]]), d);
+    }
+    return (a + b) + (c + d);
+  }
+};
+
+// ---- products ---------------------------------------------------------------------------------------------
+
+/// The sum of a panel: out[row][16] = W x, for kRows rows of inputs.
+template <class Dots, Code kCode, Factors kFactors, int kRows>
+inline void multiply_panel(const PackedView& w, const std::byte* panel, const typename Dots::Input* x,
+                           float* out, std::int64_t pitch) {
+  constexpr std::int64_t kCodeBytes = bits_of(kCode) * kVector;
+  const std::byte* codes = panel + w.codes_offset;
+  const std::byte* factors = panel;
+  Vec total[kRows];
+  for (int r = 0; r < kRows; ++r) total[r] = splat(0);
+  const auto ones = [&](int r, std::int64_t granule) {
+    return x[r].sums[2 * granule] + x[r].sums[2 * granule + 1];
+  };
+
+  if constexpr (kFactors == Factors::super_pair || kFactors == Factors::super_nibbles ||
+                kFactors == Factors::super_scale) {
+    for (std::int64_t first = 0; first < w.granules; first += kSuper) {
+      const Vec d = load_half(factors);
+      const Vec m = load_half(factors + 32);
+      factors += kVector;
+      Vec sum[kRows], least[kRows];
+      for (int r = 0; r < kRows; ++r) sum[r] = least[r] = splat(0);
+      for (std::int64_t t = first; t < first + kSuper; ++t, factors += 32, codes += kCodeBytes) {
+        Bytes u[kOperands];
+        decode<kCode>(codes, u);
+        if constexpr (kFactors == Factors::super_pair) {
+          const Vec s = load_u8(factors);
+          const Vec c = load_u8(factors + 16);
+          for (int r = 0; r < kRows; ++r) {
+            sum[r] = fma(Dots::template some<kCode>(w, u, 0, 8, x[r], t), s, sum[r]);
+            least[r] = fma(splat(ones(r, t)), c, least[r]);
+          }
+        } else {
+          for (int half = 0; half < 2; ++half) {
+            const std::byte* at = factors + 16 * half;
+            const Vec s = kFactors == Factors::super_nibbles ? low_nibbles(at) : load_i8(at);
+            for (int r = 0; r < kRows; ++r) {
+              const Vec product = Dots::template some<kCode>(w, u, 4 * half, 4, x[r], t);
+              const Vec one = splat(x[r].sums[2 * t + half]);
+              if constexpr (kFactors == Factors::super_nibbles) {
+                sum[r] = fma(product, s, sum[r]);
+                least[r] = fma(one, high_nibbles(at), least[r]);
+              } else {
+                sum[r] = fma(product - one * splat(w.zero), s, sum[r]);
+              }
+            }
+          }
+        }
+      }
+      for (int r = 0; r < kRows; ++r) {
+        total[r] = fma(d, sum[r], total[r]);
+        if constexpr (kFactors != Factors::super_scale) total[r] = total[r] - m * least[r];
+      }
+    }
+  } else {
+    for (std::int64_t first = 0; first < w.granules; first += w.group) {
+      const std::int64_t end = smaller(first + w.group, w.granules);
+      Vec sum[kRows];
+      float all[kRows];
+      for (int r = 0; r < kRows; ++r) {
+        sum[r] = splat(0);
+        all[r] = 0;
+      }
+      for (std::int64_t t = first; t < end; ++t, codes += kCodeBytes) {
+        Bytes u[kOperands];
+        decode<kCode>(codes, u);
+        Dots::template prepare<kCode>(w, u);
+        for (int r = 0; r < kRows; ++r) {
+          sum[r] = sum[r] + Dots::template some<kCode>(w, u, 0, 8, x[r], t);
+          all[r] += ones(r, t);
+        }
+      }
+      Vec s, c;
+      if constexpr (kFactors == Factors::half_pair || kFactors == Factors::half_scale) {
+        s = load_half(factors);
+        factors += 32;
+      } else {
+        s = load(reinterpret_cast<const float*>(factors));
+        factors += 64;
+      }
+      if constexpr (kFactors == Factors::half_pair) {
+        c = load_half(factors);
+        factors += 32;
+      } else if constexpr (kFactors == Factors::float_pair) {
+        c = load(reinterpret_cast<const float*>(factors));
+        factors += 64;
+      }
+      for (int r = 0; r < kRows; ++r) {
+        if constexpr (kFactors == Factors::half_pair || kFactors == Factors::float_pair) {
+          total[r] = fma(s, sum[r], fma(c, splat(all[r]), total[r]));
+        } else if constexpr (kCode == Code::nf4) {
+          total[r] = fma(s, Dots::of_nf4(sum[r], all[r]), total[r]);
+        } else {
+          total[r] = fma(s, sum[r] - splat(w.zero * all[r]), total[r]);
+        }
+      }
+    }
+  }
+  for (int r = 0; r < kRows; ++r) store(out + r * pitch, total[r]);
+}
+
+template <class Dots, Code kCode, Factors kFactors, int kRows>
+void multiply_panels(const PackedView& w, std::int64_t first, std::int64_t panels,
+                     const typename Dots::Input* x, float* out, std::int64_t pitch) {
+  for (std::int64_t p = 0; p < panels; ++p) {
+    const std::byte* panel = w.data + (first + p) * w.panel_bytes;
+    float* to = out + p * kPanelRows;
+    if constexpr (is_dense(kCode)) {
+      Dots::template dense<kCode, kRows>(w, panel, x, to, pitch);
+    } else {
+      multiply_panel<Dots, kCode, kFactors, kRows>(w, panel, x, to, pitch);
+    }
+  }
+}
+
+template <class Dots, Code kCode, Factors kFactors>
+void multiply_rows(const PackedView& w, std::int64_t first, std::int64_t panels,
+                   const typename Dots::Input* x, int rows, float* out, std::int64_t pitch) {
+  switch (rows) {
+    case 1:
+      return multiply_panels<Dots, kCode, kFactors, 1>(w, first, panels, x, out, pitch);
+    case 2:
+      return multiply_panels<Dots, kCode, kFactors, 2>(w, first, panels, x, out, pitch);
+    case 3:
+      multiply_panels<Dots, kCode, kFactors, 2>(w, first, panels, x, out, pitch);
+      return multiply_panels<Dots, kCode, kFactors, 1>(w, first, panels, x + 2, out + 2 * pitch, pitch);
+    default:
+      return multiply_panels<Dots, kCode, kFactors, 4>(w, first, panels, x, out, pitch);
+  }
+}
+
+/// Calls f.operator()<code, factors>() for the pair that `w` has; only pairs that occur are made.
+template <class Function>
+inline void with_packing(const PackedView& w, Function f) {
+  const auto affine = [&]<Code kCode>() {
+    switch (w.factors) {
+      case Factors::half_pair:
+        return f.template operator()<kCode, Factors::half_pair>();
+      case Factors::half_scale:
+        return f.template operator()<kCode, Factors::half_scale>();
+      default:
+        return f.template operator()<kCode, Factors::float_pair>();
+    }
+  };
+  switch (w.code) {
+    case Code::b2:
+      if (w.factors == Factors::super_nibbles)
+        return f.template operator()<Code::b2, Factors::super_nibbles>();
+      return affine.template operator()<Code::b2>();
+    case Code::b3:
+      if (w.factors == Factors::super_scale) return f.template operator()<Code::b3, Factors::super_scale>();
+      return affine.template operator()<Code::b3>();
+    case Code::b4:
+      if (w.factors == Factors::super_pair) return f.template operator()<Code::b4, Factors::super_pair>();
+      return affine.template operator()<Code::b4>();
+    case Code::b5:
+      if (w.factors == Factors::super_pair) return f.template operator()<Code::b5, Factors::super_pair>();
+      return affine.template operator()<Code::b5>();
+    case Code::b6:
+      return f.template operator()<Code::b6, Factors::super_scale>();
+    case Code::b8:
+      return affine.template operator()<Code::b8>();
+    case Code::nf4:
+      return f.template operator()<Code::nf4, Factors::float_scale>();
+    case Code::bf16:
+      return f.template operator()<Code::bf16, Factors::none>();
+    case Code::f16:
+      return f.template operator()<Code::f16, Factors::none>();
+    case Code::f32:
+      return f.template operator()<Code::f32, Factors::none>();
+  }
+}
+
+template <class Dots>
+void multiply_packed(const PackedView& w, std::int64_t first, std::int64_t panels,
+                     const typename Dots::Input* x, int rows, float* out, std::int64_t pitch) {
+  with_packing(w, [&]<Code kCode, Factors kFactors>() {
+    if constexpr (Dots::template serves<kCode>())
+      multiply_rows<Dots, kCode, kFactors>(w, first, panels, x, rows, out, pitch);
+  });
+}
+
+// ---- weights ----------------------------------------------------------------------------------------------
+
+/// Scale and bias of 16 columns of a panel, so that w = scale * (u - zero) + bias, each step rounded as
+/// dequantize_row() does it.
+struct SixteenColumns {
+  Vec scale, bias;
+};
+
+template <Factors kFactors>
+inline SixteenColumns factors_at(const PackedView& w, const std::byte* panel, std::int64_t granule,
+                                 int half) {
+  if constexpr (kFactors == Factors::super_pair || kFactors == Factors::super_nibbles ||
+                kFactors == Factors::super_scale) {
+    const std::byte* super = panel + granule / kSuper * (kVector + kSuper * 32);
+    const std::byte* at = super + kVector + granule % kSuper * 32;
+    const Vec d = load_half(super);
+    if constexpr (kFactors == Factors::super_scale) return {d * load_i8(at + 16 * half), splat(0)};
+    const Vec m = load_half(super + 32);
+    if constexpr (kFactors == Factors::super_pair)
+      return {d * load_u8(at), splat(0) - m * load_u8(at + 16)};
+    else
+      return {d * low_nibbles(at + 16 * half), splat(0) - m * high_nibbles(at + 16 * half)};
+  } else {
+    const std::int64_t group = granule / w.group;
+    if constexpr (kFactors == Factors::half_pair)
+      return {load_half(panel + group * 64), load_half(panel + group * 64 + 32)};
+    if constexpr (kFactors == Factors::half_scale) return {load_half(panel + group * 32), splat(0)};
+    if constexpr (kFactors == Factors::float_scale)
+      return {load(reinterpret_cast<const float*>(panel + group * 64)), splat(0)};
+    return {load(reinterpret_cast<const float*>(panel + group * 128)),
+            load(reinterpret_cast<const float*>(panel + group * 128 + 64))};
+  }
+}
+
+/// Calls put(column, weights of 16 rows, weights of the next column) for the 16 pairs of columns of a
+/// granule.
+template <Code kCode, Factors kFactors, class Put>
+inline void granule_weights(const PackedView& w, const std::byte* panel, std::int64_t granule, Put put) {
+  if constexpr (is_dense(kCode)) {
+    for (std::int64_t k = 0; k < kGranule; k += 2) {
+      const std::int64_t at = granule * kGranule + k;
+      if constexpr (kCode == Code::f32) {
+        const float* p = reinterpret_cast<const float*>(panel) + at * kPanelRows;
+        put(k, load(p), load(p + kPanelRows));
+      } else {
+        const Pairs pairs = load_pairs(panel + at * 2 * kPanelRows);
+        if constexpr (kCode == Code::f16)
+          put(k, first_half(pairs), second_half(pairs));
+        else
+          put(k, first_bf16(pairs), second_bf16(pairs));
+      }
+    }
+  } else {
+    Bytes u[kOperands];
+    decode<kCode>(panel + w.codes_offset + granule * bits_of(kCode) * kVector, u);
+    constexpr bool kShifted = kFactors == Factors::half_scale || kFactors == Factors::super_scale;
+    constexpr bool kBiased = kFactors == Factors::half_pair || kFactors == Factors::float_pair ||
+                             kFactors == Factors::super_pair || kFactors == Factors::super_nibbles;
+    for (int half = 0; half < 2; ++half) {
+      const SixteenColumns f = factors_at<kFactors>(w, panel, granule, half);
+      const auto weights = [&](Vec v) {
+        if constexpr (kCode == Code::nf4) v = lookup(v, w.values);
+        if constexpr (kShifted) v = v - splat(w.zero);
+        v = f.scale * v;
+        if constexpr (kBiased) v = v + f.bias;
+        return v;
+      };
+      for (int i = 4 * half; i < 4 * half + 4; ++i) {
+        put(4 * i, weights(column<0>(u[i])), weights(column<2>(u[i])));
+        put(4 * i + 2, weights(column<1>(u[i])), weights(column<3>(u[i])));
+      }
+    }
+  }
+}
+
+void dequantize_panel(const PackedView& w, std::int64_t index, float* out, std::int64_t stride,
+                      std::int64_t jump) {
+  const std::byte* panel = w.data + index * w.panel_bytes;
+  with_packing(w, [&]<Code kCode, Factors kFactors>() {
+    for (std::int64_t g = 0; g < w.granules; ++g)
+      granule_weights<kCode, kFactors>(w, panel, g, [&](std::int64_t k, Vec a, Vec b) {
+        float* to = out + (2 * g + k / 16) * jump + k % 16 * stride;
+        store(to, a);
+        store(to + stride, b);
+      });
+  });
+}
+
+// ---- inputs of a product ----------------------------------------------------------------------------------
+
+void sum_columns(const float* x, std::int64_t n, float* sums) {
+  for (std::int64_t i = 0; i < n / 16; ++i) {
+    float sum = 0;
+    for (int j = 0; j < 16; ++j) sum += x[16 * i + j];
+    sums[i] = sum;
+  }
+}
+
+/// q = x / scale, to the nearest, ties to even, with scale = largest |x| of 32 / 127.
+void quantize_row(const float* x, std::int64_t n, std::int8_t* q, float* scales, float* sums) {
+  for (std::int64_t g = 0; g < n / kGranule; ++g, x += kGranule, q += kGranule) {
+    float largest = 0;
+    for (int j = 0; j < kGranule; ++j) {
+      const float size = x[j] < 0 ? -x[j] : x[j];
+      largest = size > largest ? size : largest;
+    }
+    scales[g] = largest / 127.0f;
+    // Below 1e-30 the inverse would leave the range of fp32; such inputs are nothing beside any others.
+    const float inverse = largest > 1e-30f ? 127.0f / largest : 0.0f;
+    float codes[kGranule];
+    // Adding and subtracting 1.5 * 2^23 rounds to an integer.
+    for (int j = 0; j < kGranule; ++j) {
+      const float code = (x[j] * inverse + 12582912.0f) - 12582912.0f;
+      codes[j] =
+          code == code ? code : 0.0f;  // not a number: the scale is infinite then and spoils the result
+    }
+    for (int half = 0; half < 2; ++half) {
+      float sum = 0;
+      for (int j = 16 * half; j < 16 * half + 16; ++j) sum += codes[j];
+      sums[2 * g + half] = sum * scales[g];
+    }
+    for (int i = 0; i < kGranule; i += 4)
+      for (int j = 0; j < 4; ++j) q[i + j] = static_cast<std::int8_t>(codes[i + kColumn[j]]);
+  }
+}
