@@ -1,7 +1,9 @@
 #include "knapsaq/base/threads.h"
 
 #include <atomic>
+#include <chrono>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -26,6 +28,34 @@ TEST(ThreadPool, ManyShortLoopsFollowEachOther) {
   std::atomic<std::size_t> sum{0};
   for (int loop = 0; loop < 20000; ++loop) pool.parallel_for(3, [&](std::size_t i) { sum += i; });
   EXPECT_EQ(sum, 60000u);
+}
+
+// Pauses of all lengths, from where threads still look for work to where they sleep.
+TEST(ThreadPool, LoopsAfterPausesAreWhole) {
+  ThreadPool pool(3);
+  std::vector<int> times(16);  // plain: the pool alone orders these writes
+  for (int loop = 0; loop < 300; ++loop) {
+    pool.parallel_for(times.size(), [&](std::size_t i) { ++times[i]; });
+    std::this_thread::sleep_for(std::chrono::microseconds(loop));
+  }
+  for (const int each : times) EXPECT_EQ(each, 300);
+}
+
+// One of them has the pool, the other one does its loop alone.
+TEST(ThreadPool, TwoCallersDoNotDisturbEachOther) {
+  ThreadPool pool(3);
+  std::atomic<int> wrong{0};
+  const auto caller = [&] {
+    for (int loop = 0; loop < 3000; ++loop) {
+      std::vector<int> seen(7);
+      pool.parallel_for(seen.size(), [&](std::size_t i) { ++seen[i]; });
+      for (const int times : seen) wrong += times != 1;
+    }
+  };
+  std::thread other(caller);
+  caller();
+  other.join();
+  EXPECT_EQ(wrong, 0);
 }
 
 TEST(ThreadPool, LoopsInsideLoopsRunInPlace) {

@@ -1,10 +1,12 @@
 #include "knapsaq/base/threads.h"
 
 #include <atomic>
-#include <condition_variable>
+#include <chrono>
+#include <cstdint>
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <sched.h>
@@ -16,9 +18,21 @@
 namespace knapsaq {
 namespace {
 
-// Long enough to bridge the gap between two products of a forward pass (some microseconds), short enough
-// that an idle pool gives its cores back before anyone notices.
-constexpr int kSpins = 2000;
+using Clock = std::chrono::steady_clock;
+
+// How long an idle worker looks for the next loop before it sleeps. Between two loops of a generated token
+// lie some microseconds, between two tokens (sampling, printing) some tens; waking a sleeper costs as much
+// again. An idle pool gives its cores back before anyone notices.
+constexpr std::chrono::microseconds kIdleSpin{100};
+// How long the caller looks for the end of indices that workers still hold. A piece of a short loop takes
+// less; if it takes longer, its worker may have lost its core, and the system moves it to the caller's once
+// that sleeps.
+constexpr std::chrono::microseconds kEndSpin{50};
+// Looks between two looks at the clock, which takes as long as one of these takes.
+constexpr int kLooks = 16;
+
+// Two lines, because processors fetch neighbours in pairs.
+constexpr std::size_t kApart = 128;
 
 thread_local bool t_inside_loop = false;
 
@@ -28,62 +42,103 @@ void relax() {
 #endif
 }
 
-/// One loop. Threads hold it by shared pointer: a thread that wakes after the loop has ended finds no index
-/// left in its own copy and cannot disturb the next loop.
-struct Loop {
-  std::size_t count;
-  const void* context;
-  void (*call)(const void*, std::size_t);
-  std::atomic<std::size_t> next{0};
-  std::atomic<std::size_t> finished{0};
-  std::atomic<bool> failed{false};
-  std::exception_ptr failure;
-
-  /// True if this call finished the last index.
-  bool work() {
-    bool last = false;
-    for (std::size_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) {
-      if (!failed.load(std::memory_order_relaxed)) {
-        try {
-          call(context, i);
-        } catch (...) {
-          if (!failed.exchange(true)) failure = std::current_exception();
-        }
-      }
-      last = finished.fetch_add(1, std::memory_order_acq_rel) + 1 == count;
-    }
-    return last;
+/// True as soon as ready() is, false if it was not for as long as `limit`.
+template <class Ready>
+bool spin_until(std::chrono::microseconds limit, Ready&& ready) {
+  for (int look = 0; look < kLooks; ++look) {
+    if (ready()) return true;
+    relax();
   }
-};
+  const Clock::time_point end = Clock::now() + limit;
+  do {
+    for (int look = 0; look < kLooks; ++look) {
+      if (ready()) return true;
+      relax();
+    }
+  } while (Clock::now() < end);
+  return false;
+}
 
 }  // namespace
 
+/// One loop at a time lies here. Its indices are counted twice: `unclaimed` by those who take them,
+/// `unfinished` by those who did them. Whoever takes one keeps `unfinished` above 0 and so the loop in its
+/// place: only then may count, context and call be read, and a thread that comes late finds either nothing to
+/// take or an index of the next loop, which is as good.
 struct ThreadPool::State {
-  std::mutex mutex;
-  std::condition_variable wake;
-  std::condition_variable done;
-  std::shared_ptr<Loop> loop;  // guarded by mutex
-  std::atomic<std::uint64_t> epoch{0};
+  /// Indices that nobody has taken; below 0 by those who came too late.
+  alignas(kApart) std::atomic<std::int64_t> unclaimed{0};
+  alignas(kApart) std::atomic<std::int64_t> unfinished{0};
+
+  alignas(kApart) std::int64_t count = 0;
+  const void* context = nullptr;
+  Call call = nullptr;
+  std::atomic<bool> failed{false};
+  std::exception_ptr failure;
+
+  alignas(kApart) std::atomic<bool> busy{false};  ///< somebody is in run()
+  std::atomic<bool> workers_sleep{false};         ///< some worker may need to be woken
+  std::atomic<bool> caller_sleeps{false};
   std::atomic<bool> stop{false};
+  std::atomic<int> wakes{0};  ///< changes when workers are to wake
+  std::atomic<int> ends{0};   ///< changes when the caller is to wake
   std::vector<std::thread> threads;
+
+  bool something_to_do() const {
+    return unclaimed.load(std::memory_order_relaxed) > 0 || stop.load(std::memory_order_relaxed);
+  }
+
+  /// Takes indices until there are none; returns how many, which the caller takes off `unfinished`.
+  std::int64_t work() {
+    std::int64_t mine = 0;
+    while (true) {
+      const std::int64_t left = unclaimed.fetch_sub(1, std::memory_order_acquire);
+      if (left <= 0) return mine;
+      ++mine;
+      if (failed.load(std::memory_order_relaxed)) continue;
+      try {
+        call(context, static_cast<std::size_t>(count - left));
+      } catch (...) {
+        if (!failed.exchange(true)) failure = std::current_exception();
+      }
+    }
+  }
+
+  // No thread ever holds something that another one waits for, but an index. Sleeping is announced before the
+  // last look at what is waited for, and that happens before the look at the announcement: sequential
+  // consistency of the four makes one of the two looks see it.
+
+  void sleep() {
+    const int before = wakes.load();
+    workers_sleep.store(true);
+    if (unclaimed.load() <= 0 && !stop.load()) wakes.wait(before);
+  }
+
+  void wake_workers() {
+    if (!workers_sleep.load() || !workers_sleep.exchange(false)) return;
+    wakes.fetch_add(1);
+    wakes.notify_all();
+  }
+
+  void finish(std::int64_t indices) {
+    if (indices == 0 || unfinished.fetch_sub(indices) != indices || !caller_sleeps.load()) return;
+    ends.fetch_add(1);
+    ends.notify_one();
+  }
+
+  void wait_for_end() {
+    if (spin_until(kEndSpin, [&] { return unfinished.load(std::memory_order_acquire) == 0; })) return;
+    caller_sleeps.store(true);
+    for (int before = ends.load(); unfinished.load() != 0; before = ends.load()) ends.wait(before);
+    caller_sleeps.store(false);
+  }
 
   void serve() {
     t_inside_loop = true;
-    std::uint64_t seen = 0;
     while (true) {
-      for (int spin = 0; spin < kSpins && epoch.load(std::memory_order_acquire) == seen; ++spin) relax();
-      std::shared_ptr<Loop> mine;
-      {
-        std::unique_lock lock(mutex);
-        wake.wait(lock, [&] { return stop || epoch.load(std::memory_order_relaxed) != seen; });
-        if (stop) return;
-        seen = epoch.load(std::memory_order_relaxed);
-        mine = loop;
-      }
-      if (mine && mine->work()) {
-        const std::lock_guard lock(mutex);
-        done.notify_all();
-      }
+      if (!spin_until(kIdleSpin, [&] { return something_to_do(); })) sleep();
+      if (stop.load()) return;
+      if (unclaimed.load(std::memory_order_relaxed) > 0) finish(work());
     }
   }
 };
@@ -93,12 +148,8 @@ ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
 }
 
 ThreadPool::~ThreadPool() {
-  {
-    const std::lock_guard lock(state_->mutex);
-    state_->stop = true;
-    state_->epoch.fetch_add(1);
-  }
-  state_->wake.notify_all();
+  state_->stop.store(true);
+  state_->wake_workers();
   for (std::thread& thread : state_->threads) thread.join();
 }
 
@@ -106,32 +157,31 @@ int ThreadPool::size() const { return static_cast<int>(state_->threads.size()) +
 
 void ThreadPool::run(std::size_t count, const void* context, Call call) {
   if (count == 0) return;
-  if (t_inside_loop || count == 1 || state_->threads.empty()) {
+  State& state = *state_;
+  // A loop inside a loop, or of a second thread, finds the workers taken.
+  if (t_inside_loop || count == 1 || state.threads.empty() || state.busy.exchange(true)) {
     for (std::size_t i = 0; i < count; ++i) call(context, i);
     return;
   }
-  auto loop = std::make_shared<Loop>();
-  loop->count = count;
-  loop->context = context;
-  loop->call = call;
-  {
-    const std::lock_guard lock(state_->mutex);
-    state_->loop = loop;
-    state_->epoch.fetch_add(1, std::memory_order_release);
-  }
-  state_->wake.notify_all();
+  state.count = static_cast<std::int64_t>(count);
+  state.context = context;
+  state.call = call;
+  state.unfinished.store(state.count, std::memory_order_relaxed);
+  state.unclaimed.store(state.count);
+  state.wake_workers();
 
   t_inside_loop = true;
-  loop->work();
+  const std::int64_t mine = state.work();
   t_inside_loop = false;
+  if (state.unfinished.fetch_sub(mine) != mine) state.wait_for_end();
 
-  const auto complete = [&] { return loop->finished.load(std::memory_order_acquire) == count; };
-  for (int spin = 0; spin < kSpins && !complete(); ++spin) relax();
-  if (!complete()) {
-    std::unique_lock lock(state_->mutex);
-    state_->done.wait(lock, complete);
+  std::exception_ptr failure;
+  if (state.failed.load()) {
+    failure = std::exchange(state.failure, nullptr);
+    state.failed.store(false);
   }
-  if (loop->failed) std::rethrow_exception(loop->failure);
+  state.busy.store(false);
+  if (failure) std::rethrow_exception(failure);
 }
 
 namespace {

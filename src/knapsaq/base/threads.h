@@ -19,8 +19,9 @@ class ThreadPool {
   int size() const;
 
   /// Calls fn(index) for every index in [0, count), in any order, on any thread; returns when all are done.
-  /// A loop inside a loop runs on the thread that meets it. If calls throw, the remaining indices are skipped
-  /// and one of the exceptions is thrown here. Results must not depend on which thread ran an index.
+  /// A loop inside a loop, or one of a second thread meanwhile, runs on the thread that calls. If calls
+  /// throw, the remaining indices are skipped and one of the exceptions is thrown here. Results must not
+  /// depend on which thread ran an index.
   template <class Function>
   void parallel_for(std::size_t count, Function&& fn) {
     using Plain = std::remove_reference_t<Function>;
