@@ -143,10 +143,11 @@ INSTANTIATE_TEST_SUITE_P(, PackedProducts,
 
 TEST_P(PackedProducts, PanelsHoldTheWeightsToTheBit) {
   const cpu::PackedKernels* kernels = &cpu::packed_kernels(std::get<1>(GetParam()));
+  cpu::Arena arena;
   for (const Codes codes : kAllCodes) {
     const StoredMatrix matrix = make(37, 512, codes);
     ASSERT_TRUE(cpu::packed_view(matrix));
-    const auto weight = cpu::pack(matrix, {});
+    const auto weight = cpu::pack(matrix, {}, arena);
     const std::int64_t cols = 512;
     std::vector<float> panel(static_cast<std::size_t>(cols * 16));
     std::vector<cpu::Bf16> rounded(panel.size());

@@ -67,7 +67,7 @@ std::unique_ptr<Weight> Linears<T>::prepare(std::int64_t out, std::int64_t in, s
   std::vector<float> biases(bias.begin(), bias.end());
   const bool rounded = precision_ == Precision::bf16;
   if (packed_ == Packed::off) return products_.prepare(out, in, std::move(biases), read, rounded);
-  return pack(out, in, rounded ? Code::bf16 : Code::f32, std::move(biases), read);
+  return pack(out, in, rounded ? Code::bf16 : Code::f32, std::move(biases), read, arena_);
 }
 
 template <class T>
@@ -80,7 +80,7 @@ std::unique_ptr<Weight> Linears<T>::prepare(const TensorView& weight, std::span<
   if (packed_ != Packed::off && precision_ == Precision::fp32 && weight.type != DType::F32) {
     require(bias.empty() || std::ssize(bias) == weight.shape[0], "prepare: bias of another length");
     return pack(weight.shape[0], in, weight.type == DType::F16 ? Code::f16 : Code::bf16,
-                {bias.begin(), bias.end()}, read);
+                {bias.begin(), bias.end()}, read, arena_);
   }
   return prepare(weight.shape[0], in, bias, read);
 }
@@ -90,7 +90,7 @@ std::unique_ptr<Weight> Linears<T>::prepare(const StoredMatrix& weight, std::spa
   const std::int64_t cols = cols_of(weight);
   if (packed_ != Packed::off && packed_view(weight)) {
     require(bias.empty() || std::ssize(bias) == rows_of(weight), "prepare: bias of another length");
-    return pack(weight, {bias.begin(), bias.end()});
+    return pack(weight, {bias.begin(), bias.end()}, arena_);
   }
   return prepare(rows_of(weight), cols, bias, [&](std::int64_t first, std::int64_t n, float* out) {
     for (std::int64_t r = 0; r < n; ++r)

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "knapsaq/compute/backend.h"
+#include "knapsaq/compute/cpu/arena.h"
 #include "knapsaq/compute/cpu/kernels.h"
 #include "knapsaq/compute/cpu/packed_kernels.h"
 #include "knapsaq/compute/cpu/packed_products.h"
@@ -57,6 +58,7 @@ class Linears {
   const PackedKernels& packed_kernels_;
   Products products_;
   PackedInputs<T> inputs_;
+  Arena arena_;
 };
 
 extern template class Linears<float>;

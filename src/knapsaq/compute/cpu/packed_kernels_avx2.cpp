@@ -35,6 +35,33 @@ inline Vec fma(Vec x, Vec y, Vec z) {
   return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
 }
 
+inline Vec vmax(Vec x, Vec y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+inline Vec magnitude(Vec v) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_andnot_ps(sign, v.a), _mm256_andnot_ps(sign, v.b)};
+}
+inline float largest_of(Vec v) {
+  const __m256 eight = _mm256_max_ps(v.a, v.b);
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+inline float sum_of(Vec v) {
+  const __m256 eight = _mm256_add_ps(v.a, v.b);
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+inline float store_rounded(Vec v, std::int8_t* q) {
+  const __m256i a = _mm256_cvtps_epi32(v.a);
+  const __m256i b = _mm256_cvtps_epi32(v.b);
+  const __m128i low = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+  const __m128i high = _mm_packs_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));
+  const __m128i turns = _mm_set_epi8(15, 13, 14, 12, 11, 9, 10, 8, 7, 5, 6, 4, 3, 1, 2, 0);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(q), _mm_shuffle_epi8(_mm_packs_epi16(low, high), turns));
+  return sum_of({_mm256_cvtepi32_ps(a), _mm256_cvtepi32_ps(b)});
+}
+
 inline __m256i load_32(const std::byte* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline Bytes load_bytes(const std::byte* p) { return {load_32(p), load_32(p + 32)}; }
 inline Bytes masked(Bytes v, unsigned char mask) {

@@ -23,6 +23,17 @@ inline Vec load(const float* p) { return _mm512_loadu_ps(p); }
 inline void store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 
+inline Vec vmax(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+inline Vec magnitude(Vec v) { return _mm512_abs_ps(v); }
+inline float largest_of(Vec v) { return _mm512_reduce_max_ps(v); }
+inline float sum_of(Vec v) { return _mm512_reduce_add_ps(v); }
+inline float store_rounded(Vec v, std::int8_t* q) {
+  const __m512i codes = _mm512_cvtps_epi32(v);
+  const __m128i turns = _mm_set_epi8(15, 13, 14, 12, 11, 9, 10, 8, 7, 5, 6, 4, 3, 1, 2, 0);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(q), _mm_shuffle_epi8(_mm512_cvtsepi32_epi8(codes), turns));
+  return static_cast<float>(_mm512_reduce_add_epi32(codes));
+}
+
 inline Bytes load_bytes(const std::byte* p) { return {_mm512_loadu_si512(p)}; }
 inline Bytes masked(Bytes v, unsigned char mask) {
   return {_mm512_and_si512(v.v, _mm512_set1_epi8(static_cast<char>(mask)))};

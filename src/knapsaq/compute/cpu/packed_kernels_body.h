@@ -484,37 +484,20 @@ void dequantize_panel(const PackedView& w, std::int64_t index, float* out, std::
 // ---- inputs of a product ----------------------------------------------------------------------------------
 
 void sum_columns(const float* x, std::int64_t n, float* sums) {
-  for (std::int64_t i = 0; i < n / 16; ++i) {
-    float sum = 0;
-    for (int j = 0; j < 16; ++j) sum += x[16 * i + j];
-    sums[i] = sum;
-  }
+  for (std::int64_t i = 0; i < n / 16; ++i) sums[i] = sum_of(load(x + 16 * i));
 }
 
 /// q = x / scale, to the nearest, ties to even, with scale = largest |x| of 32 / 127.
 void quantize_row(const float* x, std::int64_t n, std::int8_t* q, float* scales, float* sums) {
   for (std::int64_t g = 0; g < n / kGranule; ++g, x += kGranule, q += kGranule) {
-    float largest = 0;
-    for (int j = 0; j < kGranule; ++j) {
-      const float size = x[j] < 0 ? -x[j] : x[j];
-      largest = size > largest ? size : largest;
-    }
+    const Vec first = load(x);
+    const Vec second = load(x + 16);
+    const float largest = largest_of(vmax(magnitude(first), magnitude(second)));
     scales[g] = largest / 127.0f;
-    // Below 1e-30 the inverse would leave the range of fp32; such inputs are nothing beside any others.
-    const float inverse = largest > 1e-30f ? 127.0f / largest : 0.0f;
-    float codes[kGranule];
-    // Adding and subtracting 1.5 * 2^23 rounds to an integer.
-    for (int j = 0; j < kGranule; ++j) {
-      const float code = (x[j] * inverse + 12582912.0f) - 12582912.0f;
-      codes[j] =
-          code == code ? code : 0.0f;  // not a number: the scale is infinite then and spoils the result
-    }
-    for (int half = 0; half < 2; ++half) {
-      float sum = 0;
-      for (int j = 16 * half; j < 16 * half + 16; ++j) sum += codes[j];
-      sums[2 * g + half] = sum * scales[g];
-    }
-    for (int i = 0; i < kGranule; i += 4)
-      for (int j = 0; j < 4; ++j) q[i + j] = static_cast<std::int8_t>(codes[i + kColumn[j]]);
+    // Below 1e-30 the inverse would leave the range of fp32; such inputs are nothing beside any others. An
+    // infinite scale spoils the result, as it must.
+    const Vec inverse = splat(largest > 1e-30f ? 127.0f / largest : 0.0f);
+    sums[2 * g] = scales[g] * store_rounded(first * inverse, q);
+    sums[2 * g + 1] = scales[g] * store_rounded(second * inverse, q + 16);
   }
 }

@@ -44,6 +44,35 @@ inline Vec load(const float* p) {
 inline void store(float* p, Vec v) { __builtin_memcpy(p, v.v, sizeof(v.v)); }
 inline Vec fma(Vec x, Vec y, Vec z) { return x * y + z; }
 
+inline Vec vmax(Vec x, Vec y) {
+  return each<float, 16>([&](int i) { return x.v[i] > y.v[i] ? x.v[i] : y.v[i]; });
+}
+inline Vec magnitude(Vec v) {
+  return each<float, 16>([&](int i) { return v.v[i] < 0 ? -v.v[i] : v.v[i]; });
+}
+inline float largest_of(Vec v) {
+  float largest = v.v[0];
+  for (const float value : v.v) largest = value > largest ? value : largest;
+  return largest;
+}
+inline float sum_of(Vec v) {
+  float sum = 0;
+  for (const float value : v.v) sum += value;
+  return sum;
+}
+inline float store_rounded(Vec v, std::int8_t* q) {
+  constexpr int kTurns[4] = {0, 2, 1, 3};
+  float sum = 0;
+  for (int i = 0; i < 16; ++i) {
+    // Adding and subtracting 1.5 * 2^23 rounds to an integer.
+    const float rounded = (v.v[i / 4 * 4 + kTurns[i % 4]] + 12582912.0f) - 12582912.0f;
+    const float code = rounded == rounded ? rounded : 0.0f;  // what is no number has no code
+    q[i] = static_cast<std::int8_t>(code);
+    sum += code;
+  }
+  return sum;
+}
+
 inline Bytes load_bytes(const std::byte* p) {
   Bytes out;
   __builtin_memcpy(out.v, p, sizeof(out.v));

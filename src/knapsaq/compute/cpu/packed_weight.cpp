@@ -274,24 +274,22 @@ void write_row(const Nf4Matrix& matrix, const PackedView& view, std::int64_t row
 
 }  // namespace
 
-PackedWeight::PackedWeight(std::int64_t out, std::int64_t in, std::vector<float> bias, PackedView view)
-    : Weight(out, in, std::move(bias)),
-      view_(view),
-      data_(static_cast<std::size_t>(panels() * view.panel_bytes)) {
-  data_.clear();
-  view_.data = data_.data();
+PackedWeight::PackedWeight(std::int64_t out, std::int64_t in, std::vector<float> bias, PackedView view,
+                           Arena& arena)
+    : Weight(out, in, std::move(bias)), view_(view), data_(arena.allocate(size())) {
+  view_.data = data_.get();
 }
 
 std::optional<PackedView> packed_view(const StoredMatrix& matrix) {
   return std::visit([](const auto& one) { return view_of(one); }, matrix);
 }
 
-std::unique_ptr<PackedWeight> pack(const StoredMatrix& matrix, std::vector<float> bias) {
+std::unique_ptr<PackedWeight> pack(const StoredMatrix& matrix, std::vector<float> bias, Arena& arena) {
   const std::optional<PackedView> view = packed_view(matrix);
   if (!view) throw std::logic_error("pack: a matrix without panels");
   const std::int64_t rows = rows_of(matrix);
   const std::int64_t cols = cols_of(matrix);
-  auto weight = std::make_unique<PackedWeight>(rows, cols, std::move(bias), *view);
+  auto weight = std::make_unique<PackedWeight>(rows, cols, std::move(bias), *view, arena);
   parallel_for(static_cast<std::size_t>(weight->panels()), [&](std::size_t index) {
     const auto first = static_cast<std::int64_t>(index) * kPanelRows;
     std::byte* panel = weight->panel(static_cast<std::int64_t>(index));
@@ -311,12 +309,12 @@ std::unique_ptr<PackedWeight> pack(const StoredMatrix& matrix, std::vector<float
 }
 
 std::unique_ptr<PackedWeight> pack(std::int64_t out, std::int64_t in, Code code, std::vector<float> bias,
-                                   const DenseRows& read) {
+                                   const DenseRows& read, Arena& arena) {
   PackedView view;
   view.code = code;
   view.factors = Factors::none;
   view.granules = granules_of(in);
-  auto weight = std::make_unique<PackedWeight>(out, in, std::move(bias), finished(view));
+  auto weight = std::make_unique<PackedWeight>(out, in, std::move(bias), finished(view), arena);
   parallel_for(static_cast<std::size_t>(weight->panels()), [&](std::size_t index) {
     const auto first = static_cast<std::int64_t>(index) * kPanelRows;
     const std::int64_t rows = std::min(kPanelRows, out - first);
