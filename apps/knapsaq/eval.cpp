@@ -1,19 +1,23 @@
 #include <chrono>
 #include <memory>
+#include <optional>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
 #include "command.h"
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/files.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/compute/backend.h"
+#include "knapsaq/eval/evaluation_text.h"
 #include "knapsaq/eval/perplexity.h"
 #include "knapsaq/model/config.h"
 #include "knapsaq/model/decoder.h"
-#include "knapsaq/text/corpus.h"
 #include "knapsaq/text/tokenizer.h"
+#include "task_options.h"
 
 namespace knapsaq::command {
 namespace {
@@ -25,10 +29,20 @@ struct Options {
   std::string protocol = "gptq";
   WindowOptions windows;
   std::string precision = "bf16";
+  TaskOptions tasks;
+  std::string samples;
 };
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
 
 void run(const Options& options) {
   start(options.common);
+  if (options.text.empty() && options.tasks.names.empty())
+    throw UsageError("there is nothing to do: give --text, --tasks or both");
+  if (!options.samples.empty() && options.tasks.names.empty())
+    throw UsageError("--samples writes what the items of --tasks got: name tasks");
   WindowOptions requested = options.windows;
   requested.protocol = parse_protocol(options.protocol);
 
@@ -36,50 +50,67 @@ void run(const Options& options) {
   const ModelConfig config = parse_model_config(checkpoint.config());
   const WindowOptions windows = resolve(requested, config.max_positions);
   const Tokenizer tokenizer = Tokenizer::load(options.model);
-  const std::vector<std::int32_t> tokens = tokenizer.encode(read_text_file(options.text));
-  plan_windows(std::ssize(tokens),
-               windows);  // a text that is too short is refused before the model is loaded
+  // What is wrong with texts and tasks is said before the model is loaded.
+  std::vector<std::int32_t> tokens;
+  if (!options.text.empty()) {
+    tokens = read_evaluation_text(options.text, tokenizer, windows).tokens;
+    plan_windows(std::ssize(tokens), windows);
+  }
+  const TaskSet tasks = read_tasks(options.tasks, tokenizer, config);
 
   const auto backend = make_cpu_backend(options.precision == "fp32" ? Precision::fp32 : Precision::bf16);
   Decoder decoder = Decoder::load(checkpoint, config, *backend, progress());
-  const auto begin = std::chrono::steady_clock::now();
-  const Perplexity result = perplexity(
-      tokens, windows, tokenizer.adds_bos() ? tokenizer.bos() : std::nullopt,
-      [&](std::span<const std::int32_t> batch, std::int64_t count, std::int64_t length,
-          std::span<float> out) { decoder.losses(batch, count, length, out); },
-      progress());
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  nlohmann::ordered_json json = {{"model", options.model}};
 
-  if (options.common.json) {
-    nlohmann::ordered_json json = {{"model", options.model},
-                                   {"text", options.text},
-                                   {"protocol", name_of(windows.protocol)},
-                                   {"window", windows.window},
-                                   {"precision", options.precision},
-                                   {"perplexity", result.perplexity},
-                                   {"nll", result.nll},
-                                   {"nll_standard_error", result.standard_error},
-                                   {"tokens", result.tokens},
-                                   {"windows", result.windows},
-                                   {"seconds", seconds}};
+  if (!options.text.empty()) {
+    const auto begin = std::chrono::steady_clock::now();
+    const Perplexity result = perplexity(
+        tokens, windows, tokenizer.adds_bos() ? tokenizer.bos() : std::nullopt,
+        [&](std::span<const std::int32_t> batch, std::int64_t count, std::int64_t length,
+            std::span<float> out) { decoder.losses(batch, count, length, out); },
+        progress());
+    const double seconds = seconds_since(begin);
+    json.update({{"text", options.text},
+                 {"protocol", name_of(windows.protocol)},
+                 {"window", windows.window},
+                 {"precision", options.precision},
+                 {"perplexity", result.perplexity},
+                 {"nll", result.nll},
+                 {"nll_standard_error", result.standard_error},
+                 {"tokens", result.tokens},
+                 {"windows", result.windows},
+                 {"seconds", seconds}});
     if (windows.protocol == Protocol::stride) json["stride"] = windows.stride;
-    print(json);
-    return;
+    if (!options.common.json)
+      fmt::print("perplexity {:.4f}   nll {:.5f} +- {:.5f}   {} tokens in {} windows of {}, protocol {}, {}, {}\n",
+                 result.perplexity, result.nll, result.standard_error, result.tokens, result.windows,
+                 windows.window, name_of(windows.protocol), options.precision, format_seconds(seconds));
   }
-  fmt::print(
-      "perplexity {:.4f}   nll {:.5f} +- {:.5f}   {} tokens in {} windows of {}, protocol {}, {}, {}\n",
-      result.perplexity, result.nll, result.standard_error, result.tokens, result.windows, windows.window,
-      name_of(windows.protocol), options.precision, format_seconds(seconds));
+  if (!tasks.empty()) {
+    const auto begin = std::chrono::steady_clock::now();
+    const std::vector<TaskResult> results = judge(tasks, decoder);
+    const double seconds = seconds_since(begin);
+    if (!options.samples.empty()) write_samples(results, options.samples);
+    json["precision"] = options.precision;
+    json.update(json_of(results));
+    json["items_per_second"] = static_cast<double>(tasks.items()) / seconds;
+    if (!options.common.json) {
+      print(results);
+      fmt::print("{} items in {}, {:.1f} a second, {}\n", tasks.items(), format_seconds(seconds),
+                 static_cast<double>(tasks.items()) / seconds, options.precision);
+    }
+  }
+  if (options.common.json) print(json);
 }
 
 }  // namespace
 
 void add_eval(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("eval", "Measure a model's perplexity on a text");
+  CLI::App* verb = app.add_subcommand("eval", "Measure a model's perplexity on a text, and its answers to tasks");
   verb->add_option("model", options->model, "Model folder in Hugging Face layout, quantized or not")
       ->required();
-  verb->add_option("--text", options->text, "Text file (UTF-8)")->required();
+  verb->add_option("--text", options->text, "Text file (UTF-8), or C4's documents as .jsonl");
   verb->add_option("--protocol", options->protocol, "gptq, stride or llama; see docs/commands.md")
       ->capture_default_str();
   verb->add_option("--window", options->windows.window,
@@ -90,8 +121,12 @@ void add_eval(CLI::App& app) {
   verb->add_option("--precision", options->precision, "Arithmetic of the forward pass: bf16 or fp32")
       ->check(CLI::IsMember({"bf16", "fp32"}))
       ->capture_default_str();
+  add_task_options(*verb, options->tasks);
+  verb->add_option("--samples", options->samples, "JSONL file that gets a line for every item of the tasks");
   add_common(*verb, options->common);
-  verb->footer("Example:\n  knapsaq eval MODEL --text wiki.test.raw --protocol gptq --window 512");
+  verb->footer(
+      "Examples:\n  knapsaq eval MODEL --text wiki.test.raw --protocol gptq --window 512\n"
+      "  knapsaq eval MODEL --tasks all --data FOLDER");
   verb->callback([options] { run(*options); });
 }
 

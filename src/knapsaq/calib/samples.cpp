@@ -5,11 +5,9 @@
 #include <utility>
 
 #include <fmt/core.h>
-#include <nlohmann/json.hpp>
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/hash.h"
-#include "knapsaq/base/json_text.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/text/corpus.h"
 
@@ -23,31 +21,6 @@ constexpr std::int64_t kDefaultWindow = 2048;
 constexpr std::int64_t kHeldBack = 4;
 /// Far above any use; keeps products of sizes far from overflow.
 constexpr std::int64_t kMostSamples = std::int64_t{1} << 24;
-
-/// The documents of a JSONL file; lines of nothing but blanks are none.
-void read_jsonl(const fs::path& path, std::string_view text, std::vector<std::string>& documents) {
-  std::size_t number = 0;
-  while (!text.empty()) {
-    ++number;
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const auto fail = [&](const std::string& reason) {
-      throw InputError(fmt::format("{}, line {}: {}; every line has to be an object with a string 'text'",
-                                   path.string(), number, reason));
-    };
-    nlohmann::json object;
-    try {
-      object = parse_json(line);
-    } catch (const InputError& error) {
-      fail(error.what());
-    }
-    const auto found = object.is_object() ? object.find("text") : object.end();
-    if (found == object.end() || !found->is_string()) fail("there is no string 'text'");
-    if (!found->get_ref<const std::string&>().empty()) documents.push_back(found->get<std::string>());
-  }
-}
 
 }  // namespace
 
@@ -67,7 +40,8 @@ CalibrationText read_calibration_text(std::span<const fs::path> files) {
   for (const fs::path& file : files) {
     std::string content = read_text_file(file);
     if (file.extension() == ".jsonl") {
-      read_jsonl(file, content, text.documents);
+      for (std::string& document : parse_documents(content, file.string()))
+        if (!document.empty()) text.documents.push_back(std::move(document));
     } else {
       text.documents.push_back(std::move(content));
     }

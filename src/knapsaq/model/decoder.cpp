@@ -62,6 +62,12 @@ struct NextState {
   Array logits;                      ///< [>= sequences, V]
 };
 
+/// Rows [first, first + count).
+struct RowRun {
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+};
+
 /// "model.embed_tokens" of "model.embed_tokens.weight".
 std::string module_of(std::string_view weight) { return std::string(weight.substr(0, weight.rfind('.'))); }
 
@@ -169,6 +175,8 @@ struct Decoder::Impl {
   Workspace work;
   KeyValueCache* past = nullptr;  ///< while next() runs: the tokens before
   NextState next;
+  /// While segment_losses() runs: what the rows are, in the place of windows of equal length.
+  std::span<const Segment> segments;
 
   NormWeights read_norm(const Reader& reader, const std::string& module) const {
     NormWeights norm{.kind = config.norm, .eps = config.norm_eps, .scale = {}, .shift = {}};
@@ -275,6 +283,39 @@ struct Decoder::Impl {
                     *bad, bad - tokens.begin(), config.vocab));
   }
 
+  /// The start of the residual stream: tokens at the positions position_of(row).
+  template <class PositionOf>
+  void embed_rows(std::span<const std::int32_t> tokens, const PositionOf& position_of, Array& state) const {
+    const auto rows = static_cast<std::int64_t>(tokens.size());
+    if (project_in) {
+      Array narrow = backend->allocate(rows, config.embedding, Element::full);
+      Array input = backend->allocate(rows, config.embedding, Element::working);
+      backend->embed(*embedding, tokens, false, narrow);
+      backend->convert(narrow, rows, input);
+      const Product product{project_in.get(), &state, false};
+      backend->multiply(input, rows, {&product, 1});
+    } else {
+      backend->embed(*embedding, tokens, false, state);
+    }
+    if (!positions) return;
+    std::vector<std::int32_t> of_rows(tokens.size());
+    for (std::int64_t i = 0; i < rows; ++i)
+      of_rows[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(position_of(i) + kPositionOffset);
+    backend->embed(*positions, of_rows, true, state);
+  }
+
+  /// Some rows of an array, in a new one.
+  Array gather(const Array& from, std::span<const RowRun> runs, std::int64_t rows) const {
+    Array to = backend->allocate(rows, from.cols(), from.element());
+    std::int64_t row = 0;
+    for (const auto& [first, count] : runs) {
+      Array part = backend->view(to, row, count);
+      backend->copy(backend->view(from, first, count), count, part);
+      row += count;
+    }
+    return to;
+  }
+
   /// `attended` = what q, k, v and attention make of x.
   void attend(std::int64_t index, const Array& x, std::int64_t windows, std::int64_t length, Array& attended,
               const InputObserver& observer) {
@@ -298,7 +339,9 @@ struct Decoder::Impl {
                                     Product{block.v.get(), &work.v, false}};
     if (observer) observer(of_block(index)[kQ], x, windows * length);
     backend->multiply(x, windows * length, projections);
-    if (past == nullptr) {
+    if (!segments.empty()) {
+      backend->attend(shape, segments, work.q, work.k, work.v, attended);
+    } else if (past == nullptr) {
       backend->attend(shape, work.q, work.k, work.v, attended);
     } else {
       backend->extend(shape, work.q, work.k, work.v, past->block(index), attended);
@@ -540,24 +583,8 @@ void Decoder::embed(std::span<const std::int32_t> tokens, std::int64_t windows, 
     hidden.state = self.backend->allocate(rows, self.config.hidden, Element::full);
   hidden.windows = windows;
   hidden.length = length;
-  if (self.project_in) {
-    Array narrow = self.backend->allocate(rows, self.config.embedding, Element::full);
-    Array input = self.backend->allocate(rows, self.config.embedding, Element::working);
-    self.backend->embed(*self.embedding, tokens, false, narrow);
-    self.backend->convert(narrow, rows, input);
-    const Product product{self.project_in.get(), &hidden.state, false};
-    self.backend->multiply(input, rows, {&product, 1});
-  } else {
-    self.backend->embed(*self.embedding, tokens, false, hidden.state);
-  }
-  if (self.positions) {
-    const std::int64_t before = self.past == nullptr ? 0 : self.past->length();
-    std::vector<std::int32_t> positions(tokens.size());
-    for (std::int64_t i = 0; i < rows; ++i)
-      positions[static_cast<std::size_t>(i)] =
-          static_cast<std::int32_t>(before + i % length + kPositionOffset);
-    self.backend->embed(*self.positions, positions, true, hidden.state);
-  }
+  const std::int64_t before = self.past == nullptr ? 0 : self.past->length();
+  self.embed_rows(tokens, [&](std::int64_t row) { return before + row % length; }, hidden.state);
 }
 
 void Decoder::block(std::int64_t index, Hidden& hidden, const InputObserver& observer) {
@@ -696,9 +723,82 @@ void Decoder::next(std::span<const std::int32_t> tokens, KeyValueCache& cache, s
   step.kept = before + count;
 }
 
-void Decoder::segment_losses(std::span<const std::int32_t> /*tokens*/, std::span<const Segment> /*segments*/,
-                             std::span<const std::int32_t> /*targets*/, std::span<float> /*out*/) {
-  throw std::logic_error("segment_losses: not implemented yet");
+void Decoder::segment_losses(std::span<const std::int32_t> tokens, std::span<const Segment> segments,
+                             std::span<const std::int32_t> targets, std::span<float> out) {
+  Impl& self = *impl_;
+  if (targets.size() != tokens.size() || out.size() != tokens.size())
+    throw std::invalid_argument("segment_losses: not a target and a loss for every token");
+  if (!self.embedding) throw std::logic_error("the embedding is not loaded");
+  self.check_tokens(tokens);
+  if (const auto bad = std::ranges::find_if(targets, [&](auto id) { return id >= self.config.vocab; });
+      bad != targets.end())
+    throw std::invalid_argument("segment_losses: no such target");
+
+  std::vector<std::int64_t> positions;
+  positions.reserve(tokens.size());
+  std::int64_t longest = 0;
+  for (const Segment& segment : segments) {
+    if (segment.length < 0 || segment.parent >= &segment - segments.data())
+      throw std::invalid_argument("segment_losses: no such segment");
+    const std::int64_t before =
+        segment.parent < 0 ? 0 : segments[static_cast<std::size_t>(segment.parent)].length;
+    if (segment.length > std::ssize(tokens) - std::ssize(positions))
+      throw std::invalid_argument("segment_losses: segments of more tokens than there are");
+    for (std::int64_t i = 0; i < segment.length; ++i) positions.push_back(before + i);
+    longest = std::max(longest, before + segment.length);
+  }
+  if (positions.size() != tokens.size())
+    throw std::invalid_argument("segment_losses: segments of fewer tokens than there are");
+  check_length(longest);
+
+  std::ranges::fill(out, 0.0f);
+  std::vector<RowRun> runs;
+  std::vector<std::int32_t> asked;
+  for (std::int64_t i = 0; i < std::ssize(targets); ++i) {
+    const std::int32_t target = targets[static_cast<std::size_t>(i)];
+    if (target < 0) continue;
+    asked.push_back(target);
+    if (runs.empty() || runs.back().first + runs.back().count != i) runs.push_back({i, 0});
+    ++runs.back().count;
+  }
+  if (asked.empty()) return;
+
+  struct Rows {
+    Impl& impl;
+    Rows(Impl& in, std::span<const Segment> segments) : impl(in) { impl.segments = segments; }
+    ~Rows() { impl.segments = {}; }
+    Rows(const Rows&) = delete;
+    Rows& operator=(const Rows&) = delete;
+  };
+  const Rows of_segments(self, segments);
+  self.prepare_rotation(longest);
+  const auto rows = static_cast<std::int64_t>(tokens.size());
+  const auto scored = static_cast<std::int64_t>(asked.size());
+  // To everything but embedding and attention these rows are windows of one token.
+  PartialPass pass;
+  pass.hidden = {
+      .state = self.backend->allocate(rows, self.config.hidden, Element::full), .windows = rows, .length = 1};
+  self.embed_rows(
+      tokens, [&](std::int64_t row) { return positions[static_cast<std::size_t>(row)]; }, pass.hidden.state);
+  for (std::int64_t i = 0; i < self.config.layers; ++i) {
+    check_cancelled();
+    for (const Stage stage : kStages) {
+      // Behind the last attention nobody looks at rows without a target.
+      if (i + 1 == self.config.layers && stage == Stage::attention_output) {
+        pass.hidden = {
+            .state = self.gather(pass.hidden.state, runs, scored), .windows = scored, .length = 1};
+        pass.attended = self.gather(pass.attended, runs, scored);
+      }
+      self.run(i, stage, pass, {});
+    }
+  }
+  if (self.config.layers == 0)
+    pass.hidden = {.state = self.gather(pass.hidden.state, runs, scored), .windows = scored, .length = 1};
+  std::vector<float> losses(asked.size());
+  self.backend->losses(self.head_input(pass.hidden), *self.head, asked, losses);
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < targets.size(); ++i)
+    if (targets[i] >= 0) out[i] = losses[next++];
 }
 
 void Decoder::head_input(const Hidden& hidden, Array& out) { impl_->head_input(hidden, out); }

@@ -7,8 +7,6 @@
 #include "knapsaq/compute/cpu/tiles.h"
 
 namespace knapsaq::cpu {
-namespace {
-
 HeadTransform transform_of(const AttentionShape& shape, const Array* norm) {
   HeadTransform transform{
       .head_dim = shape.head_dim, .norm = full_or_null(norm), .norm_eps = shape.norm_eps, .rotation = {}};
@@ -34,8 +32,6 @@ void check_attention(const AttentionShape& shape, std::int64_t rows, const Array
     require(norm == nullptr || norm->empty() || norm->cols() == shape.head_dim,
             "attend: norm of another shape");
 }
-
-}  // namespace
 
 template <class T>
 void Attention<T>::attend(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
@@ -119,12 +115,6 @@ void Attention<T>::extend(const AttentionShape& shape, const Array& q, const Arr
   } else {
     cached_.extend(tokens, cache);
   }
-}
-
-template <class T>
-void Attention<T>::attend(const AttentionShape& /*shape*/, std::span<const Segment> /*segments*/,
-                          const Array& /*q*/, const Array& /*k*/, const Array& /*v*/, Array& /*out*/) {
-  throw std::logic_error("attend: segments are not implemented yet");
 }
 
 template class Attention<float>;

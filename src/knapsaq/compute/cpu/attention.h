@@ -10,6 +10,13 @@
 
 namespace knapsaq::cpu {
 
+/// What happens to a head of q or k (whose norm is given) in this attention.
+HeadTransform transform_of(const AttentionShape& shape, const Array* norm);
+/// Throws std::invalid_argument for arrays that are not `rows` rows of this shape, and for rotations of fewer
+/// than shape.past + shape.length positions.
+void check_attention(const AttentionShape& shape, std::int64_t rows, const Array& q, const Array& k,
+                     const Array& v, const Array& out);
+
 /// The attention of the CPU backend: Backend's functions of the same names. T is what matrix products read.
 template <class T>
 class Attention {

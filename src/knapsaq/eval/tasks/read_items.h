@@ -1,0 +1,25 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "knapsaq/eval/tasks/task.h"
+
+namespace knapsaq {
+
+/// The items of a task in the text of a JSONL file: an object on each line that is not blank. `labels` is the
+/// text of the file of labels, empty if there is none; line i of it belongs to item i. `limit`: only the
+/// first so many items, whose lines alone are looked at; 0: all. Throws InputError "WHERE:LINE: .." for a
+/// line that is no such item and for one without a gold label, and if there is no item.
+std::vector<TaskItem> parse_items(const Task& task, std::string_view text, std::string_view labels,
+                                  const std::string& where, std::int64_t limit = 0);
+
+/// Those of `FOLDER/NAME.jsonl`, with `FOLDER/NAME-labels.lst` if the task's labels lie beside it and the file
+/// is there. Throws UsageError if there is no such file in the folder, IoError if it cannot be read.
+std::vector<TaskItem> read_items(const Task& task, const std::filesystem::path& folder,
+                                 std::int64_t limit = 0);
+
+}  // namespace knapsaq

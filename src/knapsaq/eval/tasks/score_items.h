@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "knapsaq/base/progress.h"
+#include "knapsaq/compute/backend.h"
+#include "knapsaq/eval/tasks/encode_items.h"
+
+namespace knapsaq {
+
+/// out[i] = -log p(targets[i] | what row i sees), 0 where targets[i] is negative. Decoder::segment_losses is
+/// one.
+using SegmentLossFunction =
+    std::function<void(std::span<const std::int32_t> tokens, std::span<const Segment> segments,
+                       std::span<const std::int32_t> targets, std::span<float> out)>;
+
+/// Rows of a batch: as many as Decoder::losses() takes at once.
+inline constexpr std::int64_t kTaskBatchRows = 2048;
+
+/// Log-likelihoods [item][answer] of continuations, in nats. The tokens that all answers of an item start
+/// with are computed once. Batches are of near `batch_rows` tokens, in the order of the items: nothing is
+/// padded, so that sorting by length would gain nothing. Items' results do not depend on what else is in
+/// their batch but for the order of sums in matrix products. Throws Cancelled between batches.
+std::vector<std::vector<double>> score_items(std::span<const EncodedItem> items,
+                                             const SegmentLossFunction& losses,
+                                             Progress& progress = Progress::none(),
+                                             std::int64_t batch_rows = kTaskBatchRows);
+
+}  // namespace knapsaq
