@@ -1,5 +1,7 @@
 #include "knapsaq/model/kv_cache.h"
 
+#include <stdexcept>
+
 namespace knapsaq {
 
 KeyValueCache::KeyValueCache(const ModelConfig& config, Backend& backend, std::int64_t sequences,
@@ -12,6 +14,11 @@ KeyValueCache::KeyValueCache(const ModelConfig& config, Backend& backend, std::i
   shape.kv_heads = config.kv_heads;
   shape.head_dim = config.head_dim;
   for (std::int64_t i = 0; i < config.layers; ++i) blocks_.push_back(backend.make_cache(shape, element));
+}
+
+void KeyValueCache::truncate(std::int64_t length) {
+  if (length < 0 || length > length_) throw std::invalid_argument("truncate: the cache has fewer tokens");
+  length_ = length;
 }
 
 std::uint64_t KeyValueCache::bytes() const {

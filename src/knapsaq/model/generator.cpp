@@ -1,0 +1,163 @@
+#include "knapsaq/model/generator.h"
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <limits>
+#include <stdexcept>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/files.h"
+#include "knapsaq/base/json_text.h"
+#include "knapsaq/base/progress.h"
+
+namespace knapsaq {
+namespace {
+
+// Tokens of a prompt that go through the model at once: enough for the products' full speed, few enough that
+// their activations stay small and Ctrl-C is heard within seconds.
+constexpr std::int64_t kPromptTokens = 1;
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+/// Appends the ids of an eos_token_id, which is a number, a list of numbers, null or absent.
+void append_ids(const nlohmann::json& json, std::vector<std::int32_t>& ids) {
+  if (!json.is_object()) return;
+  const auto found = json.find("eos_token_id");
+  if (found == json.end()) return;
+  const auto append = [&](const nlohmann::json& value) {
+    if (!value.is_number_integer()) return;
+    const auto id = value.get<std::int64_t>();
+    if (id >= 0 && id <= std::numeric_limits<std::int32_t>::max())
+      ids.push_back(static_cast<std::int32_t>(id));
+  };
+  if (found->is_array()) {
+    for (const nlohmann::json& value : *found) append(value);
+  } else {
+    append(*found);
+  }
+}
+
+}  // namespace
+
+std::string_view name_of(StopReason reason) {
+  switch (reason) {
+    case StopReason::stop:
+      return "stop";
+    case StopReason::length:
+      return "length";
+    case StopReason::context:
+      return "context";
+    case StopReason::interrupted:
+      break;
+  }
+  return "interrupted";
+}
+
+Generator::Generator(Decoder& decoder, std::int64_t context, CacheElement element)
+    : decoder_(decoder), cache_(decoder.config(), decoder.backend(), 1, context, element) {}
+
+std::vector<float> Generator::feed(std::span<const std::int32_t> tokens) {
+  std::vector<float> logits = decoder_.next(tokens, cache_);
+  held_.insert(held_.end(), tokens.begin(), tokens.end());
+  return logits;
+}
+
+Generated Generator::generate(std::span<const std::int32_t> prompt, const GenerationOptions& options,
+                              const TokenSink& sink) {
+  if (options.max_tokens < 1) throw std::invalid_argument("generate: max_tokens");
+  const auto prompt_tokens = static_cast<std::int64_t>(prompt.size());
+  if (prompt.empty()) throw InputError("the prompt has no tokens; give a text");
+  check_prompt(prompt_tokens, cache_.capacity());
+  Sampler sampler(options.sampler);
+  const std::int64_t vocabulary = options.vocabulary > 0
+                                      ? std::min(options.vocabulary, decoder_.config().vocab)
+                                      : decoder_.config().vocab;
+
+  // The last token is computed again even if it is known: its logits are needed.
+  const auto same = std::mismatch(held_.begin(), held_.end(), prompt.begin(), prompt.end() - 1).first;
+  held_.erase(same, held_.end());
+  cache_.truncate(std::ssize(held_));
+
+  Generated result;
+  result.reason = StopReason::interrupted;
+  result.reused_tokens = std::ssize(held_);
+  result.prompt_tokens = prompt_tokens - result.reused_tokens;
+  auto begin = std::chrono::steady_clock::now();
+  std::vector<float> logits;
+  while (std::ssize(held_) < prompt_tokens) {
+    if (cancel_requested()) return result;
+    const std::span<const std::int32_t> rest = prompt.subspan(held_.size());
+    logits = feed(rest.first(std::min(rest.size(), static_cast<std::size_t>(kPromptTokens))));
+  }
+  for (;;) {
+    if (cancel_requested()) return result;
+    const std::int32_t token = sampler.draw(std::span(logits).first(static_cast<std::size_t>(vocabulary)));
+    if (result.steps == 0) {
+      result.prompt_seconds = seconds_since(begin);
+      begin = std::chrono::steady_clock::now();
+    } else {
+      result.step_seconds = seconds_since(begin);
+    }
+    if (std::find(options.stop.begin(), options.stop.end(), token) != options.stop.end()) {
+      result.reason = StopReason::stop;
+      return result;
+    }
+    result.tokens.push_back(token);
+    if (sink) sink(token);
+    if (std::ssize(result.tokens) == options.max_tokens) {
+      result.reason = StopReason::length;
+      return result;
+    }
+    if (prompt_tokens + std::ssize(result.tokens) == cache_.capacity()) {
+      result.reason = StopReason::context;
+      return result;
+    }
+    if (cancel_requested()) return result;
+    logits = feed(std::span(&token, 1));
+    ++result.steps;
+  }
+}
+
+std::int64_t context_limit(const ModelConfig& config, std::int64_t requested) {
+  if (requested == 0) return config.max_positions;
+  if (config.positions == Positions::learned && requested > config.max_positions)
+    throw UsageError(
+        fmt::format("a context of {} tokens: this model has learned {} positions and cannot see more",
+                    requested, config.max_positions));
+  return requested;
+}
+
+void check_prompt(std::int64_t tokens, std::int64_t context) {
+  if (tokens + 1 > context)
+    throw InputError(fmt::format(
+        "the prompt has {} tokens and the context room for {}, of which one has to be left for the text: "
+        "shorten the prompt, or give a larger --context where the model allows it",
+        tokens, context));
+}
+
+std::vector<std::int32_t> stop_tokens(const Checkpoint& checkpoint, std::optional<std::int32_t> eos) {
+  std::vector<std::int32_t> ids;
+  if (eos) ids.push_back(*eos);
+  append_ids(checkpoint.config(), ids);
+  const std::filesystem::path path = checkpoint.folder() / "generation_config.json";
+  if (std::filesystem::exists(path)) {
+    // Real ones have some hundred bytes.
+    constexpr std::uint64_t kLargest = std::uint64_t{1} << 20;
+    try {
+      append_ids(parse_json(read_file(path, kLargest)), ids);
+    } catch (const InputError& error) {
+      throw InputError(fmt::format("{}: {}", path.string(), error.what()));
+    }
+  }
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
+
+}  // namespace knapsaq
