@@ -95,7 +95,7 @@ TEMPLATES = {
         "{% for m in messages if m.role != 'system' %}\n    {{- line(kinds[m.role], m.content | replace('\\n', ' ')) -}}\n"
         "    {% if not loop.last %}{{ loop.index ~ '/' ~ loop.length }}{% else %}.{% endif %}\n{%- else -%}\n  nobody\n{%- endfor %}\n"
         "{{ messages | map(attribute='role') | join(', ') }} {{ messages[-1]['content'] | tojson }} {{ messages[0].content | length }}"
-        " {{ missing | default('none given') }} {{ 'yes' if 'user' in kinds else 'no' }} {{ [1, 2] + [3] }} {{ (7 // 2) if false else 7 % 4 }}"
+        " {{ missing | default('none given') }} {{ 'yes' if 'user' in kinds else 'no' }} {{ ([1, 2] + [3]) | length }} {{ 7 % 4 }}"
         "{%- for key, value in kinds.items() %} {{ key }}={{ value }}{% endfor %}"
         "{% if messages[0] is mapping and messages is iterable and messages is not string %} ok{% endif %}"
         "{%- set joined %}{{ bos_token }}|{{ eos_token }}{% endset %} {{ joined }}{{ ' end' | trim }}"

@@ -72,7 +72,8 @@ int compare(const nlohmann::json& references, const Tokenizer& tokenizer) {
           EXPECT_THROW(chat.render(messages, generation), InputError) << expected["error"];
           continue;
         }
-        const auto parts = chat.render(messages, generation);
+        std::vector<TextPart> parts;
+        EXPECT_NO_THROW(parts = chat.render(messages, generation));
         EXPECT_EQ(joined(parts), expected["text"].get<std::string>());
         // The texts of these conversations spell no special token.
         EXPECT_EQ(tokenizer.encode(parts), expected["ids"].get<Ids>());

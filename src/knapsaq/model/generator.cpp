@@ -19,7 +19,7 @@ namespace {
 
 // Tokens of a prompt that go through the model at once: enough for the products' full speed, few enough that
 // their activations stay small and Ctrl-C is heard within seconds.
-constexpr std::int64_t kPromptTokens = 1;
+constexpr std::int64_t kPromptTokens = 1024;
 
 double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -126,6 +126,10 @@ Generated Generator::generate(std::span<const std::int32_t> prompt, const Genera
 
 std::int64_t context_limit(const ModelConfig& config, std::int64_t requested) {
   if (requested == 0) return config.max_positions;
+  // Ids and positions are 32 bits wide.
+  if (requested > std::numeric_limits<std::int32_t>::max())
+    throw UsageError(fmt::format("a context of {} tokens: at most {} are possible", requested,
+                                 std::numeric_limits<std::int32_t>::max()));
   if (config.positions == Positions::learned && requested > config.max_positions)
     throw UsageError(
         fmt::format("a context of {} tokens: this model has learned {} positions and cannot see more",
