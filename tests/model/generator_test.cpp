@@ -49,8 +49,8 @@ TEST_P(GeneratorOn, GreedyIsTheArgmaxOfTheWholePass) {
     expected.push_back(most_likely(model.decoder.logits(expected, std::ssize(expected) - 1)));
   Generator generator(model.decoder, 256, CacheElement::working);
   Ids heard;
-  const Generated result = generator.generate(kPrompt, {.max_tokens = 200, .stop = {}},
-                                              [&](std::int32_t token) { heard.push_back(token); });
+  const Generated result =
+      generator.generate(kPrompt, {.max_tokens = 200}, [&](std::int32_t token) { heard.push_back(token); });
   EXPECT_EQ(result.tokens, Ids(expected.begin() + std::ssize(kPrompt), expected.end()));
   EXPECT_EQ(heard, result.tokens);
   EXPECT_EQ(result.reason, StopReason::length);
@@ -68,8 +68,7 @@ TEST(Generator, SameSeedSameTextWhateverTheThreads) {
   const auto text = [&](std::uint64_t seed) {
     Generator generator(model.decoder, 64, CacheElement::working);
     return generator
-        .generate(kPrompt,
-                  {.sampler = {.temperature = 1, .top_p = 0.95, .seed = seed}, .max_tokens = 50, .stop = {}})
+        .generate(kPrompt, {.sampler = {.temperature = 1, .top_p = 0.95, .seed = seed}, .max_tokens = 50})
         .tokens;
   };
   set_default_threads(1);
@@ -83,7 +82,7 @@ TEST(Generator, SameSeedSameTextWhateverTheThreads) {
 TEST(Generator, EndsWhereItIsTold) {
   Loaded model("wiki-llama-6m");
   Generator generator(model.decoder, 20, CacheElement::working);
-  const GenerationOptions much{.max_tokens = 100, .stop = {}};
+  const GenerationOptions much{.max_tokens = 100};
   const Generated full = generator.generate(kPrompt, much);
   EXPECT_EQ(full.reason, StopReason::context);
   ASSERT_EQ(full.tokens.size(), 15U);  // prompt and text together fill it
@@ -94,15 +93,15 @@ TEST(Generator, EndsWhereItIsTold) {
   const Generated stopped = generator.generate(kPrompt, stopping);
   EXPECT_EQ(stopped.reason, StopReason::stop);
   EXPECT_EQ(stopped.tokens, Ids(full.tokens.begin(), first));
-  EXPECT_EQ(generator.generate(kPrompt, {.max_tokens = 3, .stop = {}}).tokens.size(), 3U);
+  EXPECT_EQ(generator.generate(kPrompt, {.max_tokens = 3}).tokens.size(), 3U);
   // Ids behind the vocabulary are never drawn.
-  const Generated small = generator.generate(kPrompt, {.max_tokens = 10, .stop = {}, .vocabulary = 50});
+  const Generated small = generator.generate(kPrompt, {.max_tokens = 10, .vocabulary = 50});
   EXPECT_LT(*std::max_element(small.tokens.begin(), small.tokens.end()), 50);
 }
 
 TEST(Generator, GoesOnFromWhatItHas) {
   Loaded model("wiki-llama-6m");
-  const GenerationOptions options{.max_tokens = 12, .stop = {}};
+  const GenerationOptions options{.max_tokens = 12};
   Generator kept(model.decoder, 100, CacheElement::working);
   const Generated first = kept.generate(kPrompt, options);
   EXPECT_EQ(first.reused_tokens, 0);
@@ -129,11 +128,11 @@ TEST(Generator, GoesOnFromWhatItHas) {
 TEST(Generator, RefusesBeforeItWorks) {
   Loaded model("wiki-opt-3m");
   Generator generator(model.decoder, 5, CacheElement::working);
-  EXPECT_THROW(generator.generate({}, {.max_tokens = 1, .stop = {}}), InputError);
-  EXPECT_THROW(generator.generate(kPrompt, {.max_tokens = 1, .stop = {}}), InputError);
+  EXPECT_THROW(generator.generate({}, {.max_tokens = 1}), InputError);
+  EXPECT_THROW(generator.generate(kPrompt, {.max_tokens = 1}), InputError);
   EXPECT_EQ(generator.cache().length(), 0);
-  EXPECT_THROW(generator.generate(Ids{1 << 20}, {.max_tokens = 1, .stop = {}}), InputError);
-  EXPECT_EQ(generator.generate(Ids{1, 2, 3, 4}, {.max_tokens = 9, .stop = {}}).tokens.size(), 1U);
+  EXPECT_THROW(generator.generate(Ids{1 << 20}, {.max_tokens = 1}), InputError);
+  EXPECT_EQ(generator.generate(Ids{1, 2, 3, 4}, {.max_tokens = 9}).tokens.size(), 1U);
 }
 
 TEST(Generator, LimitsOfTheContext) {
@@ -154,9 +153,9 @@ TEST(KeyValueCache, IsCutBack) {
   Loaded model("wiki-llama-6m");
   KeyValueCache cache(model.decoder.config(), *model.backend, 1, 8);
   for (const std::int32_t token : {1, 2, 3}) model.decoder.next(Ids{token}, cache);
-  EXPECT_THROW(cache.truncate(4), std::invalid_argument);
-  EXPECT_THROW(cache.truncate(-1), std::invalid_argument);
-  cache.truncate(1);
+  EXPECT_THROW(cache.shorten(4), std::invalid_argument);
+  EXPECT_THROW(cache.shorten(-1), std::invalid_argument);
+  cache.shorten(1);
   EXPECT_EQ(cache.length(), 1);
   const auto cut = model.decoder.next(Ids{9}, cache);
   KeyValueCache fresh(model.decoder.config(), *model.backend, 1, 8);

@@ -17,10 +17,6 @@
 namespace knapsaq {
 namespace {
 
-// Tokens of a prompt that go through the model at once: enough for the products' full speed, few enough that
-// their activations stay small and Ctrl-C is heard within seconds.
-constexpr std::int64_t kPromptTokens = 1024;
-
 double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
@@ -71,32 +67,35 @@ std::vector<float> Generator::feed(std::span<const std::int32_t> tokens) {
 Generated Generator::generate(std::span<const std::int32_t> prompt, const GenerationOptions& options,
                               const TokenSink& sink) {
   if (options.max_tokens < 1) throw std::invalid_argument("generate: max_tokens");
-  const auto prompt_tokens = static_cast<std::int64_t>(prompt.size());
   if (prompt.empty()) throw InputError("the prompt has no tokens; give a text");
-  check_prompt(prompt_tokens, cache_.capacity());
+  check_prompt(std::ssize(prompt), cache_.capacity());
   Sampler sampler(options.sampler);
-  const std::int64_t vocabulary = options.vocabulary > 0
-                                      ? std::min(options.vocabulary, decoder_.config().vocab)
-                                      : decoder_.config().vocab;
 
   // The last token is computed again even if it is known: its logits are needed.
   const auto same = std::mismatch(held_.begin(), held_.end(), prompt.begin(), prompt.end() - 1).first;
   held_.erase(same, held_.end());
-  cache_.truncate(std::ssize(held_));
+  cache_.shorten(std::ssize(held_));
 
   Generated result;
-  result.reason = StopReason::interrupted;
   result.reused_tokens = std::ssize(held_);
-  result.prompt_tokens = prompt_tokens - result.reused_tokens;
-  auto begin = std::chrono::steady_clock::now();
-  std::vector<float> logits;
-  while (std::ssize(held_) < prompt_tokens) {
-    if (cancel_requested()) return result;
-    const std::span<const std::int32_t> rest = prompt.subspan(held_.size());
-    logits = feed(rest.first(std::min(rest.size(), static_cast<std::size_t>(kPromptTokens))));
+  result.prompt_tokens = std::ssize(prompt) - result.reused_tokens;
+  try {
+    result.reason = go_on(prompt, sampler, options, sink, result);
+  } catch (const Cancelled&) {
+    result.reason = StopReason::interrupted;
   }
+  return result;
+}
+
+StopReason Generator::go_on(std::span<const std::int32_t> prompt, Sampler& sampler,
+                            const GenerationOptions& options, const TokenSink& sink, Generated& result) {
+  std::int64_t vocabulary = decoder_.config().vocab;
+  if (options.vocabulary > 0) vocabulary = std::min(vocabulary, options.vocabulary);
+  auto begin = std::chrono::steady_clock::now();
+  check_cancelled();
+  std::vector<float> logits = feed(prompt.subspan(held_.size()));
   for (;;) {
-    if (cancel_requested()) return result;
+    check_cancelled();
     const std::int32_t token = sampler.draw(std::span(logits).first(static_cast<std::size_t>(vocabulary)));
     if (result.steps == 0) {
       result.prompt_seconds = seconds_since(begin);
@@ -104,21 +103,12 @@ Generated Generator::generate(std::span<const std::int32_t> prompt, const Genera
     } else {
       result.step_seconds = seconds_since(begin);
     }
-    if (std::find(options.stop.begin(), options.stop.end(), token) != options.stop.end()) {
-      result.reason = StopReason::stop;
-      return result;
-    }
+    if (std::find(options.stop.begin(), options.stop.end(), token) != options.stop.end())
+      return StopReason::stop;
     result.tokens.push_back(token);
     if (sink) sink(token);
-    if (std::ssize(result.tokens) == options.max_tokens) {
-      result.reason = StopReason::length;
-      return result;
-    }
-    if (prompt_tokens + std::ssize(result.tokens) == cache_.capacity()) {
-      result.reason = StopReason::context;
-      return result;
-    }
-    if (cancel_requested()) return result;
+    if (std::ssize(result.tokens) == options.max_tokens) return StopReason::length;
+    if (std::ssize(prompt) + std::ssize(result.tokens) == cache_.capacity()) return StopReason::context;
     logits = feed(std::span(&token, 1));
     ++result.steps;
   }

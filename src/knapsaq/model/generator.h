@@ -24,10 +24,10 @@ enum class StopReason : std::uint8_t {
 std::string_view name_of(StopReason reason);
 
 struct GenerationOptions {
-  SamplerOptions sampler;
-  std::int64_t max_tokens = 0;     ///< at least 1
-  std::vector<std::int32_t> stop;  ///< ids that end the text and do not belong to it
-  std::int64_t vocabulary = 0;     ///< ids below it may be drawn, rows of the head behind are padding; 0: all
+  SamplerOptions sampler = {};
+  std::int64_t max_tokens = 0;          ///< at least 1
+  std::vector<std::int32_t> stop = {};  ///< ids that end the text and do not belong to it
+  std::int64_t vocabulary = 0;  ///< ids below it may be drawn, rows of the head behind are padding; 0: all
 };
 
 struct Generated {
@@ -47,7 +47,7 @@ using TokenSink = std::function<void(std::int32_t)>;
 /// begins as the sequence before costs only what differs.
 class Generator {
  public:
-  /// Room for `context` tokens, prompt and text together (see context_length()).
+  /// Room for `context` tokens, prompt and text together (see context_limit()).
   Generator(Decoder& decoder, std::int64_t context, CacheElement element);
 
   /// Throws InputError for ids outside the vocabulary, an empty prompt, and, before any work, for one that
@@ -59,7 +59,11 @@ class Generator {
   const KeyValueCache& cache() const { return cache_; }
 
  private:
+  /// Logits after these tokens, which the cache then holds.
   std::vector<float> feed(std::span<const std::int32_t> tokens);
+  /// generate() from what the cache holds; an interrupt is Cancelled.
+  StopReason go_on(std::span<const std::int32_t> prompt, Sampler& sampler, const GenerationOptions& options,
+                   const TokenSink& sink, Generated& result);
 
   Decoder& decoder_;
   KeyValueCache cache_;

@@ -16,8 +16,8 @@ KeyValueCache::KeyValueCache(const ModelConfig& config, Backend& backend, std::i
   for (std::int64_t i = 0; i < config.layers; ++i) blocks_.push_back(backend.make_cache(shape, element));
 }
 
-void KeyValueCache::truncate(std::int64_t length) {
-  if (length < 0 || length > length_) throw std::invalid_argument("truncate: the cache has fewer tokens");
+void KeyValueCache::shorten(std::int64_t length) {
+  if (length < 0 || length > length_) throw std::invalid_argument("shorten: the cache has fewer tokens");
   length_ = length;
 }
 

@@ -24,7 +24,7 @@ class KeyValueCache {
   void clear() { length_ = 0; }
   /// Forgets all tokens but the first `length` of every sequence. Throws std::invalid_argument for more than
   /// there are.
-  void truncate(std::int64_t length);
+  void shorten(std::int64_t length);
   std::uint64_t bytes() const;  ///< of memory
 
   /// For Decoder: the memory of one block's attention, and that `tokens` tokens were added in all of them.
