@@ -45,14 +45,14 @@ TextModel::TextModel(const std::string& path, const GenerationFlags& flags)
 }
 
 void TextModel::load(std::int64_t context) {
-  const std::uint64_t cache = KeyValueCache::bytes(config_, runtime_.cache == "int8" ? 1 : 2, 1, context);
+  // Weights take about what they take in the file.
   const std::uint64_t weights = checkpoint_.tensor_bytes();
-  const auto available = available_memory();
-  if (available && weights + cache > *available)
-    throw InputError(fmt::format(
-        "{} are free, but the weights need about {} and keys and values of {} tokens {}: give a smaller "
-        "--context, --cache int8, or a smaller model",
-        format_bytes(*available), format_bytes(weights), context, format_bytes(cache)));
+  auto available = available_memory();
+  if (available && weights > *available)
+    throw InputError(fmt::format("the weights need about {} of memory, and {} are free: take a smaller model",
+                                 format_bytes(weights), format_bytes(*available)));
+  if (available) *available -= weights;
+  check_cache_memory(config_, cache_element(runtime_), 1, context, available);
   backend_ = make_runtime_backend(runtime_);
   decoder_.emplace(Decoder::load(checkpoint_, config_, *backend_, progress()));
   generator_.emplace(*decoder_, context, cache_element(runtime_));

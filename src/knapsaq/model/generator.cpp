@@ -56,12 +56,13 @@ std::string_view name_of(StopReason reason) {
 }
 
 Generator::Generator(Decoder& decoder, std::int64_t context, CacheElement element)
-    : decoder_(decoder), cache_(decoder.config(), decoder.backend(), 1, context, element) {}
+    : decoder_(decoder),
+      cache_(decoder.config(), decoder.backend(), 1, context, element),
+      logits_(static_cast<std::size_t>(decoder.config().vocab)) {}
 
-std::vector<float> Generator::feed(std::span<const std::int32_t> tokens) {
-  std::vector<float> logits = decoder_.next(tokens, cache_);
+void Generator::feed(std::span<const std::int32_t> tokens) {
+  decoder_.next(tokens, cache_, logits_);
   held_.insert(held_.end(), tokens.begin(), tokens.end());
-  return logits;
 }
 
 Generated Generator::generate(std::span<const std::int32_t> prompt, const GenerationOptions& options,
@@ -93,10 +94,10 @@ StopReason Generator::go_on(std::span<const std::int32_t> prompt, Sampler& sampl
   if (options.vocabulary > 0) vocabulary = std::min(vocabulary, options.vocabulary);
   auto begin = std::chrono::steady_clock::now();
   check_cancelled();
-  std::vector<float> logits = feed(prompt.subspan(held_.size()));
+  feed(prompt.subspan(held_.size()));
   for (;;) {
     check_cancelled();
-    const std::int32_t token = sampler.draw(std::span(logits).first(static_cast<std::size_t>(vocabulary)));
+    const std::int32_t token = sampler.draw(std::span(logits_).first(static_cast<std::size_t>(vocabulary)));
     if (result.steps == 0) {
       result.prompt_seconds = seconds_since(begin);
       begin = std::chrono::steady_clock::now();
@@ -109,7 +110,7 @@ StopReason Generator::go_on(std::span<const std::int32_t> prompt, Sampler& sampl
     if (sink) sink(token);
     if (std::ssize(result.tokens) == options.max_tokens) return StopReason::length;
     if (std::ssize(prompt) + std::ssize(result.tokens) == cache_.capacity()) return StopReason::context;
-    logits = feed(std::span(&token, 1));
+    feed(std::span(&token, 1));
     ++result.steps;
   }
 }

@@ -59,8 +59,8 @@ class Generator {
   const KeyValueCache& cache() const { return cache_; }
 
  private:
-  /// Logits after these tokens, which the cache then holds.
-  std::vector<float> feed(std::span<const std::int32_t> tokens);
+  /// Puts these tokens into the cache and what follows them into logits_.
+  void feed(std::span<const std::int32_t> tokens);
   /// generate() from what the cache holds; an interrupt is Cancelled.
   StopReason go_on(std::span<const std::int32_t> prompt, Sampler& sampler, const GenerationOptions& options,
                    const TokenSink& sink, Generated& result);
@@ -68,6 +68,7 @@ class Generator {
   Decoder& decoder_;
   KeyValueCache cache_;
   std::vector<std::int32_t> held_;  ///< what the cache holds
+  std::vector<float> logits_;       ///< [V]
 };
 
 /// The most tokens that a generation may have: `requested`, or the model's positions if that is 0. Throws
