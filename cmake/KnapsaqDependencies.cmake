@@ -33,6 +33,22 @@ pkg_check_modules(SQLITE3 REQUIRED IMPORTED_TARGET sqlite3>=3.37)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET openblas)
+
+# llama.cpp's Jinja engine: sources without a build of their own, unpacked by scripts/setup.sh.
+set(knapsaq_jinja_sources ${knapsaq_cache}/llama-jinja-0.3.36)
+if(NOT EXISTS ${knapsaq_jinja_sources}/jinja/runtime.h)
+  message(FATAL_ERROR "llama.cpp's template engine not found: ${knapsaq_hint}")
+endif()
+add_library(knapsaq_jinja STATIC)
+foreach(file IN ITEMS jinja/lexer jinja/parser jinja/runtime jinja/string jinja/value unicode)
+  target_sources(knapsaq_jinja PRIVATE ${knapsaq_jinja_sources}/${file}.cpp)
+endforeach()
+target_include_directories(knapsaq_jinja SYSTEM PUBLIC $<BUILD_INTERFACE:${knapsaq_jinja_sources}>
+                           PRIVATE ${PROJECT_SOURCE_DIR}/third_party/llama-jinja)
+target_compile_options(knapsaq_jinja PRIVATE -w)  # its warnings are not ours to mend
+target_link_libraries(knapsaq_jinja PRIVATE $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
+set_target_properties(knapsaq_jinja PROPERTIES EXPORT_NAME jinja)
+
 if(KNAPSAQ_TESTS)
   knapsaq_require(GTest CONFIG)
   include(GoogleTest)

@@ -8,10 +8,12 @@ add_library(knapsaq::knapsaq ALIAS knapsaq_all)
 set_target_properties(knapsaq_all PROPERTIES EXPORT_NAME knapsaq)
 target_link_libraries(knapsaq_all INTERFACE ${rooms})
 
-install(TARGETS ${rooms} knapsaq_all EXPORT knapsaqTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS ${rooms} knapsaq_jinja knapsaq_all EXPORT knapsaqTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(TARGETS knapsaq_command RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/src/knapsaq DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         FILES_MATCHING PATTERN "*.h")
+# Its licence asks to go where the engine goes.
+install(FILES ${knapsaq_jinja_sources}/LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/knapsaq RENAME LICENSE.llama.cpp)
 set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/knapsaq)
 install(EXPORT knapsaqTargets NAMESPACE knapsaq:: DESTINATION ${config_dir})
 # A HiGHS of our own goes along, out of the way of others: the cache that it was built in is not for keeps.

@@ -2,7 +2,8 @@
 # Installs what Knapsaq needs and this machine lacks (Debian 12, Debian 13, Ubuntu 24.04).
 #   scripts/setup.sh          what building and testing needs
 #   scripts/setup.sh --dev    also what formatting, linting, fuzzing and benchmarking need
-# Distribution packages where they exist. HiGHS, which Debian 12 and Ubuntu 24.04 lack, is built once into
+# Distribution packages where they exist. HiGHS, which Debian 12 and Ubuntu 24.04 lack, is built once, and the sources
+# of llama.cpp's template engine, which no distribution has, are unpacked once, into
 # ${KNAPSAQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/knapsaq}; cmake/KnapsaqDependencies.cmake looks there.
 set -euo pipefail
 
@@ -15,7 +16,12 @@ developer_packages=(libbenchmark-dev clang clang-format clang-tidy libomp-dev)
 # HiGHS 1.10.0, the source archive of its Python package: the same sources, unpatched. Debian 13 packages it.
 highs_version=1.10.0
 highs_sha256=65f9e0ea6dbe7256b790570c4f6b908b3f734cbc8cf5b2d5ebeadb28a4fe2486
-highs_folder=${KNAPSAQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/knapsaq}/highs-$highs_version
+cache=${KNAPSAQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/knapsaq}
+highs_folder=$cache/highs-$highs_version
+# llama.cpp's Jinja engine (MIT), a dozen files of the source archive of llama-cpp-python. cmake/ knows the version, too.
+jinja_version=0.3.36
+jinja_sha256=832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
+jinja_folder=$cache/llama-jinja-$jinja_version
 
 say() { echo "setup: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -23,7 +29,7 @@ fail() { say "$*"; exit 1; }
 case "${1:-}" in
   "") ;;
   --dev) packages+=("${developer_packages[@]}") ;;
-  -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
   *) echo "usage: scripts/setup.sh [--dev]" >&2; exit 2 ;;
 esac
 
@@ -76,28 +82,50 @@ packaged_highs_available() {
   [ -n "$version" ] && [ "$version" != "(none)" ] && dpkg --compare-versions "$version" ge "$highs_version"
 }
 
-# Everything happens in a folder beside the final one, which is renamed when it is complete: a killed build leaves
-# nothing that a later run or CMake could mistake for HiGHS.
-build_highs() {
-  local archive source_folder
-  mkdir -p "$(dirname "$highs_folder")" || fail "cannot create $(dirname "$highs_folder"); set KNAPSAQ_CACHE"
+# Makes the folder `work` beside the final folder $1, which is renamed to it when it is complete: a killed set-up leaves
+# nothing that a later run or CMake could mistake for the real thing.
+make_work_folder() {
+  mkdir -p "$cache" || fail "cannot create $cache; set KNAPSAQ_CACHE"
   # What a kill -9 left behind; a day is longer than any build that may still run.
-  find "$(dirname "$highs_folder")" -maxdepth 1 -name "highs-$highs_version.build-*" -mtime +1 -exec rm -rf {} +
-  work=$(mktemp -d "$highs_folder.build-XXXXXX") || fail "cannot write beside $highs_folder; set KNAPSAQ_CACHE"
+  find "$cache" -maxdepth 1 -name "$(basename "$1").build-*" -mtime +1 -exec rm -rf {} +
+  work=$(mktemp -d "$1.build-XXXXXX") || fail "cannot write beside $1; set KNAPSAQ_CACHE"
   trap 'rm -rf "$work"' EXIT  # `work` is global: the trap runs outside this function
   trap 'exit 130' INT TERM HUP
+}
 
+# Source archive of version $2 of the Python package $1, hash $3, into the folder `work`.
+fetch_source_archive() {
   install_packages python3 python3-pip
-  say "fetching HiGHS $highs_version"
   # pip checks the archive against the hash before it looks inside. It then asks the archive for its metadata, for
   # which it fetches the archive's build tools into a folder of its own.
-  echo "highspy==$highs_version --hash=sha256:$highs_sha256" >"$work/requirements.txt"
-  python3 -m pip --disable-pip-version-check download --quiet --no-deps --no-binary highspy \
+  echo "$1==$2 --hash=sha256:$3" >"$work/requirements.txt"
+  python3 -m pip --disable-pip-version-check download --quiet --no-deps --no-binary "$1" \
     --require-hashes --requirement "$work/requirements.txt" --dest "$work" </dev/null >"$work/pip.log" 2>&1 ||
-    { cat "$work/pip.log" >&2; fail "cannot fetch highspy $highs_version with pip; is there a package index?"; }
-  archive=$work/highspy-$highs_version.tar.gz
-  echo "$highs_sha256  $archive" | sha256sum --check --quiet >&2 || fail "HiGHS archive has a wrong checksum"
-  tar -xf "$archive" -C "$work"
+    { cat "$work/pip.log" >&2; fail "cannot fetch $1 $2 with pip; is there a package index?"; }
+  echo "$3  $work/${1//-/_}-$2.tar.gz" | sha256sum --check --quiet >&2 || fail "the archive of $1 has a wrong checksum"
+}
+
+fetch_jinja() {
+  local inside=llama_cpp_python-$jinja_version/vendor/llama.cpp
+  make_work_folder "$jinja_folder"
+  say "fetching llama.cpp's template engine (in an archive of 77 MB, once)"
+  fetch_source_archive llama-cpp-python "$jinja_version" "$jinja_sha256"
+  mkdir "$work/unpacked" "$work/install"
+  tar -xf "$work/llama_cpp_python-$jinja_version.tar.gz" -C "$work/unpacked" "$inside/LICENSE" "$inside/common/jinja" \
+    "$inside/common/unicode.h" "$inside/common/unicode.cpp" || fail "the archive of llama-cpp-python is not as expected"
+  mv "$work/unpacked/$inside/LICENSE" "$work/unpacked/$inside"/common/* "$work/install/"
+  # -T: if another set-up was faster, the rename fails and its result is as good as ours.
+  mv -T "$work/install" "$jinja_folder" 2>/dev/null || [ -e "$jinja_folder/jinja/runtime.h" ] ||
+    fail "cannot rename the finished template engine to $jinja_folder"
+  rm -rf "$work"
+}
+
+build_highs() {
+  local source_folder=
+  make_work_folder "$highs_folder"
+  say "fetching HiGHS $highs_version"
+  fetch_source_archive highspy "$highs_version" "$highs_sha256"
+  tar -xf "$work/highspy-$highs_version.tar.gz" -C "$work"
   source_folder=$work/highspy-$highs_version
   # Its Python package leaves out two files that the CMake project names and the library does not need.
   : >"$source_folder/highs.pc.in"
@@ -122,6 +150,7 @@ build_highs() {
   # -T: if another set-up was faster, the rename fails and its result is as good as ours.
   mv -T "$work/install" "$highs_folder" 2>/dev/null || [ -e "$highs_folder/lib/libhighs.a" ] ||
     fail "cannot rename the finished HiGHS to $highs_folder"
+  rm -rf "$work"
 }
 
 install_packages "${packages[@]}"
@@ -132,3 +161,4 @@ if ! have_packaged_highs && ! [ -e "$highs_folder/lib/libhighs.a" ]; then
     build_highs
   fi
 fi
+[ -e "$jinja_folder/jinja/runtime.h" ] || fetch_jinja

@@ -40,6 +40,8 @@ void print(const nlohmann::ordered_json& value);
 
 /// Each registers one verb; its options live as long as the CLI::App's callback does.
 void add_info(CLI::App& app);
+void add_generate(CLI::App& app);
+void add_chat(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_tables(CLI::App& app);
 void add_allocate(CLI::App& app);

@@ -51,6 +51,8 @@ int main(int argc, char** argv) {
   command::add_study(app);
   command::add_strategies(app);
   command::add_info(app);
+  command::add_generate(app);
+  command::add_chat(app);
   command::add_eval(app);
   command::add_tables(app);
   command::add_allocate(app);

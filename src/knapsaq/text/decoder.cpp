@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "knapsaq/text/byte_alphabet.h"
+#include "knapsaq/text/decoder_steps.h"
 #include "knapsaq/text/utf8.h"
 
 namespace knapsaq {
@@ -21,9 +22,34 @@ Tokens join(const Tokens& tokens) {
 
 Tokens from_byte_alphabet(const Tokens& tokens) {
   std::string bytes;
-  // A token with a character outside the alphabet (an added one) stands for itself.
-  for (const std::string& token : tokens) bytes += ByteAlphabet::instance().bytes(token).value_or(token);
+  for (const std::string& token : tokens) bytes += byte_level_bytes(token);
   return {replace_invalid_utf8(bytes)};
+}
+
+Tokens from_fallback(const Tokens& tokens) {
+  Tokens out;
+  std::string bytes;
+  const auto flush = [&] {
+    append_fallback_run(bytes, out);
+    bytes.clear();
+  };
+  for (const std::string& token : tokens) {
+    const auto byte = fallback_byte(token);
+    if (byte) {
+      bytes.push_back(*byte);
+    } else {
+      flush();
+      out.push_back(token);
+    }
+  }
+  flush();
+  return out;
+}
+
+}  // namespace
+
+std::string byte_level_bytes(const std::string& token) {
+  return ByteAlphabet::instance().bytes(token).value_or(token);
 }
 
 std::string replaced(std::string_view token, const std::string& pattern, const std::string& content) {
@@ -50,30 +76,13 @@ std::optional<char> fallback_byte(std::string_view token) {
   return static_cast<char>(byte);
 }
 
-Tokens from_fallback(const Tokens& tokens) {
-  Tokens out;
-  std::string bytes;
-  const auto flush = [&] {
-    if (bytes.empty()) return;
-    // As in Hugging Face's decoder, one bad byte spoils the whole run: every byte of it becomes U+FFFD.
-    if (find_invalid_utf8(bytes) == bytes.size()) {
-      out.push_back(bytes);
-    } else {
-      for (std::size_t i = 0; i < bytes.size(); ++i) out.emplace_back(kReplacementCharacter);
-    }
-    bytes.clear();
-  };
-  for (const std::string& token : tokens) {
-    const auto byte = fallback_byte(token);
-    if (byte) {
-      bytes.push_back(*byte);
-    } else {
-      flush();
-      out.push_back(token);
-    }
+void append_fallback_run(const std::string& bytes, std::vector<std::string>& tokens) {
+  if (bytes.empty()) return;
+  if (find_invalid_utf8(bytes) == bytes.size()) {
+    tokens.push_back(bytes);
+  } else {
+    tokens.insert(tokens.end(), bytes.size(), std::string(kReplacementCharacter));
   }
-  flush();
-  return out;
 }
 
 std::string stripped(std::string_view token, const DecoderStep& step) {
@@ -83,8 +92,6 @@ std::string stripped(std::string_view token, const DecoderStep& step) {
     token.remove_suffix(step.content.size());
   return std::string(token);
 }
-
-}  // namespace
 
 std::string decode_tokens(const std::vector<DecoderStep>& steps, Tokens tokens) {
   if (steps.empty()) {

@@ -59,6 +59,10 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_spec
   return model_->encode(text, add_special);
 }
 
+std::vector<std::int32_t> Tokenizer::encode(std::span<const TextPart> parts) const {
+  return model_->encode(parts);
+}
+
 std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special) const {
   return model_->decode(ids, skip_special);
 }

@@ -13,6 +13,12 @@ namespace knapsaq {
 
 class TokenizerModel;
 
+/// A piece of a text that was put together from what is known and what somebody typed.
+struct TextPart {
+  std::string text;
+  bool foreign = false;  ///< typed by somebody: special tokens that it spells are not meant
+};
+
 /// Text to token ids and back, with the ids that Hugging Face's tokenizers give (byte-pair encoding only).
 /// Const functions may be called from several threads at once.
 class Tokenizer {
@@ -46,6 +52,9 @@ class Tokenizer {
   /// UTF-8 is read as U+FFFD, as Python's errors="replace" does. Throws InputError if a regular expression of
   /// the tokenizer runs away on this text.
   std::vector<std::int32_t> encode(std::string_view text, bool add_special = true) const;
+  /// Ids of a text that comes in parts, with nothing around it. A special token is not recognised where
+  /// foreign text spells it, or a part of it; without such spellings it is encode() of the whole text.
+  std::vector<std::int32_t> encode(std::span<const TextPart> parts) const;
   /// Text of ids; special tokens are left out if `skip_special`, ids without a token always. Bytes that do
   /// not form UTF-8 become U+FFFD. Nothing is cleaned up (Transformers' clean_up_tokenization_spaces).
   std::string decode(std::span<const std::int32_t> ids, bool skip_special = false) const;

@@ -15,6 +15,7 @@
 #include "knapsaq/text/decoder.h"
 #include "knapsaq/text/normalizer.h"
 #include "knapsaq/text/pre_tokenizer.h"
+#include "knapsaq/text/tokenizer.h"
 
 namespace knapsaq {
 
@@ -41,7 +42,10 @@ class TokenizerModel {
   explicit TokenizerModel(TokenizerParts parts);
 
   std::vector<std::int32_t> encode(std::string_view text, bool add_special) const;
+  std::vector<std::int32_t> encode(std::span<const TextPart> parts) const;
   std::string decode(std::span<const std::int32_t> ids, bool skip_special) const;
+  /// What the decoder's steps get for an id; nothing for ids without a token and for those left out.
+  std::optional<std::string_view> token_text(std::int32_t id, bool skip_special) const;
   const TokenizerParts& parts() const { return parts_; }
   std::int32_t vocabulary_size() const { return size_; }
 
@@ -52,12 +56,22 @@ class TokenizerModel {
   };
   class ScratchLease;
 
-  void encode_part(std::string_view text, bool first, Scratch& scratch, std::vector<std::int32_t>& ids) const;
+  /// Which added tokens are looked for in a text.
+  enum class Recognise : std::uint8_t { all, no_special };
+
+  void encode_text(std::string_view text, bool first, Recognise recognise, Scratch& scratch,
+                   std::vector<std::int32_t>& ids) const;
+  void encode_part(std::string_view text, bool first, Recognise recognise, Scratch& scratch,
+                   std::vector<std::int32_t>& ids) const;
   void encode_piece(std::string_view piece, Scratch& scratch, std::vector<std::int32_t>& ids) const;
 
   TokenizerParts parts_;
   AddedTokenFinder in_text_;
   AddedTokenFinder in_normalized_;
+  AddedTokenFinder plain_in_text_;  ///< the same without special tokens
+  AddedTokenFinder plain_in_normalized_;
+  AddedTokenFinder special_;             ///< in the text, whether they are meant for normalised text or not
+  AddedTokenFinder special_normalized_;  ///< in normalised text
   std::unordered_map<std::int32_t, const AddedToken*> added_by_id_;
   std::int32_t size_ = 0;
   mutable std::mutex mutex_;

@@ -1,0 +1,87 @@
+#include "generation.h"
+
+#include <cstdio>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include "command.h"
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/memory.h"
+#include "knapsaq/base/units.h"
+
+namespace knapsaq::command {
+
+void add_generation_options(CLI::App& verb, GenerationFlags& flags, std::int64_t max_tokens) {
+  flags.max_tokens = max_tokens;
+  verb.add_option("--max-tokens", flags.max_tokens, "Stop after so many tokens")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb.add_option("--temperature", flags.sampler.temperature,
+                  "0: always the most likely token; 1: the model's own distribution")
+      ->capture_default_str();
+  verb.add_option("--top-k", flags.sampler.top_k, "Draw from the K most likely tokens only; 0: from all")
+      ->capture_default_str();
+  verb.add_option("--top-p", flags.sampler.top_p,
+                  "Draw from the fewest most likely tokens that have this probability together")
+      ->capture_default_str();
+  verb.add_option("--seed", flags.sampler.seed, "The same seed gives the same text")->capture_default_str();
+  add_runtime_options(verb, flags.runtime);
+}
+
+TextModel::TextModel(const std::string& path, const GenerationFlags& flags)
+    : runtime_(flags.runtime),
+      tokenizer_(Tokenizer::load(path)),
+      checkpoint_(Checkpoint::open(path)),
+      config_(parse_model_config(checkpoint_.config())),
+      context_limit_(knapsaq::context_limit(config_, flags.runtime.context)) {
+  check(flags.sampler);
+  options_.sampler = flags.sampler;
+  options_.max_tokens = flags.max_tokens;
+  options_.stop = stop_tokens(checkpoint_, tokenizer_.eos());
+  options_.vocabulary = tokenizer_.vocabulary_size();
+}
+
+void TextModel::load(std::int64_t context) {
+  // Weights take about what they take in the file.
+  const std::uint64_t weights = checkpoint_.tensor_bytes();
+  auto available = available_memory();
+  if (available && weights > *available)
+    throw InputError(fmt::format("the weights need about {} of memory, and {} are free: take a smaller model",
+                                 format_bytes(weights), format_bytes(*available)));
+  if (available) *available -= weights;
+  check_cache_memory(config_, cache_element(runtime_), 1, context, available);
+  backend_ = make_runtime_backend(runtime_);
+  decoder_.emplace(Decoder::load(checkpoint_, config_, *backend_, progress()));
+  generator_.emplace(*decoder_, context, cache_element(runtime_));
+}
+
+std::optional<double> prompt_speed(const Generated& generated) {
+  if (generated.prompt_tokens == 0 || generated.prompt_seconds <= 0) return std::nullopt;
+  return static_cast<double>(generated.prompt_tokens) / generated.prompt_seconds;
+}
+
+std::optional<double> step_speed(const Generated& generated) {
+  if (generated.steps == 0 || generated.step_seconds <= 0) return std::nullopt;
+  return static_cast<double>(generated.steps) / generated.step_seconds;
+}
+
+void show_speed(const Generated& generated) {
+  if (::isatty(STDERR_FILENO) == 0) return;
+  const auto rate = [](std::optional<double> speed) {
+    return speed ? fmt::format("{:.1f} tokens/s", *speed) : std::string("-");
+  };
+  fmt::print(stderr, "[prompt {} tokens, {}; text {} tokens, {}; {}]\n",
+             generated.prompt_tokens + generated.reused_tokens, rate(prompt_speed(generated)),
+             generated.tokens.size(), rate(step_speed(generated)), name_of(generated.reason));
+}
+
+void put(const std::string& text) {
+  if (text.empty()) return;
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+    throw IoError("cannot write to standard output");
+}
+
+}  // namespace knapsaq::command

@@ -1,0 +1,154 @@
+#include "knapsaq/text/chat_template.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include <fmt/format.h>
+#include <jinja/lexer.h>
+#include <jinja/parser.h>
+#include <jinja/runtime.h>
+#include <jinja/value.h>
+#include <nlohmann/json.hpp>
+
+#include "knapsaq/base/child.h"
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/files.h"
+#include "knapsaq/base/quote.h"
+#include "knapsaq/text/json_reader.h"
+#include "knapsaq/text/tokenizer_model.h"
+
+namespace knapsaq {
+namespace {
+
+/// The longest real ones have some 30 kB.
+constexpr std::size_t kLongestTemplate = std::size_t{1} << 20;
+/// As in tokenizer_settings.cpp.
+constexpr std::uint64_t kLargestSettings = std::uint64_t{64} << 20;
+
+jinja::value text_value(const std::string& text, bool foreign) {
+  auto value = jinja::mk_val<jinja::value_string>(text);
+  if (foreign) value->mark_input();
+  return value;
+}
+
+// Parts go through a pipe as: one byte for `foreign`, eight for the length, the bytes.
+
+std::string packed(const jinja::string& text) {
+  std::string bytes;
+  for (const jinja::string_part& part : text.parts) {
+    const std::uint64_t length = part.val.size();
+    bytes.push_back(part.is_input ? 1 : 0);
+    bytes.append(reinterpret_cast<const char*>(&length), sizeof length);
+    bytes += part.val;
+  }
+  return bytes;
+}
+
+std::vector<TextPart> unpacked(std::string_view bytes) {
+  std::vector<TextPart> parts;
+  while (!bytes.empty()) {
+    std::uint64_t length = 0;
+    std::memcpy(&length, bytes.data() + 1, sizeof length);
+    parts.push_back({.text = std::string(bytes.substr(1 + sizeof length, length)), .foreign = bytes[0] != 0});
+    bytes.remove_prefix(1 + sizeof length + length);
+  }
+  return parts;
+}
+
+/// The engine's messages quote the source over several lines; the reason is behind the last "Error: ".
+std::string reason_of(std::string_view message) {
+  constexpr std::string_view kMark = "Error: ";
+  if (const std::size_t at = message.rfind(kMark); at != std::string_view::npos)
+    message.remove_prefix(at + kMark.size());
+  return in_quotes(message.substr(0, message.find('\n')));
+}
+
+}  // namespace
+
+std::optional<ChatTemplate> ChatTemplate::load(const std::filesystem::path& folder,
+                                               const Tokenizer& tokenizer) {
+  if (const auto path = folder / "chat_template.jinja"; std::filesystem::exists(path))
+    return ChatTemplate(read_file(path, kLongestTemplate), tokenizer, path.string());
+  const auto path = folder / "tokenizer_config.json";
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  const std::string where = path.string();
+  const nlohmann::json json = parse_json_object(read_file(path, kLargestSettings), where);
+  const nlohmann::json* found = optional_field(json, "chat_template");
+  if (found == nullptr) return std::nullopt;
+  if (found->is_string()) return ChatTemplate(found->get<std::string>(), tokenizer, where);
+  if (!found->is_array())
+    throw InputError(where + ": 'chat_template' is neither a text nor a list; the file is damaged");
+  for (const nlohmann::json& entry : *found) {
+    if (!entry.is_object()) continue;
+    if (required_string(entry, "name", where) == "default")
+      return ChatTemplate(required_string(entry, "template", where), tokenizer, where);
+  }
+  return std::nullopt;
+}
+
+ChatTemplate::ChatTemplate(std::string source, const Tokenizer& tokenizer, std::string where)
+    : source_(std::move(source)), where_(std::move(where)) {
+  if (source_.size() > kLongestTemplate)
+    throw InputError(fmt::format("{}: a chat template of more than 1 MiB", where_));
+  const TokenizerParts& parts = tokenizer.model().parts();
+  const auto add = [&](const char* name, std::optional<std::int32_t> id) {
+    if (!id) return;
+    if (const auto text = tokenizer.model().token_text(*id, false)) tokens_.emplace_back(name, *text);
+  };
+  add("bos_token", parts.bos);
+  add("eos_token", parts.eos);
+  add("pad_token", parts.pad);
+  add("unk_token", parts.unknown);
+}
+
+std::vector<TextPart> ChatTemplate::render(std::span<const ChatMessage> messages,
+                                           bool add_generation_prompt) const {
+  const auto work = [&] {
+    const jinja::lexer_result lexed = jinja::lexer().tokenize(source_);
+    const jinja::program program = jinja::parse_from_tokens(lexed);
+    jinja::context context(source_);
+    auto list = jinja::mk_val<jinja::value_array>();
+    for (const ChatMessage& message : messages) {
+      auto object = jinja::mk_val<jinja::value_object>();
+      object->insert("role", text_value(message.role, false));
+      object->insert("content", text_value(message.content, true));
+      list->push_back(object);
+    }
+    context.set_val("messages", list);
+    // What Transformers always gives.
+    context.set_val("tools", jinja::mk_val<jinja::value_none>());
+    context.set_val("documents", jinja::mk_val<jinja::value_none>());
+    context.set_val("add_generation_prompt", jinja::mk_val<jinja::value_bool>(add_generation_prompt));
+    for (const auto& [name, text] : tokens_) context.set_val(name, text_value(text, false));
+    jinja::runtime runtime(context);
+    return packed(jinja::runtime::gather_string_parts(runtime.execute(program))->val_str);
+  };
+  const std::string what = fmt::format("{}: the chat template", where_);
+  try {
+    return unpacked(run_in_child(what, work));
+  } catch (const InputError& error) {
+    if (std::string_view(error.what()).starts_with(what)) throw;
+    throw InputError(fmt::format("{} fails: {}", what, reason_of(error.what())));
+  }
+}
+
+std::optional<std::int32_t> ChatTemplate::end_of_turn(const Tokenizer& tokenizer) const {
+  const std::vector<ChatMessage> messages = {{"user", "a"}, {"assistant", "b"}};
+  std::vector<TextPart> parts;
+  try {
+    parts = render(messages, false);
+  } catch (const InputError&) {
+    return std::nullopt;  // the conversation itself will tell what is wrong
+  }
+  const auto answer =
+      std::find_if(parts.rbegin(), parts.rend(), [](const TextPart& part) { return part.foreign; });
+  if (answer == parts.rbegin() || answer == parts.rend()) return std::nullopt;
+  const std::vector<std::int32_t> after = tokenizer.encode(std::prev(answer)->text, false);
+  if (after.empty()) return std::nullopt;
+  for (const AddedToken& token : tokenizer.model().parts().added)
+    if (token.id == after.front() && token.special) return token.id;
+  return std::nullopt;
+}
+
+}  // namespace knapsaq
