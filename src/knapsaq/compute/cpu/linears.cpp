@@ -121,7 +121,7 @@ std::int64_t Linears<T>::tiles_per_task(const Weight& weight) const {
 }
 
 template <class T>
-MatrixView Linears<T>::open(const Weight& weight, std::int64_t index, int slot) {
+ProductOperand Linears<T>::open(const Weight& weight, std::int64_t index, int slot) {
   if (const PackedWeight* packed = as_packed(&weight)) {
     OpenPiece& piece = t_pieces.at(static_cast<std::size_t>(slot));
     const std::int64_t columns = columns_per_piece(*packed);
@@ -162,7 +162,7 @@ void Linears<T>::multiply(const Array& in, std::int64_t rows, std::span<const Pr
   }
   parallel_for(tasks.size(), [&](std::size_t index) {
     const Task& task = tasks[index];
-    const MatrixView matrix = open(*task.product->weight, task.piece, 0);
+    const ProductOperand matrix = open(*task.product->weight, task.piece, 0);
     Array& out = *task.product->out;
     const bool is_full = out.element() == Element::full;
     const std::size_t size = is_full ? sizeof(float) : sizeof(T);
@@ -256,8 +256,8 @@ void Linears<T>::activate(const Array& in, std::int64_t rows, const Weight* gate
   parallel_for(static_cast<std::size_t>(pieces(up) * groups), [&](std::size_t index) {
     const std::int64_t piece = static_cast<std::int64_t>(index) / groups;
     const std::int64_t first_tile = static_cast<std::int64_t>(index) % groups * together;
-    const MatrixView ups = open(up, piece, 0);
-    MatrixView gates;
+    const ProductOperand ups = open(up, piece, 0);
+    ProductOperand gates;
     if (gate != nullptr) gates = open(*gate, piece, 1);
     for (std::int64_t t = first_tile; t < std::min(first_tile + together, tiles.size()); ++t) {
       const RowTile tile = tiles[t];
@@ -348,7 +348,7 @@ void Linears<T>::losses(const Array& in, const Weight& head, std::span<const std
       inputs_.multiply(*as_packed(&head), first / kPanelRows, pitch / kPanelRows, logits, pitch);
       return look({0, rows, rows}, piece, first, cols, logits, pitch);
     }
-    const MatrixView matrix = open(head, piece, 0);
+    const ProductOperand matrix = open(head, piece, 0);
     const std::int64_t first_tile = static_cast<std::int64_t>(index) % groups * together;
     for (std::int64_t t = first_tile; t < std::min(first_tile + together, tiles.size()); ++t) {
       const RowTile tile = tiles[t];

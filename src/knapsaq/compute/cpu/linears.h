@@ -47,7 +47,7 @@ class Linears {
   std::int64_t piece_columns(const Weight& weight) const;
   std::int64_t pieces(const Weight& weight) const;
   /// Piece number `index`, in memory of the thread (`slot` 0 or 1) if it has to be made.
-  MatrixView open(const Weight& weight, std::int64_t index, int slot);
+  ProductOperand open(const Weight& weight, std::int64_t index, int slot);
   /// Tiles that follow each other on one thread.
   std::int64_t tiles_per_task(const Weight& weight) const;
 

@@ -104,7 +104,7 @@ std::int64_t columns_per_piece(const PackedWeight& weight) {
 }
 
 template <class T>
-MatrixView dequantize(const PackedWeight& weight, std::int64_t first, std::int64_t cols,
+ProductOperand dequantize(const PackedWeight& weight, std::int64_t first, std::int64_t cols,
                       const PackedKernels& kernels, Products& products, dnnl::memory::desc& layout,
                       AlignedBytes& buffer) {
   const PackedView& view = weight.view();
@@ -159,9 +159,9 @@ MatrixView dequantize(const PackedWeight& weight, std::int64_t first, std::int64
           .bias = weight.bias().empty() ? nullptr : weight.bias().data() + first};
 }
 
-template MatrixView dequantize<float>(const PackedWeight&, std::int64_t, std::int64_t, const PackedKernels&,
+template ProductOperand dequantize<float>(const PackedWeight&, std::int64_t, std::int64_t, const PackedKernels&,
                                       Products&, dnnl::memory::desc&, AlignedBytes&);
-template MatrixView dequantize<Bf16>(const PackedWeight&, std::int64_t, std::int64_t, const PackedKernels&,
+template ProductOperand dequantize<Bf16>(const PackedWeight&, std::int64_t, std::int64_t, const PackedKernels&,
                                      Products&, dnnl::memory::desc&, AlignedBytes&);
 
 }  // namespace knapsaq::cpu

@@ -56,7 +56,7 @@ std::int64_t columns_per_piece(const PackedWeight& weight);
 /// Rows [first, first + cols) of W as numbers in the layout that products like; `first` is a multiple of 64.
 /// The memory is `buffer`'s and the layout `layout`'s.
 template <class T>
-MatrixView dequantize(const PackedWeight& weight, std::int64_t first, std::int64_t cols,
+ProductOperand dequantize(const PackedWeight& weight, std::int64_t first, std::int64_t cols,
                       const PackedKernels& kernels, Products& products, dnnl::memory::desc& layout,
                       AlignedBytes& buffer);
 

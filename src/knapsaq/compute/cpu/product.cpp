@@ -115,7 +115,7 @@ std::unique_ptr<DenseWeight> Products::prepare(std::int64_t out, std::int64_t in
   return weight;
 }
 
-void Products::run(const MatrixView& matrix, std::int64_t rows, const void* in, void* out, bool full) {
+void Products::run(const ProductOperand& matrix, std::int64_t rows, const void* in, void* out, bool full) {
   const Program& ready = program({rows, matrix.cols, matrix.in, full, matrix.bias != nullptr}, matrix.layout);
   multiply(ready, in, matrix.data, matrix.bias, out);
 }

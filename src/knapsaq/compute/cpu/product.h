@@ -42,7 +42,7 @@ class DenseWeight final : public Weight {
 };
 
 /// A matrix that a product multiplies by: some rows of a W [out, in], in a layout of oneDNN's.
-struct MatrixView {
+struct ProductOperand {
   std::int64_t first = 0;  ///< row of W
   std::int64_t cols = 0;   ///< rows of W, that is, columns of the product
   std::int64_t in = 0;
@@ -50,7 +50,7 @@ struct MatrixView {
   const void* data = nullptr;
   const float* bias = nullptr;  ///< null: none
 };
-inline MatrixView view_of(const DenseWeight& weight, const DenseWeight::Chunk& chunk) {
+inline ProductOperand view_of(const DenseWeight& weight, const DenseWeight::Chunk& chunk) {
   return {.first = chunk.first,
           .cols = chunk.cols,
           .in = weight.in(),
@@ -84,7 +84,7 @@ class Products {
 
   /// out [rows, matrix.cols] = in [rows, matrix.in] matrix^T + bias; both dense; `full`: out is fp32, else of
   /// the working type. `rows` should take few values: each makes a program of its own.
-  void run(const MatrixView& matrix, std::int64_t rows, const void* in, void* out, bool full);
+  void run(const ProductOperand& matrix, std::int64_t rows, const void* in, void* out, bool full);
 
   /// The layout in which products like best what prepare() would make of `cols` rows of W.
   dnnl::memory::desc layout(std::int64_t cols, std::int64_t in, bool has_bias);
