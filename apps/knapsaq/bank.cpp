@@ -23,7 +23,7 @@ struct Options {
 void run(const Options& options) {
   start(options.common);
   const Menu menu = menu_of(options.bank);
-  const Checkpoint checkpoint = Checkpoint::open(options.model);
+  const Checkpoint checkpoint = Checkpoint::open_folder(options.model);
   const ModelConfig config = parse_model_config(checkpoint.config());
   check_shapes(checkpoint, config);
   check_calibration_options(options.bank.calibration);

@@ -13,7 +13,7 @@
 #include "knapsaq/calib/imatrix.h"
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/model/expected_tensors.h"
-#include "knapsaq/model/gguf_names.h"
+#include "knapsaq/checkpoint/gguf_names.h"
 
 namespace knapsaq::command {
 namespace {

@@ -33,7 +33,8 @@ ChatTemplate template_of(const std::string& model, const Tokenizer& tokenizer) {
   auto found = ChatTemplate::load(model, tokenizer);
   if (!found)
     throw InputError(
-        fmt::format("{}: no chat template, neither chat_template.jinja nor in tokenizer_config.json: this "
+        fmt::format("{}: no chat template, neither chat_template.jinja nor in tokenizer_config.json or GGUF "
+                    "metadata: this "
                     "model is not made "
                     "for conversations; continue a text with knapsaq generate",
                     model));
@@ -111,7 +112,8 @@ void run(const Options& options) {
 void add_chat(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("chat", "Talk with a model that has a chat template");
-  verb->add_option("model", options->model, "Model folder in Hugging Face layout, quantized or not")
+  verb->add_option("model", options->model,
+                   "Model folder in Hugging Face layout, quantized or not, or GGUF file")
       ->required();
   verb->add_option("--system", options->system, "What the model is told before the conversation");
   add_generation_options(*verb, options->flags, 1024);

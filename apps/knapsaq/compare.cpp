@@ -106,7 +106,7 @@ void run(const Options& options) {
   WindowOptions requested = options.windows;
   requested.protocol = parse_protocol(options.protocol);
 
-  const Checkpoint checkpoint = Checkpoint::open(options.model);
+  const Checkpoint checkpoint = Checkpoint::open_folder(options.model);
   const ModelConfig config = parse_model_config(checkpoint.config());
   check_shapes(checkpoint, config);
   const Tokenizer tokenizer = Tokenizer::load(options.model);

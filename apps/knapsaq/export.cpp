@@ -28,7 +28,7 @@ void run(const Options& options) {
   start(options.common);
   const Writer& format = writer(options.format);
   refuse_existing(options.output, options.force);
-  const Checkpoint checkpoint = Checkpoint::open(options.model);
+  const Checkpoint checkpoint = Checkpoint::open_folder(options.model);
   const ModelConfig config = parse_model_config(checkpoint.config());
   check_shapes(checkpoint, config);
   ExportOptions how;

@@ -97,7 +97,8 @@ void run(const Options& options) {
 void add_generate(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("generate", "Continue a text with a model");
-  verb->add_option("model", options->model, "Model folder in Hugging Face layout, quantized or not")
+  verb->add_option("model", options->model,
+                   "Model folder in Hugging Face layout, quantized or not, or GGUF file")
       ->required();
   verb->add_option("--prompt", options->prompt, "The text to continue; it is not printed again");
   verb->add_option("--prompt-file", options->prompt_file, "Read the text from a file; -: standard input");

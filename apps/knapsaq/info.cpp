@@ -23,7 +23,7 @@ struct Options {
 /// How a linear is stored, for people: "hqq:b3g64/m8g128", or the type of a dense one: "f16".
 std::string storage_of(const Checkpoint& checkpoint, const Linear& linear) {
   if (const auto packing = checkpoint.packing(linear.name)) return packing->scheme;
-  std::string name(name_of(checkpoint.tensor(linear.name + ".weight").type));
+  std::string name(name_of(checkpoint.spec(linear.name + ".weight").type));
   std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
   return name;
 }
@@ -78,7 +78,7 @@ void run(const Options& options) {
 void add_info(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("info", "Show what a model is and how its linears are stored");
-  verb->add_option("model", options->model, "Model folder in Hugging Face layout, quantized or not")
+  verb->add_option("model", options->model, "Model folder in Hugging Face layout, quantized or not, or GGUF file")
       ->required();
   add_common(*verb, options->common);
   verb->footer("Example:\n  knapsaq info MODEL --json");

@@ -167,7 +167,7 @@ void run(Options options) {
   if (targets != 1) throw UsageError("give one of --bits, --budget, --scheme and --allocation");
   refuse_existing(options.output, options.force);
   const auto begin = std::chrono::steady_clock::now();
-  const Checkpoint checkpoint = Checkpoint::open(options.model);
+  const Checkpoint checkpoint = Checkpoint::open_folder(options.model);
   const ModelConfig config = parse_model_config(checkpoint.config());
   check_shapes(checkpoint, config);
   if (options.propagate) check_propagation_folder(propagation_folder(options), config);

@@ -141,7 +141,7 @@ Run find_run(const RunOptions& options, const std::function<void(const SearchSpa
     check(run.space());
     return run;
   }
-  const Checkpoint checkpoint = Checkpoint::open(options.model);
+  const Checkpoint checkpoint = Checkpoint::open_folder(options.model);
   const ModelConfig config = parse_model_config(checkpoint.config());
   check_shapes(checkpoint, config);
   BankOptions bank{.menu = options.menu, .method = options.method, .calibration = options.calibration};

@@ -10,6 +10,7 @@
 #include "knapsaq/base/float16.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/checkpoint/gguf_file.h"
+#include "knapsaq/checkpoint/gguf_names.h"
 #include "knapsaq/export/gguf/blocks.h"
 #include "knapsaq/export/gguf/model_metadata.h"
 #include "knapsaq/export/gguf/vocabulary.h"

@@ -69,7 +69,7 @@ TEST(Sampler, DrawsFromTheDistributionThatTheOptionsSay) {
     const auto expected = distribution(logits, options);
     Sampler sampler(options);
     std::map<std::int32_t, int> drawn;
-    constexpr int kDraws = 40000;
+    constexpr int kDraws = 20000;
     for (int i = 0; i < kDraws; ++i) ++drawn[sampler.draw(logits)];
     double chi_square = 0;
     int cells = 0;

@@ -112,6 +112,26 @@ TEST_F(ChatTemplateTest, IsFoundWhereModelsHaveIt) {
   EXPECT_EQ(joined(ChatTemplate::load(folder(), tokenizer())->render(hello, true)), "J");
 }
 
+TEST_F(ChatTemplateTest, IsFoundInGgufFiles) {
+  const auto number = [](std::uint64_t value, int bytes) {
+    std::string out;
+    for (int i = 0; i < bytes; ++i) out.push_back(static_cast<char>(value >> (8 * i)));
+    return out;
+  };
+  const auto text = [&](const std::string& value) { return number(value.size(), 8) + value; };
+  // Magic, version 3, no tensor, one key of type 8 (text).
+  const auto file = [&](const std::string& key) {
+    return "GGUF" + number(3, 4) + number(0, 8) + number(1, 8) + text(key) + number(8, 4) +
+           text("G{{ bos_token }}");
+  };
+  write_file(scratch_ / "with.gguf", file("tokenizer.chat_template"));
+  write_file(scratch_ / "without.gguf", file("tokenizer.other"));
+  const auto chat = ChatTemplate::load(scratch_ / "with.gguf", tokenizer());
+  ASSERT_TRUE(chat);
+  EXPECT_EQ(joined(chat->render({}, true)), "G<s>");
+  EXPECT_FALSE(ChatTemplate::load(scratch_ / "without.gguf", tokenizer()));
+}
+
 TEST_F(ChatTemplateTest, KnowsWhatEndsATurn) {
   const Tokenizer known = tokenizer();
   EXPECT_EQ(ChatTemplate("{% for m in messages %}[{{ m.content }}{{ eos_token }}{% endfor %}", known, "t")

@@ -10,7 +10,7 @@
 #include "knapsaq/base/hash.h"
 #include "knapsaq/base/quote.h"
 #include "knapsaq/checkpoint/gguf_file.h"
-#include "knapsaq/model/gguf_names.h"
+#include "knapsaq/checkpoint/gguf_names.h"
 
 namespace knapsaq {
 namespace {

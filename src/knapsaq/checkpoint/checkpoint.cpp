@@ -1,220 +1,58 @@
 #include "knapsaq/checkpoint/checkpoint.h"
 
-#include <algorithm>
 #include <array>
-#include <functional>
-#include <map>
-#include <set>
+#include <fstream>
 #include <utility>
-#include <variant>
 
 #include <fmt/core.h>
-#include <fmt/ranges.h>
-#include <nlohmann/json.hpp>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/files.h"
-#include "knapsaq/base/json_text.h"
-#include "knapsaq/checkpoint/safetensors.h"
-#include "knapsaq/checkpoint/shards.h"
-#include "knapsaq/checkpoint/torch_file.h"
+#include "knapsaq/base/quote.h"
+#include "knapsaq/checkpoint/checkpoint_source.h"
+#include "knapsaq/checkpoint/gguf_file.h"
 
 namespace knapsaq {
-namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
-/// Real ones have a few kilobytes, with an entry for each of a thousand linears a hundred.
-constexpr std::uint64_t kLargestConfig = std::uint64_t{16} << 20;
-/// 100 bytes per tensor: room for a million of them.
-constexpr std::uint64_t kLargestIndex = std::uint64_t{128} << 20;
-
-using File = std::variant<SafetensorsFile, TorchFile>;
-
-const std::map<std::string, TensorView, std::less<>>& tensors_of(const File& file) {
-  return std::visit(
-      [](const auto& opened) -> const auto& { return opened.tensors(); }, file);
+void CheckpointSource::refuse_name(std::string_view name) const {
+  throw InputError(fmt::format("{}: there is no tensor {}", path_.string(), in_quotes(name)));
 }
 
-const MappedFile& mapping_of(const File& file) {
-  return std::visit(
-      [](const auto& opened) -> const auto& { return opened.file(); }, file);
-}
-
-File open_file(const fs::path& path) {
-  if (path.extension() == ".safetensors") return SafetensorsFile(path);
-  return TorchFile(path);
-}
-
-/// Models that were saved without their head lack the outermost `model.`.
-std::string canonical_name(const std::string& name) {
-  constexpr std::array<std::string_view, 4> kWithout{"decoder.", "layers.", "embed_tokens.", "norm."};
-  const bool lacks = std::ranges::any_of(kWithout, [&](auto prefix) { return name.starts_with(prefix); });
-  return lacks ? "model." + name : name;
-}
-
-json read_json(const fs::path& path, std::uint64_t limit) {
-  const std::string text = read_file(path, limit);
-  try {
-    return parse_json(text);
-  } catch (const InputError& error) {
-    throw InputError(path.string() + ": " + error.what());
-  }
-}
-
-/// The object that describes the quantization; null for a full-precision model.
-json find_quantization(const json& config, const fs::path& path) {
-  for (const char* key : {"quantization", "quantization_config"}) {
-    if (!config.contains(key) || config[key].is_null()) continue;
-    const json& found = config[key];
-    if (!found.is_object()) throw InputError(fmt::format("{}: {} is not an object", path.string(), key));
-    // Transformers' entry for models that Knapsaq has written in NF4; knapsaq.schemes says the same.
-    if (found.contains("quant_method") && found["quant_method"] == "bitsandbytes" &&
-        config.contains("knapsaq"))
-      return nullptr;
-    if (found.contains("quant_method"))
-      throw InputError(
-          fmt::format("{}: the model is quantized by {} already, which Knapsaq does not read; give "
-                      "the full-precision model",
-                      path.string(), in_quotes(found["quant_method"].dump())));
-    return found;
-  }
-  return nullptr;
-}
-
-}  // namespace
-
-struct Checkpoint::Impl {
-  struct Entry {
-    TensorView view;
-    std::size_t file;
-  };
-
-  fs::path folder;
-  json config;
-  json quantization;
-  std::vector<File> files;
-  std::map<std::string, Entry, std::less<>> tensors;
-
-  void add(const std::string& name, const TensorView& view, std::size_t file) {
-    const std::string canonical = canonical_name(name);
-    if (!tensors.emplace(canonical, Entry{view, file}).second)
-      throw InputError(fmt::format("{}: tensor {} is there both with and without the prefix model.",
-                                   folder.string(), in_quotes(canonical)));
-  }
-
-  void open_single(const fs::path& path) {
-    files.push_back(open_file(path));
-    for (const auto& [name, view] : tensors_of(files.back())) add(name, view, 0);
-  }
-
-  void open_sharded(const fs::path& index_path) {
-    const std::string text = read_file(index_path, kLargestIndex);
-    std::map<std::string, std::string> index;
-    try {
-      index = parse_shard_index(text);
-    } catch (const InputError& error) {
-      throw InputError(index_path.string() + ": " + error.what());
-    }
-    std::map<std::string, std::size_t> opened;
-    for (const auto& [name, file] : index) {
-      const auto [slot, is_new] = opened.try_emplace(file, files.size());
-      if (is_new) {
-        const fs::path path = folder / file;
-        if (!fs::exists(path))
-          throw InputError(fmt::format("{}: the shard {} is missing; download it again", index_path.string(),
-                                       in_quotes(file)));
-        files.push_back(open_file(path));
-      }
-      const auto& shard = tensors_of(files[slot->second]);
-      const auto found = shard.find(name);
-      if (found == shard.end())
-        throw InputError(fmt::format("{}: tensor {} is not in the shard {}", index_path.string(),
-                                     in_quotes(name), in_quotes(file)));
-      add(name, found->second, slot->second);
-    }
-  }
-
-  /// What the size of the linear's only tensor says; [rows, row_bytes] bytes.
-  GgmlShape ggml_shape(const std::string& module, GgmlType type) const {
-    const TensorView& view = find(module + ".weight").view;
-    const GgmlTypeInfo& facts = info(type);
-    if (view.type != DType::U8 || view.shape.size() != 2 || view.shape[1] % facts.bytes != 0)
-      throw InputError(fmt::format("{}: tensor {} is not U8 with rows of whole {} blocks", folder.string(),
-                                   in_quotes(module + ".weight"), facts.name));
-    return {view.shape[0], view.shape[1] / facts.bytes * facts.block, type};
-  }
-
-  /// What bitsandbytes' description of the linear says.
-  Nf4Shape nf4_shape(const std::string& module) const {
-    const std::string name = nf4_state_name(module);
-    try {
-      return parse_nf4_state(find(name).view);
-    } catch (const InputError& error) {
-      throw InputError(fmt::format("{}: tensor {}: {}", folder.string(), in_quotes(name), error.what()));
-    }
-  }
-
-  const Entry& find(std::string_view name) const {
-    const auto found = tensors.find(name);
-    if (found == tensors.end())
-      throw InputError(fmt::format("{}: there is no tensor {}", folder.string(), in_quotes(name)));
-    return found->second;
-  }
-};
-
-Checkpoint::Checkpoint(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Checkpoint::Checkpoint(std::unique_ptr<CheckpointSource> source) : source_(std::move(source)) {}
 Checkpoint::Checkpoint(Checkpoint&&) noexcept = default;
 Checkpoint& Checkpoint::operator=(Checkpoint&&) noexcept = default;
 Checkpoint::~Checkpoint() = default;
 
-Checkpoint Checkpoint::open(const fs::path& folder) {
-  auto impl = std::make_unique<Impl>();
-  impl->folder = folder;
-  if (!fs::is_directory(folder))
-    throw InputError(folder.string() + ": is not a folder; give the folder of a Hugging Face model");
-  const fs::path config = folder / "config.json";
-  if (!fs::exists(config))
-    throw InputError(folder.string() + ": has no config.json; give the folder of a Hugging Face model");
-  impl->config = read_json(config, kLargestConfig);
-  if (!impl->config.is_object()) throw InputError(config.string() + ": is not a JSON object");
-  impl->quantization = find_quantization(impl->config, config);
-
-  if (fs::exists(folder / "model.safetensors")) {
-    impl->open_single(folder / "model.safetensors");
-  } else if (fs::exists(folder / "model.safetensors.index.json")) {
-    impl->open_sharded(folder / "model.safetensors.index.json");
-  } else if (fs::exists(folder / "pytorch_model.bin")) {
-    impl->open_single(folder / "pytorch_model.bin");
-  } else if (fs::exists(folder / "pytorch_model.bin.index.json")) {
-    impl->open_sharded(folder / "pytorch_model.bin.index.json");
-  } else {
-    throw InputError(
-        folder.string() +
-        ": has neither model.safetensors nor pytorch_model.bin, whole or in shards with an index");
-  }
-  return Checkpoint(std::move(impl));
+Checkpoint Checkpoint::open(const fs::path& path) {
+  return Checkpoint(is_gguf_file(path) ? open_gguf_source(path) : open_folder_source(path));
 }
 
-const fs::path& Checkpoint::folder() const { return impl_->folder; }
-
-const json& Checkpoint::config() const { return impl_->config; }
-
-std::vector<std::string> Checkpoint::names() const {
-  std::vector<std::string> names;
-  for (const auto& [name, entry] : impl_->tensors) names.push_back(name);
-  return names;
+Checkpoint Checkpoint::open_folder(const fs::path& path) {
+  if (is_gguf_file(path))
+    throw InputError(fmt::format(
+        "{}: is a GGUF file, which is read to be run and judged; give the folder of the model in Hugging "
+        "Face layout for everything else",
+        path.string()));
+  return Checkpoint(open_folder_source(path));
 }
 
-bool Checkpoint::contains(std::string_view name) const { return impl_->tensors.contains(name); }
+const fs::path& Checkpoint::folder() const { return source_->path(); }
 
-TensorView Checkpoint::tensor(std::string_view name) const { return impl_->find(name).view; }
+const nlohmann::json& Checkpoint::config() const { return source_->config(); }
+
+std::vector<std::string> Checkpoint::names() const { return source_->names(); }
+
+bool Checkpoint::contains(std::string_view name) const { return source_->contains(name); }
+
+TensorSpec Checkpoint::spec(std::string_view name) const { return source_->spec(name); }
+
+TensorView Checkpoint::tensor(std::string_view name) const { return source_->tensor(name); }
 
 std::vector<float> Checkpoint::floats(std::string_view name) const {
-  const TensorView& view = impl_->find(name).view;
+  const TensorView view = source_->tensor(name);
   const auto fail = [&](const std::string& reason) {
-    throw InputError(fmt::format("{}: tensor {} {}", impl_->folder.string(), in_quotes(name), reason));
+    throw InputError(fmt::format("{}: tensor {} {}", folder().string(), in_quotes(name), reason));
   };
   if (!is_weight_type(view.type))
     fail(fmt::format("is of type {}; weights are F16, BF16 or F32", name_of(view.type)));
@@ -225,71 +63,20 @@ std::vector<float> Checkpoint::floats(std::string_view name) const {
   return values;
 }
 
-void Checkpoint::release(std::string_view name) const {
-  const Impl::Entry& entry = impl_->find(name);
-  const MappedFile& mapping = mapping_of(impl_->files[entry.file]);
-  const std::span<const std::byte> all = mapping.bytes();
-  const std::span<const std::byte> part = entry.view.bytes;
-  // A copy of a tensor that was not contiguous in its file must not be let go of: it is nowhere else.
-  const std::less_equal<const std::byte*> at_most;
-  if (at_most(all.data(), part.data()) && at_most(part.data() + part.size(), all.data() + all.size()))
-    mapping.release(part);
-}
+void Checkpoint::release(std::string_view name) const { source_->release(name); }
 
-std::uint64_t Checkpoint::tensor_bytes() const {
-  std::uint64_t bytes = 0;
-  std::set<const std::byte*> seen;
-  for (const auto& [name, entry] : impl_->tensors) {
-    // An empty tensor begins where its neighbour does.
-    if (!entry.view.bytes.empty() && seen.insert(entry.view.bytes.data()).second)
-      bytes += entry.view.bytes.size();
-  }
-  return bytes;
-}
+std::uint64_t Checkpoint::tensor_bytes() const { return source_->tensor_bytes(); }
 
 std::optional<Checkpoint::Packing> Checkpoint::packing(std::string_view module) const {
-  const std::string name(module);
-  const json& config = impl_->config;
-  const auto pointer = json::json_pointer("/knapsaq/schemes") / name;
-  const std::string scheme =
-      config.contains(pointer) && config[pointer].is_string() ? config[pointer].get<std::string>() : "";
-  if (const auto type = parse_ggml_type(scheme)) return Packing{impl_->ggml_shape(name, *type), scheme};
-
-  if (scheme == "nf4") return Packing{impl_->nf4_shape(name), scheme};
-
-  const json& quantization = impl_->quantization;
-  if (quantization.is_null()) return std::nullopt;
-  const auto entry = quantization.find(name);
-  // As in MLX: an entry decides; without one a linear is quantized, as the top level says, if it has scales.
-  if (entry == quantization.end() ? !contains(name + ".scales") : *entry == false) return std::nullopt;
-  const json own = entry == quantization.end() ? json(true) : *entry;
-
-  const auto where = [&] { return (impl_->folder / "config.json").string() + ": quantization of " + name; };
-  if (!own.is_object() && own != true) throw InputError(where() + ": is neither an object nor true or false");
-  if (!contains(name + ".weight")) throw InputError(where() + ": there is no such linear");
-  AffineShape shape;
-  try {
-    shape = parse_affine_config(own, quantization, tensor(name + ".weight"));
-  } catch (const InputError& error) {
-    throw InputError(where() + ": " + error.what());
-  }
-  if (!scheme.empty()) return Packing{shape, scheme};
-  std::string made_up =
-      shape.group == 0 ? fmt::format("b{}row", shape.bits) : fmt::format("b{}g{}", shape.bits, shape.group);
-  if (shape.meta_bits == 8) made_up += fmt::format("/m8g{}", shape.meta_group);
-  return Packing{shape, made_up};
+  return source_->packing(module);
 }
 
 StoredMatrix Checkpoint::stored(std::string_view module) const {
-  const std::optional<Packing> packing = this->packing(module);
+  const std::optional<Packing> packing = source_->packing(module);
   if (!packing)
     throw InputError(
-        fmt::format("{}: the linear {} is not quantized", impl_->folder.string(), in_quotes(module)));
-  try {
-    return read_stored(module, packing->shape, [this](const std::string& name) { return tensor(name); });
-  } catch (const InputError& error) {
-    throw InputError(impl_->folder.string() + ": " + error.what());
-  }
+        fmt::format("{}: the linear {} is not quantized", folder().string(), in_quotes(module)));
+  return source_->stored(module, packing->shape);
 }
 
 }  // namespace knapsaq

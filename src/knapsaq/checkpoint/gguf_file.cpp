@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <fstream>
 #include <limits>
 #include <optional>
 #include <set>
@@ -251,6 +252,27 @@ std::string build_header(const GgufMetadata& metadata, std::span<const GgufTenso
   return header.bytes();
 }
 
+/// What ggml calls a type that is not read here, with its number (enum ggml_type).
+std::string name_of_unsupported(std::uint32_t number) {
+  constexpr std::array<std::pair<std::uint32_t, std::string_view>, 20> kNames{
+      {{9, "Q8_1"},    {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
+       {19, "IQ1_S"},  {20, "IQ4_NL"}, {21, "IQ3_S"},  {22, "IQ2_S"},  {23, "IQ4_XS"},
+       {24, "I8"},     {25, "I16"},   {26, "I32"},     {27, "I64"},    {28, "F64"},
+       {29, "IQ1_M"},  {34, "TQ1_0"}, {35, "TQ2_0"},   {39, "MXFP4"},  {40, "NVFP4"}}};
+  const auto* found = std::ranges::find(kNames, number, &std::pair<std::uint32_t, std::string_view>::first);
+  return found == kNames.end() ? fmt::format("number {}", number)
+                               : fmt::format("{} (number {})", found->second, number);
+}
+
+std::string block_type_names() {
+  std::string names;
+  for (const GgmlTypeInfo& type : ggml_types()) {
+    if (!names.empty()) names += ", ";
+    for (const char c : type.name) names += c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+  }
+  return names;
+}
+
 /// The entry of a tensor, without its data.
 struct Entry {
   std::string name;
@@ -281,9 +303,8 @@ Entry read_entry(Reader& reader) {
   const auto type = type_of(number);
   if (!type)
     throw InputError(
-        fmt::format("{} is of ggml's type number {}, which is not supported; supported are F32, F16, BF16 "
-                    "and the block types that schemes have",
-                    name, number));
+        fmt::format("{} is of ggml's type {}, which is not supported; supported are F32, F16, BF16 and {}",
+                    name, name_of_unsupported(number), block_type_names()));
   entry.tensor.type = *type;
   const auto bytes = checked_bytes(*type, shape);
   if (!bytes)
@@ -331,6 +352,15 @@ std::uint64_t GgufTensorSpec::bytes() const {
 
 bool looks_like_gguf(std::span<const std::byte> bytes) {
   return bytes.size() >= kMagic.size() && std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) == 0;
+}
+
+bool is_gguf_file(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) return false;
+  std::array<char, kMagic.size()> start{};
+  std::ifstream file(path, std::ios::binary);
+  file.read(start.data(), start.size());
+  return file && looks_like_gguf(std::as_bytes(std::span(start)));
 }
 
 GgufContent parse_gguf(std::span<const std::byte> bytes) {

@@ -81,6 +81,8 @@ GgufContent parse_gguf(std::span<const std::byte> bytes);
 
 /// Whether a file begins like GGUF.
 bool looks_like_gguf(std::span<const std::byte> bytes);
+/// The same of a regular file; false if there is none or it cannot be read.
+bool is_gguf_file(const std::filesystem::path& path);
 
 /// A GGUF file, memory-mapped.
 class GgufFile {

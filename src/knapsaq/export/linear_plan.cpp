@@ -10,6 +10,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/export/integer_zeros.h"
 #include "knapsaq/export/module_patterns.h"
+#include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/quant/quantizer.h"
 
 namespace knapsaq {
@@ -66,6 +67,7 @@ std::vector<PlannedLinear> plan_linears(const Checkpoint& model, const ModelConf
                                         std::string_view format, const AffineRules& rules,
                                         const ExportOptions& options, std::vector<std::string>& changes,
                                         Progress& progress) {
+  require_dense_ends(model, config);
   std::vector<PlannedLinear> plan;
   const std::vector<Linear> all = linears(config);
   ProgressScope scope(progress, "checking", all.size(), "linears");

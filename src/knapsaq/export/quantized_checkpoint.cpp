@@ -42,6 +42,7 @@ struct Plan {
 
 Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config, std::span<const Scheme> schemes,
                std::uint64_t shard_bytes) {
+  require_dense_ends(checkpoint, config);
   Plan plan;
   std::unordered_map<std::string, std::size_t> item_of;
   const std::vector<Linear> all = linears(config);
@@ -59,8 +60,7 @@ Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config, std::spa
     const auto found = item_of.find(expected.name);
     if (found == item_of.end()) {
       plan.pieces.push_back({expected.name, nullptr});
-      const TensorView view = checkpoint.tensor(expected.name);
-      layout.tensors.push_back({expected.name, view.type, view.shape});
+      layout.tensors.push_back(checkpoint.spec(expected.name));
       continue;
     }
     const Item& item = plan.items[found->second];

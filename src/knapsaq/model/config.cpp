@@ -81,12 +81,15 @@ class Fields {
   }
 
   /// A number that is finite and above zero as a float too.
-  float positive(const char* name) const {
-    const json& value = get(name);
-    const double number = value.is_number() ? value.get<double>() : 0.0;
-    if (!(number >= std::numeric_limits<float>::min() && number <= std::numeric_limits<float>::max()))
-      fail(fmt::format("{} is {}, not a positive number", name, in_quotes(value.dump())));
-    return static_cast<float>(number);
+  float positive(const char* name) const { return positive(name, get(name)); }
+  /// A list of so many of them.
+  std::vector<float> positives(const char* name, std::int64_t count) const {
+    const json& list = get(name);
+    if (!list.is_array() || std::ssize(list) != count)
+      fail(fmt::format("{} is not a list of {} numbers", name, count));
+    std::vector<float> values;
+    for (const json& value : list) values.push_back(positive(name, value));
+    return values;
   }
   float positive_or(const char* name, double fallback) const {
     return has(name) ? positive(name) : static_cast<float>(fallback);
@@ -99,6 +102,13 @@ class Fields {
   }
 
  private:
+  static float positive(const char* name, const json& value) {
+    const double number = value.is_number() ? value.get<double>() : 0.0;
+    if (!(number >= std::numeric_limits<float>::min() && number <= std::numeric_limits<float>::max()))
+      fail(fmt::format("{} is {}, not a positive number", name, in_quotes(value.dump())));
+    return static_cast<float>(number);
+  }
+
   const json& object_;
 };
 
@@ -179,6 +189,9 @@ void read_rope(const Fields& fields, ModelConfig& config) {
     config.rope.original_max_positions = rope.size("original_max_position_embeddings");
     if (config.rope.high_freq_factor <= config.rope.low_freq_factor)
       fail("high_freq_factor is not above low_freq_factor");
+  } else if (type == "divisors") {
+    config.rope.kind = RopeScaling::Kind::divisors;
+    config.rope.divisors = rope.positives("divisors", config.head_dim / 2);
   } else {
     fail(
         fmt::format("rotary positions of type {} are not supported; supported are default, linear and llama3",

@@ -12,6 +12,9 @@ std::string_view prefix_of(const ModelConfig& config) {
   return config.positions == Positions::learned ? "model.decoder." : "model.";
 }
 
+/// "lm_head" of "lm_head.weight".
+std::string module_of(std::string_view weight) { return std::string(weight.substr(0, weight.rfind('.'))); }
+
 class Checker {
  public:
   explicit Checker(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
@@ -20,7 +23,7 @@ class Checker {
     if (!checkpoint_.contains(expected.name))
       fail(fmt::format("tensor '{}' is missing; config.json asks for it with the shape [{}]", expected.name,
                        fmt::join(expected.shape, ", ")));
-    const TensorView found = checkpoint_.tensor(expected.name);
+    const TensorSpec found = checkpoint_.spec(expected.name);
     if (found.shape != expected.shape)
       fail(fmt::format("tensor '{}' has the shape [{}], but config.json asks for [{}]", expected.name,
                        fmt::join(found.shape, ", "), fmt::join(expected.shape, ", ")));
@@ -29,15 +32,16 @@ class Checker {
                        name_of(found.type)));
   }
 
-  void linear(const Linear& linear) const {
-    const auto packing = checkpoint_.packing(linear.name);
-    if (!packing) return dense({linear.name + ".weight", {linear.out, linear.in}});
-    if (rows_of(packing->shape) != linear.out || cols_of(packing->shape) != linear.in)
+  /// A weight matrix [rows, cols], dense or quantized.
+  void matrix(const std::string& module, std::int64_t rows, std::int64_t cols) const {
+    const auto packing = checkpoint_.packing(module);
+    if (!packing) return dense({module + ".weight", {rows, cols}});
+    if (rows_of(packing->shape) != rows || cols_of(packing->shape) != cols)
       fail(fmt::format("the quantized linear '{}' has the shape [{}, {}], but config.json asks for [{}, {}]",
-                       linear.name, rows_of(packing->shape), cols_of(packing->shape), linear.out, linear.in));
-    for (const TensorSpec& spec : tensors_of(linear.name, packing->shape)) {
+                       module, rows_of(packing->shape), cols_of(packing->shape), rows, cols));
+    for (const TensorSpec& spec : tensors_of(module, packing->shape)) {
       if (!checkpoint_.contains(spec.name)) fail(fmt::format("tensor '{}' is missing", spec.name));
-      const TensorView found = checkpoint_.tensor(spec.name);
+      const TensorSpec found = checkpoint_.spec(spec.name);
       if (found.shape != spec.shape || found.type != spec.type)
         fail(fmt::format("tensor '{}' is {} [{}], but its scheme {} asks for {} [{}]", spec.name,
                          name_of(found.type), fmt::join(found.shape, ", "), packing->scheme,
@@ -95,7 +99,6 @@ std::vector<ExpectedTensor> dense_tensors(const ModelConfig& config) {
 
 void check_shapes(const Checkpoint& checkpoint, const ModelConfig& config) {
   const Checker check(checkpoint);
-  const std::vector<std::int64_t> vocabulary{config.vocab, config.embedding};
   const bool has_embedding = checkpoint.contains(embedding_name(config));
   const bool has_head = checkpoint.contains(kHeadName);
   if (config.tied && !has_embedding && !has_head)
@@ -106,10 +109,20 @@ void check_shapes(const Checkpoint& checkpoint, const ModelConfig& config) {
         fmt::format("tensor '{}' is missing; if the head is the embedding, config.json must say "
                     "\"tie_word_embeddings\": true",
                     kHeadName));
-  if (!config.tied || has_embedding) check.dense({embedding_name(config), vocabulary});
-  if (!config.tied || has_head) check.dense({std::string(kHeadName), vocabulary});
+  if (!config.tied || has_embedding)
+    check.matrix(module_of(embedding_name(config)), config.vocab, config.embedding);
+  if (!config.tied || has_head) check.matrix(module_of(kHeadName), config.vocab, config.embedding);
   for (const ExpectedTensor& expected : dense_tensors(config)) check.dense(expected);
-  for (const Linear& linear : linears(config)) check.linear(linear);
+  for (const Linear& linear : linears(config)) check.matrix(linear.name, linear.out, linear.in);
+}
+
+void require_dense_ends(const Checkpoint& checkpoint, const ModelConfig& config) {
+  for (const std::string& module : {module_of(embedding_name(config)), module_of(kHeadName)}) {
+    if (checkpoint.packing(module))
+      throw InputError(fmt::format("{}: '{}' is quantized, which is read to be run only; give a model whose "
+                                   "embedding and head are dense",
+                                   checkpoint.folder().string(), module));
+  }
 }
 
 }  // namespace knapsaq

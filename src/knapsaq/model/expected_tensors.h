@@ -25,8 +25,11 @@ inline constexpr std::string_view kHeadName = "lm_head.weight";
 std::vector<ExpectedTensor> dense_tensors(const ModelConfig& config);
 
 /// Throws InputError, naming the tensor, what is expected and what was found, unless the checkpoint has every
-/// tensor that the decoder needs in the right shape and in a type that weights may have. Linears may be
-/// packed.
+/// tensor that the decoder needs in the right shape and in a type that weights may have. Linears, embedding
+/// and head may be packed.
 void check_shapes(const Checkpoint& checkpoint, const ModelConfig& config);
+
+/// Throws InputError if the embedding or the head is packed: for what writes models, which carries both dense.
+void require_dense_ends(const Checkpoint& checkpoint, const ModelConfig& config);
 
 }  // namespace knapsaq

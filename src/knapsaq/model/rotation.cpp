@@ -6,12 +6,15 @@
 namespace knapsaq {
 namespace {
 
-double rescale(double frequency, const RopeScaling& rope) {
+/// Of pair number `pair`.
+double rescale(double frequency, const RopeScaling& rope, std::size_t pair) {
   switch (rope.kind) {
     case RopeScaling::Kind::none:
       return frequency;
     case RopeScaling::Kind::linear:
       return frequency / rope.factor;
+    case RopeScaling::Kind::divisors:
+      return frequency / rope.divisors[pair];
     case RopeScaling::Kind::llama3:
       break;
   }
@@ -30,7 +33,7 @@ std::vector<float> rotary_frequencies(const ModelConfig& config) {
   std::vector<float> frequencies(static_cast<std::size_t>(config.head_dim / 2));
   for (std::size_t i = 0; i < frequencies.size(); ++i) {
     const double exponent = 2.0 * static_cast<double>(i) / static_cast<double>(config.head_dim);
-    frequencies[i] = static_cast<float>(rescale(std::pow(config.rope_theta, -exponent), config.rope));
+    frequencies[i] = static_cast<float>(rescale(std::pow(config.rope_theta, -exponent), config.rope, i));
   }
   return frequencies;
 }

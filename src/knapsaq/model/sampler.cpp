@@ -55,57 +55,50 @@ void Sampler::select(std::span<const float> logits, std::size_t count) {
   std::sort(candidates_.begin(), middle, more_likely);
 }
 
+double Sampler::weight(float logit) const {
+  return std::exp((static_cast<double>(logit) - largest_) / options_.temperature);
+}
+
+void Sampler::weigh(std::span<const float> logits) {
+  weights_.clear();
+  for (const std::int32_t id : candidates_) weights_.push_back(weight(logits[static_cast<std::size_t>(id)]));
+}
+
+void Sampler::keep_nucleus(std::span<const float> logits) {
+  const double total = std::accumulate(weights_.begin(), weights_.end(), 0.0);
+  const double wanted = options_.top_p * total;
+  // Candidates below this are less than what may be left out, all together: none of them is needed.
+  const double least = (total - wanted) / static_cast<double>(candidates_.size());
+  std::size_t left = 0;
+  for (std::size_t i = 0; i < candidates_.size(); ++i)
+    if (weights_[i] >= least) candidates_[left++] = candidates_[i];
+  candidates_.resize(left);
+  // A nucleus is mostly small. It is looked for among the 256 most likely, then among eight times as many,
+  // because sorting a hundred thousand takes as long as a small model's forward pass.
+  for (std::size_t sorted = std::min<std::size_t>(256, left);; sorted = std::min(8 * sorted, left)) {
+    select(logits, sorted);
+    double sum = 0;
+    std::size_t kept = 0;
+    while (kept < sorted && sum < wanted)
+      sum += weight(logits[static_cast<std::size_t>(candidates_[kept++])]);
+    if (sum < wanted && sorted < left) continue;
+    candidates_.resize(std::max<std::size_t>(kept, 1));
+    return weigh(logits);
+  }
+}
+
 std::int32_t Sampler::draw(std::span<const float> logits) {
   const std::size_t best = most_likely(logits);
   if (options_.temperature == 0) return static_cast<std::int32_t>(best);
-  const double largest = static_cast<double>(logits[best]);
-  const auto weight = [&](std::size_t i) {
-    return std::exp((static_cast<double>(logits[i]) - largest) / options_.temperature);
-  };
-
-  const std::size_t all = logits.size();
-  const bool cut_k = options_.top_k > 0 && static_cast<std::uint64_t>(options_.top_k) < all;
-  const bool cut_p = options_.top_p < 1;
-  if (!cut_k && !cut_p) {  // in the order of ids
-    candidates_.clear();
-    weights_.resize(all);
-    for (std::size_t i = 0; i < all; ++i) weights_[i] = weight(i);
-  } else {
-    candidates_.resize(all);
-    std::iota(candidates_.begin(), candidates_.end(), 0);
-    std::size_t kept = cut_k ? static_cast<std::size_t>(options_.top_k) : all;
-    if (!cut_p) {
-      select(logits, kept);
-    } else {
-      // Probabilities are shares of what top_k left.
-      double total = 0;
-      if (cut_k) {
-        select(logits, kept);
-        candidates_.resize(kept);
-        for (const std::int32_t id : candidates_) total += weight(static_cast<std::size_t>(id));
-      } else {
-        for (std::size_t i = 0; i < all; ++i) total += weight(i);
-      }
-      // A nucleus is mostly small. It is looked for among the 256 most likely, then among eight times as
-      // many: sorting 128 thousand would take longer than a small model's forward pass.
-      std::size_t sorted = std::min<std::size_t>(256, kept);
-      for (;;) {
-        if (!cut_k) select(logits, sorted);
-        double sum = 0;
-        std::size_t i = 0;
-        while (i < sorted && sum < options_.top_p * total)
-          sum += weight(static_cast<std::size_t>(candidates_[i++]));
-        if (sum >= options_.top_p * total || sorted == kept) {
-          kept = std::max<std::size_t>(i, 1);
-          break;
-        }
-        sorted = std::min(8 * sorted, kept);
-      }
-    }
-    candidates_.resize(kept);
-    weights_.clear();
-    for (const std::int32_t id : candidates_) weights_.push_back(weight(static_cast<std::size_t>(id)));
+  largest_ = static_cast<double>(logits[best]);
+  candidates_.resize(logits.size());
+  std::iota(candidates_.begin(), candidates_.end(), 0);
+  if (options_.top_k > 0 && static_cast<std::uint64_t>(options_.top_k) < logits.size()) {
+    select(logits, static_cast<std::size_t>(options_.top_k));
+    candidates_.resize(static_cast<std::size_t>(options_.top_k));
   }
+  weigh(logits);
+  if (options_.top_p < 1) keep_nucleus(logits);
 
   double rest = random_.uniform() * std::accumulate(weights_.begin(), weights_.end(), 0.0);
   std::size_t drawn = 0;  // the last with any weight: where rounding lets the walk pass the end
@@ -115,7 +108,7 @@ std::int32_t Sampler::draw(std::span<const float> logits) {
     rest -= weights_[i];
     if (rest < 0) break;
   }
-  return candidates_.empty() ? static_cast<std::int32_t>(drawn) : candidates_[drawn];
+  return candidates_[drawn];
 }
 
 }  // namespace knapsaq

@@ -20,8 +20,8 @@ struct SamplerOptions {
 /// Throws UsageError for a negative or infinite temperature, a negative top_k, a top_p outside (0, 1].
 void check(const SamplerOptions& options);
 
-/// Draws token after token. The same logits, options and seed give the same tokens on every machine's every
-/// number of threads: sums are in double, in an order that the logits fix.
+/// Draws token after token. The same logits, options and seed give the same tokens: sums are in double, in an
+/// order that the logits fix.
 class Sampler {
  public:
   explicit Sampler(const SamplerOptions& options);
@@ -34,11 +34,18 @@ class Sampler {
  private:
   /// Sorts the `count` most likely of candidates_ to its front.
   void select(std::span<const float> logits, std::size_t count);
+  /// Of candidates_ the fewest that have options_.top_p of the probability.
+  void keep_nucleus(std::span<const float> logits);
+  /// weights_ of candidates_.
+  void weigh(std::span<const float> logits);
+  /// Probability times a constant.
+  double weight(float logit) const;
 
   SamplerOptions options_;
   Random random_;
-  std::vector<std::int32_t> candidates_;  ///< scratch
-  std::vector<double> weights_;           ///< scratch
+  double largest_ = 0;                    ///< logit
+  std::vector<std::int32_t> candidates_;  ///< what may be drawn
+  std::vector<double> weights_;           ///< of the candidates
 };
 
 }  // namespace knapsaq

@@ -185,7 +185,7 @@ CaseResult Comparison::measure(const ComparisonCase& one, Progress& progress) {
     std::uint64_t bytes = 0;
     std::int64_t weights = 0;
     for (const Linear& linear : linears(*setup_.config)) {
-      bytes += model.tensor(linear.name + ".weight").bytes.size();
+      bytes += model.spec(linear.name + ".weight").bytes();
       weights += linear.parameters();
     }
     result.bits = 8 * static_cast<double>(bytes) / static_cast<double>(weights);

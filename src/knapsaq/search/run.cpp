@@ -97,7 +97,7 @@ Run::Run(fs::path folder, fs::path model, Archive archive)
 
 void Run::load(const fs::path& bank, RunSettings settings) {
   settings_ = std::move(settings);
-  checkpoint_ = std::make_unique<Checkpoint>(Checkpoint::open(model_));
+  checkpoint_ = std::make_unique<Checkpoint>(Checkpoint::open_folder(model_));
   config_ = parse_model_config(checkpoint_->config());
   bank_ = std::make_unique<Bank>(Bank::open(bank));
   bank_->check_model(settings_.model, config_);

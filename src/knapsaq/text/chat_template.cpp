@@ -15,6 +15,8 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/quote.h"
+#include "knapsaq/checkpoint/gguf_file.h"
+#include "knapsaq/text/gguf_tokenizer.h"
 #include "knapsaq/text/json_reader.h"
 #include "knapsaq/text/tokenizer_model.h"
 
@@ -66,11 +68,16 @@ std::string reason_of(std::string_view message) {
 
 }  // namespace
 
-std::optional<ChatTemplate> ChatTemplate::load(const std::filesystem::path& folder,
+std::optional<ChatTemplate> ChatTemplate::load(const std::filesystem::path& model,
                                                const Tokenizer& tokenizer) {
-  if (const auto path = folder / "chat_template.jinja"; std::filesystem::exists(path))
+  if (is_gguf_file(model)) {
+    auto source = gguf_chat_template(model);
+    if (!source) return std::nullopt;
+    return ChatTemplate(std::move(*source), tokenizer, model.string());
+  }
+  if (const auto path = model / "chat_template.jinja"; std::filesystem::exists(path))
     return ChatTemplate(read_file(path, kLongestTemplate), tokenizer, path.string());
-  const auto path = folder / "tokenizer_config.json";
+  const auto path = model / "tokenizer_config.json";
   if (!std::filesystem::exists(path)) return std::nullopt;
   const std::string where = path.string();
   const nlohmann::json json = parse_json_object(read_file(path, kLargestSettings), where);

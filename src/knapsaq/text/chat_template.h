@@ -23,8 +23,9 @@ struct ChatMessage {
 class ChatTemplate {
  public:
   /// The template of a model folder: chat_template.jinja, or tokenizer_config.json's chat_template (of a list
-  /// the one named "default"). Nothing if there is none. Throws InputError for a damaged file.
-  static std::optional<ChatTemplate> load(const std::filesystem::path& folder, const Tokenizer& tokenizer);
+  /// the one named "default"); of a GGUF file what its metadata have. Nothing if there is none. Throws
+  /// InputError for a damaged file.
+  static std::optional<ChatTemplate> load(const std::filesystem::path& model, const Tokenizer& tokenizer);
 
   /// `where` names it in errors. The tokenizer gives the names of the special tokens.
   ChatTemplate(std::string source, const Tokenizer& tokenizer, std::string where);

@@ -191,11 +191,7 @@ TokenizerParts read_sentencepiece(std::string_view model, const TokenizerSetting
     step.cut = false;
     parts.pre_tokenizer = PreTokenizer({step});
   }
-  parts.decoder = {{.kind = DecoderStep::Kind::kReplace, .pattern = std::string(kMetaspace), .content = " "},
-                   {.kind = DecoderStep::Kind::kByteFallback, .pattern = {}, .content = {}},
-                   {.kind = DecoderStep::Kind::kFuse, .pattern = {}, .content = {}}};
-  if (prefix)
-    parts.decoder.push_back({.kind = DecoderStep::Kind::kStrip, .pattern = {}, .content = " ", .start = 1});
+  parts.decoder = sentencepiece_decoder(prefix);
   parts.bpe = Bpe(std::move(vocabulary), merges,
                   {.byte_fallback = specification.byte_fallback, .fuse_unknown = true, .unknown = unknown});
 

@@ -4,6 +4,8 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
+#include "knapsaq/checkpoint/gguf_file.h"
+#include "knapsaq/text/gguf_tokenizer.h"
 #include "knapsaq/text/tokenizer_model.h"
 #include "knapsaq/text/tokenizer_readers.h"
 #include "knapsaq/text/tokenizer_settings.h"
@@ -16,6 +18,7 @@ constexpr std::uint64_t kLargestFile = std::uint64_t{512} << 20;
 
 TokenizerParts read_parts(const std::filesystem::path& folder) {
   using std::filesystem::exists;
+  if (is_gguf_file(folder)) return read_gguf_tokenizer(GgufFile(folder).metadata(), folder.string());
   TokenizerSettings settings = read_tokenizer_settings(folder);
   if (const auto path = folder / "tokenizer.json"; exists(path)) {
     return read_tokenizer_json(read_file(path, kLargestFile), settings, path.string());
@@ -46,8 +49,8 @@ TokenizerParts read_parts(const std::filesystem::path& folder) {
 
 }  // namespace
 
-Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
-  return Tokenizer(std::make_unique<TokenizerModel>(read_parts(folder)));
+Tokenizer Tokenizer::load(const std::filesystem::path& path) {
+  return Tokenizer(std::make_unique<TokenizerModel>(read_parts(path)));
 }
 
 Tokenizer::Tokenizer(std::unique_ptr<TokenizerModel> model) : model_(std::move(model)) {}

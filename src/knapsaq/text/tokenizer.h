@@ -27,7 +27,7 @@ class Tokenizer {
   /// GPT-NeoX, Qwen2; also under OPT's own names gpt2-vocab.json + gpt2-merges.txt); tokenizer.model
   /// (SentencePiece's BPE as in Llama 2 and Mistral, or Llama 3's tiktoken text). tokenizer_config.json,
   /// special_tokens_map.json and added_tokens.json complete it, and config.json where no file names a BOS and
-  /// an EOS.
+  /// an EOS. Of a GGUF file, what its metadata say (gguf_tokenizer.h).
   ///
   /// What stands around a text: the template of tokenizer.json's post-processor if it has one; otherwise
   /// add_bos_token and add_eos_token of tokenizer_config.json; otherwise a BOS for every tokenizer.model and
@@ -40,7 +40,7 @@ class Tokenizer {
   ///
   /// Throws InputError, naming the file, if there is no tokenizer, if it is damaged, or if it has a component
   /// that is not supported, with that component's name.
-  static Tokenizer load(const std::filesystem::path& folder);
+  static Tokenizer load(const std::filesystem::path& path);
 
   explicit Tokenizer(std::unique_ptr<TokenizerModel> model);
   Tokenizer(Tokenizer&&) noexcept;

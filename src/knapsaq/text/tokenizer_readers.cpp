@@ -140,6 +140,16 @@ void append_byte_level(bool prefix_space, const char* split, const std::string& 
   steps.back().kind = Kind::kByteLevel;
 }
 
+std::vector<DecoderStep> sentencepiece_decoder(bool prefix) {
+  std::vector<DecoderStep> steps = {
+      {.kind = DecoderStep::Kind::kReplace, .pattern = "\xE2\x96\x81", .content = " "},
+      {.kind = DecoderStep::Kind::kByteFallback, .pattern = {}, .content = {}},
+      {.kind = DecoderStep::Kind::kFuse, .pattern = {}, .content = {}}};
+  if (prefix)
+    steps.push_back({.kind = DecoderStep::Kind::kStrip, .pattern = {}, .content = " ", .start = 1});
+  return steps;
+}
+
 std::vector<MergeRule> merges_of_vocabulary(const Vocabulary& vocabulary,
                                             const std::vector<std::int32_t>& tokens_by_rank,
                                             bool at_characters) {

@@ -72,6 +72,10 @@ PreTokenizerStep split_step(std::string_view pattern, const std::string& where);
 void append_byte_level(bool prefix_space, const char* split, const std::string& where,
                        std::vector<PreTokenizerStep>& steps);
 
+/// How ids of SentencePiece's kind become text: metaspaces to blanks, byte tokens to bytes, and off with the
+/// blank in front if `prefix`.
+std::vector<DecoderStep> sentencepiece_decoder(bool prefix);
+
 /// The merges that a vocabulary without merges implies: all ways to put a token together from two others.
 /// Those of the first of `tokens_by_rank` come first; of one token, those with the smaller ids, as in Hugging
 /// Face's converters. A token is cut between its characters, or between any two bytes.

@@ -15,7 +15,7 @@
 #include "knapsaq/export/gguf/model_metadata.h"
 #include "knapsaq/export/gguf/vocabulary.h"
 #include "knapsaq/model/expected_tensors.h"
-#include "knapsaq/model/gguf_names.h"
+#include "knapsaq/checkpoint/gguf_names.h"
 #include "knapsaq/quant/quantizer.h"
 
 namespace knapsaq {
@@ -105,6 +105,7 @@ class Export {
   ExportReport run(const fs::path& out, Progress& progress) {
     refuse_existing(out, options_.replace);
     check_shapes(model_, config_);
+    require_dense_ends(model_, config_);
     metadata();
     ProgressScope scope(progress, "writing GGUF", 2 * linears(config_).size(), "linears");
     plan(scope);

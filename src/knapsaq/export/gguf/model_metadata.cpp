@@ -1,5 +1,7 @@
 #include "knapsaq/export/gguf/model_metadata.h"
 
+#include <algorithm>
+
 #include <fmt/core.h>
 
 #include "knapsaq/base/error.h"
@@ -61,6 +63,11 @@ void add_model(const ModelConfig& config, GgufMetadata& metadata, std::vector<st
   }
   if (config.sliding_window > 0 && config.sliding_window < config.max_positions) {
     count("attention.sliding_window", config.sliding_window);
+    if (config.sliding_from_layer > 0) {
+      std::vector<bool> slides(static_cast<std::size_t>(config.layers), true);
+      std::fill_n(slides.begin(), std::min(config.sliding_from_layer, config.layers), false);
+      metadata.add(arch + ".attention.sliding_window_pattern", GgufArray(std::move(slides)));
+    }
     notes.push_back(
         fmt::format("attention: llama.cpp computes full attention where this model has a sliding window of "
                     "{} tokens; both agree "
@@ -77,15 +84,6 @@ std::vector<float> rope_divisors(const ModelConfig& config) {
   const std::vector<float> scaled = rotary_frequencies(config);
   for (std::size_t i = 0; i < divisors.size(); ++i) divisors[i] /= scaled[i];
   return divisors;
-}
-
-std::vector<std::int64_t> rotated_rows(std::int64_t heads, std::int64_t head_dim) {
-  std::vector<std::int64_t> rows;
-  rows.reserve(static_cast<std::size_t>(heads * head_dim));
-  for (std::int64_t head = 0; head < heads; ++head)
-    for (std::int64_t i = 0; i < head_dim / 2; ++i)
-      for (std::int64_t half = 0; half < 2; ++half) rows.push_back(head * head_dim + half * head_dim / 2 + i);
-  return rows;
 }
 
 }  // namespace knapsaq

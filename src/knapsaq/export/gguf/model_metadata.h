@@ -21,9 +21,4 @@ void add_model(const ModelConfig& config, GgufMetadata& metadata, std::vector<st
 /// 3's rescaling. Empty for models without it.
 std::vector<float> rope_divisors(const ModelConfig& config);
 
-/// The rows of a q or k projection with `heads` heads of `head_dim` rows in llama.cpp's order, as the numbers
-/// of the rows they come from. Its "llama" code rotates neighbours where Hugging Face's rotates halves: row
-/// 2i + p of a head is the original p * head_dim / 2 + i.
-std::vector<std::int64_t> rotated_rows(std::int64_t heads, std::int64_t head_dim);
-
 }  // namespace knapsaq

@@ -13,6 +13,8 @@
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/json_text.h"
 #include "knapsaq/base/quote.h"
+#include "knapsaq/text/gguf_cuts.h"
+#include "knapsaq/text/gguf_tokenizer.h"
 #include "knapsaq/text/tokenizer.h"
 #include "knapsaq/text/tokenizer_model.h"
 #include "knapsaq/text/tokenizer_readers.h"
@@ -78,25 +80,6 @@ Tokens read_tokens(const fs::path& folder, const TokenizerModel& model, std::int
   return tokens;
 }
 
-/// How a byte-level tokenizer cuts text, and llama.cpp's name for it.
-struct Cut {
-  std::vector<std::string_view> patterns;
-  bool ignore_merges;
-  std::string_view name;
-};
-
-/// Mistral-Nemo's, as its tokenizer.json spells it.
-constexpr std::string_view kTekkenSplit =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-const std::vector<Cut>& known_cuts() {
-  static const std::vector<Cut> cuts = {
-      {{kGpt2Split}, false, "gpt-2"},       {{kLlama3Split}, true, "llama-bpe"},
-      {{kLlama3Split}, false, "smaug-bpe"}, {{kQwen2Split}, false, "qwen2"},
-      {{kTekkenSplit}, true, "tekken"},     {{R"(\p{N})", kGpt2Split}, false, "smollm"}};
-  return cuts;
-}
-
 std::string_view cut_name(const fs::path& folder, const TokenizerParts& parts) {
   using Kind = PreTokenizerStep::Kind;
   std::vector<std::string_view> patterns;
@@ -112,21 +95,29 @@ std::string_view cut_name(const fs::path& folder, const TokenizerParts& parts) {
     // llama.cpp leaves NFC out and so do its own converters: nearly all text is in that form.
     if (step.kind != NormalizerStep::Kind::kNfc) refuse(folder, "it changes text before cutting it");
   }
-  for (const Cut& cut : known_cuts())
+  for (const GgufCut& cut : gguf_cuts())
     if (cut.patterns == patterns && cut.ignore_merges == parts.bpe.options().ignore_merges) return cut.name;
   refuse(folder, fmt::format("llama.cpp knows no pre-tokenizer that cuts at {}{}",
                              patterns.empty() ? std::string("nothing") : in_quotes(patterns.back()),
                              parts.bpe.options().ignore_merges ? " and ignores merges" : ""));
 }
 
-void add_byte_level(const fs::path& folder, const TokenizerParts& parts, Tokens tokens,
-                    GgufMetadata& metadata) {
+/// The merges as GGUF writes them.
+std::vector<std::string> merge_texts(const TokenizerParts& parts) {
   const Vocabulary& vocabulary = parts.bpe.vocabulary();
   std::vector<std::string> merges;
   for (const MergeRule& merge : parts.bpe.merges())
     merges.push_back(fmt::format("{} {}", vocabulary.token(merge.left), vocabulary.token(merge.right)));
+  return merges;
+}
+
+void add_byte_level(const fs::path& folder, const TokenizerParts& parts, Tokens tokens,
+                    GgufMetadata& metadata) {
+  std::vector<std::string> merges = merge_texts(parts);
   metadata.add("tokenizer.ggml.model", "gpt2");
   metadata.add("tokenizer.ggml.pre", std::string(cut_name(folder, parts)));
+  // cut_name() has refused all other changes of text.
+  metadata.add(kGgufNfc, !parts.normalizer.empty());
   metadata.add("tokenizer.ggml.tokens", GgufArray(std::move(tokens.texts)));
   metadata.add("tokenizer.ggml.token_type", GgufArray(std::move(tokens.types)));
   if (!merges.empty()) metadata.add("tokenizer.ggml.merges", GgufArray(std::move(merges)));
@@ -178,6 +169,20 @@ std::vector<float> scores_of_merges(const TokenizerParts& parts, const Tokens& t
   return scores;
 }
 
+/// Whether these scores imply the tokenizer's merges.
+bool implied(const TokenizerParts& parts, const Tokens& tokens, const std::vector<float>& scores) {
+  std::vector<std::int32_t> by_rank;
+  for (std::size_t id = 0; id < scores.size(); ++id)
+    if (tokens.types[id] == normal) by_rank.push_back(static_cast<std::int32_t>(id));
+  std::ranges::stable_sort(by_rank, [&](std::int32_t a, std::int32_t b) {
+    return scores[static_cast<std::size_t>(a)] > scores[static_cast<std::size_t>(b)];
+  });
+  return std::ranges::equal(merges_of_vocabulary(parts.bpe.vocabulary(), by_rank, true), parts.bpe.merges(),
+                            [](const MergeRule& a, const MergeRule& b) {
+                              return a.left == b.left && a.right == b.right && a.result == b.result;
+                            });
+}
+
 void add_sentencepiece(const fs::path& folder, const TokenizerParts& parts, Tokens tokens,
                        GgufMetadata& metadata, std::vector<std::string>& notes) {
   const Blank blank = blank_of(folder, parts);
@@ -192,10 +197,12 @@ void add_sentencepiece(const fs::path& folder, const TokenizerParts& parts, Toke
   scores.resize(tokens.texts.size(), 0.0F);
   metadata.add("tokenizer.ggml.model", "llama");
   metadata.add("tokenizer.ggml.pre", "default");
+  if (!implied(parts, tokens, scores)) metadata.add(kGgufMerges, GgufArray(merge_texts(parts)));
   metadata.add("tokenizer.ggml.tokens", GgufArray(std::move(tokens.texts)));
   metadata.add("tokenizer.ggml.scores", GgufArray(std::move(scores)));
   metadata.add("tokenizer.ggml.token_type", GgufArray(std::move(tokens.types)));
   metadata.add("tokenizer.ggml.add_space_prefix", blank != Blank::never);
+  if (blank == Blank::first) metadata.add(kGgufFirstBlank, true);
 }
 
 nlohmann::json read_json_file(const fs::path& path) {
@@ -235,6 +242,12 @@ void add_vocabulary(const fs::path& folder, std::int64_t vocab, GgufMetadata& me
   } else {
     add_sentencepiece(folder, parts, std::move(tokens), metadata, notes);
   }
+  std::vector<std::int32_t> normalized;
+  if (!parts.normalizer.empty()) {
+    for (const AddedToken& token : parts.added)
+      if (token.normalized) normalized.push_back(token.id);
+  }
+  if (!normalized.empty()) metadata.add(kGgufNormalized, GgufArray(std::move(normalized)));
   const auto role = [&](const char* name, std::optional<std::int32_t> id) {
     if (id) metadata.add(fmt::format("tokenizer.ggml.{}_token_id", name), static_cast<std::uint32_t>(*id));
   };

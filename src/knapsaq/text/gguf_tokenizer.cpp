@@ -1,0 +1,235 @@
+#include "knapsaq/text/gguf_tokenizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include <fmt/format.h>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/quote.h"
+#include "knapsaq/checkpoint/gguf_fields.h"
+#include "knapsaq/text/gguf_cuts.h"
+#include "knapsaq/text/tokenizer_readers.h"
+#include "knapsaq/text/utf8.h"
+
+namespace knapsaq {
+namespace {
+
+constexpr std::string_view kMetaspace = "\xE2\x96\x81";
+/// What is cut in all ways must not be long; see sentencepiece_model.cpp.
+constexpr std::size_t kLongestPiece = 1024;
+
+/// llama.cpp's token types; SentencePiece has the same numbers.
+enum TokenType : std::int8_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
+
+class Reader {
+ public:
+  Reader(const GgufMetadata& metadata, const std::string& where) : fields_(metadata, where), where_(where) {}
+
+  TokenizerParts read() {
+    const std::string model = fields_.required_text("tokenizer.ggml.model");
+    if (model != "llama" && model != "gpt2")
+      fields_.fail("tokenizer.ggml.model",
+                   fmt::format("is {}, which is not supported; supported are llama and gpt2", in_quotes(model)));
+    read_tokens();
+    if (model == "llama") {
+      sentencepiece();
+    } else {
+      byte_level();
+    }
+    roles();
+    return std::move(parts_);
+  }
+
+ private:
+  void read_tokens() {
+    texts_ = fields_.texts("tokenizer.ggml.tokens");
+    if (texts_ == nullptr) fields_.fail("tokenizer.ggml.tokens", "is missing in the metadata");
+    if (texts_->size() > static_cast<std::size_t>(Vocabulary::kLargestId))
+      fields_.fail("tokenizer.ggml.tokens", "has too many tokens");
+    const auto types = fields_.integers("tokenizer.ggml.token_type");
+    if (types && types->size() != texts_->size())
+      fields_.fail("tokenizer.ggml.token_type", "has not as many numbers as there are tokens");
+    for (std::size_t id = 0; id < texts_->size(); ++id) {
+      const std::int64_t type = types ? (*types)[id] : std::int64_t{normal};
+      const std::string& text = (*texts_)[id];
+      if (find_invalid_utf8(text) != text.size())
+        fields_.fail("tokenizer.ggml.tokens", fmt::format("has a token {} that is not UTF-8", id));
+      // Nobody can mean a token without text, and 0 is "undefined".
+      types_.push_back(text.empty() ? unused
+                       : type >= normal && type <= byte ? static_cast<TokenType>(type)
+                                                        : normal);
+    }
+  }
+
+  bool is_added(std::size_t id) const {
+    return types_[id] == control || types_[id] == unknown || types_[id] == user_defined;
+  }
+
+  /// All tokens that are used, those that are parts of words first: an added token may be spelled as another
+  /// one is in the alphabet of bytes.
+  Vocabulary vocabulary() const {
+    Vocabulary found(where_, texts_->size());
+    for (std::size_t id = 0; id < texts_->size(); ++id)
+      if (types_[id] != unused && !is_added(id)) found.add((*texts_)[id], static_cast<std::int64_t>(id));
+    for (std::size_t id = 0; id < texts_->size(); ++id)
+      if (is_added(id) && !found.find((*texts_)[id])) found.add((*texts_)[id], static_cast<std::int64_t>(id));
+    if (found.tokens() == 0) fields_.fail("tokenizer.ggml.tokens", "has no tokens");
+    return found;
+  }
+
+  void add_tokens() {
+    std::vector<std::int64_t> normalized;
+    if (auto list = fields_.integers(kGgufNormalized)) normalized = *std::move(list);
+    std::ranges::sort(normalized);
+    for (std::size_t id = 0; id < texts_->size(); ++id) {
+      if (!is_added(id)) continue;
+      parts_.added.push_back(
+          {.id = static_cast<std::int32_t>(id),
+           .content = (*texts_)[id],
+           .special = types_[id] != user_defined,
+           .normalized = std::ranges::binary_search(normalized, static_cast<std::int64_t>(id))});
+    }
+  }
+
+  std::vector<MergeRule> read_merges(const char* key, const Vocabulary& vocabulary) const {
+    std::vector<MergeRule> merges;
+    const std::vector<std::string>* lines = fields_.texts(key);
+    if (lines == nullptr) return merges;
+    for (const std::string& line : *lines) {
+      // A token may begin with a blank where others wrote the file, so the first one does not count.
+      const std::size_t blank = line.find(' ', 1);
+      if (blank == std::string::npos)
+        fields_.fail(key, fmt::format("has an entry {} that is not two tokens", in_quotes(line)));
+      merges.push_back(make_merge(std::string_view(line).substr(0, blank),
+                                  std::string_view(line).substr(blank + 1), vocabulary, merges.size(), where_));
+    }
+    return merges;
+  }
+
+  void sentencepiece() {
+    if (fields_.flag("tokenizer.ggml.remove_extra_whitespaces").value_or(false))
+      fields_.fail("tokenizer.ggml.remove_extra_whitespaces", "is set, which is not supported");
+    const std::vector<float>* scores = fields_.floats("tokenizer.ggml.scores");
+    if (scores == nullptr || scores->size() != texts_->size())
+      fields_.fail("tokenizer.ggml.scores", "is missing, or has not as many numbers as there are tokens");
+    std::vector<std::int32_t> by_rank;
+    std::size_t bytes = 0;
+    std::optional<std::int32_t> unknown_id;
+    for (std::size_t id = 0; id < texts_->size(); ++id) {
+      if (std::isnan((*scores)[id])) fields_.fail("tokenizer.ggml.scores", "has something that is no number");
+      if (types_[id] == byte) ++bytes;
+      if (types_[id] == unknown) unknown_id = static_cast<std::int32_t>(id);
+      if (types_[id] != normal) continue;
+      if ((*texts_)[id].size() > kLongestPiece)
+        fields_.fail("tokenizer.ggml.tokens", fmt::format("has a token {} of more than 1024 bytes", id));
+      by_rank.push_back(static_cast<std::int32_t>(id));
+    }
+    std::ranges::stable_sort(by_rank, [&](std::int32_t a, std::int32_t b) {
+      return (*scores)[static_cast<std::size_t>(a)] > (*scores)[static_cast<std::size_t>(b)];
+    });
+    Vocabulary tokens = vocabulary();
+    const std::vector<MergeRule> merges = fields_.texts(kGgufMerges) != nullptr
+                                              ? read_merges(kGgufMerges, tokens)
+                                              : merges_of_vocabulary(tokens, by_rank, true);
+    const bool prefix = fields_.flag("tokenizer.ggml.add_space_prefix").value_or(true);
+    blanks(prefix);
+    parts_.decoder = sentencepiece_decoder(prefix);
+    parts_.bpe = Bpe(std::move(tokens), merges,
+                     {.byte_fallback = bytes > 0, .fuse_unknown = true, .unknown = unknown_id});
+    parts_.scores = *scores;
+    parts_.unknown = unknown_id;
+    add_tokens();
+    adds_bos_ = true;
+  }
+
+  /// llama.cpp puts the blank in front of every stretch of text between special tokens, as SentencePiece does.
+  void blanks(bool prefix) {
+    if (fields_.flag(kGgufFirstBlank).value_or(false)) {
+      PreTokenizerStep step;
+      step.kind = PreTokenizerStep::Kind::kMetaspace;
+      step.pattern = kMetaspace;
+      step.prefix = PreTokenizerStep::Prefix::kFirst;
+      step.cut = false;
+      parts_.pre_tokenizer = PreTokenizer({step});
+      return;
+    }
+    using Kind = NormalizerStep::Kind;
+    std::vector<NormalizerStep> steps;
+    if (prefix)
+      steps.push_back(
+          {.kind = Kind::kPrepend, .pattern = {}, .content = std::string(kMetaspace), .regex = {}});
+    steps.push_back(
+        {.kind = Kind::kReplace, .pattern = " ", .content = std::string(kMetaspace), .regex = {}});
+    parts_.normalizer = Normalizer(std::move(steps));
+  }
+
+  void byte_level() {
+    const std::string pre = fields_.text("tokenizer.ggml.pre").value_or("default");
+    const auto cuts = gguf_cuts();
+    const auto cut = std::ranges::find(cuts, pre, &GgufCut::name);
+    if (cut == cuts.end()) {
+      std::string names;
+      for (const GgufCut& one : cuts) names += (names.empty() ? "" : ", ") + std::string(one.name);
+      fields_.fail("tokenizer.ggml.pre", fmt::format("is {}: how that cuts text is not known; known are {}",
+                                                     in_quotes(pre), names));
+    }
+    std::vector<PreTokenizerStep> steps;
+    for (const std::string_view pattern : cut->patterns) steps.push_back(split_step(pattern, where_));
+    append_byte_level(false, nullptr, where_, steps);
+    parts_.pre_tokenizer = PreTokenizer(std::move(steps));
+    if (fields_.flag(kGgufNfc).value_or(pre == "qwen2"))
+      parts_.normalizer =
+          Normalizer({{.kind = NormalizerStep::Kind::kNfc, .pattern = {}, .content = {}, .regex = {}}});
+    parts_.decoder = {{.kind = DecoderStep::Kind::kByteLevel, .pattern = {}, .content = {}}};
+    Vocabulary tokens = vocabulary();
+    const std::vector<MergeRule> merges = read_merges("tokenizer.ggml.merges", tokens);
+    parts_.bpe = Bpe(std::move(tokens), merges,
+                     {.byte_level = true, .ignore_merges = cut->ignore_merges, .unknown = {}});
+    add_tokens();
+    adds_bos_ = cut->adds_bos;
+  }
+
+  std::optional<std::int32_t> role(const char* name) const {
+    const std::string key = fmt::format("tokenizer.ggml.{}_token_id", name);
+    const auto id = fields_.integer(key);
+    if (!id) return std::nullopt;
+    // Old converters wrote 2^32 - 1, or -1, for "none".
+    if (*id == 0xFFFFFFFF || *id == -1) return std::nullopt;
+    if (*id < 0 || *id >= std::ssize(*texts_)) fields_.fail(key, "is not the number of a token");
+    return static_cast<std::int32_t>(*id);
+  }
+
+  void roles() {
+    parts_.bos = role("bos");
+    parts_.eos = role("eos");
+    parts_.pad = role("padding");
+    if (const auto id = role("unknown")) parts_.unknown = id;
+    if (fields_.flag("tokenizer.ggml.add_bos_token").value_or(adds_bos_) && parts_.bos)
+      parts_.before = {*parts_.bos};
+    if (fields_.flag("tokenizer.ggml.add_eos_token").value_or(false) && parts_.eos)
+      parts_.after = {*parts_.eos};
+  }
+
+  GgufFields fields_;
+  const std::string& where_;
+  const std::vector<std::string>* texts_ = nullptr;
+  std::vector<TokenType> types_;
+  bool adds_bos_ = false;
+  TokenizerParts parts_;
+};
+
+}  // namespace
+
+TokenizerParts read_gguf_tokenizer(const GgufMetadata& metadata, const std::string& where) {
+  return Reader(metadata, where).read();
+}
+
+std::optional<std::string> gguf_chat_template(const std::filesystem::path& path) {
+  const GgufFile file(path);
+  const std::string where = path.string();
+  return GgufFields(file.metadata(), where).text("tokenizer.chat_template");
+}
+
+}  // namespace knapsaq
