@@ -17,6 +17,8 @@ struct CaseResult {
   std::uint64_t memory = 0;     ///< of all tensors as they are stored: what a low-bit runtime holds
   double perplexity = 0;        ///< on the comparison's text
   double quantize_seconds = 0;  ///< from the full-precision model to the written one, without calibration
+  std::vector<double> tasks = {};  ///< what counts of every task of the comparison, see TaskResult::counted()
+  double average = 0;           ///< of these; 0 without tasks
 };
 
 /// The finished cases of one comparison in a CSV file, one row each. A row is on the disk before add()
@@ -25,8 +27,8 @@ class CaseLog {
  public:
   /// Creates `path` or goes on with it; a last row that a kill cut short is dropped. `run` tells this
   /// comparison (model, text, protocol) from others: rows of another one are refused with InputError, as is
-  /// a file that is no such CSV.
-  CaseLog(std::filesystem::path path, std::string run);
+  /// a file that is no such CSV. Every task has a column of its name, and their average one.
+  CaseLog(std::filesystem::path path, std::string run, std::vector<std::string> tasks = {});
   /// Null for a case that is not there yet.
   const CaseResult* find(std::string_view method, std::string_view configuration) const;
   /// Throws IoError if the row cannot be written.
@@ -36,6 +38,7 @@ class CaseLog {
  private:
   std::filesystem::path path_;
   std::string run_;
+  std::vector<std::string> tasks_;
   std::vector<CaseResult> results_;
 };
 
