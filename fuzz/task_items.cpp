@@ -15,8 +15,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view all(reinterpret_cast<const char*>(data + 1), size - 1);
   const std::size_t zero = std::min(all.find('\0'), all.size());
   try {
-    const auto items = knapsaq::parse_items(task, all.substr(0, zero),
-                                            all.substr(std::min(zero + 1, all.size())), "fuzz");
+    const auto items =
+        knapsaq::parse_items(task, all.substr(0, zero), all.substr(std::min(zero + 1, all.size())), "fuzz");
     for (const knapsaq::TaskItem& item : items) {
       if (item.answers.size() < 2 || !item.gold || *item.gold < 0 ||
           *item.gold >= static_cast<std::int64_t>(item.answers.size()))

@@ -43,14 +43,13 @@ void keep(const Options& options, const Checkpoint& checkpoint, const ModelConfi
           const TaskSet& tasks, std::span<const TaskResult> results) {
   const std::filesystem::path folder =
       std::filesystem::absolute(options.model).lexically_normal();  // also of "models/llama/"
-  TaskScores scores{
-      .model = (folder.has_filename() ? folder : folder.parent_path()).filename().string(),
-      .bytes = checkpoint.tensor_bytes(),
-      .bits = linear_bits(checkpoint, config),
-      .precision = options.precision,
-      .data = tasks.hash(),
-      .tasks = {},
-      .average = average(results)};
+  TaskScores scores{.model = (folder.has_filename() ? folder : folder.parent_path()).filename().string(),
+                    .bytes = checkpoint.tensor_bytes(),
+                    .bits = linear_bits(checkpoint, config),
+                    .precision = options.precision,
+                    .data = tasks.hash(),
+                    .tasks = {},
+                    .average = average(results)};
   for (const TaskResult& result : results)
     scores.tasks.push_back({result.task, result.items.size(), result.acc, result.acc_norm});
   keep_task_scores(scores, options.run, options.model);
@@ -110,9 +109,10 @@ void run(const Options& options) {
                  {"seconds", seconds}});
     if (windows.protocol == Protocol::stride) json["stride"] = windows.stride;
     if (!options.common.json)
-      fmt::print("perplexity {:.4f}   nll {:.5f} +- {:.5f}   {} tokens in {} windows of {}, protocol {}, {}, {}\n",
-                 result.perplexity, result.nll, result.standard_error, result.tokens, result.windows,
-                 windows.window, name_of(windows.protocol), options.precision, format_seconds(seconds));
+      fmt::print(
+          "perplexity {:.4f}   nll {:.5f} +- {:.5f}   {} tokens in {} windows of {}, protocol {}, {}, {}\n",
+          result.perplexity, result.nll, result.standard_error, result.tokens, result.windows, windows.window,
+          name_of(windows.protocol), options.precision, format_seconds(seconds));
   }
   if (!tasks.empty()) {
     const auto begin = std::chrono::steady_clock::now();
@@ -136,7 +136,8 @@ void run(const Options& options) {
 
 void add_eval(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("eval", "Measure a model's perplexity on a text, and its answers to tasks");
+  CLI::App* verb =
+      app.add_subcommand("eval", "Measure a model's perplexity on a text, and its answers to tasks");
   verb->add_option("model", options->model, "Model folder in Hugging Face layout, quantized or not")
       ->required();
   verb->add_option("--text", options->text, "Text file (UTF-8), or C4's documents as .jsonl");
@@ -155,7 +156,7 @@ void add_eval(CLI::App& app) {
   verb->add_option("--run", options->run, "A run's folder whose report is to show what the tasks found");
   add_common(*verb, options->common);
   verb->footer(
-      "Examples:\n  knapsaq eval MODEL --text wiki.test.raw --protocol gptq --window 512\n"
+      "Example:\n  knapsaq eval MODEL --text wiki.test.raw --protocol gptq --window 512\n"
       "  knapsaq eval MODEL --tasks all --data FOLDER");
   verb->callback([options] { run(*options); });
 }

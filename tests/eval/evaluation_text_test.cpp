@@ -1,4 +1,5 @@
-// The papers' C4 rule: against tests/data/eval/c4.json, made with Transformers by tools/make_c4_references.py.
+// The papers' C4 rule: against tests/data/eval/c4.json, made with Transformers by
+// tools/make_c4_references.py.
 
 #include "knapsaq/eval/evaluation_text.h"
 
@@ -59,16 +60,18 @@ TEST(EvaluationText, FollowsTheC4RuleOfThePapers) {
   for (const json& expected : references.at("results")) {
     const WindowOptions options = windows_of(expected.at("window").get<std::int64_t>());
     const EvaluationText text = read_evaluation_text(scratch / "c4.jsonl", tokenizer, options);
-    const Perplexity found = perplexity(
-        text.tokens, options, std::nullopt,
-        [&](auto tokens, auto windows, auto length, auto out) { decoder.losses(tokens, windows, length, out); });
+    const Perplexity found =
+        perplexity(text.tokens, options, std::nullopt, [&](auto tokens, auto windows, auto length, auto out) {
+          decoder.losses(tokens, windows, length, out);
+        });
     EXPECT_EQ(found.windows, expected.at("windows").get<std::int64_t>());
     EXPECT_NEAR(found.perplexity / expected.at("perplexity").get<double>(), 1, 1e-5);
   }
   // Protocol stride, whose windows overlap, keeps all tokens.
   const auto all = references.at("tokens").get<std::size_t>();
-  EXPECT_EQ(read_evaluation_text(scratch / "c4.jsonl", tokenizer, windows_of(8, Protocol::stride)).tokens.size(),
-            all);
+  EXPECT_EQ(
+      read_evaluation_text(scratch / "c4.jsonl", tokenizer, windows_of(8, Protocol::stride)).tokens.size(),
+      all);
   EXPECT_GT(all, 256u * 8);
 }
 
@@ -85,10 +88,11 @@ TEST(EvaluationText, ReadsOtherFilesAsTheyAre) {
 TEST(EvaluationText, RefusesDamagedDocuments) {
   const Scratch scratch;
   const Tokenizer tokenizer = Tokenizer::load(kModel);
-  for (const auto& [text, words] : {std::pair<std::string, std::string>{"{\"text\":\"a\"}\n{\"text\":3}", "line 2"},
-                                    {"{\"text\":\"a\"", "line 1"},
-                                    {"\n\n{\"content\":\"a\"}", "line 3"},
-                                    {"{\"text\":\"\"}\n{\"text\":\" \"}\n", "empty"}}) {
+  for (const auto& [text, words] :
+       {std::pair<std::string, std::string>{"{\"text\":\"a\"}\n{\"text\":3}", "line 2"},
+        {"{\"text\":\"a\"", "line 1"},
+        {"\n\n{\"content\":\"a\"}", "line 3"},
+        {"{\"text\":\"\"}\n{\"text\":\" \"}\n", "empty"}}) {
     write_file(scratch / "bad.jsonl", text);
     try {
       static_cast<void>(read_evaluation_text(scratch / "bad.jsonl", tokenizer, windows_of(8)));

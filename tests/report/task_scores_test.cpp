@@ -50,8 +50,7 @@ TEST(TaskScores, AreKeptInARun) {
 TEST(TaskScores, RefuseWhatIsNone) {
   const Scratch scratch;
   keep_task_scores(made("m", 1), scratch.path(), "m");
-  const std::string file =
-      std::filesystem::directory_iterator(scratch / "tasks")->path().string();
+  const std::string file = std::filesystem::directory_iterator(scratch / "tasks")->path().string();
   const std::string good = read_file(file);
   EXPECT_NO_THROW(parse_task_scores(good));
   for (const auto& [from, to] : {std::pair<std::string, std::string>{"0.45", "1.45"},
@@ -64,7 +63,8 @@ TEST(TaskScores, RefuseWhatIsNone) {
     bad.replace(bad.find(from), from.size(), to);
     EXPECT_THROW(parse_task_scores(bad), InputError) << to;
   }
-  for (const char* bad : {"", "[]", "{}", "3", "{\"format\":[]}"}) EXPECT_THROW(parse_task_scores(bad), InputError);
+  for (const char* bad : {"", "[]", "{}", "3", "{\"format\":[]}"})
+    EXPECT_THROW(parse_task_scores(bad), InputError);
   write_file(file, good.substr(0, good.size() / 2));
   try {
     static_cast<void>(read_task_scores(scratch.path()));

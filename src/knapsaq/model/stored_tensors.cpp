@@ -39,7 +39,8 @@ double linear_bits(const Checkpoint& checkpoint, const ModelConfig& config) {
       bytes += checkpoint.tensor(linear.name + ".weight").bytes.size();
       continue;
     }
-    for (const std::span<const std::byte> part : bytes_of(checkpoint.stored(linear.name))) bytes += part.size();
+    for (const std::span<const std::byte> part : bytes_of(checkpoint.stored(linear.name)))
+      bytes += part.size();
   }
   return 8 * static_cast<double>(bytes) / static_cast<double>(weights);
 }

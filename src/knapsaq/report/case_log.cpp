@@ -90,7 +90,8 @@ CaseLog::CaseLog(std::filesystem::path path, std::string run, std::vector<std::s
     CaseResult result;
     result.tasks.resize(tasks_.size());
     bool right = fields.size() == expected;
-    for (std::size_t i = 0; right && i < tasks_.size(); ++i) right = parse(fields[kFields + i], result.tasks[i]);
+    for (std::size_t i = 0; right && i < tasks_.size(); ++i)
+      right = parse(fields[kFields + i], result.tasks[i]);
     if (right && !tasks_.empty()) right = parse(fields.back(), result.average);
     if (!right || !parse(fields[3], result.bits) || !parse(fields[4], result.bytes) ||
         !parse(fields[5], result.memory) || !parse(fields[6], result.perplexity) ||

@@ -178,11 +178,10 @@ void Comparison::score(const Checkpoint& model, CaseResult& result, Progress& pr
                                   std::span<float> out) { decoder.losses(batch, count, length, out); };
   result.perplexity = perplexity(setup_.tokens, setup_.windows, setup_.bos, losses, progress).perplexity;
   if (setup_.tasks == nullptr || setup_.tasks->empty()) return;
-  const std::vector<TaskResult> tasks = setup_.tasks->judge(
-      [&](auto batch, auto segments, auto targets, auto out) {
-        decoder.segment_losses(batch, segments, targets, out);
-      },
-      progress);
+  const std::vector<TaskResult> tasks =
+      setup_.tasks->judge([&](auto batch, auto segments, auto targets,
+                              auto out) { decoder.segment_losses(batch, segments, targets, out); },
+                          progress);
   for (const TaskResult& task : tasks) result.tasks.push_back(task.counted().value);
   result.average = average(tasks).value;
 }

@@ -95,7 +95,8 @@ std::vector<TaskScores> read_task_scores(const fs::path& run) {
     try {
       all.push_back(parse_task_scores(read_file(file)));
     } catch (const InputError& error) {
-      throw InputError(fmt::format("{}: {}; remove it, or judge the model again", file.string(), error.what()));
+      throw InputError(
+          fmt::format("{}: {}; remove it, or judge the model again", file.string(), error.what()));
     }
   }
   std::ranges::sort(all, [](const TaskScores& a, const TaskScores& b) {
