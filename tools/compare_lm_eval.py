@@ -103,7 +103,7 @@ class Harness:
             self.api.datasets.load_dataset = lambda *_, splits=splits, **__: splits
             begin = time.perf_counter()
             found = self.lm_eval.simple_evaluate(model=self.model, tasks=[task], log_samples=True,
-                                                 bootstrap_iters=0, task_manager=self.manager)
+                                                 bootstrap_iters=1, task_manager=self.manager)
             seconds += time.perf_counter() - begin
             samples = sorted(found["samples"][task], key=lambda s: s["doc_id"])
             items = [{"log_likelihoods": [float(r[0]) for r in s["filtered_resps"]],

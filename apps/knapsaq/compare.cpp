@@ -18,10 +18,11 @@
 #include "knapsaq/base/units.h"
 #include "knapsaq/calib/calibration.h"
 #include "knapsaq/checkpoint/fingerprint.h"
+#include "knapsaq/eval/evaluation_text.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/report/comparison.h"
-#include "knapsaq/text/corpus.h"
 #include "knapsaq/text/tokenizer.h"
+#include "task_options.h"
 
 namespace knapsaq::command {
 namespace {
@@ -42,6 +43,7 @@ struct Options {
   std::string precision = "bf16";
   std::vector<std::string> calibration_text;
   SampleOptions samples;
+  TaskOptions tasks;
 };
 
 /// The folder for what is kept between cases: beside the CSV, or temporary where there is none.
@@ -75,25 +77,30 @@ class WorkFolder {
   std::optional<FolderLock> lock_;  ///< two processes on one CSV would undo each other's work
 };
 
-nlohmann::ordered_json json_of(const CaseResult& one) {
-  return {{"method", one.method},
-          {"configuration", one.configuration},
-          {"bits", one.bits},
-          {"bytes", one.bytes},
-          {"memory_bytes", one.memory},
-          {"perplexity", one.perplexity},
-          {"quantize_seconds", one.quantize_seconds}};
+nlohmann::ordered_json json_of(const CaseResult& one, const std::vector<std::string>& tasks) {
+  nlohmann::ordered_json json = {{"method", one.method},
+                                 {"configuration", one.configuration},
+                                 {"bits", one.bits},
+                                 {"bytes", one.bytes},
+                                 {"memory_bytes", one.memory},
+                                 {"perplexity", one.perplexity},
+                                 {"quantize_seconds", one.quantize_seconds}};
+  if (tasks.empty()) return json;
+  for (std::size_t i = 0; i < tasks.size(); ++i) json["tasks"][tasks[i]] = one.tasks[i];
+  json["average"] = one.average;
+  return json;
 }
 
-void print_header() {
-  fmt::print("{:<10} {:<14} {:>8} {:>12} {:>12} {:>12} {:>10}\n", "method", "configuration", "bits", "bytes",
-             "in memory", "perplexity", "quantized");
+void print_header(const std::vector<std::string>& tasks) {
+  fmt::print("{:<10} {:<14} {:>8} {:>12} {:>12} {:>12} {:>10}{}\n", "method", "configuration", "bits",
+             "bytes", "in memory", "perplexity", "quantized", tasks.empty() ? "" : "   tasks");
 }
 
 void print_row(const CaseResult& one) {
-  fmt::print("{:<10} {:<14} {:>8.4f} {:>12} {:>12} {:>12.4f} {:>10}\n", one.method, one.configuration,
+  fmt::print("{:<10} {:<14} {:>8.4f} {:>12} {:>12} {:>12.4f} {:>10}{}\n", one.method, one.configuration,
              one.bits, one.bytes, format_bytes(one.memory), one.perplexity,
-             one.method == "none" ? "" : format_seconds(one.quantize_seconds));
+             one.method == "none" ? "" : format_seconds(one.quantize_seconds),
+             one.tasks.empty() ? "" : fmt::format("  {:.4f}", one.average));
   std::fflush(stdout);  // a row that is finished is seen, also through a pipe
 }
 
@@ -110,14 +117,15 @@ void run(const Options& options) {
   const ModelConfig config = parse_model_config(checkpoint.config());
   check_shapes(checkpoint, config);
   const Tokenizer tokenizer = Tokenizer::load(options.model);
-  const std::string text = read_text_file(options.text);
-  const std::vector<std::int32_t> tokens = tokenizer.encode(text);
 
   ComparisonSetup setup;
   setup.checkpoint = &checkpoint;
   setup.config = &config;
-  setup.tokens = tokens;
   setup.windows = resolve(requested, config.max_positions);
+  const auto [text, tokens] = read_evaluation_text(options.text, tokenizer, setup.windows);
+  setup.tokens = tokens;
+  const TaskSet tasks = read_tasks(options.tasks, tokenizer, config);
+  setup.tasks = &tasks;
   setup.bos = tokenizer.adds_bos() ? tokenizer.bos() : std::nullopt;
   setup.menu = parse_menu(options.menu);
   // What cannot be done is said before the work.
@@ -134,11 +142,12 @@ void run(const Options& options) {
   const std::string what =
       fmt::format("{} {} {} {} {} {} {} {} {}", setup.fingerprint, hash_hex(text), options.protocol,
                   setup.windows.window, setup.windows.stride, setup.windows.limit, options.precision,
-                  setup.menu.name, samples ? samples->hash : "");
+                  setup.menu.name, samples ? samples->hash : "") +
+      tasks.hash();
   const WorkFolder work(options.output);
   setup.work = work.path();
   CaseLog log(options.output.empty() ? work.path() / "cases.csv" : fs::path(options.output),
-              hash_hex(what).substr(0, 16));
+              hash_hex(what).substr(0, 16), tasks.names());
 
   std::optional<Calibration> calibration;
   std::optional<Samples> scale_samples;
@@ -157,7 +166,7 @@ void run(const Options& options) {
     setup.samples = &*scale_samples;
   }
 
-  if (!options.common.json) print_header();
+  if (!options.common.json) print_header(tasks.names());
   Comparison comparison(setup);
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const ComparisonCase& one : cases) {
@@ -165,7 +174,7 @@ void run(const Options& options) {
     if (log.find(one.method, one.configuration) == nullptr) log.add(comparison.measure(one, progress()));
     const CaseResult& result = *log.find(one.method, one.configuration);
     if (options.common.json) {
-      rows.push_back(json_of(result));
+      rows.push_back(json_of(result, tasks.names()));
     } else {
       print_row(result);
     }
@@ -187,7 +196,8 @@ void add_compare(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("compare", "Quantize a model in many ways and score each of them");
   verb->add_option("model", options->model, "Model folder in Hugging Face layout, full precision")
       ->required();
-  verb->add_option("--text", options->text, "Text file (UTF-8) to score")->required();
+  verb->add_option("--text", options->text, "Text file (UTF-8), or C4's documents as .jsonl, to score")
+      ->required();
   verb->add_option("-o,--output", options->output,
                    "CSV that gets a row per finished case; a run that was stopped goes on with it");
   verb->add_option("--methods", options->methods, "Methods, with commas; mxq allocates within --budgets")
@@ -207,6 +217,7 @@ void add_compare(CLI::App& app) {
   verb->add_option("--window", options->windows.window, "Tokens in a window that is scored");
   verb->add_option("--stride", options->windows.stride, "Tokens between windows of protocol stride");
   verb->add_option("--windows", options->windows.limit, "Score the first N windows only; 0: all");
+  add_task_options(*verb, options->tasks);
   verb->add_option("--calibration-text", options->calibration_text,
                    "Texts for gptq and awq, or self (the default) for text that the model itself samples");
   verb->add_option("--samples", options->samples.samples, "Windows to calibrate on")->capture_default_str();

@@ -1,4 +1,5 @@
 #include <chrono>
+#include <filesystem>
 #include <memory>
 #include <optional>
 
@@ -16,6 +17,9 @@
 #include "knapsaq/eval/perplexity.h"
 #include "knapsaq/model/config.h"
 #include "knapsaq/model/decoder.h"
+#include "knapsaq/model/stored_tensors.h"
+#include "knapsaq/report/task_scores.h"
+#include "knapsaq/search/run.h"
 #include "knapsaq/text/tokenizer.h"
 #include "task_options.h"
 
@@ -31,7 +35,25 @@ struct Options {
   std::string precision = "bf16";
   TaskOptions tasks;
   std::string samples;
+  std::string run;
 };
+
+/// Puts the scores where `report` finds them.
+void keep(const Options& options, const Checkpoint& checkpoint, const ModelConfig& config,
+          const TaskSet& tasks, std::span<const TaskResult> results) {
+  const std::filesystem::path folder =
+      std::filesystem::absolute(options.model).lexically_normal();  // also of "models/llama/"
+  TaskScores scores{.model = (folder.has_filename() ? folder : folder.parent_path()).filename().string(),
+                    .bytes = checkpoint.tensor_bytes(),
+                    .bits = linear_bits(checkpoint, config),
+                    .precision = options.precision,
+                    .data = tasks.hash(),
+                    .tasks = {},
+                    .average = average(results)};
+  for (const TaskResult& result : results)
+    scores.tasks.push_back({result.task, result.items.size(), result.acc, result.acc_norm});
+  keep_task_scores(scores, options.run, options.model);
+}
 
 double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -43,6 +65,11 @@ void run(const Options& options) {
     throw UsageError("there is nothing to do: give --text, --tasks or both");
   if (!options.samples.empty() && options.tasks.names.empty())
     throw UsageError("--samples writes what the items of --tasks got: name tasks");
+  if (!options.run.empty()) {
+    if (options.tasks.names.empty()) throw UsageError("--run keeps what --tasks found: name tasks");
+    if (!has_run(options.run))
+      throw UsageError(options.run + ": holds no run; give the folder that search or fit worked in");
+  }
   WindowOptions requested = options.windows;
   requested.protocol = parse_protocol(options.protocol);
 
@@ -82,15 +109,17 @@ void run(const Options& options) {
                  {"seconds", seconds}});
     if (windows.protocol == Protocol::stride) json["stride"] = windows.stride;
     if (!options.common.json)
-      fmt::print("perplexity {:.4f}   nll {:.5f} +- {:.5f}   {} tokens in {} windows of {}, protocol {}, {}, {}\n",
-                 result.perplexity, result.nll, result.standard_error, result.tokens, result.windows,
-                 windows.window, name_of(windows.protocol), options.precision, format_seconds(seconds));
+      fmt::print(
+          "perplexity {:.4f}   nll {:.5f} +- {:.5f}   {} tokens in {} windows of {}, protocol {}, {}, {}\n",
+          result.perplexity, result.nll, result.standard_error, result.tokens, result.windows, windows.window,
+          name_of(windows.protocol), options.precision, format_seconds(seconds));
   }
   if (!tasks.empty()) {
     const auto begin = std::chrono::steady_clock::now();
     const std::vector<TaskResult> results = judge(tasks, decoder);
     const double seconds = seconds_since(begin);
     if (!options.samples.empty()) write_samples(results, options.samples);
+    if (!options.run.empty()) keep(options, checkpoint, config, tasks, results);
     json["precision"] = options.precision;
     json.update(json_of(results));
     json["items_per_second"] = static_cast<double>(tasks.items()) / seconds;
@@ -123,9 +152,10 @@ void add_eval(CLI::App& app) {
       ->capture_default_str();
   add_task_options(*verb, options->tasks);
   verb->add_option("--samples", options->samples, "JSONL file that gets a line for every item of the tasks");
+  verb->add_option("--run", options->run, "A run's folder whose report is to show what the tasks found");
   add_common(*verb, options->common);
   verb->footer(
-      "Examples:\n  knapsaq eval MODEL --text wiki.test.raw --protocol gptq --window 512\n"
+      "Example:\n  knapsaq eval MODEL --text wiki.test.raw --protocol gptq --window 512\n"
       "  knapsaq eval MODEL --tasks all --data FOLDER");
   verb->callback([options] { run(*options); });
 }

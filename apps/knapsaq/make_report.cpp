@@ -1,5 +1,7 @@
 #include "make_report.h"
 
+#include <utility>
+
 #include <fmt/core.h>
 
 #include "knapsaq/base/error.h"
@@ -48,7 +50,8 @@ void make_report(const Run& run, const fs::path& output) {
       throw InputError(fmt::format("{}: {}", study.string(), error.what()));
     }
   }
-  write_html(collect_report(sources), output);
+  sources.tasks = read_task_scores(run.folder());
+  write_html(collect_report(std::move(sources)), output);
 }
 
 }  // namespace knapsaq::command

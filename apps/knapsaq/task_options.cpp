@@ -10,9 +10,10 @@
 namespace knapsaq::command {
 
 void add_task_options(CLI::App& verb, TaskOptions& options) {
-  verb.add_option("--tasks", options.names,
-                  "Zero-shot tasks, with commas: arc_easy, arc_challenge, piqa, hellaswag, winogrande, boolq, "
-                  "or all of them: all")
+  verb.add_option(
+          "--tasks", options.names,
+          "Zero-shot tasks, with commas: arc_easy, arc_challenge, piqa, hellaswag, winogrande, boolq, "
+          "or all of them: all")
       ->delimiter(',');
   verb.add_option("--data", options.data, "Folder with a NAME.jsonl for every task; see docs/commands.md");
   verb.add_option("--limit", options.limit, "The first N items of every task only; 0: all");
@@ -39,12 +40,9 @@ std::vector<TaskResult> judge(const TaskSet& tasks, Decoder& decoder) {
 nlohmann::ordered_json json_of(std::span<const TaskResult> results) {
   nlohmann::ordered_json tasks = nlohmann::ordered_json::array();
   for (const TaskResult& result : results) {
-    nlohmann::ordered_json task = {{"task", result.task},
-                                   {"items", result.items.size()},
-                                   {"acc", result.acc.value},
-                                   {"acc_stderr", result.acc.standard_error},
-                                   {"acc_norm", nullptr},
-                                   {"acc_norm_stderr", nullptr}};
+    nlohmann::ordered_json task = {{"task", result.task},     {"items", result.items.size()},
+                                   {"acc", result.acc.value}, {"acc_stderr", result.acc.standard_error},
+                                   {"acc_norm", nullptr},     {"acc_norm_stderr", nullptr}};
     if (result.acc_norm) {
       task["acc_norm"] = result.acc_norm->value;
       task["acc_norm_stderr"] = result.acc_norm->standard_error;

@@ -85,8 +85,8 @@ double difference(const std::vector<float>& a, const std::vector<float>& b) {
 // Parents with several children, with none, and segments on their own; lengths around the panels of keys and
 // the tiles of queries. Every child has to come out as the end of the window that parent and child make.
 TEST_P(SegmentAttention, IsAttentionOfTheWholeWindows) {
-  const std::vector<Segment> segments = {{70, -1}, {1, 0},   {65, 0}, {5, -1},  {300, -1}, {0, 4},
-                                         {17, 4},  {140, 4}, {3, 3},  {129, -1}, {1, -1},  {2, 10}};
+  const std::vector<Segment> segments = {{70, -1}, {1, 0},   {65, 0}, {5, -1},   {300, -1}, {0, 4},
+                                         {17, 4},  {140, 4}, {3, 3},  {129, -1}, {1, -1},   {2, 10}};
   for (const Shape& s : {Shape{4, 2, 32, 0}, {2, 1, 80, 0}, {3, 3, 6, 0}, {2, 1, 64, 40}, {1, 1, 16, 1}}) {
     SCOPED_TRACE(std::to_string(s.head_dim) + " " + std::to_string(s.sliding));
     std::int64_t rows = 0;
@@ -162,12 +162,12 @@ TEST_P(SegmentAttention, RefusesWhatDoesNotFit) {
   const auto refused = [&](const std::vector<Segment>& segments) {
     EXPECT_THROW(backend->attend(shape, segments, q, k, k, out), std::invalid_argument);
   };
-  refused({{4, 0}});                    // its own parent
-  refused({{4, 1}, {4, -1}});           // a parent behind it
-  refused({{2, -1}, {2, 0}, {2, 1}});   // a parent with a parent
+  refused({{4, 0}});                   // its own parent
+  refused({{4, 1}, {4, -1}});          // a parent behind it
+  refused({{2, -1}, {2, 0}, {2, 1}});  // a parent with a parent
   refused({{-1, -1}});
-  refused({{13, -1}});                  // more rows than there are
-  refused({{6, -1}, {5, 0}});           // more positions than the rotation has
+  refused({{13, -1}});         // more rows than there are
+  refused({{6, -1}, {5, 0}});  // more positions than the rotation has
   backend->attend(shape, std::vector<Segment>{}, q, k, k, out);
 }
 

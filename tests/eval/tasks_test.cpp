@@ -35,7 +35,9 @@ using testing::HasSubstr;
 const fs::path kMade = fs::path(KNAPSAQ_TEST_DATA) / "eval" / "tasks";
 const fs::path kAssets = fs::path(KNAPSAQ_SOURCE_DIR) / "assets";
 
-TaskItem parse(const Task& task, const std::string& line) { return parse_items(task, line, "", "made").at(0); }
+TaskItem parse(const Task& task, const std::string& line) {
+  return parse_items(task, line, "", "made").at(0);
+}
 
 std::string message_of(const Task& task, const std::string& text, const std::string& labels = "") {
   try {
@@ -80,7 +82,8 @@ TEST(TaskLayouts, OfPiqaAreOne) {
   EXPECT_EQ(items.at(1).gold, 0);
   EXPECT_EQ(items.at(1).line, 3u);
   EXPECT_THAT(message_of(kPiqa, two + two, "1\n"), HasSubstr("made.jsonl:3: the file of labels ends"));
-  EXPECT_THAT(message_of(kPiqa, two + two, "1\n2\n"), HasSubstr("made.jsonl:3: line 2 of the file of labels"));
+  EXPECT_THAT(message_of(kPiqa, two + two, "1\n2\n"),
+              HasSubstr("made.jsonl:3: line 2 of the file of labels"));
   EXPECT_THAT(message_of(kPiqa, two, "1\n0\n"), HasSubstr("more lines"));
 }
 
@@ -109,10 +112,10 @@ TEST(TaskLayouts, OfWinoGrandeAreOne) {
 }
 
 TEST(TaskLayouts, OfHellaSwagAreOne) {
-  const TaskItem item = parse(
-      kHellaSwag,
-      R"({"activity_label":"Ski","ctx_a":"Up. [header] A  hill [title] Go","ctx_b":"éTE Now [x\n] b",)"
-      R"("endings":["[step] Down"," up "],"label":"0"})");
+  const TaskItem item =
+      parse(kHellaSwag,
+            R"({"activity_label":"Ski","ctx_a":"Up. [header] A  hill [title] Go","ctx_b":"éTE Now [x\n] b",)"
+            R"("endings":["[step] Down"," up "],"label":"0"})");
   EXPECT_EQ(item.answers[0].context, "Ski: Up. A hill. Go Éte now [x\n] b");
   EXPECT_EQ(item.answers[0].continuation, "  Down");
   EXPECT_EQ(item.answers[0].characters, 5);
@@ -122,7 +125,8 @@ TEST(TaskLayouts, OfHellaSwagAreOne) {
 }
 
 TEST(TaskFiles, SayWhatIsWrongAndWhere) {
-  const std::string good = R"({"goal":"a","sol1":"b","sol2":"c","label":1})" "\n";
+  const std::string good = R"({"goal":"a","sol1":"b","sol2":"c","label":1})"
+                           "\n";
   EXPECT_EQ(message_of(kPiqa, good), "");
   const std::pair<std::string, std::string> cases[] = {
       {R"({"goal":"a")", "made.jsonl:2: "},
@@ -139,11 +143,15 @@ TEST(TaskFiles, SayWhatIsWrongAndWhere) {
       {R"({"goal":"a","sol1":"b","sol2":"c","label":1e99})", "'label' names none"},
       {R"({"query":"a","choices":["b"],"gold":0})", "fewer than 2"},
       {R"({"query":"a","choices":["b",3],"gold":0})", "list of strings 'choices'"}};
-  for (const auto& [line, words] : cases) EXPECT_THAT(message_of(kPiqa, good + line), HasSubstr(words)) << line;
-  EXPECT_THAT(message_of(kArcEasy, R"({"question":"q","choices":{"text":["a"],"label":["A","B"]},"answerKey":"B"})"),
-              HasSubstr("more labels"));
-  EXPECT_THAT(message_of(kArcEasy, R"({"question":"q","choices":{"text":["a","b"],"label":["A","B"]},"answerKey":"C"})"),
-              HasSubstr("none of the 2 labels"));
+  for (const auto& [line, words] : cases)
+    EXPECT_THAT(message_of(kPiqa, good + line), HasSubstr(words)) << line;
+  EXPECT_THAT(
+      message_of(kArcEasy, R"({"question":"q","choices":{"text":["a"],"label":["A","B"]},"answerKey":"B"})"),
+      HasSubstr("more labels"));
+  EXPECT_THAT(
+      message_of(kArcEasy,
+                 R"({"question":"q","choices":{"text":["a","b"],"label":["A","B"]},"answerKey":"C"})"),
+      HasSubstr("none of the 2 labels"));
   EXPECT_THAT(message_of(kArcEasy, R"({"question":{"stem":"q","choices":["a"]},"answerKey":"C"})"),
               HasSubstr("no object"));
   EXPECT_THAT(message_of(kWinoGrande, R"({"sentence":"no blank","option1":"a","option2":"b","answer":"1"})"),
@@ -157,8 +165,9 @@ TEST(TaskFiles, SayWhatIsWrongAndWhere) {
 
 TEST(TaskFiles, AreFoundByName) {
   const Scratch scratch;
-  EXPECT_THROW(static_cast<void>(read_items(kPiqa, scratch.path())), UsageError);
-  write_file(scratch / "piqa.jsonl", R"({"goal":"a","sol1":"b","sol2":"c"})" "\n");
+  EXPECT_THROW(static_cast<void>(read_items(kPiqa, scratch.path())), IoError);
+  write_file(scratch / "piqa.jsonl", R"({"goal":"a","sol1":"b","sol2":"c"})"
+                                     "\n");
   EXPECT_THROW(static_cast<void>(read_items(kPiqa, scratch.path())), InputError);
   write_file(scratch / "piqa-labels.lst", "1\n");
   EXPECT_EQ(read_items(kPiqa, scratch.path()).at(0).gold, 1);
@@ -206,7 +215,8 @@ TEST(JudgeItems, CountsAsTheHarnessDoes) {
   EXPECT_DOUBLE_EQ(average(both).standard_error, other.acc.standard_error / 2);
   // An answer of no characters is never the best by characters.
   items[0].answers[0].characters = 0;
-  EXPECT_EQ(judge(kPiqa, std::span(items).first(1), std::span(scores).first(1)).items[0].chosen_normalised, 1u);
+  EXPECT_EQ(judge(kPiqa, std::span(items).first(1), std::span(scores).first(1)).items[0].chosen_normalised,
+            1u);
 }
 
 /// A made model: the loss of a target is a function of everything that its row sees.

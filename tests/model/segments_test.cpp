@@ -43,7 +43,9 @@ struct Loaded {
 struct Batch {
   Batch(std::vector<Segment> of, std::int64_t vocab) : segments(std::move(of)) {
     Random random(5);
-    const auto id = [&] { return static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(vocab))); };
+    const auto id = [&] {
+      return static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(vocab)));
+    };
     for (const Segment& segment : segments) {
       for (std::int64_t i = 0; i < segment.length; ++i) {
         tokens.push_back(id());
@@ -77,7 +79,8 @@ TEST_P(DecoderSegments, AreTheWindowedPass) {
     Decoder& decoder = model.decoder;
     const auto vocab = static_cast<std::size_t>(decoder.config().vocab);
     // Long enough for the windows that slide, short enough for learned positions.
-    const Batch batch({{17, -1}, {1, 0}, {9, 0}, {12, -1}, {14, 0}, {25, -1}, {6, 5}}, decoder.config().vocab);
+    const Batch batch({{17, -1}, {1, 0}, {9, 0}, {12, -1}, {14, 0}, {25, -1}, {6, 5}},
+                      decoder.config().vocab);
     const std::vector<float> found = losses(decoder, batch);
     std::size_t start = 0;
     std::vector<std::size_t> starts;

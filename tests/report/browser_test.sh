@@ -64,7 +64,7 @@ function sections() {
 
 for kind in finished large begun empty; do "$make_page" $kind "$work/$kind.html"; done
 
-everything="front allocation quality heldout convergence sensitivity prediction weights study cost"
+everything="front allocation quality heldout tasks convergence sensitivity prediction weights study cost"
 look="$library document.title = problems() + ' ' + sections();"
 expect "finished run" "ok $everything" "$(run_in_browser "$work/finished.html" "$look")"
 expect "finished run, narrow window" "ok $everything" "$(run_in_browser "$work/finished.html" "$look" 500,2000)"

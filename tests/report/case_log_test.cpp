@@ -91,6 +91,27 @@ TEST(CaseLog, RefusesOtherFilesAndOtherRuns) {
   EXPECT_EQ(read_file(scratch / "bad.csv"), good + "r1,gptq,b3g64,x,1,1,1,1\n");
 }
 
+TEST(CaseLog, HasAColumnForEveryTask) {
+  const Scratch scratch;
+  CaseResult one = made("b3g128", 61.25);
+  one.tasks = {0.5, 0.125};
+  one.average = 0.3125;
+  const std::vector<std::string> tasks = {"piqa", "boolq"};
+  CaseLog(scratch / "log.csv", "r1", tasks).add(one);
+  const std::string text = read_file(scratch / "log.csv");
+  EXPECT_THAT(text, HasSubstr(",quantize_seconds,piqa,boolq,average\n"));
+  EXPECT_THAT(text, HasSubstr(",0.5,0.125,0.3125\n"));
+  const CaseLog log(scratch / "log.csv", "r1", tasks);
+  ASSERT_EQ(log.results().size(), 1u);
+  EXPECT_EQ(log.results()[0].tasks, one.tasks);
+  EXPECT_EQ(log.results()[0].average, one.average);
+  // Not the file of a comparison without tasks or by others, whatever its rows.
+  EXPECT_THAT(message_of(scratch / "log.csv", "r1"), HasSubstr("line 1: is of a comparison by other tasks"));
+  EXPECT_THROW(CaseLog(scratch / "log.csv", "r1", {"piqa"}), InputError);
+  write_file(scratch / "bad.csv", text + "r1,gptq,b3g64,1,1,1,1,1,0.5,x,0.5\n");
+  EXPECT_THROW(CaseLog(scratch / "bad.csv", "r1", tasks), InputError);
+}
+
 TEST(CaseLog, SaysThatItCannotWrite) { EXPECT_THROW(CaseLog("/nowhere/at/all.csv", "r1"), IoError); }
 
 }  // namespace

@@ -584,7 +584,8 @@ void Decoder::embed(std::span<const std::int32_t> tokens, std::int64_t windows, 
   hidden.windows = windows;
   hidden.length = length;
   const std::int64_t before = self.past == nullptr ? 0 : self.past->length();
-  self.embed_rows(tokens, [&](std::int64_t row) { return before + row % length; }, hidden.state);
+  self.embed_rows(
+      tokens, [&](std::int64_t row) { return before + row % length; }, hidden.state);
 }
 
 void Decoder::block(std::int64_t index, Hidden& hidden, const InputObserver& observer) {
@@ -785,8 +786,7 @@ void Decoder::segment_losses(std::span<const std::int32_t> tokens, std::span<con
     for (const Stage stage : kStages) {
       // Behind the last attention nobody looks at rows without a target.
       if (i + 1 == self.config.layers && stage == Stage::attention_output) {
-        pass.hidden = {
-            .state = self.gather(pass.hidden.state, runs, scored), .windows = scored, .length = 1};
+        pass.hidden = {.state = self.gather(pass.hidden.state, runs, scored), .windows = scored, .length = 1};
         pass.attended = self.gather(pass.attended, runs, scored);
       }
       self.run(i, stage, pass, {});

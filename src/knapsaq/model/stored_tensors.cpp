@@ -1,6 +1,9 @@
 #include "knapsaq/model/stored_tensors.h"
 
 #include <algorithm>
+#include <span>
+
+#include "knapsaq/checkpoint/stored_layout.h"
 
 namespace knapsaq {
 
@@ -25,6 +28,21 @@ std::int64_t parameters(const Checkpoint& checkpoint, const ModelConfig& config)
     sum += elements;
   }
   return sum;
+}
+
+double linear_bits(const Checkpoint& checkpoint, const ModelConfig& config) {
+  std::uint64_t bytes = 0;
+  std::int64_t weights = 0;
+  for (const Linear& linear : linears(config)) {
+    weights += linear.parameters();
+    if (!checkpoint.packing(linear.name)) {
+      bytes += checkpoint.tensor(linear.name + ".weight").bytes.size();
+      continue;
+    }
+    for (const std::span<const std::byte> part : bytes_of(checkpoint.stored(linear.name)))
+      bytes += part.size();
+  }
+  return 8 * static_cast<double>(bytes) / static_cast<double>(weights);
 }
 
 }  // namespace knapsaq

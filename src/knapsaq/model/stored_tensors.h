@@ -16,4 +16,7 @@ std::vector<ExpectedTensor> stored_tensors(const Checkpoint& checkpoint, const M
 /// Weights of the whole model; a quantized linear counts its weights, not its codes.
 std::int64_t parameters(const Checkpoint& checkpoint, const ModelConfig& config);
 
+/// Average bits per weight of the linears as they are stored, metadata included, bias vectors not.
+double linear_bits(const Checkpoint& checkpoint, const ModelConfig& config);
+
 }  // namespace knapsaq

@@ -58,11 +58,16 @@ void append(const std::filesystem::path& path, std::string_view text) {
 
 }  // namespace
 
-CaseLog::CaseLog(std::filesystem::path path, std::string run) : path_(std::move(path)), run_(std::move(run)) {
+CaseLog::CaseLog(std::filesystem::path path, std::string run, std::vector<std::string> tasks)
+    : path_(std::move(path)), run_(std::move(run)), tasks_(std::move(tasks)) {
   std::string text;
   if (std::filesystem::exists(path_)) text = read_file(path_);
   const std::size_t whole = text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1;
-  const std::string header = std::string(kHeader) + "\n";
+  std::string columns(kHeader);
+  for (const std::string& task : tasks_) columns += "," + task;
+  if (!tasks_.empty()) columns += ",average";
+  const std::string header = columns + "\n";
+  const std::size_t expected = kFields + (tasks_.empty() ? 0 : tasks_.size() + 1);
   const auto wrong = [&](std::size_t line, std::string_view what) {
     return InputError(fmt::format("{}, line {}: {}: give another file", path_.string(), line, what));
   };
@@ -76,12 +81,19 @@ CaseLog::CaseLog(std::filesystem::path path, std::string run) : path_(std::move(
     const std::string_view line = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(line.size() + 1);
     if (number == 1) {
-      if (line != kHeader) throw wrong(number, "is not the CSV of a comparison");
+      if (line != columns)
+        throw wrong(number, line.starts_with(kHeader) ? "is of a comparison by other tasks"
+                                                      : "is not the CSV of a comparison");
       continue;
     }
     const std::vector<std::string_view> fields = split(line);
     CaseResult result;
-    if (fields.size() != kFields || !parse(fields[3], result.bits) || !parse(fields[4], result.bytes) ||
+    result.tasks.resize(tasks_.size());
+    bool right = fields.size() == expected;
+    for (std::size_t i = 0; right && i < tasks_.size(); ++i)
+      right = parse(fields[kFields + i], result.tasks[i]);
+    if (right && !tasks_.empty()) right = parse(fields.back(), result.average);
+    if (!right || !parse(fields[3], result.bits) || !parse(fields[4], result.bytes) ||
         !parse(fields[5], result.memory) || !parse(fields[6], result.perplexity) ||
         !parse(fields[7], result.quantize_seconds))
       throw wrong(number, "is not a row of a comparison");
@@ -103,9 +115,12 @@ const CaseResult* CaseLog::find(std::string_view method, std::string_view config
 }
 
 void CaseLog::add(const CaseResult& result) {
-  append(path_,
-         fmt::format("{},{},{},{},{},{},{},{:.3f}\n", run_, result.method, result.configuration, result.bits,
-                     result.bytes, result.memory, result.perplexity, result.quantize_seconds));
+  std::string row =
+      fmt::format("{},{},{},{},{},{},{},{:.3f}", run_, result.method, result.configuration, result.bits,
+                  result.bytes, result.memory, result.perplexity, result.quantize_seconds);
+  for (const double task : result.tasks) row += fmt::format(",{}", task);
+  if (!tasks_.empty()) row += fmt::format(",{}", result.average);
+  append(path_, row + "\n");
   results_.push_back(result);
 }
 

@@ -10,13 +10,15 @@ namespace knapsaq {
 
 /// One finished case of a comparison: a model quantized one way, and what was measured of it.
 struct CaseResult {
-  std::string method;           ///< "rtn", "gptq", "mxq", ...; "none" for the model as it came
-  std::string configuration;    ///< a scheme without its method, or MXQ's budget: "b3g64", "3.25"
-  double bits = 0;              ///< average per quantized weight, metadata included
-  std::uint64_t bytes = 0;      ///< of all weight files
-  std::uint64_t memory = 0;     ///< of all tensors as they are stored: what a low-bit runtime holds
-  double perplexity = 0;        ///< on the comparison's text
-  double quantize_seconds = 0;  ///< from the full-precision model to the written one, without calibration
+  std::string method;              ///< "rtn", "gptq", "mxq", ...; "none" for the model as it came
+  std::string configuration;       ///< a scheme without its method, or MXQ's budget: "b3g64", "3.25"
+  double bits = 0;                 ///< average per quantized weight, metadata included
+  std::uint64_t bytes = 0;         ///< of all weight files
+  std::uint64_t memory = 0;        ///< of all tensors as they are stored: what a low-bit runtime holds
+  double perplexity = 0;           ///< on the comparison's text
+  double quantize_seconds = 0;     ///< from the full-precision model to the written one, without calibration
+  std::vector<double> tasks = {};  ///< what counts of every task of the comparison, see TaskResult::counted()
+  double average = 0;              ///< of these; 0 without tasks
 };
 
 /// The finished cases of one comparison in a CSV file, one row each. A row is on the disk before add()
@@ -25,8 +27,8 @@ class CaseLog {
  public:
   /// Creates `path` or goes on with it; a last row that a kill cut short is dropped. `run` tells this
   /// comparison (model, text, protocol) from others: rows of another one are refused with InputError, as is
-  /// a file that is no such CSV.
-  CaseLog(std::filesystem::path path, std::string run);
+  /// a file that is no such CSV. Every task has a column of its name, and their average one.
+  CaseLog(std::filesystem::path path, std::string run, std::vector<std::string> tasks = {});
   /// Null for a case that is not there yet.
   const CaseResult* find(std::string_view method, std::string_view configuration) const;
   /// Throws IoError if the row cannot be written.
@@ -36,6 +38,7 @@ class CaseLog {
  private:
   std::filesystem::path path_;
   std::string run_;
+  std::vector<std::string> tasks_;
   std::vector<CaseResult> results_;
 };
 

@@ -48,6 +48,7 @@ class Collector {
     data_.windows = sources.windows;
     data_.tokens = sources.tokens;
     data_.study = std::move(sources.study);
+    data_.tasks = std::move(sources.tasks);
     describe_space(sources.table);
   }
 

@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "knapsaq/bank/error_table.h"
 #include "knapsaq/report/report_data.h"
@@ -21,6 +22,7 @@ struct ReportSources {
   ReportModel model;
   std::string run;                   ///< folder of the run, as the user wrote it: for the command
   std::optional<ReportStudy> study;  ///< parse_study()
+  std::vector<TaskScores> tasks;     ///< read_task_scores()
 };
 
 /// Everything that is known of a run by now; also of one that is being written. Points that were measured by

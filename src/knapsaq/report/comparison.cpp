@@ -17,6 +17,7 @@
 #include "knapsaq/export/matrix_source.h"
 #include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/model/decoder.h"
+#include "knapsaq/model/stored_tensors.h"
 #include "knapsaq/quant/quantizer.h"
 #include "knapsaq/search/mxq.h"
 
@@ -170,28 +171,29 @@ std::vector<Scheme> Comparison::schemes_of(const ComparisonCase& one, Progress& 
   return schemes;
 }
 
-double Comparison::score(const Checkpoint& model, Progress& progress) const {
+void Comparison::score(const Checkpoint& model, CaseResult& result, Progress& progress) const {
   Decoder decoder = Decoder::load(model, *setup_.config, *setup_.backend, progress);
   const LossFunction losses = [&](std::span<const std::int32_t> batch, std::int64_t count,
                                   std::int64_t length,
                                   std::span<float> out) { decoder.losses(batch, count, length, out); };
-  return perplexity(setup_.tokens, setup_.windows, setup_.bos, losses, progress).perplexity;
+  result.perplexity = perplexity(setup_.tokens, setup_.windows, setup_.bos, losses, progress).perplexity;
+  if (setup_.tasks == nullptr || setup_.tasks->empty()) return;
+  const std::vector<TaskResult> tasks =
+      setup_.tasks->judge([&](auto batch, auto segments, auto targets,
+                              auto out) { decoder.segment_losses(batch, segments, targets, out); },
+                          progress);
+  for (const TaskResult& task : tasks) result.tasks.push_back(task.counted().value);
+  result.average = average(tasks).value;
 }
 
 CaseResult Comparison::measure(const ComparisonCase& one, Progress& progress) {
   CaseResult result{.method = one.method, .configuration = one.configuration};
   if (one.method == kNone) {
     const Checkpoint& model = *setup_.checkpoint;
-    std::uint64_t bytes = 0;
-    std::int64_t weights = 0;
-    for (const Linear& linear : linears(*setup_.config)) {
-      bytes += model.spec(linear.name + ".weight").bytes();
-      weights += linear.parameters();
-    }
-    result.bits = 8 * static_cast<double>(bytes) / static_cast<double>(weights);
+    result.bits = linear_bits(model, *setup_.config);
     result.memory = model.tensor_bytes();
     result.bytes = model.tensor_bytes();
-    result.perplexity = score(model, progress);
+    score(model, result, progress);
     return result;
   }
 
@@ -214,7 +216,7 @@ CaseResult Comparison::measure(const ComparisonCase& one, Progress& progress) {
   result.bytes = written.bytes;
   const Checkpoint model = Checkpoint::open(out);
   result.memory = model.tensor_bytes();
-  result.perplexity = score(model, progress);
+  score(model, result, progress);
   fs::remove_all(out);
   return result;
 }

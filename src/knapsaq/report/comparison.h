@@ -15,6 +15,7 @@
 #include "knapsaq/calib/samples.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/compute/backend.h"
+#include "knapsaq/eval/tasks/task_set.h"
 #include "knapsaq/eval/windows.h"
 #include "knapsaq/model/config.h"
 #include "knapsaq/quant/scheme.h"
@@ -55,6 +56,7 @@ struct ComparisonSetup {
   std::span<const std::int32_t> tokens;  ///< of the text that is scored
   WindowOptions windows;                 ///< resolved
   std::optional<std::int32_t> bos;       ///< if the tokenizer adds one
+  const TaskSet* tasks = nullptr;        ///< that every model is judged by; null: none
   Menu menu;                             ///< MXQ's
   const InputSource* inputs = nullptr;   ///< null if no case needs statistics
   const Samples* samples = nullptr;      ///< for AWQ's scales, kFoldingTokens or so; null as inputs
@@ -74,7 +76,8 @@ class Comparison {
  private:
   std::vector<Scheme> schemes_of(const ComparisonCase& one, Progress& progress);
   const ErrorTable& table(Progress& progress);
-  double score(const Checkpoint& model, Progress& progress) const;
+  /// Perplexity and tasks.
+  void score(const Checkpoint& model, CaseResult& result, Progress& progress) const;
 
   ComparisonSetup setup_;
   std::optional<ErrorTable> table_;  ///< once MXQ has asked for it

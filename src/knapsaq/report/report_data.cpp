@@ -189,6 +189,23 @@ json study_json(const ReportStudy& study) {
           {"tests", std::move(tests)},        {"baselines", std::move(baselines)}};
 }
 
+json task_scores_json(const TaskScores& scores) {
+  json tasks = json::array();
+  for (const TaskScores::Task& task : scores.tasks)
+    tasks.push_back({{"name", task.name},
+                     {"items", task.items},
+                     {"metric", task.acc_norm ? "acc_norm" : "acc"},
+                     {"value", number(task.counted().value)},
+                     {"standardError", number(task.counted().standard_error)}});
+  return {{"model", scores.model},
+          {"bytes", scores.bytes},
+          {"bits", number(scores.bits)},
+          {"data", scores.data},
+          {"tasks", std::move(tasks)},
+          {"average", number(scores.average.value)},
+          {"standardError", number(scores.average.standard_error)}};
+}
+
 json linear_json(const ReportLinear& linear) {
   json result = {{"name", linear.name},
                  {"block", linear.block},
@@ -239,6 +256,8 @@ json to_json(const ReportData& data, std::size_t most_digits) {
                        {"loss", number(one.measurement.loss)},
                        {"agreement", number(one.measurement.agreement)},
                        {"standardError", number(one.standard_error)}});
+  json tasks = json::array();
+  for (const TaskScores& one : data.tasks) tasks.push_back(task_scores_json(one));
   return {{"model",
            {{"name", data.model.name},
             {"architecture", data.model.architecture},
@@ -262,6 +281,7 @@ json to_json(const ReportData& data, std::size_t most_digits) {
           {"hypervolume", number(data.hypervolume)},
           {"sensitivities", std::move(sensitivities)},
           {"heldout", std::move(heldout)},
+          {"tasks", std::move(tasks)},
           {"study", data.study ? study_json(*data.study) : json(nullptr)}};
 }
 

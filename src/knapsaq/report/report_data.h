@@ -10,6 +10,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "knapsaq/bank/error_table.h"
+#include "knapsaq/report/task_scores.h"
 #include "knapsaq/search/front.h"
 #include "knapsaq/search/measurement.h"
 #include "knapsaq/search/space.h"
@@ -168,6 +169,7 @@ struct ReportData {
   double hypervolume = 0;          ///< of that front
   std::vector<ReportSensitivity> sensitivities;
   std::vector<ReportHeldout> heldout;
+  std::vector<TaskScores> tasks;  ///< of the models that were judged by tasks, smallest first
   std::optional<ReportStudy> study;
 };
 

@@ -15,8 +15,8 @@ namespace knapsaq {
 std::string read_text_file(const std::filesystem::path& path);
 
 /// The documents of a JSONL text: the string 'text' of the object on every line that is not blank, empty ones
-/// included; of the first `limit` such lines, the rest is not looked at. Throws InputError, naming `where` and
-/// the line, for a line that is something else.
+/// included; of the first `limit` such lines, the rest is not looked at. Throws InputError, naming `where`
+/// and the line, for a line that is something else.
 std::vector<std::string> parse_documents(std::string_view text, const std::string& where,
                                          std::size_t limit = std::numeric_limits<std::size_t>::max());
 

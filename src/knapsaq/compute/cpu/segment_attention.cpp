@@ -31,9 +31,10 @@ struct QueryTile {
 
 }  // namespace
 
-// A segment's keys and values are packed with those of its parent in front. That packs the parent once more for
-// each of its children, which is little beside the products of their rows: some 10 operations for a number of
-// the parent's keys against twice the model's width for every number that the child's rows multiply.
+// A segment's keys and values are packed with those of its parent in front. That packs the parent once more
+// for each of its children, which is little beside the products of their rows: some 10 operations for a
+// number of the parent's keys against twice the model's width for every number that the child's rows
+// multiply.
 template <class T>
 void Attention<T>::attend(const AttentionShape& shape, std::span<const Segment> segments, const Array& q,
                           const Array& k, const Array& v, Array& out) {

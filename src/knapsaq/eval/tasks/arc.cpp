@@ -29,8 +29,8 @@ TaskItem item_of(const std::string& question, const std::vector<std::string>& an
   return task_fields::choices(fmt::format("Question: {}\nAnswer:", question), answers, gold);
 }
 
-/// Layouts: allenai/ai2_arc (`question`, `choices` of `text` and `label`), AI2's own (`question` of `stem` and
-/// `choices`), and the common one.
+/// Layouts: allenai/ai2_arc (`question`, `choices` of `text` and `label`), AI2's own (`question` of `stem`
+/// and `choices`), and the common one.
 TaskItem parse(const json& object) {
   if (task_fields::has(object, "query")) {
     const std::vector<std::string> answers = task_fields::texts(object, "choices");

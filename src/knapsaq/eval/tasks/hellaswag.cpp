@@ -25,8 +25,8 @@ std::string cleaned(std::string_view text) {
   return replaced(result, "  ", " ");
 }
 
-/// Layouts: the benchmark's (`activity_label`, `ctx_a`, `ctx_b`, `endings`, `label`) and the common one, whose
-/// texts are cleaned already.
+/// Layouts: the benchmark's (`activity_label`, `ctx_a`, `ctx_b`, `endings`, `label`) and the common one,
+/// whose texts are cleaned already.
 TaskItem parse(const nlohmann::json& object) {
   if (task_fields::has(object, "query")) {
     const std::vector<std::string> answers = task_fields::texts(object, "choices");

@@ -6,8 +6,8 @@
 namespace knapsaq {
 namespace {
 
-/// Layouts: the benchmark's (`goal`, `sol1`, `sol2`, and `label` unless the labels lie in a file of their own)
-/// and the common one.
+/// Layouts: the benchmark's (`goal`, `sol1`, `sol2`, and `label` unless the labels lie in a file of their
+/// own) and the common one.
 TaskItem parse(const nlohmann::json& object) {
   if (task_fields::has(object, "query")) {
     const std::vector<std::string> answers = task_fields::texts(object, "choices");

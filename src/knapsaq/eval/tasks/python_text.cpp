@@ -43,8 +43,7 @@ std::string python_capitalize(std::string_view text) {
     std::size_t length = 1;
     if (utf8_step(text, at) > 0) {
       const auto c = static_cast<utf8proc_int32_t>(utf8_decode(text, at, length));
-      append_utf8(result,
-                  static_cast<char32_t>(at == 0 ? utf8proc_totitle(c) : utf8proc_tolower(c)));
+      append_utf8(result, static_cast<char32_t>(at == 0 ? utf8proc_totitle(c) : utf8proc_tolower(c)));
     } else {
       result += text[at];
     }

@@ -76,7 +76,8 @@ std::vector<TaskItem> parse_items(const Task& task, std::string_view text, std::
       if (!label) throw fail("the file of labels ends before this item");
       item.gold = label_of(*label, item.answers.size());
       if (!item.gold)
-        throw fail(fmt::format("line {} of the file of labels names none of the answers", label_lines.number()));
+        throw fail(
+            fmt::format("line {} of the file of labels names none of the answers", label_lines.number()));
     }
     if (!item.gold) throw fail("there is no gold label");
     item.line = lines.number();
@@ -93,14 +94,13 @@ std::vector<TaskItem> read_items(const Task& task, const std::filesystem::path& 
   constexpr std::uint64_t kLargest = std::uint64_t{1} << 30;
   const std::filesystem::path path = folder / fmt::format("{}.jsonl", task.name);
   if (!std::filesystem::exists(path))
-    throw UsageError(
-        fmt::format("{}: there is no such file; --data names a folder with a NAME.jsonl for every task",
-                    path.string()));
+    throw IoError(fmt::format(
+        "{}: there is no such file; --data names a folder with a NAME.jsonl for every task", path.string()));
   const std::filesystem::path labels = folder / fmt::format("{}-labels.lst", task.name);
-  return parse_items(task, read_file(path, kLargest),
-                     task.labels_beside && std::filesystem::exists(labels) ? read_file(labels, kLargest)
-                                                                            : std::string(),
-                     path.string(), limit);
+  return parse_items(
+      task, read_file(path, kLargest),
+      task.labels_beside && std::filesystem::exists(labels) ? read_file(labels, kLargest) : std::string(),
+      path.string(), limit);
 }
 
 }  // namespace knapsaq

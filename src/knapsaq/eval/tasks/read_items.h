@@ -17,8 +17,8 @@ namespace knapsaq {
 std::vector<TaskItem> parse_items(const Task& task, std::string_view text, std::string_view labels,
                                   const std::string& where, std::int64_t limit = 0);
 
-/// Those of `FOLDER/NAME.jsonl`, with `FOLDER/NAME-labels.lst` if the task's labels lie beside it and the file
-/// is there. Throws UsageError if there is no such file in the folder, IoError if it cannot be read.
+/// Those of `FOLDER/NAME.jsonl`, with `FOLDER/NAME-labels.lst` if the task's labels lie beside it and the
+/// file is there. Throws IoError if there is no such file or it cannot be read.
 std::vector<TaskItem> read_items(const Task& task, const std::filesystem::path& folder,
                                  std::int64_t limit = 0);
 

@@ -31,7 +31,8 @@ TaskResult judge(const Task& task, std::span<const TaskItem> items,
   for (std::size_t i = 0; i < items.size(); ++i) {
     std::vector<double> normalised = scores[i];
     for (std::size_t a = 0; a < normalised.size(); ++a)
-      normalised[a] /= static_cast<double>(items[i].answers[a].characters);  // nothing to divide by: -infinity
+      normalised[a] /=
+          static_cast<double>(items[i].answers[a].characters);  // nothing to divide by: -infinity
     ItemResult item{.log_likelihoods = scores[i],
                     .chosen = largest(scores[i]),
                     .chosen_normalised = largest(normalised),

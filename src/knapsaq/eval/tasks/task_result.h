@@ -37,7 +37,8 @@ struct TaskResult {
 };
 
 /// `scores` [item][answer] as score_items() gives them.
-TaskResult judge(const Task& task, std::span<const TaskItem> items, std::span<const std::vector<double>> scores);
+TaskResult judge(const Task& task, std::span<const TaskItem> items,
+                 std::span<const std::vector<double>> scores);
 
 /// AMQ's average: the mean of what counts of every task. Its error takes the tasks for independent.
 Accuracy average(std::span<const TaskResult> results);

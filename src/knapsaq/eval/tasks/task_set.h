@@ -23,7 +23,8 @@ class TaskSet {
                       const Tokenizer& tokenizer, std::int64_t positions, std::int64_t limit,
                       Progress& progress = Progress::none());
 
-  std::vector<TaskResult> judge(const SegmentLossFunction& losses, Progress& progress = Progress::none()) const;
+  std::vector<TaskResult> judge(const SegmentLossFunction& losses,
+                                Progress& progress = Progress::none()) const;
 
   bool empty() const { return parts_.empty(); }
   std::vector<std::string> names() const;

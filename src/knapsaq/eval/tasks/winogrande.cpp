@@ -32,9 +32,10 @@ TaskItem parse(const nlohmann::json& object) {
   const std::size_t blank = sentence.find('_');
   if (blank == std::string::npos) throw InputError("there is no '_' in 'sentence'");
   const std::string before = sentence.substr(0, blank);
-  return item_of({before + task_fields::text(object, "option1"), before + task_fields::text(object, "option2")},
-                 std::string(python_strip(std::string_view(sentence).substr(blank + 1))),
-                 task_fields::gold(object, "answer", 2, 1));
+  return item_of(
+      {before + task_fields::text(object, "option1"), before + task_fields::text(object, "option2")},
+      std::string(python_strip(std::string_view(sentence).substr(blank + 1))),
+      task_fields::gold(object, "answer", 2, 1));
 }
 
 }  // namespace

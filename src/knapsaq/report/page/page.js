@@ -72,6 +72,7 @@ function main() {
     makeQuality(report);
   }
   makeHeldout(report);
+  makeTasks(report);
   makeConvergence(report);
   makeSensitivity(report);
   makePredictions(report);

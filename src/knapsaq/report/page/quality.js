@@ -157,6 +157,30 @@ function makeHeldout(report) {
       ? [['full precision', '–', report.model.bytes > 0 ? formatBytes(report.model.bytes) : '–', '0', formatFixed(Math.exp(report.model.heldoutLoss), 2), '100\u00a0%']] : []));
 }
 
+/** Zero-shot tasks: every model that was judged, by their average as AMQ takes it. */
+function makeTasks(report) {
+  const models = report.tasks;
+  if (models.length === 0) return;
+  const names = [...new Set(models.flatMap((one) => one.tasks.map((task) => task.name)))];
+  // Only scores on the same items can be compared: those that most models share, the others are marked.
+  const shares = (data) => models.filter((one) => one.data === data).length;
+  const common = models.map((one) => one.data).reduce((best, data) => (shares(data) > shares(best) ? data : best));
+  const others = models.some((one) => one.data !== common);
+  const best = models.filter((one) => one.data === common).reduce((a, b) => (b.average > a.average ? b : a));
+  showSection('tasks', 'Average by AMQ\u2019s rule: acc_norm of tasks that have it, else acc; \u00b1 standard errors. Best: '
+    + best.model + ' with ' + formatPercent(best.average) + '.' + (others ? ' Models with * were judged by other items: do not compare them.' : ''));
+  const cell = (value, error) => formatFixed(100 * value, 2) + (error > 0 ? ' \u00b1 ' + formatFixed(100 * error, 2) : '');
+  fillTable(document.getElementById('tasks-table'), ['Model', 'Bits', 'Size', ...names, 'Average'],
+    models.map((one) => [
+      one.model + (one.data === common ? '' : ' *'), formatFixed(one.bits, 3), formatBytes(one.bytes),
+      ...names.map((name) => {
+        const task = one.tasks.find((candidate) => candidate.name === name);
+        return task ? cell(task.value, task.standardError) : '\u2013';
+      }),
+      cell(one.average, one.standardError),
+    ]));
+}
+
 /** The searches' hypervolumes on common places of the axis: median, least and most. */
 function convergenceCurves(report, axis) {
   const at = axis === 'passes' ? 1 : 0;

@@ -1,0 +1,108 @@
+#include "knapsaq/report/task_scores.h"
+
+#include <algorithm>
+#include <cmath>
+#include <tuple>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/files.h"
+#include "knapsaq/base/hash.h"
+#include "knapsaq/base/json_text.h"
+
+namespace knapsaq {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr std::string_view kFormat = "knapsaq-task-scores";
+constexpr std::string_view kFolder = "tasks";
+/// More tasks than there are by far, so that a damaged file does not fill a page.
+constexpr std::size_t kMostTasks = 1000;
+
+json json_of(const Accuracy& accuracy) { return {accuracy.value, accuracy.standard_error}; }
+
+Accuracy accuracy_of(const json& value) {
+  const Accuracy accuracy{.value = value.at(0).get<double>(), .standard_error = value.at(1).get<double>()};
+  if (!(accuracy.value >= 0 && accuracy.value <= 1) || !(accuracy.standard_error >= 0))
+    throw InputError("an accuracy is none");
+  return accuracy;
+}
+
+}  // namespace
+
+void keep_task_scores(const TaskScores& scores, const fs::path& run, const fs::path& path) {
+  json tasks = json::array();
+  for (const TaskScores::Task& task : scores.tasks)
+    tasks.push_back({{"name", task.name},
+                     {"items", task.items},
+                     {"acc", json_of(task.acc)},
+                     {"acc_norm", task.acc_norm ? json_of(*task.acc_norm) : json(nullptr)}});
+  const json value = {{"format", kFormat},
+                      {"version", 1},
+                      {"model", scores.model},
+                      {"bytes", scores.bytes},
+                      {"bits", scores.bits},
+                      {"precision", scores.precision},
+                      {"data", scores.data},
+                      {"tasks", std::move(tasks)},
+                      {"average", json_of(scores.average)}};
+  fs::create_directories(run / kFolder);
+  const std::string place = hash_hex(fs::weakly_canonical(path).string()).substr(0, 8);
+  // Names of folders need not be UTF-8.
+  write_file(run / kFolder / fmt::format("{}-{}.json", scores.model, place),
+             value.dump(1, ' ', false, json::error_handler_t::replace) + "\n");
+}
+
+TaskScores parse_task_scores(std::string_view text) {
+  const json value = parse_json(text);
+  try {
+    if (value.at("format") != kFormat || value.at("version") != 1)
+      throw InputError("is not the scores of a model in tasks");
+    TaskScores scores;
+    scores.model = value.at("model").get<std::string>();
+    scores.bytes = value.at("bytes").get<std::uint64_t>();
+    scores.bits = value.at("bits").get<double>();
+    scores.precision = value.at("precision").get<std::string>();
+    scores.data = value.at("data").get<std::string>();
+    scores.average = accuracy_of(value.at("average"));
+    if (!value.at("tasks").is_array() || value.at("tasks").size() > kMostTasks)
+      throw InputError("'tasks' is no list of tasks");
+    for (const json& one : value.at("tasks")) {
+      TaskScores::Task task;
+      task.name = one.at("name").get<std::string>();
+      task.items = one.at("items").get<std::uint64_t>();
+      task.acc = accuracy_of(one.at("acc"));
+      if (!one.at("acc_norm").is_null()) task.acc_norm = accuracy_of(one.at("acc_norm"));
+      scores.tasks.push_back(std::move(task));
+    }
+    return scores;
+  } catch (const json::exception& error) {
+    throw InputError("is not the scores of a model in tasks: " + json_reason(error));
+  }
+}
+
+std::vector<TaskScores> read_task_scores(const fs::path& run) {
+  std::vector<TaskScores> all;
+  if (!fs::is_directory(run / kFolder)) return all;
+  std::vector<fs::path> files;
+  for (const fs::directory_entry& entry : fs::directory_iterator(run / kFolder))
+    if (entry.path().extension() == ".json") files.push_back(entry.path());
+  for (const fs::path& file : files) {
+    try {
+      all.push_back(parse_task_scores(read_file(file)));
+    } catch (const InputError& error) {
+      throw InputError(
+          fmt::format("{}: {}; remove it, or judge the model again", file.string(), error.what()));
+    }
+  }
+  std::ranges::sort(all, [](const TaskScores& a, const TaskScores& b) {
+    return std::tie(a.bytes, a.model) < std::tie(b.bytes, b.model);
+  });
+  return all;
+}
+
+}  // namespace knapsaq
