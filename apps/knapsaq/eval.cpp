@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "command.h"
+#include "knapsaq/base/memory.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/compute/backend.h"
@@ -14,6 +15,7 @@
 #include "knapsaq/model/decoder.h"
 #include "knapsaq/text/corpus.h"
 #include "knapsaq/text/tokenizer.h"
+#include "memory_json.h"
 
 namespace knapsaq::command {
 namespace {
@@ -63,6 +65,8 @@ void run(const Options& options) {
                                    {"windows", result.windows},
                                    {"seconds", seconds}};
     if (windows.protocol == Protocol::stride) json["stride"] = windows.stride;
+    add_memory(json, decoder.memory());
+    json["peak_resident_bytes"] = peak_resident_memory();
     print(json);
     return;
   }
@@ -70,6 +74,8 @@ void run(const Options& options) {
       "perplexity {:.4f}   nll {:.5f} +- {:.5f}   {} tokens in {} windows of {}, protocol {}, {}, {}\n",
       result.perplexity, result.nll, result.standard_error, result.tokens, result.windows, windows.window,
       name_of(windows.protocol), options.precision, format_seconds(seconds));
+  fmt::print("memory: {}; resident at most {}\n", describe(decoder.memory()),
+             format_bytes(peak_resident_memory()));
 }
 
 }  // namespace

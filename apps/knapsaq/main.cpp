@@ -52,6 +52,7 @@ int main(int argc, char** argv) {
   command::add_strategies(app);
   command::add_info(app);
   command::add_eval(app);
+  command::add_bench(app);
   command::add_tables(app);
   command::add_allocate(app);
   command::add_quantize(app);
