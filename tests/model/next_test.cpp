@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
+#include <limits>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -107,6 +110,66 @@ TEST_P(DecoderNext, IsTheWindowedPass) {
   }
 }
 
+/// Root mean square of the differences, as a share of that of `expected`.
+double relative_error(std::span<const float> found, std::span<const float> expected) {
+  double error = 0;
+  double size = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    error += std::pow(found[i] - expected[i], 2);
+    size += std::pow(expected[i], 2);
+  }
+  return std::sqrt(error / size);
+}
+
+// A prompt at once, in pieces, and token by token, from caches of all elements. Tolerances: fp32 as above;
+// binary16 keeps keys and values to 2^-11, int8 to about 2^-8 of a head's largest, and what they feed passes
+// through several blocks, random ones without the averaging that training brings.
+TEST_P(DecoderNext, PromptsInPiecesFromEveryCache) {
+  for (const CpuKernels kernels : {CpuKernels::portable, CpuKernels::avx2, CpuKernels::avx512_bf16}) {
+    if (kernels > best_cpu_kernels()) continue;
+    for (const Precision precision : {Precision::fp32, Precision::bf16}) {
+      Loaded model(GetParam(), precision, kernels);
+      Decoder& decoder = model.decoder;
+      const std::int64_t sequences = 3;
+      const std::int64_t length = decoder.config().positions == Positions::learned
+                                      ? std::min<std::int64_t>(70, decoder.config().max_positions)
+                                      : 70;
+      const auto tokens = random_tokens(sequences * length, decoder.config().vocab);
+      std::vector<float> expected;
+      for (std::int64_t s = 0; s < sequences; ++s) {
+        const auto one =
+            std::span(tokens).subspan(static_cast<std::size_t>(s * length), static_cast<std::size_t>(length));
+        const std::vector<float> logits = decoder.logits(one, length - 1);
+        expected.insert(expected.end(), logits.begin(), logits.end());
+      }
+      for (const CacheElement element : {CacheElement::working, CacheElement::half, CacheElement::int8}) {
+        const double of_cache = element == CacheElement::int8   ? 0.03
+                                : element == CacheElement::half ? 0.003
+                                                                : 1e-5;
+        const double tolerance = of_cache + (precision == Precision::fp32 ? 0 : 0.02);
+        KeyValueCache cache(decoder.config(), *model.backend, sequences, length + 1, element);
+        for (const std::vector<std::int64_t>& pieces :
+             {std::vector<std::int64_t>{length}, {length - 1, 1}, {1, 30, 1, 1, length - 33}}) {
+          cache.clear();
+          std::vector<float> found;
+          for (const std::int64_t piece : pieces) {
+            std::vector<std::int32_t> some;
+            for (std::int64_t s = 0; s < sequences; ++s) {
+              const auto from = tokens.begin() + s * length + cache.length();
+              some.insert(some.end(), from, from + piece);
+            }
+            found = decoder.next(some, cache);
+          }
+          EXPECT_EQ(cache.length(), length);
+          EXPECT_LE(relative_error(found, expected), tolerance)
+              << model.backend->description() << " element " << static_cast<int>(element) << " pieces "
+              << pieces.size();
+        }
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, DecoderNext, ::testing::ValuesIn(models()), [](const auto& test) {
   std::string name = test.param.filename().string();
   std::replace(name.begin(), name.end(), '-', '_');
@@ -134,6 +197,115 @@ TEST(DecoderNext, SameLogitsWhateverTheThreadsAndTheNeighbours) {
     for (std::size_t t = 0; t < others.size(); ++t)
       EXPECT_TRUE(std::equal(others[t].begin(), others[t].begin() + vocab, expected[t].begin())) << t;
   }
+}
+
+// More rows than are computed at once: 3000 tokens are two chunks, of several sequences, too.
+TEST(DecoderNext, LongPromptsAreChunked) {
+  for (const char* name : {"llama-gqa", "mistral-window"}) {
+    for (const CacheElement element : {CacheElement::working, CacheElement::half}) {
+      Loaded model(models_folder() / name, Precision::fp32);
+      const std::int64_t vocab = model.decoder.config().vocab;
+      const std::int64_t length = 1500;
+      const auto tokens = random_tokens(2 * length, vocab);
+      KeyValueCache both(model.decoder.config(), *model.backend, 2, length, element);
+      const std::vector<float> found = model.decoder.next(tokens, both);
+      KeyValueCache long_one(model.decoder.config(), *model.backend, 1, 2 * length, element);
+      const std::vector<float> after_both = model.decoder.next(tokens, long_one);
+      const double tolerance = element == CacheElement::working ? 1e-5 : 0.003;
+      EXPECT_LE(relative_error(after_both, model.decoder.logits(tokens, 2 * length - 1)), tolerance);
+      for (std::int64_t s = 0; s < 2; ++s) {
+        const auto one =
+            std::span(tokens).subspan(static_cast<std::size_t>(s * length), static_cast<std::size_t>(length));
+        const auto of_one =
+            std::span(found).subspan(static_cast<std::size_t>(s * vocab), static_cast<std::size_t>(vocab));
+        EXPECT_LE(relative_error(of_one, model.decoder.logits(one, length - 1)), tolerance) << name << s;
+      }
+    }
+  }
+}
+
+TEST(DecoderNext, ShortenedCachesGoOnFromThere) {
+  Loaded model(models_folder() / "llama-gqa", Precision::fp32);
+  const auto tokens = random_tokens(40, model.decoder.config().vocab);
+  const std::span<const std::int32_t> all(tokens);
+  for (const CacheElement element : {CacheElement::working, CacheElement::half, CacheElement::int8}) {
+    KeyValueCache cache(model.decoder.config(), *model.backend, 1, 40, element);
+    model.decoder.next(all.first(20), cache);
+    const std::vector<float> expected = model.decoder.next(all.subspan(20, 5), cache);
+    model.decoder.next(all.last(15), cache);
+    cache.shorten(20);
+    EXPECT_EQ(model.decoder.next(all.subspan(20, 5), cache), expected);
+    EXPECT_EQ(cache.length(), 25);
+    EXPECT_THROW(cache.shorten(26), std::invalid_argument);
+  }
+}
+
+TEST(DecoderNext, FailuresLeaveTheCacheAsItWas) {
+  Loaded model(models_folder() / "llama-gqa", Precision::fp32);
+  const auto tokens = random_tokens(40, model.decoder.config().vocab);
+  const std::span<const std::int32_t> all(tokens);
+  KeyValueCache cache(model.decoder.config(), *model.backend, 1, 40, CacheElement::half);
+  model.decoder.next(all.first(10), cache);
+  // An interruption cannot be taken back, so it happens in a process of its own, where the pool's threads do
+  // not live on.
+  set_default_threads(1);
+  EXPECT_EXIT(
+      {
+        request_cancel();
+        try {
+          model.decoder.next(all.subspan(10, 7), cache);
+        } catch (const Cancelled&) {
+          std::_Exit(cache.length() == 10 ? 0 : 1);
+        }
+        std::_Exit(2);
+      },
+      ::testing::ExitedWithCode(0), "");
+  set_default_threads(0);
+  // The last block's weights are missing: all others have run.
+  model.decoder.unload_block(model.decoder.config().layers - 1);
+  EXPECT_THROW(model.decoder.next(all.subspan(10, 7), cache), std::logic_error);
+  EXPECT_EQ(cache.length(), 10);
+  model.decoder.load_block(model.checkpoint, model.decoder.config().layers - 1);
+  const std::vector<float> found = model.decoder.next(all.subspan(10, 7), cache);
+  cache.clear();
+  model.decoder.next(all.first(10), cache);
+  EXPECT_EQ(found, model.decoder.next(all.subspan(10, 7), cache));
+}
+
+TEST(KeyValueCache, KnowsItsSizeBeforehand) {
+  Loaded model(models_folder() / "llama-d64", Precision::fp32, CpuKernels::portable);
+  const ModelConfig& config = model.decoder.config();
+  for (const CacheElement element : {CacheElement::working, CacheElement::half, CacheElement::int8}) {
+    const KeyValueCache cache(config, *model.backend, 3, 128, element);
+    EXPECT_EQ(KeyValueCache::bytes(config, element, 3, 128), cache.bytes());
+    // Padding to whole panels is all that may come on top.
+    const KeyValueCache odd(config, *model.backend, 3, 121, element);
+    EXPECT_GE(odd.bytes(), KeyValueCache::bytes(config, element, 3, 121));
+    EXPECT_LE(odd.bytes(), cache.bytes());
+  }
+}
+
+TEST(KeyValueCache, RefusesWhatMemoryCannotHold) {
+  ModelConfig config;
+  config.layers = 32;
+  config.kv_heads = 8;
+  config.head_dim = 128;
+  const std::uint64_t needed = KeyValueCache::bytes(config, CacheElement::half, 1, 32768);
+  EXPECT_EQ(needed, std::uint64_t{4} << 30);
+  EXPECT_NO_THROW(check_cache_memory(config, CacheElement::half, 1, 32768, needed));
+  EXPECT_NO_THROW(check_cache_memory(config, CacheElement::half, 1, 32768, std::nullopt));
+  try {
+    check_cache_memory(config, CacheElement::half, 1, 32768, needed - 1);
+    FAIL() << "not refused";
+  } catch (const InputError& error) {
+    const std::string what = error.what();
+    EXPECT_NE(what.find("32768 tokens"), std::string::npos) << what;
+    EXPECT_NE(what.find("smaller --context"), std::string::npos) << what;
+    EXPECT_EQ(what.find('\n'), std::string::npos) << what;
+  }
+  // Sizes beyond 64 bits do not come back as small ones.
+  const std::int64_t huge = std::numeric_limits<std::int64_t>::max();
+  EXPECT_THROW(check_cache_memory(config, CacheElement::int8, 4, huge, std::uint64_t{1} << 60), InputError);
 }
 
 TEST(DecoderNext, RefusesWhatDoesNotFit) {

@@ -157,7 +157,9 @@ std::uint64_t self_text_memory(const ModelConfig& config, Precision precision, s
   // Logits exist twice, where they are computed and where they are drawn from.
   const auto logits = static_cast<std::uint64_t>(2 * kBatch * config.vocab) * sizeof(float);
   return static_cast<std::uint64_t>(parameters) * bytes +
-         KeyValueCache::bytes(config, bytes, kBatch, window) + logits;
+         KeyValueCache::bytes(config, bytes == 2 ? CacheElement::half : CacheElement::working, kBatch,
+                              window) +
+         logits;
 }
 
 void check_self_text_memory(const ModelConfig& config, Precision precision, std::int64_t window,

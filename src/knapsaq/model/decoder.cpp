@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <stdexcept>
 #include <string>
@@ -51,6 +52,14 @@ struct Workspace {
   Array q, k, v;   ///< projections
   Array attended;  ///< [rows, heads * D]
   Array mlp;       ///< [rows, ffn]
+};
+
+/// What next() keeps from one call to the next.
+struct NextState {
+  Hidden hidden;                     ///< of a chunk
+  std::vector<std::int32_t> tokens;  ///< of a chunk of several sequences
+  Array input;                       ///< of the head, [>= sequences, head->in()]
+  Array logits;                      ///< [>= sequences, V]
 };
 
 /// "model.embed_tokens" of "model.embed_tokens.weight".
@@ -159,6 +168,7 @@ struct Decoder::Impl {
   Array sines;
   Workspace work;
   KeyValueCache* past = nullptr;  ///< while next() runs: the tokens before
+  NextState next;
 
   NormWeights read_norm(const Reader& reader, const std::string& module) const {
     NormWeights norm{.kind = config.norm, .eps = config.norm_eps, .scale = {}, .shift = {}};
@@ -385,6 +395,27 @@ struct Decoder::Impl {
     return out;
   }
 
+  /// Logits of the last token of every sequence in next.hidden.
+  void last_logits(std::int64_t sequences, std::span<float> logits) {
+    const std::int64_t length = next.hidden.length;
+    Hidden last{.state = next.hidden.state, .windows = sequences, .length = 1};
+    if (length > 1 && sequences == 1) {
+      last.state = backend->view(next.hidden.state, length - 1, 1);
+    } else if (length > 1) {
+      last.state = backend->allocate(sequences, config.hidden, Element::full);
+      for (std::int64_t s = 0; s < sequences; ++s) {
+        Array to = backend->view(last.state, s, 1);
+        backend->copy(backend->view(next.hidden.state, s * length + length - 1, 1), 1, to);
+      }
+    }
+    provide(next.input, sequences, config.embedding);
+    head_input(last, next.input);
+    if (next.logits.rows() < sequences)
+      next.logits = backend->allocate(sequences, config.vocab, Element::full);
+    add_product(next.input, sequences, *head, false, next.logits);
+    backend->download(next.logits, 0, logits);
+  }
+
   std::size_t index_of(std::string_view name) const {
     const auto linear =
         std::find_if(names.begin(), names.end(), [&](const Linear& one) { return one.name == name; });
@@ -608,26 +639,61 @@ std::vector<float> Decoder::logits(std::span<const std::int32_t> tokens, std::in
 }
 
 std::vector<float> Decoder::next(std::span<const std::int32_t> tokens, KeyValueCache& cache) {
+  std::vector<float> logits(static_cast<std::size_t>(cache.sequences() * impl_->config.vocab));
+  next(tokens, cache, logits);
+  return logits;
+}
+
+void Decoder::next(std::span<const std::int32_t> tokens, KeyValueCache& cache, std::span<float> logits) {
   Impl& self = *impl_;
   const std::int64_t sequences = cache.sequences();
-  const std::int64_t count = std::ssize(tokens) / sequences;
+  const std::int64_t count = sequences > 0 ? std::ssize(tokens) / sequences : 0;
   if (count < 1 || count * sequences != std::ssize(tokens))
     throw std::invalid_argument("next: not as many tokens for every sequence");
-  if (count > cache.capacity() - cache.length()) throw std::invalid_argument("next: the cache is full");
-  check_length(cache.length() + count);
-  self.prepare_rotation(cache.capacity());
-  struct Past {
+  if (std::ssize(logits) != sequences * self.config.vocab)
+    throw std::invalid_argument("next: logits of another shape");
+  const std::int64_t before = cache.length();
+  if (count > cache.capacity() - before) throw std::invalid_argument("next: the cache is full");
+  if (!self.head) throw std::logic_error("the head is not loaded");
+  check_length(before + count);
+  self.check_tokens(tokens);
+  // Tables that double grow a few times on the way to a long context, and short ones do not pay for it.
+  const auto known = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(before + count)));
+  self.prepare_rotation(std::min(known, cache.capacity()));
+
+  struct Step {
     Impl& impl;
-    Past(Impl& in, KeyValueCache& past) : impl(in) { impl.past = &past; }
-    ~Past() { impl.past = nullptr; }
-    Past(const Past&) = delete;
-    Past& operator=(const Past&) = delete;
+    KeyValueCache& cache;
+    std::int64_t kept;  ///< tokens that the cache has afterwards
+    Step(Impl& in, KeyValueCache& past) : impl(in), cache(past), kept(past.length()) { impl.past = &past; }
+    ~Step() {
+      impl.past = nullptr;
+      cache.shorten(kept);
+    }
+    Step(const Step&) = delete;
+    Step& operator=(const Step&) = delete;
   };
-  const Past past(self, cache);
-  Hidden hidden = embed(tokens, sequences, count);
-  for (std::int64_t i = 0; i < self.config.layers; ++i) block(i, hidden);
-  cache.advance(count);
-  return self.head_logits(self.head_input(hidden), sequences);
+  Step step(self, cache);
+  NextState& state = self.next;
+  const std::int64_t chunk = windows_per_batch(sequences);  // as many rows, the other way round
+  for (std::int64_t first = 0; first < count; first += chunk) {
+    const std::int64_t some = std::min(chunk, count - first);
+    std::span<const std::int32_t> of_chunk = tokens;
+    if (some < count) {
+      state.tokens.resize(static_cast<std::size_t>(sequences * some));
+      for (std::int64_t s = 0; s < sequences; ++s)
+        std::copy_n(tokens.begin() + s * count + first, some, state.tokens.begin() + s * some);
+      of_chunk = state.tokens;
+    }
+    embed(of_chunk, sequences, some, state.hidden);
+    for (std::int64_t i = 0; i < self.config.layers; ++i) {
+      check_cancelled();
+      block(i, state.hidden);
+    }
+    cache.advance(some);
+  }
+  self.last_logits(sequences, logits);
+  step.kept = before + count;
 }
 
 void Decoder::segment_losses(std::span<const std::int32_t> /*tokens*/, std::span<const Segment> /*segments*/,

@@ -110,8 +110,13 @@ class Decoder {
   /// Logits [cache.sequences(), V] after n further tokens of each sequence in the cache, which then holds
   /// them too: what logits() gives for the last of the sequence's tokens, up to the order of sums and the
   /// cache's rounding. `tokens` are n of the first sequence, then n of the second, ..; n = tokens.size() /
-  /// cache.sequences() >= 1. Same errors as losses(); a full cache is std::invalid_argument.
+  /// cache.sequences() >= 1. Many tokens are computed in chunks, so that memory does not grow with them.
+  /// Same errors as losses(), and Cancelled between blocks, all of which leave the cache as it was; a full
+  /// cache is std::invalid_argument.
   std::vector<float> next(std::span<const std::int32_t> tokens, KeyValueCache& cache);
+  /// The same to memory of the caller's, logits.size() == cache.sequences() * V: nothing is allocated from
+  /// one token to the next.
+  void next(std::span<const std::int32_t> tokens, KeyValueCache& cache, std::span<float> logits);
 
   /// Losses of a batch of segments (see Segment), whose tokens follow each other in `tokens`: out[i] is the
   /// negative log-likelihood of targets[i] after tokens[i] and all that it sees; 0 where targets[i] is

@@ -2,8 +2,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "knapsaq/base/memory.h"
 #include "knapsaq/compute/backend.h"
 #include "knapsaq/model/config.h"
 
@@ -20,17 +22,21 @@ class KeyValueCache {
   std::int64_t capacity() const { return capacity_; }
   /// Tokens that every sequence has so far.
   std::int64_t length() const { return length_; }
-  /// Begins anew; the memory stays.
-  void clear() { length_ = 0; }
+  /// Forgets all tokens but the first `length` of every sequence; the memory stays. More than length() is
+  /// std::invalid_argument.
+  void shorten(std::int64_t length);
+  /// Begins anew.
+  void clear() { shorten(0); }
   std::uint64_t bytes() const;  ///< of memory
 
   /// For Decoder: the memory of one block's attention, and that `tokens` tokens were added in all of them.
   AttentionCache& block(std::int64_t index) { return *blocks_.at(static_cast<std::size_t>(index)); }
   void advance(std::int64_t tokens) { length_ += tokens; }
 
-  /// Bytes that it takes, but for rounding to whole vectors.
-  static std::uint64_t bytes(const ModelConfig& config, std::uint64_t bytes_per_number,
-                             std::int64_t sequences, std::int64_t capacity);
+  /// Bytes that it will take, but for rounding to whole vectors; `working` as fp32, the larger of its two
+  /// forms (in bf16 it takes what `half` takes). The largest number if there is none as large.
+  static std::uint64_t bytes(const ModelConfig& config, CacheElement element, std::int64_t sequences,
+                             std::int64_t capacity);
 
  private:
   std::int64_t sequences_;
@@ -38,5 +44,10 @@ class KeyValueCache {
   std::int64_t length_ = 0;
   std::vector<std::unique_ptr<AttentionCache>> blocks_;
 };
+
+/// Throws InputError, saying to use a smaller --context, if a cache takes more than `available` bytes;
+/// nothing is known without it. For those who are about to make one, before other work starts.
+void check_cache_memory(const ModelConfig& config, CacheElement element, std::int64_t sequences,
+                        std::int64_t capacity, std::optional<std::uint64_t> available = available_memory());
 
 }  // namespace knapsaq

@@ -9,36 +9,6 @@
 namespace knapsaq::cpu {
 namespace {
 
-/// Keys and values as Kernels::append() lays them out, head after head of sequence after sequence.
-template <class T>
-class PackedCache final : public AttentionCache {
- public:
-  PackedCache(const Kernels<T>& kernels, const AttentionShape& shape)
-      : heads(shape.windows * shape.kv_heads),
-        head_dim(shape.head_dim),
-        capacity(shape.length),
-        keys_size(round_up(kernels.packed_keys_size(capacity, head_dim), 32)),
-        values_size(round_up(kernels.packed_values_size(capacity, head_dim), 32)),
-        keys_(static_cast<std::size_t>(heads * keys_size) * sizeof(T)),
-        values_(static_cast<std::size_t>(heads * values_size) * sizeof(T)) {
-    keys_.clear();
-    values_.clear();
-  }
-  std::uint64_t bytes() const override { return keys_.size() + values_.size(); }
-  T* keys(std::int64_t head) { return reinterpret_cast<T*>(keys_.data()) + head * keys_size; }
-  T* values(std::int64_t head) { return reinterpret_cast<T*>(values_.data()) + head * values_size; }
-
-  const std::int64_t heads;  ///< of all sequences
-  const std::int64_t head_dim;
-  const std::int64_t capacity;
-  const std::int64_t keys_size;  ///< elements of one head
-  const std::int64_t values_size;
-
- private:
-  AlignedBytes keys_;
-  AlignedBytes values_;
-};
-
 HeadTransform transform_of(const AttentionShape& shape, const Array* norm) {
   HeadTransform transform{
       .head_dim = shape.head_dim, .norm = full_or_null(norm), .norm_eps = shape.norm_eps, .rotation = {}};
@@ -128,54 +98,27 @@ void Attention<T>::attend(const AttentionShape& shape, const Array& q, const Arr
 
 template <class T>
 std::unique_ptr<AttentionCache> Attention<T>::make_cache(const AttentionShape& shape, CacheElement element) {
-  if (element != CacheElement::working)
-    throw std::logic_error("make_cache: only `working` is implemented yet");
-  require(shape.windows >= 0 && shape.length >= 0 && shape.kv_heads > 0 && shape.head_dim > 0,
-          "make_cache: no such shape");
-  return std::make_unique<PackedCache<T>>(kernels_, shape);
+  return cached_.make_cache(shape, element);
 }
 
 template <class T>
 void Attention<T>::extend(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
-                          AttentionCache& past, Array& out) {
-  check_attention(shape, shape.windows, q, k, v, out);
-  auto& cache = dynamic_cast<PackedCache<T>&>(past);
-  require(shape.length == 1 && shape.past >= 0 && shape.past + shape.length <= cache.capacity &&
-              shape.windows * shape.kv_heads == cache.heads && shape.head_dim == cache.head_dim,
-          "extend: cache of another shape");
-  const std::int64_t position = shape.past;
-  const std::int64_t head_dim = shape.head_dim;
-  const HeadTransform q_transform = transform_of(shape, shape.q_norm);
-  const HeadTransform k_transform = transform_of(shape, shape.k_norm);
-  const auto scratch_bytes = static_cast<std::size_t>(kernels_.attention_scratch(head_dim));
-  const std::int64_t padded_length = round_up(cache.capacity, kernels_.panel);
-  const std::int64_t heads_per_key = shape.heads / shape.kv_heads;
-  // A task is a head of keys with all heads of queries that read it.
-  parallel_for(static_cast<std::size_t>(cache.heads), [&](std::size_t index) {
-    const auto number = static_cast<std::int64_t>(index);
-    const std::int64_t sequence = number / shape.kv_heads;
-    const std::int64_t key_head = number % shape.kv_heads;
-    T* const keys = cache.keys(number);
-    T* const values = cache.values(number);
-    t_tile.reserve(scratch_bytes);
-    const std::int64_t start = sequence * k.cols() + key_head * head_dim;
-    kernels_.append(k_transform, working<T>(k) + start, working<T>(v) + start, position, cache.capacity,
-                    t_tile.data(), keys, values);
-    for (std::int64_t i = 0; i < heads_per_key; ++i) {
-      const std::int64_t query = sequence * q.cols() + (key_head * heads_per_key + i) * head_dim;
-      // Of the sequence only this row is there: a pitch of nothing leads to it from every position.
-      kernels_.attend_one({.q = working<T>(q) + query,
-                           .q_pitch = 0,
-                           .out = working<T>(out) + query,
-                           .out_pitch = 0,
-                           .first = position,
-                           .count = 1,
-                           .sliding_window = shape.sliding_window,
-                           .transform = q_transform,
-                           .head = {keys, values, padded_length},
-                           .scratch = t_tile.data()});
-    }
-  });
+                          AttentionCache& cache, Array& out) {
+  check_attention(shape, shape.windows * shape.length, q, k, v, out);
+  require(shape.length >= 1, "extend: no tokens");
+  const NewTokens tokens{.shape = &shape,
+                         .q_transform = transform_of(shape, shape.q_norm),
+                         .k_transform = transform_of(shape, shape.k_norm),
+                         .q = &q,
+                         .k = &k,
+                         .v = &v,
+                         .out = &out};
+  if (shape.past == 0 && shape.length > 1) {
+    cached_.append(tokens, cache);
+    attend(shape, q, k, v, out);
+  } else {
+    cached_.extend(tokens, cache);
+  }
 }
 
 template <class T>

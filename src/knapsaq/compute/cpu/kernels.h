@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "knapsaq/compute/backend.h"
+#include "knapsaq/compute/cpu/cache_kernels.h"
 
 namespace knapsaq::cpu {
 
@@ -40,7 +41,8 @@ struct AttentionTile {
   std::int64_t q_pitch = 0;
   T* out = nullptr;  ///< same place in the output
   std::int64_t out_pitch = 0;
-  std::int64_t first = 0;  ///< position of the tile's first query
+  std::int64_t past = 0;   ///< tokens of the window that come before those of q
+  std::int64_t first = 0;  ///< position of the tile's first query, at least `past`
   std::int64_t count = 0;  ///< queries, at most Kernels::query_tile
   std::int64_t sliding_window = 0;
   HeadTransform transform;
@@ -101,6 +103,12 @@ struct Kernels {
                  std::int64_t capacity, std::byte* scratch, T* keys, T* values);
   void (*attend)(const AttentionTile<T>& tile);
   void (*attend_one)(const AttentionTile<T>& tile);  ///< the same for a tile of one query
+
+  /// One head of the token at `position` as floats, normed, rotated and multiplied by `factor`.
+  void (*transform)(const HeadTransform& transform, const T* x, std::int64_t position, float factor,
+                    float* out);
+  const CacheKernels* half_cache;
+  const CacheKernels* int8_cache;
 };
 
 const Kernels<float>& portable_kernels();

@@ -1,4 +1,4 @@
-// AVX2 with FMA.
+// AVX2 with FMA and F16C, which every processor with AVX2 has.
 #include <cstddef>
 #include <type_traits>
 
@@ -14,6 +14,8 @@ constexpr int kLanes = 8;
 // 12 accumulators, 2 vectors of B and the broadcast fill 15 of 16 registers.
 constexpr int kTileRows = 6;
 constexpr int kTileVecs = 2;
+// Two vectors of scores each: eight sums, two vectors of keys and the broadcast.
+constexpr int kCacheQueries = 4;
 
 inline __m256i first_lanes(int count) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -24,6 +26,16 @@ inline Vec load(const float* p) { return _mm256_loadu_ps(p); }
 inline Vec load_part(const float* p, int count) { return _mm256_maskload_ps(p, first_lanes(count)); }
 inline void store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
 inline void store_part(float* p, Vec v, int count) { _mm256_maskstore_ps(p, first_lanes(count), v); }
+
+inline Vec load(const Half* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline Vec load(const std::int8_t* p) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+inline void store(Half* p, Vec v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
 
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 inline Vec vmax(Vec a, Vec b) { return _mm256_max_ps(a, b); }

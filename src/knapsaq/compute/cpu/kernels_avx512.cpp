@@ -15,6 +15,8 @@ constexpr int kLanes = 16;
 // below the two loads a cycle that the core has.
 constexpr int kTileRows = 6;
 constexpr int kTileVecs = 4;
+// Eight sums of scores hide the latency of the additions; sixteen of values find room, too.
+constexpr int kCacheQueries = 8;
 
 inline __mmask16 first_lanes(int count) { return static_cast<__mmask16>((1u << count) - 1u); }
 
@@ -35,6 +37,16 @@ inline Vec load_part(const Bf16* p, int count) {
 inline void store(Bf16* p, Vec v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(v)); }
 inline void store_part(Bf16* p, Vec v, int count) {
   _mm256_mask_storeu_epi16(p, first_lanes(count), narrow(v));
+}
+
+inline Vec load(const Half* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline Vec load(const std::int8_t* p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+inline void store(Half* p, Vec v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }

@@ -6,6 +6,7 @@
 //   fma(a, b, c) = a * b + c, vmax, vmin, vsqrt, sum_of, largest_of, divide
 //   split_exponent(x, f) -> n, scale_exponent(p, n): x = n + f with n = floor(x), f in [0, 1); p * 2^n
 //   Dot<T>                          the product of packed operands; see micro_kernel
+//   load(const Half*), load(const std::int8_t*), store(Half*, Vec), kCacheQueries   see cache_kernels_body.h
 //   kTileRows, kTileVecs            accumulators of the micro kernel: kTileRows * kTileVecs vectors
 //
 // Everything here has internal linkage and calls nothing from the standard library: code compiled for a
@@ -584,13 +585,13 @@ void attend_tile(const AttentionTile<T>& tile) {
   store(root, vsqrt(splat(static_cast<float>(head_dim))));
   const float factor = kLog2E / root[0];
 
-  prefetch_head(tile.q + tile.first * tile.q_pitch, tile.q_pitch, tile.count, head_dim);
+  const std::int64_t start = tile.first - tile.past;  // of the tile in q and out
+  prefetch_head(tile.q + start * tile.q_pitch, tile.q_pitch, tile.count, head_dim);
   for (std::int64_t r = 0; r < rows; ++r) {
     T* row = s.q + r * depth;
     for (std::int64_t d = 0; d < depth; ++d) row[d] = T{};
     if (r < tile.count) {
-      transform_head(tile.transform, tile.q + (tile.first + r) * tile.q_pitch, tile.first + r, factor,
-                     s.head);
+      transform_head(tile.transform, tile.q + (start + r) * tile.q_pitch, tile.first + r, factor, s.head);
       convert_row(s.head, head_dim, row);
     }
     s.largest[r] = kMasked;
@@ -639,12 +640,14 @@ void attend_tile(const AttentionTile<T>& tile) {
   for (std::int64_t r = 0; r < tile.count; ++r) {
     const Vec inverse = splat(1.0f / sum_of(load(s.sums + r * kLanes)));
     const float* output = s.output + r * width;
-    T* out = tile.out + (tile.first + r) * tile.out_pitch;
+    T* out = tile.out + (start + r) * tile.out_pitch;
     for_vectors(head_dim, [&](std::int64_t i, int lanes) {
       store_lanes(out + i, load_lanes(output + i, lanes) * inverse, lanes);
     });
   }
 }
+
+#include "knapsaq/compute/cpu/cache_kernels_body.h"
 
 template <class T>
 constexpr Kernels<T> make_kernels(const char* name) {
@@ -667,5 +670,8 @@ constexpr Kernels<T> make_kernels(const char* name) {
           .attention_scratch = attention_scratch<T>,
           .append = append_head<T>,
           .attend = attend_tile<T, kTileRows>,
-          .attend_one = attend_tile<T, 1>};
+          .attend_one = attend_tile<T, 1>,
+          .transform = transform_head<T>,
+          .half_cache = &kHalfCache,
+          .int8_cache = &kInt8Cache};
 }

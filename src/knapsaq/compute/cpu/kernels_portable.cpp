@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <type_traits>
 
+#include "knapsaq/base/float16.h"
 #include "knapsaq/compute/cpu/kernels.h"
 
 namespace knapsaq::cpu {
@@ -12,6 +13,8 @@ using IntVec = std::int32_t __attribute__((vector_size(16)));
 constexpr int kLanes = 4;
 constexpr int kTileRows = 4;
 constexpr int kTileVecs = 2;
+// Four vectors of scores each: eight sums.
+constexpr int kCacheQueries = 2;
 
 inline Vec splat(float x) { return Vec{x, x, x, x}; }
 inline Vec load(const float* p) {
@@ -27,6 +30,24 @@ inline Vec load_part(const float* p, int count) {
 inline void store(float* p, Vec v) { __builtin_memcpy(p, &v, sizeof(v)); }
 inline void store_part(float* p, Vec v, int count) {
   for (int i = 0; i < count; ++i) p[i] = v[i];
+}
+
+inline Vec load(const Half* p) {
+  const IntVec half = {static_cast<std::int32_t>(p[0]), static_cast<std::int32_t>(p[1]),
+                       static_cast<std::int32_t>(p[2]), static_cast<std::int32_t>(p[3])};
+  // With exponent and mantissa in place, a float's exponent is 112 too small; the product also makes normal
+  // numbers of subnormal ones. Infinity and NaN get the highest exponent.
+  const IntVec magnitude = (half & 0x7FFF) << 13;
+  const Vec scaled = reinterpret_cast<Vec>(magnitude) * splat(0x1p112f);
+  const IntVec beyond = (half & 0x7C00) == 0x7C00;
+  const IntVec bits = reinterpret_cast<IntVec>(scaled) | (beyond & 0x7F800000) | ((half & 0x8000) << 16);
+  return reinterpret_cast<Vec>(bits);
+}
+inline Vec load(const std::int8_t* p) {
+  return __builtin_convertvector((IntVec{p[0], p[1], p[2], p[3]}), Vec);
+}
+inline void store(Half* p, Vec v) {
+  for (int i = 0; i < kLanes; ++i) p[i] = static_cast<Half>(float_to_half(v[i]));
 }
 
 inline Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
