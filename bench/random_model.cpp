@@ -1,5 +1,9 @@
 // Writes a checkpoint of any shape with random weights, for benchmarks: what a model costs to read, to
-// quantize and to run does not depend on what it has learnt.
+// quantize and to run does not depend on what it has learnt. With a tokenizer that knows bytes and pairs of
+// them, so that it can be exported.
+//
+//   random_model /tmp/random-0.37b                       Llama, 0.37 B
+//   random_model /tmp/random-1.1b --llama-1.1b          TinyLlama's shape
 
 #include <algorithm>
 #include <cstdint>
@@ -23,6 +27,7 @@
 #include "knapsaq/checkpoint/shards.h"
 #include "knapsaq/model/config.h"
 #include "knapsaq/model/expected_tensors.h"
+#include "knapsaq/text/byte_alphabet.h"
 
 namespace {
 
@@ -121,6 +126,32 @@ void write_tensor(CheckpointWriter& writer, const TensorSpec& spec, std::uint64_
   }
 }
 
+/// A byte-level BPE of an end of text, all bytes, and as many pairs of them as the vocabulary has room for.
+json make_tokenizer(std::int64_t vocab) {
+  const std::string end = "<|endoftext|>";
+  const ByteAlphabet& alphabet = ByteAlphabet::instance();
+  const auto character = [&](std::int64_t byte) {
+    return alphabet.character(static_cast<unsigned char>(byte));
+  };
+  json tokens{{end, 0}};
+  json merges = json::array();
+  for (std::int64_t byte = 0; byte < 256; ++byte) tokens[character(byte)] = byte + 1;
+  for (std::int64_t pair = 0; pair < std::min<std::int64_t>(vocab - 257, 256 * 256); ++pair) {
+    const std::string first = character(pair / 256);
+    const std::string second = character(pair % 256);
+    tokens[first + second] = 257 + pair;
+    merges.push_back(first + " " + second);
+  }
+  const json byte_level{{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}};
+  return {{"version", "1.0"},
+          {"added_tokens", {{{"id", 0}, {"content", end}, {"special", true}}}},
+          {"normalizer", nullptr},
+          {"pre_tokenizer", byte_level},
+          {"post_processor", nullptr},
+          {"decoder", byte_level},
+          {"model", {{"type", "BPE"}, {"vocab", tokens}, {"merges", merges}}}};
+}
+
 void run(const Options& options) {
   const json json_config = make_config(options);
   const ModelConfig config = parse_model_config(json_config);
@@ -134,6 +165,11 @@ void run(const Options& options) {
 
   AtomicFolder folder(options.folder, options.force);
   write_file(folder.staging() / "config.json", json_config.dump(2) + "\n");
+  if (config.vocab > 257) {  // a smaller one has no room for the bytes
+    write_file(folder.staging() / "tokenizer.json", make_tokenizer(config.vocab).dump());
+    write_file(folder.staging() / "tokenizer_config.json", R"({"eos_token": "<|endoftext|>"})"
+                                                           "\n");
+  }
   CheckpointWriter writer(folder.staging(), tensors, kShardSize);
   std::uint64_t piece = 0;
   for (const TensorSpec& tensor : tensors) write_tensor(writer, tensor, options.seed, piece);
@@ -158,6 +194,16 @@ int main(int argc, char** argv) {
   app.add_option("--positions", options.positions);
   app.add_option("--dtype", options.dtype)->check(CLI::IsMember({"bf16", "f16", "f32"}));
   app.add_option("--seed", options.seed);
+  app.add_flag_callback(
+      "--llama-1.1b",
+      [&] {
+        options.hidden = 2048;
+        options.layers = 22;
+        options.heads = 32;
+        options.kv_heads = 4;
+        options.ffn = 5632;
+      },
+      "The shape of TinyLlama's 1.1 B");
   app.add_flag("--tied", options.tied, "One tensor for embedding and head");
   app.add_flag("--force", options.force, "Replace an existing folder");
   CLI11_PARSE(app, argc, argv);

@@ -47,6 +47,7 @@ void add_tables(CLI::App& app);
 void add_allocate(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_bank(CLI::App& app);
+void add_bench(CLI::App& app);
 void add_export(CLI::App& app);
 void add_compare(CLI::App& app);
 void add_calibrate(CLI::App& app);

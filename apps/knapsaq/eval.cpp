@@ -10,6 +10,7 @@
 #include "command.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
+#include "knapsaq/base/memory.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/compute/backend.h"
@@ -21,6 +22,7 @@
 #include "knapsaq/report/task_scores.h"
 #include "knapsaq/search/run.h"
 #include "knapsaq/text/tokenizer.h"
+#include "memory_json.h"
 #include "task_options.h"
 
 namespace knapsaq::command {
@@ -129,7 +131,13 @@ void run(const Options& options) {
                  static_cast<double>(tasks.items()) / seconds, options.precision);
     }
   }
-  if (options.common.json) print(json);
+  add_memory(json, decoder.memory());
+  json["peak_resident_bytes"] = peak_resident_memory();
+  if (options.common.json) {
+    print(json);
+  } else {
+    fmt::print("memory: {}; resident at most {}\n", describe(decoder.memory()), format_bytes(peak_resident_memory()));
+  }
 }
 
 }  // namespace

@@ -54,6 +54,7 @@ int main(int argc, char** argv) {
   command::add_generate(app);
   command::add_chat(app);
   command::add_eval(app);
+  command::add_bench(app);
   command::add_tables(app);
   command::add_allocate(app);
   command::add_quantize(app);

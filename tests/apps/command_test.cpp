@@ -69,7 +69,7 @@ class Command : public ::testing::Test {
 TEST_F(Command, EveryVerbHasHelpWithAnExample) {
   EXPECT_EQ(run("--help").code, 0);
   EXPECT_THAT(run("--help").out, HasSubstr("Exit codes"));
-  for (const std::string verb : {"info", "eval", "tables", "allocate", "quantize", "export"}) {
+  for (const std::string verb : {"info", "eval", "bench", "tables", "allocate", "quantize", "export"}) {
     const Outcome help = run(verb + " --help");
     EXPECT_EQ(help.code, 0);
     EXPECT_THAT(help.out,
@@ -123,10 +123,39 @@ TEST_F(Command, EvalReportsItsContract) {
   EXPECT_EQ(result["tokens"], 4 * 255);
   EXPECT_NEAR(std::log(result["perplexity"].get<double>()), result["nll"].get<double>(), 1e-9);
   EXPECT_GE(result["seconds"].get<double>(), 0);
+  for (const std::string field : {"linear_bytes", "head_bytes", "embedding_bytes", "workspace_bytes"})
+    EXPECT_GT(result[field].get<std::uint64_t>(), 0U) << field;
+  EXPECT_GT(result["peak_resident_bytes"].get<std::uint64_t>(), result["linear_bytes"].get<std::uint64_t>());
   for (const std::string protocol : {"stride", "llama"})
     EXPECT_EQ(run("eval " + opt_ + " --text " + text_ + " --windows 2 --json --protocol " + protocol)
                   .json()["protocol"],
               protocol);
+}
+
+TEST_F(Command, BenchReportsItsContract) {
+  const std::string base = "bench " + llama_ + " --prompt 20 --generate 4 --repeats 2 ";
+  const Outcome outcome = run(base + "--threads 2 --activations bf16 --json");
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const nlohmann::json result = outcome.json();
+  for (const std::string field :
+       {"prompt_tokens_per_second", "generation_tokens_per_second", "first_token_seconds", "weight_bytes",
+        "resident_bytes", "dram_bytes_per_second", "bandwidth_fraction", "load_seconds", "linear_bytes",
+        "head_bytes", "embedding_bytes", "workspace_bytes", "cache_bytes", "peak_resident_bytes"})
+    EXPECT_GT(result[field].get<double>(), 0) << field;
+  EXPECT_EQ(result["threads"], 2);
+  EXPECT_EQ(result["activations"], "bf16");
+  EXPECT_EQ(result["weight_bytes"].get<std::uint64_t>(),
+            result["linear_bytes"].get<std::uint64_t>() + result["head_bytes"].get<std::uint64_t>());
+  EXPECT_NEAR(result["bandwidth_fraction"].get<double>(),
+              result["weight_bytes"].get<double>() * result["generation_tokens_per_second"].get<double>() /
+                  result["dram_bytes_per_second"].get<double>(),
+              1e-9);
+  EXPECT_NEAR(result["prompt_tokens_per_second"].get<double>() * result["first_token_seconds"].get<double>(),
+              20, 1e-9);
+  EXPECT_THAT(run(base).out, AllOf(HasSubstr("tokens/s"), HasSubstr("GB/s"), HasSubstr("resident")));
+  expect_refused(base + "--context 23", 2, "no room");
+  expect_refused("bench " + llama_ + " --prompt 0", 2, "--prompt");
+  expect_refused("bench " + opt_ + " --prompt 512 --generate 1", 1, "positions");
 }
 
 TEST_F(Command, TablesAllocateAndQuantizeGoTogether) {

@@ -5,6 +5,9 @@
 #include <limits>
 #include <string>
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 namespace knapsaq {
 namespace {
 
@@ -39,6 +42,20 @@ std::optional<std::uint64_t> available_memory() {
     available = available ? std::min(*available, left) : left;
   }
   return available;
+}
+
+std::uint64_t resident_memory() {
+  std::ifstream file("/proc/self/statm");  // in pages: all of the address space, then what is resident
+  std::uint64_t all = 0;
+  std::uint64_t resident = 0;
+  if (!(file >> all >> resident)) return 0;
+  return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+std::uint64_t peak_resident_memory() {
+  rusage usage{};
+  if (::getrusage(RUSAGE_SELF, &usage) != 0) return 0;
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;  // Linux counts in KiB
 }
 
 }  // namespace knapsaq

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -162,6 +163,8 @@ class Backend {
   /// For people: "cpu, avx512_bf16, bf16".
   virtual std::string description() const = 0;
 
+  /// Bytes of one number.
+  virtual std::size_t size_of(Element element) const = 0;
   /// Zeros.
   virtual Array allocate(std::int64_t rows, std::int64_t cols, Element element) = 0;
   /// A `full` array with these values, values.size() == rows * cols.

@@ -808,6 +808,33 @@ const Weight& Decoder::head() const {
   return *impl_->head;
 }
 
+DecoderMemory Decoder::memory() const {
+  const Impl& self = *impl_;
+  const auto of_weight = [](const Weight* weight) -> std::uint64_t {
+    return weight == nullptr ? 0 : weight->bytes() + weight->bias().size_bytes();
+  };
+  const auto of_array = [&](const Array& array) {
+    return static_cast<std::uint64_t>(array.rows() * array.cols()) * self.backend->size_of(array.element());
+  };
+  const auto of_norm = [&](const NormWeights& norm) { return of_array(norm.scale) + of_array(norm.shift); };
+  DecoderMemory memory;
+  for (const Block& block : self.blocks) {
+    for (const auto* weight : {&block.q, &block.k, &block.v, &block.o, &block.gate, &block.up, &block.down})
+      memory.weights += of_weight(weight->get());
+    memory.weights += of_norm(block.attention_norm) + of_norm(block.mlp_norm) + of_array(block.q_norm) +
+                      of_array(block.k_norm);
+  }
+  memory.head = of_weight(self.head.get()) + of_weight(self.project_out.get()) + of_norm(self.final_norm);
+  for (const Table* table : {self.embedding.get(), self.positions.get()})
+    if (table != nullptr) memory.embedding += table->bytes();
+  memory.embedding += of_weight(self.project_in.get());
+  const Workspace& work = self.work;
+  for (const Array* array :
+       {&work.x, &work.q, &work.k, &work.v, &work.attended, &work.mlp, &self.cosines, &self.sines})
+    memory.work += of_array(*array);
+  return memory;
+}
+
 std::shared_ptr<const Weight> Decoder::prepare(std::size_t linear, const StoredMatrix& weight) {
   check(weight);
   return impl_->prepare(linear, weight, rows_of(weight), cols_of(weight));

@@ -50,6 +50,16 @@ struct PartialPass {
 /// input, in the order of the forward pass.
 using InputObserver = std::function<void(const Linear& first, const Array& x, std::int64_t rows)>;
 
+/// Bytes of a decoder in memory.
+struct DecoderMemory {
+  std::uint64_t weights = 0;    ///< linears, and the norms between them
+  std::uint64_t head = 0;       ///< the output head with its norm and projection
+  std::uint64_t embedding = 0;  ///< tables of which a token reads a row, and their projection
+  std::uint64_t work = 0;       ///< what is kept from one pass to the next: activations, rotations
+  /// What every generated token reads.
+  std::uint64_t read_per_token() const { return weights + head; }
+};
+
 /// A decoder-only transformer of any architecture that ModelConfig describes, with its weights in a backend's
 /// memory. Prefill of independent windows of tokens; every window starts at position 0.
 ///
@@ -145,6 +155,9 @@ class Decoder {
   /// `working`.
   void head_input(const Hidden& hidden, Array& out);
   const Weight& head() const;
+
+  /// Of what is loaded.
+  DecoderMemory memory() const;
 
   /// A replacement for linear number `linear` of linears(config), with that linear's bias. Same errors as
   /// replace().

@@ -78,6 +78,10 @@ class CpuBackend final : public Backend {
     return std::string("cpu, ") + kernels_.name + (precision_ == Precision::bf16 ? ", bf16" : ", fp32");
   }
 
+  std::size_t size_of(Element element) const override {
+    return element == Element::full ? sizeof(float) : sizeof(T);
+  }
+
   Array allocate(std::int64_t rows, std::int64_t cols, Element element) override {
     require(rows >= 0 && cols >= 0, "allocate: negative size");
     const std::size_t size = element == Element::full ? sizeof(float) : sizeof(T);

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+
+#include "knapsaq/model/decoder.h"
+
+namespace knapsaq {
+
+/// Reads memory as fast as all threads of the default pool can: what generation, which reads every weight
+/// once for a token, is measured by. The buffer has to be far larger than the last cache, which on shared
+/// machines may be hundreds of MB.
+class ReadBandwidth {
+ public:
+  static constexpr std::uint64_t kBuffer = std::uint64_t{1} << 30;
+  /// `bytes`, or half of what is available if that is less. Throws InputError if that is less than 64 MiB.
+  explicit ReadBandwidth(std::uint64_t bytes = kBuffer);
+  ~ReadBandwidth();
+  ReadBandwidth(const ReadBandwidth&) = delete;
+  ReadBandwidth& operator=(const ReadBandwidth&) = delete;
+
+  std::uint64_t bytes() const { return bytes_; }
+  /// One pass over the buffer: bytes per second.
+  double measure() const;
+
+ private:
+  std::uint64_t bytes_;
+  void* data_;
+};
+
+struct SpeedOptions {
+  std::int64_t prompt = 512;    ///< tokens; at least 1
+  std::int64_t generate = 128;  ///< tokens after the prompt; at least 1
+  std::int64_t repeats = 3;     ///< medians of so many; at least 1
+  std::int64_t context = 0;     ///< tokens that the cache has room for; 0: prompt + generate
+  CacheElement cache = CacheElement::half;
+  std::uint64_t buffer = ReadBandwidth::kBuffer;  ///< bytes of it
+  std::uint64_t seed = 1;  ///< of the tokens, which are random: speed does not depend on them
+};
+
+/// What bench reports of a model. Times are medians of the repeats.
+struct Speed {
+  double prompt_seconds = 0;  ///< of the whole prompt, to the logits after it: the time to the first token
+  double generation_seconds = 0;     ///< of all tokens after it, one by one
+  double dram_bytes_per_second = 0;  ///< ReadBandwidth, measured between the repeats
+  std::uint64_t cache_bytes = 0;
+  std::uint64_t resident_bytes = 0;       ///< of the process, after the first repeat
+  std::uint64_t peak_resident_bytes = 0;  ///< up to there, loading included
+  DecoderMemory memory;                   ///< after the first repeat
+};
+
+/// Measures the decoder. Throws what Decoder::next() throws; UsageError for a context that is too short for
+/// the tokens; Cancelled between tokens.
+Speed measure_speed(Decoder& decoder, const SpeedOptions& options, Progress& progress);
+
+}  // namespace knapsaq
