@@ -36,7 +36,7 @@ double linear_bits(const Checkpoint& checkpoint, const ModelConfig& config) {
   for (const Linear& linear : linears(config)) {
     weights += linear.parameters();
     if (!checkpoint.packing(linear.name)) {
-      bytes += checkpoint.tensor(linear.name + ".weight").bytes.size();
+      bytes += checkpoint.spec(linear.name + ".weight").bytes();
       continue;
     }
     for (const std::span<const std::byte> part : bytes_of(checkpoint.stored(linear.name)))
