@@ -270,9 +270,12 @@ void CachedAttention<T>::unpack(const NewTokens& tokens, Compact& cache, const P
   const std::int64_t panel = kCachePanel * head_dim;
   const std::int64_t scratch_bytes =
       kernel_bytes + 2 * Scratch::size(panel, sizeof(float)) + 2 * Scratch::size(head_dim, sizeof(T));
+  // Whole groups from the first token that any query sees.
+  const std::int64_t sliding = tokens.shape->sliding_window;
+  const std::int64_t first_seen = sliding == 0 ? 0 : std::max<std::int64_t>(0, past - sliding + 1);
   // Values behind the last token, up to the end of its panel, are multiplied by probabilities of nothing:
   // they have to be numbers.
-  for_groups(cache.heads, 0, round_up(total, kernels_.panel),
+  for_groups(cache.heads, first_seen / kGroup * kGroup, round_up(total, kernels_.panel),
              [&](std::int64_t head, std::int64_t first, std::int64_t last) {
                Scratch scratch(scratch_bytes);
                std::byte* const of_kernel = scratch.take<std::byte>(kernel_bytes);
