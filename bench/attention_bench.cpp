@@ -1,6 +1,6 @@
-// Attention of one new token to a cache: microseconds per call of Backend::extend(), and the bytes of keys
-// and values that it reads over that time. Several caches are used in turn, as a model's layers are, so that
-// they come from memory as they do there.
+// Attention of one new token (or some) to a cache: microseconds per call of Backend::extend(), and the bytes
+// of keys and values that it reads over that time. Several caches are used in turn, as a model's layers are,
+// so that they come from memory as they do there.
 
 #include <algorithm>
 #include <chrono>
@@ -26,6 +26,7 @@ struct Options {
   std::int64_t kv_heads = 4;
   std::int64_t head_dim = 64;
   std::int64_t layers = 24;
+  std::int64_t fresh = 1;
   int repeats = 9;
 };
 
@@ -62,14 +63,14 @@ double seconds_per_call(Backend& backend, const Options& options, std::int64_t c
   Array out = backend.allocate(kChunk, width, Element::working);
   shape.sliding_window = 1;  // filling them is not what is measured
   for (auto& cache : caches) {
-    for (shape.past = 0; shape.past < context - 1; shape.past += shape.length) {
-      shape.length = std::min(kChunk, context - 1 - shape.past);
+    for (shape.past = 0; shape.past < context - options.fresh; shape.past += shape.length) {
+      shape.length = std::min(kChunk, context - options.fresh - shape.past);
       backend.extend(shape, q, k, v, *cache, out);
     }
   }
   shape.sliding_window = 0;
-  shape.length = 1;
-  shape.past = context - 1;
+  shape.length = options.fresh;
+  shape.past = context - options.fresh;
   double best = 1e30;
   for (int i = 0; i < options.repeats; ++i) {
     const auto begin = std::chrono::steady_clock::now();
@@ -82,7 +83,7 @@ double seconds_per_call(Backend& backend, const Options& options, std::int64_t c
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Attention of one new token to caches of several lengths and elements.");
+  CLI::App app("Attention of new tokens to caches of several lengths and elements.");
   Options options;
   int threads = 0;
   std::vector<std::int64_t> contexts = {128, 512, 2048, 8192};
@@ -92,7 +93,8 @@ int main(int argc, char** argv) {
   app.add_option("--kv-heads", options.kv_heads)->capture_default_str();
   app.add_option("--head-dim", options.head_dim)->capture_default_str();
   app.add_option("--layers", options.layers, "Caches that are used in turn")->capture_default_str();
-  app.add_option("--contexts", contexts, "Tokens in the cache, the new one included");
+  app.add_option("--new", options.fresh, "New tokens, at most 512")->capture_default_str();
+  app.add_option("--contexts", contexts, "Tokens in the cache, new ones included");
   CLI11_PARSE(app, argc, argv);
   set_default_threads(threads);
   fmt::print("{} heads, {} of keys, {} dimensions, {} threads\n", options.heads, options.kv_heads,

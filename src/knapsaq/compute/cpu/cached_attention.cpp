@@ -13,6 +13,11 @@ namespace {
 // log2(e): scores are logarithms to the base 2.
 constexpr float kLog2E = 1.44269504088896340736f;
 
+// So many new tokens are attended to one after another rather than from an unpacked cache. With 2048 tokens
+// before and eight query heads for every key head, unpacking takes as long as six tokens do, and a tile of
+// queries reads the keys again for every query head: the two ways meet at more than 32 tokens.
+constexpr std::int64_t kFewTokens = 16;
+
 // Tokens that one task packs: whole panels of every layout, and some microseconds of work.
 constexpr std::int64_t kGroup = 64;
 
@@ -202,7 +207,10 @@ void CachedAttention<T>::extend(const NewTokens& tokens, AttentionCache& cache) 
   const AttentionShape& shape = *tokens.shape;
   if (auto* compact = dynamic_cast<Compact*>(&cache)) {
     check_cache(shape, *compact);
-    if (shape.length == 1) return extend_by_one(tokens, *compact);
+    if (shape.length <= kFewTokens) {
+      for (std::int64_t i = 0; i < shape.length; ++i) extend_by_one(tokens, i, *compact);
+      return;
+    }
     const Panels panels(kernels_, shape, shape.past + shape.length, unpacked_keys_, unpacked_values_);
     append(tokens, *compact);
     unpack(tokens, *compact, panels);
@@ -262,9 +270,12 @@ void CachedAttention<T>::unpack(const NewTokens& tokens, Compact& cache, const P
   const std::int64_t panel = kCachePanel * head_dim;
   const std::int64_t scratch_bytes =
       kernel_bytes + 2 * Scratch::size(panel, sizeof(float)) + 2 * Scratch::size(head_dim, sizeof(T));
+  // Whole groups from the first token that any query sees.
+  const std::int64_t sliding = tokens.shape->sliding_window;
+  const std::int64_t first_seen = sliding == 0 ? 0 : std::max<std::int64_t>(0, past - sliding + 1);
   // Values behind the last token, up to the end of its panel, are multiplied by probabilities of nothing:
   // they have to be numbers.
-  for_groups(cache.heads, 0, round_up(total, kernels_.panel),
+  for_groups(cache.heads, first_seen / kGroup * kGroup, round_up(total, kernels_.panel),
              [&](std::int64_t head, std::int64_t first, std::int64_t last) {
                Scratch scratch(scratch_bytes);
                std::byte* const of_kernel = scratch.take<std::byte>(kernel_bytes);
@@ -366,10 +377,10 @@ void CachedAttention<T>::extend_by_one(const NewTokens& tokens, const Panels& ca
 }
 
 template <class T>
-void CachedAttention<T>::extend_by_one(const NewTokens& tokens, Compact& cache) {
+void CachedAttention<T>::extend_by_one(const NewTokens& tokens, std::int64_t number, Compact& cache) {
   const AttentionShape& shape = *tokens.shape;
   const CacheKernels& code = cache.kernels;
-  const std::int64_t position = shape.past;
+  const std::int64_t position = shape.past + number;
   const std::int64_t head_dim = shape.head_dim;
   const std::int64_t queries = shape.heads / shape.kv_heads;
   const float factor = kLog2E / std::sqrt(static_cast<float>(head_dim));
@@ -409,12 +420,13 @@ void CachedAttention<T>::extend_by_one(const NewTokens& tokens, Compact& cache) 
 
     if (piece == last_piece) {
       const NewHead<T> from(tokens, head);
-      kernels_.transform(tokens.k_transform, from.k, position, 1.0f, key);
-      kernels_.transform(as_it_is, from.v, 0, 1.0f, value);
+      kernels_.transform(tokens.k_transform, from.k + number * tokens.k->cols(), position, 1.0f, key);
+      kernels_.transform(as_it_is, from.v + number * tokens.v->cols(), 0, 1.0f, value);
       code.put(key, value, head_dim, position, cache.keys(head), cache.values(head));
     }
     // Every piece does this again: it takes a hundredth of the piece's time and saves a loop over threads.
-    const std::int64_t start = head * q_size;
+    const std::int64_t row = head / shape.kv_heads * shape.length + number;
+    const std::int64_t start = row * shape.heads * head_dim + head % shape.kv_heads * q_size;
     for (std::int64_t i = 0; i < queries; ++i)
       kernels_.transform(tokens.q_transform, working<T>(*tokens.q) + start + i * head_dim, position, factor,
                          q + i * head_dim);

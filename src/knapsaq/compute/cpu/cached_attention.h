@@ -24,7 +24,7 @@ struct NewTokens {
 /// Attention that looks back at a cache: Backend::make_cache() and extend(). T is what matrix products read.
 ///
 /// A `working` cache holds keys and values in the panels of Kernels::append(), which every kernel reads as
-/// they are. A half or int8 cache (CacheKernels) is read as it is for one new token, in pieces of
+/// they are. A half or int8 cache (CacheKernels) is read as it is for one new token or a few, in pieces of
 /// kCachePiece tokens that all threads share and whose results are combined in the order of the pieces; for
 /// more tokens it is unpacked into such panels first, one attention at a time.
 template <class T>
@@ -46,7 +46,8 @@ class CachedAttention {
   void append(const NewTokens& tokens, const Panels& cache);
   void append(const NewTokens& tokens, Compact& cache);
   void extend_by_one(const NewTokens& tokens, const Panels& cache);
-  void extend_by_one(const NewTokens& tokens, Compact& cache);
+  /// New token `number` of every sequence.
+  void extend_by_one(const NewTokens& tokens, std::int64_t number, Compact& cache);
   /// Keys and values of the tokens before, from the cache, and of the new ones.
   void unpack(const NewTokens& tokens, Compact& cache, const Panels& unpacked);
   /// All queries of the new tokens, when `cache` holds all tokens.
