@@ -33,9 +33,9 @@ void add_generation_options(CLI::App& verb, GenerationFlags& flags, std::int64_t
 
 TextModel::TextModel(const std::string& path, const GenerationFlags& flags)
     : runtime_(flags.runtime),
-      tokenizer_(Tokenizer::load(path)),
       checkpoint_(Checkpoint::open(path)),
       config_(parse_model_config(checkpoint_.config())),
+      tokenizer_(Tokenizer::load(path)),
       context_limit_(knapsaq::context_limit(config_, flags.runtime.context)) {
   check(flags.sampler);
   options_.sampler = flags.sampler;

@@ -49,9 +49,9 @@ class TextModel {
 
  private:
   RuntimeOptions runtime_;
-  Tokenizer tokenizer_;
   Checkpoint checkpoint_;
   ModelConfig config_;
+  Tokenizer tokenizer_;
   std::int64_t context_limit_;
   GenerationOptions options_;
   std::unique_ptr<Backend> backend_;

@@ -151,9 +151,9 @@ TEST_F(GenerateTest, SaysWhatDoesNotFitBeforeItLoadsTheModel) {
   expect_refused("generate " + model + " --prompt a --context 3000000000", 2, "at most");
   expect_refused("chat " + model, 1, "no chat template");
   expect_refused("generate " + opt_ + " --prompt a --context 100000", 2, "learned");
-  const std::string mute =
-      copy_of(llama_, "mute", {"tokenizer.json", "vocab.json", "merges.txt", "model.safetensors"});
-  expect_refused("generate " + mute + " --prompt a", 1, "no tokenizer");
+  expect_refused("generate " + scratch("nowhere") + " --prompt a", 1, "nowhere");
+  for (const char* file : {"tokenizer.json", "vocab.json", "merges.txt"}) fs::remove(fs::path(model) / file);
+  expect_refused("generate " + model + " --prompt a", 1, "no tokenizer");
 }
 
 TEST_F(GenerateTest, EndsAtTheContext) {
