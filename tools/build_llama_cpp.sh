@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds llama.cpp for this processor from the source archive of llama-cpp-python, for comparisons:
 #   tools/build_llama_cpp.sh [JOBS]    prints the folder with llama-bench, llama-quantize, llama-perplexity, llama-completion
-# Needs python3 with pip and a package index, cmake, ninja, a C++17 compiler; ccache is used if it is there. Some 10 CPU
+# Needs python3 with pip and a package index, cmake, ninja, a C++17 compiler; ccache is used if it is there. Some 8 CPU
 # minutes and 1 GB of disk while it builds, once: the result lies in
 # ${KNAPSAQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/knapsaq}/llama.cpp-VERSION (the version of llama-cpp-python).
 # JOBS: compilers at once; default one per core.
