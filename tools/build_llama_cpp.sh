@@ -48,6 +48,12 @@ python3 -m pip --disable-pip-version-check download --quiet --no-deps --no-binar
 tar -xf "$work/llama_cpp_python-$version.tar.gz" -C "$work"
 source_folder=$work/llama_cpp_python-$version/vendor/llama.cpp
 
+# GCC 12's _tile_loadconfig() tells the compiler that it reads 8 of the 64 bytes it reads; the others are then never
+# written, and every product with AMX ends the program. A barrier before the call makes all of them count.
+sed -i 's/^ *_tile_loadconfig(&tc);/    __asm__ volatile("" : : "r"(\&tc) : "memory");\n&/' "$source_folder/ggml/src/ggml-cpu/amx/mmq.cpp"
+grep -q '__asm__ volatile("" : : "r"(&tc)' "$source_folder/ggml/src/ggml-cpu/amx/mmq.cpp" ||
+  fail "the source is not what it was when this was written: _tile_loadconfig is not where it is mended"
+
 say "building llama.cpp with $jobs jobs"
 # Static libraries, so that the programs can be moved; defaults otherwise: what people get who build it themselves.
 { cmake -S "$source_folder" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \
