@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds llama.cpp for this processor from the source archive of llama-cpp-python, for comparisons:
 #   tools/build_llama_cpp.sh [JOBS]    prints the folder with llama-bench, llama-quantize, llama-perplexity, llama-completion
-# Needs python3 with pip and a package index, cmake, ninja, a C++17 compiler; ccache is used if it is there. Some 10 CPU
+# Needs python3 with pip and a package index, cmake, ninja, a C++17 compiler; ccache is used if it is there. Some 8 CPU
 # minutes and 1 GB of disk while it builds, once: the result lies in
 # ${KNAPSAQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/knapsaq}/llama.cpp-VERSION (the version of llama-cpp-python).
 # JOBS: compilers at once; default one per core.
@@ -47,6 +47,12 @@ python3 -m pip --disable-pip-version-check download --quiet --no-deps --no-binar
   { cat "$work/pip.log" >&2; fail "cannot fetch llama-cpp-python $version with pip; is there a package index?"; }
 tar -xf "$work/llama_cpp_python-$version.tar.gz" -C "$work"
 source_folder=$work/llama_cpp_python-$version/vendor/llama.cpp
+
+# GCC 12's _tile_loadconfig() tells the compiler that it reads 8 of the 64 bytes it reads; the others are then never
+# written, and every product with AMX ends the program. A barrier before the call makes all of them count.
+sed -i 's/^ *_tile_loadconfig(&tc);/    __asm__ volatile("" : : "r"(\&tc) : "memory");\n&/' "$source_folder/ggml/src/ggml-cpu/amx/mmq.cpp"
+grep -q '__asm__ volatile("" : : "r"(&tc)' "$source_folder/ggml/src/ggml-cpu/amx/mmq.cpp" ||
+  fail "the source is not what it was when this was written: _tile_loadconfig is not where it is mended"
 
 say "building llama.cpp with $jobs jobs"
 # Static libraries, so that the programs can be moved; defaults otherwise: what people get who build it themselves.

@@ -31,6 +31,7 @@ void run(Options options) {
   const auto begin = std::chrono::steady_clock::now();
   const Checkpoint checkpoint = Checkpoint::open(options.model);
   const ModelConfig config = parse_model_config(checkpoint.config());
+  check(options.speed, config);
   const auto backend = make_runtime_backend(options.runtime);
   Decoder decoder = Decoder::load(checkpoint, config, *backend, progress());
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();

@@ -76,6 +76,12 @@ TEST(MeasureSpeed, RefusesAContextWithoutRoom) {
   EXPECT_THROW(measure_speed(llama.decoder, options, Progress::none()), UsageError);
 }
 
+TEST(MeasureSpeed, RefusesACacheThatIsLargerThanMemory) {
+  SpeedOptions options;
+  options.context = std::int64_t{1} << 40;
+  EXPECT_THROW(check(options, Llama().config), InputError);
+}
+
 TEST(MeasureSpeed, MorePositionsThanTheModelKnowsAreRefused) {
   const Checkpoint checkpoint = Checkpoint::open(KNAPSAQ_SOURCE_DIR "/assets/wiki-opt-3m");
   const ModelConfig config = parse_model_config(checkpoint.config());

@@ -54,8 +54,10 @@ std::uint64_t resident_memory() {
 
 std::uint64_t peak_resident_memory() {
   rusage usage{};
-  if (::getrusage(RUSAGE_SELF, &usage) != 0) return 0;
-  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;  // Linux counts in KiB
+  const std::uint64_t now = resident_memory();
+  if (::getrusage(RUSAGE_SELF, &usage) != 0) return now;
+  // Linux counts in KiB, and brings this number up to date less often than the other.
+  return std::max(now, static_cast<std::uint64_t>(usage.ru_maxrss) * 1024);
 }
 
 }  // namespace knapsaq

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <new>
 #include <numeric>
 #include <optional>
+#include <stdexcept>
 #include <vector>
 
 #include <fmt/core.h>
@@ -34,6 +36,10 @@ double median(std::vector<double> values) {
   std::nth_element(values.begin(), middle, values.end());
   if (values.size() % 2 == 1) return *middle;
   return (*std::max_element(values.begin(), middle) + *middle) / 2;
+}
+
+std::int64_t context_of(const SpeedOptions& options) {
+  return options.context == 0 ? options.prompt + options.generate : options.context;
 }
 
 }  // namespace
@@ -70,13 +76,17 @@ double ReadBandwidth::measure() const {
   return static_cast<double>(bytes_) / seconds;
 }
 
+void check(const SpeedOptions& options, const ModelConfig& config) {
+  if (context_of(options) < options.prompt + options.generate)
+    throw UsageError(fmt::format("a context of {} tokens has no room for {} of the prompt and {} after it",
+                                 options.context, options.prompt, options.generate));
+  check_cache_memory(config, options.cache, 1, context_of(options));
+}
+
 Speed measure_speed(Decoder& decoder, const SpeedOptions& options, Progress& progress) {
   const ModelConfig& config = decoder.config();
+  check(options, config);
   const std::int64_t tokens = options.prompt + options.generate;
-  const std::int64_t context = options.context == 0 ? tokens : options.context;
-  if (context < tokens)
-    throw UsageError(fmt::format("a context of {} tokens has no room for {} of the prompt and {} after it",
-                                 context, options.prompt, options.generate));
   decoder.check_length(tokens);
 
   Random random(options.seed);
@@ -86,7 +96,8 @@ Speed measure_speed(Decoder& decoder, const SpeedOptions& options, Progress& pro
   const auto prompt = std::span(ids).first(static_cast<std::size_t>(options.prompt));
   const auto after = std::span(ids).subspan(static_cast<std::size_t>(options.prompt));
 
-  KeyValueCache cache(config, decoder.backend(), 1, context, options.cache);
+  KeyValueCache cache(config, decoder.backend(), 1, context_of(options), options.cache);
+  std::vector<float> logits(static_cast<std::size_t>(config.vocab));
   std::optional<ReadBandwidth> bandwidth;
   std::vector<double> prompts;
   std::vector<double> generations;
@@ -96,13 +107,13 @@ Speed measure_speed(Decoder& decoder, const SpeedOptions& options, Progress& pro
   for (std::int64_t repeat = 0; repeat < options.repeats; ++repeat) {
     cache.clear();
     auto begin = Clock::now();
-    decoder.next(prompt, cache);
+    decoder.next(prompt, cache, logits);
     prompts.push_back(seconds_since(begin));
     scope.advance(static_cast<std::uint64_t>(options.prompt));
     begin = Clock::now();
     for (const std::int32_t& id : after) {
       check_cancelled();
-      decoder.next({&id, 1}, cache);
+      decoder.next({&id, 1}, cache, logits);
       scope.advance();
     }
     generations.push_back(seconds_since(begin));

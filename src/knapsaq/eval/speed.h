@@ -37,6 +37,10 @@ struct SpeedOptions {
   std::uint64_t seed = 1;  ///< of the tokens, which are random: speed does not depend on them
 };
 
+/// Before a model is loaded: throws UsageError for a context without room for the tokens, InputError for a
+/// cache that is larger than what memory is left.
+void check(const SpeedOptions& options, const ModelConfig& config);
+
 /// What bench reports of a model. Times are medians of the repeats.
 struct Speed {
   double prompt_seconds = 0;  ///< of the whole prompt, to the logits after it: the time to the first token
@@ -48,8 +52,7 @@ struct Speed {
   DecoderMemory memory;                   ///< after the first repeat
 };
 
-/// Measures the decoder. Throws what Decoder::next() throws; UsageError for a context that is too short for
-/// the tokens; Cancelled between tokens.
+/// Measures the decoder. Throws what check() and Decoder::next() throw; Cancelled between tokens.
 Speed measure_speed(Decoder& decoder, const SpeedOptions& options, Progress& progress);
 
 }  // namespace knapsaq
