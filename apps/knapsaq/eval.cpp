@@ -77,7 +77,8 @@ void run(const Options& options) {
 void add_eval(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("eval", "Measure a model's perplexity on a text");
-  verb->add_option("model", options->model, "Model folder in Hugging Face layout, quantized or not, or GGUF file")
+  verb->add_option("model", options->model,
+                   "Model folder in Hugging Face layout, quantized or not, or GGUF file")
       ->required();
   verb->add_option("--text", options->text, "Text file (UTF-8)")->required();
   verb->add_option("--protocol", options->protocol, "gptq, stride or llama; see docs/commands.md")
