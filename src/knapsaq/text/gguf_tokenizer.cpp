@@ -69,13 +69,18 @@ class Reader {
   }
 
   /// All tokens that are used, those that are parts of words first: an added token may be spelled as another
-  /// one is in the alphabet of bytes.
-  Vocabulary vocabulary() const {
+  /// one is in the alphabet of bytes. With `metaspaces` blanks of added tokens are spelled as merges do it.
+  Vocabulary vocabulary(bool metaspaces) const {
     Vocabulary found(where_, texts_->size());
     for (std::size_t id = 0; id < texts_->size(); ++id)
       if (types_[id] != unused && !is_added(id)) found.add((*texts_)[id], static_cast<std::int64_t>(id));
-    for (std::size_t id = 0; id < texts_->size(); ++id)
-      if (is_added(id) && !found.find((*texts_)[id])) found.add((*texts_)[id], static_cast<std::int64_t>(id));
+    for (std::size_t id = 0; id < texts_->size(); ++id) {
+      if (!is_added(id)) continue;
+      std::string text;
+      for (const char c : (*texts_)[id])
+        text += metaspaces && c == ' ' ? kMetaspace : std::string_view(&c, 1);
+      if (!found.find(text)) found.add(text, static_cast<std::int64_t>(id));
+    }
     if (found.tokens() == 0) fields_.fail("tokenizer.ggml.tokens", "has no tokens");
     return found;
   }
@@ -137,7 +142,7 @@ class Reader {
     std::ranges::stable_sort(by_rank, [&](std::int32_t a, std::int32_t b) {
       return (*scores)[static_cast<std::size_t>(a)] > (*scores)[static_cast<std::size_t>(b)];
     });
-    Vocabulary tokens = vocabulary();
+    Vocabulary tokens = vocabulary(true);
     const std::vector<MergeRule> merges = fields_.texts(kGgufMerges) != nullptr
                                               ? read_merges(kGgufMerges, tokens)
                                               : merges_of_vocabulary(tokens, by_rank, true);
@@ -192,7 +197,7 @@ class Reader {
       parts_.normalizer =
           Normalizer({{.kind = NormalizerStep::Kind::kNfc, .pattern = {}, .content = {}, .regex = {}}});
     parts_.decoder = {{.kind = DecoderStep::Kind::kByteLevel, .pattern = {}, .content = {}}};
-    Vocabulary tokens = vocabulary();
+    Vocabulary tokens = vocabulary(false);
     const std::vector<MergeRule> merges = read_merges("tokenizer.ggml.merges", tokens);
     parts_.bpe = Bpe(std::move(tokens), merges,
                      {.byte_level = true, .ignore_merges = cut->ignore_merges, .unknown = {}});
