@@ -49,8 +49,11 @@ def main():
                  "fp32", "--json"], capture_output=True, text=True, check=True).stdout)["perplexity"]
             text = output_of(options.llama / "llama-perplexity", "-m", path, "-f", options.text, "-c", 512, "--chunks", options.windows,
                              "--no-repack")  # its repacked kernels crashed on a processor of ours
-            # The last of the running values: the line with the final one is lost now and then.
-            theirs = float(re.search(rf"\[{options.windows}\]([0-9.]+)", text).group(1))
+            found = re.search(rf"PPL = ([0-9.]+)|\[{options.windows}\]([0-9.]+)", text)
+            if not found:  # it loses its last lines now and then
+                print(f"| {kind} | {ours:.4f} | ? | |", flush=True)
+                continue
+            theirs = float(found.group(1) or found.group(2))
             worst = max(worst, abs(ours / theirs - 1))
             print(f"| {kind} | {ours:.4f} | {theirs:.4f} | {100 * (ours / theirs - 1):+.3f} % |", flush=True)
             path.unlink()
