@@ -12,8 +12,8 @@
 #include "knapsaq/base/units.h"
 #include "knapsaq/calib/imatrix.h"
 #include "knapsaq/checkpoint/fingerprint.h"
-#include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/checkpoint/gguf_names.h"
+#include "knapsaq/model/expected_tensors.h"
 
 namespace knapsaq::command {
 namespace {

@@ -78,7 +78,8 @@ void run(const Options& options) {
 void add_info(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("info", "Show what a model is and how its linears are stored");
-  verb->add_option("model", options->model, "Model folder in Hugging Face layout, quantized or not, or GGUF file")
+  verb->add_option("model", options->model,
+                   "Model folder in Hugging Face layout, quantized or not, or GGUF file")
       ->required();
   add_common(*verb, options->common);
   verb->footer("Example:\n  knapsaq info MODEL --json");

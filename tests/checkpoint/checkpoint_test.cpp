@@ -126,7 +126,7 @@ TEST(Checkpoint, WeightsThatAreNotFiniteAreNamed) {
 
 TEST(Checkpoint, OtherFoldersAreRefused) {
   const Scratch scratch;
-  EXPECT_THAT(complaint(scratch / "absent"), HasSubstr("is not a folder"));
+  EXPECT_THAT(complaint(scratch / "absent"), HasSubstr("is neither a folder nor a GGUF file"));
   EXPECT_THAT(complaint(scratch.path()), HasSubstr("no config.json"));
   write_file(scratch / "config.json", "{}");
   EXPECT_THAT(complaint(scratch.path()), HasSubstr("neither model.safetensors nor pytorch_model.bin"));

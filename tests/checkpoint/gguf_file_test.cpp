@@ -256,7 +256,7 @@ TEST(GgufFile, LyingTensorsAreRefused) {
   EXPECT_THAT(one({}, 0), HasSubstr("0 dimensions"));
   EXPECT_THAT(one({1, 1, 1, 1, 1}, 0), HasSubstr("5 dimensions"));
   EXPECT_THAT(one({31}, 8), HasSubstr("cannot be of type q8_0"));
-  EXPECT_THAT(one({4}, 16), HasSubstr("type number 16"));
+  EXPECT_THAT(one({4}, 16), HasSubstr("type IQ2_XXS (number 16), which is not supported"));
   EXPECT_THAT(one({4}, 0, 32), HasSubstr("leave a gap"));
   EXPECT_THAT(refusal(Builder(1, 0).tensor(std::string(64, 'x'), {1}, 0, 0).with_data(64)),
               HasSubstr("name of 64"));

@@ -74,8 +74,7 @@ std::optional<Checkpoint::Packing> Checkpoint::packing(std::string_view module) 
 StoredMatrix Checkpoint::stored(std::string_view module) const {
   const std::optional<Packing> packing = source_->packing(module);
   if (!packing)
-    throw InputError(
-        fmt::format("{}: the linear {} is not quantized", folder().string(), in_quotes(module)));
+    throw InputError(fmt::format("{}: the linear {} is not quantized", folder().string(), in_quotes(module)));
   return source_->stored(module, packing->shape);
 }
 

@@ -1,6 +1,5 @@
 // Folders in Hugging Face layout.
 
-
 #include <algorithm>
 #include <array>
 #include <functional>
@@ -152,18 +151,21 @@ class FolderSource final : public CheckpointSource {
     const auto pointer = json::json_pointer("/knapsaq/schemes") / name;
     const std::string scheme =
         config_.contains(pointer) && config_[pointer].is_string() ? config_[pointer].get<std::string>() : "";
-    if (const auto type = parse_ggml_type(scheme)) return Checkpoint::Packing{ggml_shape(name, *type), scheme};
+    if (const auto type = parse_ggml_type(scheme))
+      return Checkpoint::Packing{ggml_shape(name, *type), scheme};
 
     if (scheme == "nf4") return Checkpoint::Packing{nf4_shape(name), scheme};
 
     if (quantization_.is_null()) return std::nullopt;
     const auto entry = quantization_.find(name);
-    // As in MLX: an entry decides; without one a linear is quantized, as the top level says, if it has scales.
+    // As in MLX: an entry decides; without one a linear is quantized, as the top level says, if it has
+    // scales.
     if (entry == quantization_.end() ? !contains(name + ".scales") : *entry == false) return std::nullopt;
     const json own = entry == quantization_.end() ? json(true) : *entry;
 
     const auto where = [&] { return (path_ / "config.json").string() + ": quantization of " + name; };
-    if (!own.is_object() && own != true) throw InputError(where() + ": is neither an object nor true or false");
+    if (!own.is_object() && own != true)
+      throw InputError(where() + ": is neither an object nor true or false");
     if (!contains(name + ".weight")) throw InputError(where() + ": there is no such linear");
     AffineShape shape;
     try {

@@ -28,8 +28,8 @@ constexpr std::array<Architecture, 3> kArchitectures{{{"llama", "llama", "LlamaF
 /// Keys of llama.cpp's loaders that change the arithmetic in a way that is not computed here, unless they are
 /// 0 (llama-model.cpp).
 constexpr std::array<std::string_view, 7> kUnsupported{
-    "expert_count",   "expert_used_count",  "attention.clamp_kqv", "attention.max_alibi_bias", "logit_scale",
-    "residual_scale", "embedding_scale"};
+    "expert_count", "expert_used_count", "attention.clamp_kqv", "attention.max_alibi_bias",
+    "logit_scale",  "residual_scale",    "embedding_scale"};
 
 class Maker {
  public:
@@ -73,7 +73,8 @@ class Maker {
     if (heads < 1) fields_.fail(key("attention.head_count"), "is not above 0");
     const std::int64_t head_dim = fields_.integer(key("attention.key_length")).value_or(hidden / heads);
     if (fields_.integer(key("attention.value_length")).value_or(head_dim) != head_dim)
-      fields_.fail(key("attention.value_length"), "differs from attention.key_length, which is not supported");
+      fields_.fail(key("attention.value_length"),
+                   "differs from attention.key_length, which is not supported");
     head_dim_ = head_dim;
     config_["hidden_size"] = hidden;
     config_["intermediate_size"] = fields_.required_integer(key("feed_forward_length"));
@@ -102,9 +103,9 @@ class Maker {
                               .value_or(fields_.number(key("rope.scale_linear")).value_or(1.0));
     const bool linear = type == "linear" || fields_.number(key("rope.scale_linear")).value_or(1.0) != 1.0;
     if (type != "none" && type != "linear")
-      fields_.fail(key("rope.scaling.type"),
-                   fmt::format("is {}, which is not supported; supported are none and linear",
-                               in_quotes(type)));
+      fields_.fail(
+          key("rope.scaling.type"),
+          fmt::format("is {}, which is not supported; supported are none and linear", in_quotes(type)));
     const GgufTensor* divisors = tensor_("rope_freqs.weight");
     if (divisors != nullptr) {
       if (linear) fail("both rope.scaling and rope_freqs.weight scale the positions, which is not supported");

@@ -32,16 +32,17 @@ std::vector<fs::path> parts_of(const fs::path& first, std::int64_t count) {
   const std::string name = first.filename().string();
   const std::string ending = fmt::format("-00001-of-{:05}.gguf", count);
   if (count > kMostParts || !name.ends_with(ending))
-    throw InputError(fmt::format("{}: is one of {} files of a model; the first of them is expected, with its "
-                                 "name ending in {}",
-                                 first.string(), count, ending));
+    throw InputError(
+        fmt::format("{}: is one of {} files of a model; the first of them is expected, with its "
+                    "name ending in {}",
+                    first.string(), count, ending));
   std::vector<fs::path> paths;
   for (std::int64_t i = 1; i <= count; ++i) {
     paths.push_back(first.parent_path() / fmt::format("{}-{:05}-of-{:05}.gguf",
                                                       name.substr(0, name.size() - ending.size()), i, count));
     if (!fs::exists(paths.back()))
-      throw InputError(fmt::format("{}: is missing; the model is split into {} files", paths.back().string(),
-                                   count));
+      throw InputError(
+          fmt::format("{}: is missing; the model is split into {} files", paths.back().string(), count));
   }
   return paths;
 }
@@ -71,7 +72,8 @@ class GgufSource final : public CheckpointSource {
   /// Tensors in blocks are rows of bytes, as in folders.
   TensorSpec spec(std::string_view name) const override {
     const GgufTensor& tensor = find(name).tensor;
-    if (const auto* dense = std::get_if<DType>(&tensor.type)) return {std::string(name), *dense, tensor.shape};
+    if (const auto* dense = std::get_if<DType>(&tensor.type))
+      return {std::string(name), *dense, tensor.shape};
     return {std::string(name), DType::U8, {tensor.shape[0], row_bytes(tensor)}};
   }
 
@@ -160,9 +162,10 @@ class GgufSource final : public CheckpointSource {
     const std::string ending = name.substr(dot);
     const auto module = module_of_gguf(std::string_view(name).substr(0, dot));
     if (!module || (ending != ".weight" && ending != ".bias"))
-      throw InputError(fmt::format("{}: tensor {} has no place in models of this architecture that are "
-                                   "supported",
-                                   where_, in_quotes(name)));
+      throw InputError(
+          fmt::format("{}: tensor {} has no place in models of this architecture that are "
+                      "supported",
+                      where_, in_quotes(name)));
     const std::vector<std::int64_t>& shape = entry.tensor.shape;
     if (std::ranges::find(shape, 0) != shape.end())
       throw InputError(fmt::format("{}: tensor {} is empty", where_, in_quotes(name)));
@@ -181,8 +184,7 @@ class GgufSource final : public CheckpointSource {
     if (type != "llama" && type != "mistral") return 0;
     const bool q = module.ends_with(".self_attn.q_proj");
     if (!q && !module.ends_with(".self_attn.k_proj")) return 0;
-    const auto heads =
-        config_.at(q ? "num_attention_heads" : "num_key_value_heads").get<std::int64_t>();
+    const auto heads = config_.at(q ? "num_attention_heads" : "num_key_value_heads").get<std::int64_t>();
     // Bounded, so that twice as many is a number too.
     if (heads < 1 || heads > (std::int64_t{1} << 24))
       throw InputError(fmt::format("{}: {} heads are not possible", where_, heads));
@@ -200,7 +202,8 @@ class GgufSource final : public CheckpointSource {
     std::vector<std::byte> out(entry.tensor.bytes.size());
     std::size_t from = 0;
     for (const std::int64_t row : rotated_rows(entry.heads, rows / entry.heads)) {
-      std::memcpy(out.data() + static_cast<std::size_t>(row) * bytes, entry.tensor.bytes.data() + from, bytes);
+      std::memcpy(out.data() + static_cast<std::size_t>(row) * bytes, entry.tensor.bytes.data() + from,
+                  bytes);
       from += bytes;
     }
     return out;

@@ -119,9 +119,10 @@ void check_shapes(const Checkpoint& checkpoint, const ModelConfig& config) {
 void require_dense_ends(const Checkpoint& checkpoint, const ModelConfig& config) {
   for (const std::string& module : {module_of(embedding_name(config)), module_of(kHeadName)}) {
     if (checkpoint.packing(module))
-      throw InputError(fmt::format("{}: '{}' is quantized, which is read to be run only; give a model whose "
-                                   "embedding and head are dense",
-                                   checkpoint.folder().string(), module));
+      throw InputError(
+          fmt::format("{}: '{}' is quantized, which is read to be run only; give a model whose "
+                      "embedding and head are dense",
+                      checkpoint.folder().string(), module));
   }
 }
 

@@ -29,7 +29,8 @@ std::vector<ExpectedTensor> dense_tensors(const ModelConfig& config);
 /// and head may be packed.
 void check_shapes(const Checkpoint& checkpoint, const ModelConfig& config);
 
-/// Throws InputError if the embedding or the head is packed: for what writes models, which carries both dense.
+/// Throws InputError if the embedding or the head is packed: for what writes models, which carries both
+/// dense.
 void require_dense_ends(const Checkpoint& checkpoint, const ModelConfig& config);
 
 }  // namespace knapsaq

@@ -24,10 +24,7 @@ std::span<const GgufCut> gguf_cuts() {
       {"tekken", {kTekkenSplit}, true, true},
       {"smollm", {R"(\p{N})", kGpt2Split}, false, false},
       // What llama.cpp falls back to; no tokenizer of Hugging Face's is meant by it.
-      {"default",
-       {R"([\p{P}\$\+<=>\^~\|]+)", kGpt2Split, R"(\p{N}+)", "[0-9][0-9][0-9]"},
-       false,
-       false}};
+      {"default", {R"([\p{P}\$\+<=>\^~\|]+)", kGpt2Split, R"(\p{N}+)", "[0-9][0-9][0-9]"}, false, false}};
   return cuts;
 }
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <map>
 
 #include <fmt/format.h>
 
@@ -30,8 +30,9 @@ class Reader {
   TokenizerParts read() {
     const std::string model = fields_.required_text("tokenizer.ggml.model");
     if (model != "llama" && model != "gpt2")
-      fields_.fail("tokenizer.ggml.model",
-                   fmt::format("is {}, which is not supported; supported are llama and gpt2", in_quotes(model)));
+      fields_.fail(
+          "tokenizer.ggml.model",
+          fmt::format("is {}, which is not supported; supported are llama and gpt2", in_quotes(model)));
     read_tokens();
     if (model == "llama") {
       sentencepiece();
@@ -57,7 +58,7 @@ class Reader {
       if (find_invalid_utf8(text) != text.size())
         fields_.fail("tokenizer.ggml.tokens", fmt::format("has a token {} that is not UTF-8", id));
       // Nobody can mean a token without text, and 0 is "undefined".
-      types_.push_back(text.empty() ? unused
+      types_.push_back(text.empty()                     ? unused
                        : type >= normal && type <= byte ? static_cast<TokenType>(type)
                                                         : normal);
     }
@@ -68,28 +69,39 @@ class Reader {
   }
 
   /// All tokens that are used, those that are parts of words first: an added token may be spelled as another
-  /// one is in the alphabet of bytes.
-  Vocabulary vocabulary() const {
+  /// one is in the alphabet of bytes. With `metaspaces` blanks of added tokens are spelled as merges do it.
+  Vocabulary vocabulary(bool metaspaces) const {
     Vocabulary found(where_, texts_->size());
     for (std::size_t id = 0; id < texts_->size(); ++id)
       if (types_[id] != unused && !is_added(id)) found.add((*texts_)[id], static_cast<std::int64_t>(id));
-    for (std::size_t id = 0; id < texts_->size(); ++id)
-      if (is_added(id) && !found.find((*texts_)[id])) found.add((*texts_)[id], static_cast<std::int64_t>(id));
+    for (std::size_t id = 0; id < texts_->size(); ++id) {
+      if (!is_added(id)) continue;
+      std::string text;
+      for (const char c : (*texts_)[id])
+        text += metaspaces && c == ' ' ? kMetaspace : std::string_view(&c, 1);
+      if (!found.find(text)) found.add(text, static_cast<std::int64_t>(id));
+    }
     if (found.tokens() == 0) fields_.fail("tokenizer.ggml.tokens", "has no tokens");
     return found;
   }
 
   void add_tokens() {
-    std::vector<std::int64_t> normalized;
-    if (auto list = fields_.integers(kGgufNormalized)) normalized = *std::move(list);
-    std::ranges::sort(normalized);
+    std::map<std::int64_t, std::int64_t> flags;
+    const auto list = fields_.integers(kGgufTokenFlags).value_or(std::vector<std::int64_t>());
+    for (std::size_t i = 0; i + 1 < list.size(); i += 2) flags[list[i]] = list[i + 1];
     for (std::size_t id = 0; id < texts_->size(); ++id) {
       if (!is_added(id)) continue;
-      parts_.added.push_back(
-          {.id = static_cast<std::int32_t>(id),
-           .content = (*texts_)[id],
-           .special = types_[id] != user_defined,
-           .normalized = std::ranges::binary_search(normalized, static_cast<std::int64_t>(id))});
+      const auto found = flags.find(static_cast<std::int64_t>(id));
+      const auto has = [&](GgufTokenFlag flag) {
+        return found != flags.end() && (found->second & static_cast<std::int64_t>(flag)) != 0;
+      };
+      parts_.added.push_back({.id = static_cast<std::int32_t>(id),
+                              .content = (*texts_)[id],
+                              .special = types_[id] != user_defined,
+                              .normalized = has(GgufTokenFlag::normalized),
+                              .strip_left = has(GgufTokenFlag::strip_left),
+                              .strip_right = has(GgufTokenFlag::strip_right),
+                              .single_word = has(GgufTokenFlag::single_word)});
     }
   }
 
@@ -103,7 +115,8 @@ class Reader {
       if (blank == std::string::npos)
         fields_.fail(key, fmt::format("has an entry {} that is not two tokens", in_quotes(line)));
       merges.push_back(make_merge(std::string_view(line).substr(0, blank),
-                                  std::string_view(line).substr(blank + 1), vocabulary, merges.size(), where_));
+                                  std::string_view(line).substr(blank + 1), vocabulary, merges.size(),
+                                  where_));
     }
     return merges;
   }
@@ -129,7 +142,7 @@ class Reader {
     std::ranges::stable_sort(by_rank, [&](std::int32_t a, std::int32_t b) {
       return (*scores)[static_cast<std::size_t>(a)] > (*scores)[static_cast<std::size_t>(b)];
     });
-    Vocabulary tokens = vocabulary();
+    Vocabulary tokens = vocabulary(true);
     const std::vector<MergeRule> merges = fields_.texts(kGgufMerges) != nullptr
                                               ? read_merges(kGgufMerges, tokens)
                                               : merges_of_vocabulary(tokens, by_rank, true);
@@ -144,7 +157,8 @@ class Reader {
     adds_bos_ = true;
   }
 
-  /// llama.cpp puts the blank in front of every stretch of text between special tokens, as SentencePiece does.
+  /// llama.cpp puts the blank in front of every stretch of text between special tokens, as SentencePiece
+  /// does.
   void blanks(bool prefix) {
     if (fields_.flag(kGgufFirstBlank).value_or(false)) {
       PreTokenizerStep step;
@@ -183,7 +197,7 @@ class Reader {
       parts_.normalizer =
           Normalizer({{.kind = NormalizerStep::Kind::kNfc, .pattern = {}, .content = {}, .regex = {}}});
     parts_.decoder = {{.kind = DecoderStep::Kind::kByteLevel, .pattern = {}, .content = {}}};
-    Vocabulary tokens = vocabulary();
+    Vocabulary tokens = vocabulary(false);
     const std::vector<MergeRule> merges = read_merges("tokenizer.ggml.merges", tokens);
     parts_.bpe = Bpe(std::move(tokens), merges,
                      {.byte_level = true, .ignore_merges = cut->ignore_merges, .unknown = {}});

@@ -145,8 +145,7 @@ std::vector<DecoderStep> sentencepiece_decoder(bool prefix) {
       {.kind = DecoderStep::Kind::kReplace, .pattern = "\xE2\x96\x81", .content = " "},
       {.kind = DecoderStep::Kind::kByteFallback, .pattern = {}, .content = {}},
       {.kind = DecoderStep::Kind::kFuse, .pattern = {}, .content = {}}};
-  if (prefix)
-    steps.push_back({.kind = DecoderStep::Kind::kStrip, .pattern = {}, .content = " ", .start = 1});
+  if (prefix) steps.push_back({.kind = DecoderStep::Kind::kStrip, .pattern = {}, .content = " ", .start = 1});
   return steps;
 }
 

@@ -10,12 +10,12 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/float16.h"
 #include "knapsaq/checkpoint/gguf_file.h"
+#include "knapsaq/checkpoint/gguf_names.h"
 #include "knapsaq/export/formats.h"
 #include "knapsaq/export/gguf/blocks.h"
 #include "knapsaq/export/gguf/model_metadata.h"
 #include "knapsaq/export/gguf/vocabulary.h"
 #include "knapsaq/model/expected_tensors.h"
-#include "knapsaq/checkpoint/gguf_names.h"
 #include "knapsaq/quant/quantizer.h"
 
 namespace knapsaq {

@@ -197,12 +197,31 @@ void add_sentencepiece(const fs::path& folder, const TokenizerParts& parts, Toke
   scores.resize(tokens.texts.size(), 0.0F);
   metadata.add("tokenizer.ggml.model", "llama");
   metadata.add("tokenizer.ggml.pre", "default");
-  if (!implied(parts, tokens, scores)) metadata.add(kGgufMerges, GgufArray(merge_texts(parts)));
+  std::vector<std::string> merges = merge_texts(parts);
+  if (!merges.empty() && !implied(parts, tokens, scores))
+    metadata.add(kGgufMerges, GgufArray(std::move(merges)));
   metadata.add("tokenizer.ggml.tokens", GgufArray(std::move(tokens.texts)));
   metadata.add("tokenizer.ggml.scores", GgufArray(std::move(scores)));
   metadata.add("tokenizer.ggml.token_type", GgufArray(std::move(tokens.types)));
   metadata.add("tokenizer.ggml.add_space_prefix", blank != Blank::never);
   if (blank == Blank::first) metadata.add(kGgufFirstBlank, true);
+}
+
+/// The ids of added tokens with flags, each followed by their sum.
+std::vector<std::int32_t> token_flags(const TokenizerParts& parts) {
+  std::vector<std::int32_t> flags;
+  for (const AddedToken& token : parts.added) {
+    std::int32_t sum = 0;
+    const auto add = [&](bool set, GgufTokenFlag flag) {
+      if (set) sum += static_cast<std::int32_t>(flag);
+    };
+    add(token.normalized && !parts.normalizer.empty(), GgufTokenFlag::normalized);
+    add(token.strip_left, GgufTokenFlag::strip_left);
+    add(token.strip_right, GgufTokenFlag::strip_right);
+    add(token.single_word, GgufTokenFlag::single_word);
+    if (sum != 0) flags.insert(flags.end(), {token.id, sum});
+  }
+  return flags;
 }
 
 nlohmann::json read_json_file(const fs::path& path) {
@@ -242,12 +261,8 @@ void add_vocabulary(const fs::path& folder, std::int64_t vocab, GgufMetadata& me
   } else {
     add_sentencepiece(folder, parts, std::move(tokens), metadata, notes);
   }
-  std::vector<std::int32_t> normalized;
-  if (!parts.normalizer.empty()) {
-    for (const AddedToken& token : parts.added)
-      if (token.normalized) normalized.push_back(token.id);
-  }
-  if (!normalized.empty()) metadata.add(kGgufNormalized, GgufArray(std::move(normalized)));
+  if (std::vector<std::int32_t> flags = token_flags(parts); !flags.empty())
+    metadata.add(kGgufTokenFlags, GgufArray(std::move(flags)));
   const auto role = [&](const char* name, std::optional<std::int32_t> id) {
     if (id) metadata.add(fmt::format("tokenizer.ggml.{}_token_id", name), static_cast<std::uint32_t>(*id));
   };
