@@ -39,6 +39,7 @@ void run(Options options) {
 
   const double prompt_rate = static_cast<double>(options.speed.prompt) / speed.prompt_seconds;
   const double generation_rate = static_cast<double>(options.speed.generate) / speed.generation_seconds;
+  const double after_prompt_rate = static_cast<double>(options.speed.generate) / speed.after_prompt_seconds;
   const std::uint64_t read = speed.memory.read_per_token();
   const double fraction = static_cast<double>(read) * generation_rate / speed.dram_bytes_per_second;
 
@@ -54,6 +55,7 @@ void run(Options options) {
                                    {"load_seconds", load_seconds},
                                    {"prompt_tokens_per_second", prompt_rate},
                                    {"generation_tokens_per_second", generation_rate},
+                                   {"generation_after_prompt_tokens_per_second", after_prompt_rate},
                                    {"first_token_seconds", speed.prompt_seconds},
                                    {"weight_bytes", read},
                                    {"dram_bytes_per_second", speed.dram_bytes_per_second},
@@ -71,8 +73,8 @@ void run(Options options) {
   fmt::print("  loaded in          {}\n", format_seconds(load_seconds));
   fmt::print("  prompt             {:.1f} tokens/s ({} tokens); first token after {:.3f} s\n", prompt_rate,
              options.speed.prompt, speed.prompt_seconds);
-  fmt::print("  generation         {:.1f} tokens/s ({} tokens after the prompt)\n", generation_rate,
-             options.speed.generate);
+  fmt::print("  generation         {:.1f} tokens/s ({} tokens); {:.1f} tokens/s after the prompt\n",
+             generation_rate, options.speed.generate, after_prompt_rate);
   fmt::print("  weights per token  {}, {:.1f} GB/s: {:.0f}% of the {:.1f} GB/s that this machine reads\n",
              format_bytes(read), static_cast<double>(read) * generation_rate * 1e-9, 100 * fraction,
              speed.dram_bytes_per_second * 1e-9);

@@ -101,22 +101,27 @@ Speed measure_speed(Decoder& decoder, const SpeedOptions& options, Progress& pro
   std::optional<ReadBandwidth> bandwidth;
   std::vector<double> prompts;
   std::vector<double> generations;
+  std::vector<double> after_prompts;
   std::vector<double> reads;
   Speed speed;
-  ProgressScope scope(progress, "measuring", static_cast<std::uint64_t>(options.repeats * tokens), "tokens");
+  ProgressScope scope(progress, "measuring",
+                      static_cast<std::uint64_t>(options.repeats * (tokens + options.generate)), "tokens");
   for (std::int64_t repeat = 0; repeat < options.repeats; ++repeat) {
     cache.clear();
     auto begin = Clock::now();
     decoder.next(prompt, cache, logits);
     prompts.push_back(seconds_since(begin));
     scope.advance(static_cast<std::uint64_t>(options.prompt));
-    begin = Clock::now();
-    for (const std::int32_t& id : after) {
-      check_cancelled();
-      decoder.next({&id, 1}, cache, logits);
-      scope.advance();
+    for (std::vector<double>* times : {&after_prompts, &generations}) {
+      if (times == &generations) cache.clear();
+      begin = Clock::now();
+      for (const std::int32_t& id : after) {
+        check_cancelled();
+        decoder.next({&id, 1}, cache, logits);
+        scope.advance();
+      }
+      times->push_back(seconds_since(begin));
     }
-    generations.push_back(seconds_since(begin));
     if (!bandwidth) {
       speed.memory = decoder.memory();
       speed.cache_bytes = cache.bytes();
@@ -129,6 +134,7 @@ Speed measure_speed(Decoder& decoder, const SpeedOptions& options, Progress& pro
   }
   speed.prompt_seconds = median(prompts);
   speed.generation_seconds = median(generations);
+  speed.after_prompt_seconds = median(after_prompts);
   speed.dram_bytes_per_second = median(reads);
   return speed;
 }

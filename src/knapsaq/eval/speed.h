@@ -29,7 +29,7 @@ class ReadBandwidth {
 
 struct SpeedOptions {
   std::int64_t prompt = 512;    ///< tokens; at least 1
-  std::int64_t generate = 128;  ///< tokens after the prompt; at least 1
+  std::int64_t generate = 128;  ///< tokens, from an empty cache and after the prompt; at least 1
   std::int64_t repeats = 3;     ///< medians of so many; at least 1
   std::int64_t context = 0;     ///< tokens that the cache has room for; 0: prompt + generate
   CacheElement cache = CacheElement::half;
@@ -44,7 +44,10 @@ void check(const SpeedOptions& options, const ModelConfig& config);
 /// What bench reports of a model. Times are medians of the repeats.
 struct Speed {
   double prompt_seconds = 0;  ///< of the whole prompt, to the logits after it: the time to the first token
-  double generation_seconds = 0;     ///< of all tokens after it, one by one
+  /// Of all tokens, one by one, from an empty cache: what weights cost. llama-bench measures the same as
+  /// `tg`.
+  double generation_seconds = 0;
+  double after_prompt_seconds = 0;   ///< the same behind the prompt, whose keys and values every token reads
   double dram_bytes_per_second = 0;  ///< ReadBandwidth, measured between the repeats
   std::uint64_t cache_bytes = 0;
   std::uint64_t resident_bytes = 0;       ///< of the process, after the first repeat
