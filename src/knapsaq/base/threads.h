@@ -1,5 +1,8 @@
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <type_traits>
@@ -42,6 +45,31 @@ class ThreadPool {
 ThreadPool& default_pool();
 /// Replaces the default pool; 0 means one thread per available core. Not while a loop is running.
 void set_default_threads(int threads);
+
+/// Calls fn(index) for every index in [0, count) as parallel_for() does, but every thread walks through indices that follow
+/// each other and takes what others have left at its end: for work that reads memory in the order of the indices.
+template <class Function>
+void parallel_streams(std::size_t count, Function&& fn) {
+  struct alignas(64) Stream {  // a cache line each: they are counted up by different threads
+    std::atomic<std::size_t> next;
+    std::size_t end;
+  };
+  constexpr std::size_t kMost = 64;
+  const std::size_t streams = std::min({static_cast<std::size_t>(default_pool().size()), count, kMost});
+  std::array<Stream, kMost> all;
+  for (std::size_t s = 0; s < streams; ++s) {
+    all[s].next.store(count * s / streams, std::memory_order_relaxed);
+    all[s].end = count * (s + 1) / streams;
+  }
+  default_pool().parallel_for(streams, [&](std::size_t first) {
+    for (std::size_t k = 0; k < streams; ++k) {
+      Stream& stream = all[(first + k) % streams];
+      for (std::size_t i = stream.next.fetch_add(1, std::memory_order_relaxed); i < stream.end;
+           i = stream.next.fetch_add(1, std::memory_order_relaxed))
+        fn(i);
+    }
+  });
+}
 
 /// default_pool().parallel_for(count, fn).
 template <class Function>

@@ -205,7 +205,7 @@ void Linears<T>::multiply_few(const Array& in, std::int64_t rows, std::span<cons
     ends.push_back(tasks);
   }
   inputs_.prepare(working<T>(in), rows, in.cols(), weights);
-  parallel_for(static_cast<std::size_t>(tasks), [&](std::size_t index) {
+  parallel_streams(static_cast<std::size_t>(tasks), [&](std::size_t index) {
     const auto task = static_cast<std::int64_t>(index);
     const auto p = static_cast<std::size_t>(std::upper_bound(ends.begin(), ends.end(), task) - ends.begin());
     const PackedWeight& weight = *weights[p];
@@ -283,7 +283,7 @@ void Linears<T>::activate_few(const Array& in, std::int64_t rows, const PackedWe
   inputs_.prepare(working<T>(in), rows, in.cols(), std::span(both).first(gate == nullptr ? 1 : 2));
   const std::int64_t together =
       gate == nullptr ? panels_per_task(up) : std::max<std::int64_t>(1, panels_per_task(up) / 2);
-  parallel_for(static_cast<std::size_t>((up.panels() + together - 1) / together), [&](std::size_t index) {
+  parallel_streams(static_cast<std::size_t>((up.panels() + together - 1) / together), [&](std::size_t index) {
     const std::int64_t first_panel = static_cast<std::int64_t>(index) * together;
     const std::int64_t panels = std::min(together, up.panels() - first_panel);
     const std::int64_t pitch = panels * kPanelRows;

@@ -177,12 +177,14 @@ struct Bf16Dots {
     for (auto& row : sum)
       for (Vec& one : row) one = splat(0);
     const std::int64_t pairs = w.granules * kGranule / 2;
-    for (std::int64_t p = 0; p < pairs; p += kSums)
+    for (std::int64_t p = 0; p < pairs; p += kSums) {
+      prefetch<kSums * kVector>(panel + p * kVector);
       for (int s = 0; s < kSums; ++s) {
         const auto weights = reinterpret_cast<__m512bh>(_mm512_loadu_si512(panel + (p + s) * kVector));
         for (int r = 0; r < kRows; ++r)
           sum[r][s] = _mm512_dpbf16_ps(sum[r][s], weights, pair_of(x[r].x + 2 * (p + s)));
       }
+    }
     for (int r = 0; r < kRows; ++r) {
       Vec all = sum[r][0] + sum[r][1];
       if constexpr (kSums == 4) all = all + (sum[r][2] + sum[r][3]);

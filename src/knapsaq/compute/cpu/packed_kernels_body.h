@@ -120,6 +120,22 @@ inline void decode(const std::byte* p, Bytes* out) {
   }
 }
 
+// ---- reading ahead ----------------------------------------------------------------------------------------
+
+// The instructions of a few granules fill the processor's window, so by itself it does not look far enough
+// ahead to keep as many lines on their way as its memory serves. 4 KiB ahead into the second cache, 768 bytes
+// into the first: at 2, 3 and 4 bits 17, 17 and 20 GB/s became 28, 29 and 32, where a bare sum reads 35
+// (Sapphire Rapids, two threads; 3 to 8 KiB and 0.5 to 2 KiB are alike).
+constexpr std::int64_t kFarAhead = 4096;
+constexpr std::int64_t kNearAhead = 768;
+template <std::int64_t kBytes>
+inline void prefetch(const std::byte* p) {
+  for (std::int64_t i = 0; i < kBytes; i += kVector) {
+    __builtin_prefetch(p + kFarAhead + i, 0, 2);
+    __builtin_prefetch(p + kNearAhead + i, 0, 3);
+  }
+}
+
 // ---- dense numbers ----------------------------------------------------------------------------------------
 
 /// A panel of dense numbers: out[row][16] = W x, for kRows rows of inputs.
@@ -131,6 +147,7 @@ inline void multiply_dense_panel(const PackedView& w, const std::byte* panel, co
   const std::int64_t columns = w.granules * kGranule;
   for (std::int64_t k = 0; k < columns; k += 2) {
     Vec first, second;
+    prefetch<bits_of(kCode) * 2 * kPanelRows / 8>(panel + k * bits_of(kCode) * kPanelRows / 8);
     if constexpr (kCode == Code::f32) {
       first = load(reinterpret_cast<const float*>(panel) + k * kPanelRows);
       second = load(reinterpret_cast<const float*>(panel) + (k + 1) * kPanelRows);
@@ -235,6 +252,7 @@ inline void multiply_panel(const PackedView& w, const std::byte* panel, const ty
       for (int r = 0; r < kRows; ++r) sum[r] = least[r] = splat(0);
       for (std::int64_t t = first; t < first + kSuper; ++t, factors += 32, codes += kCodeBytes) {
         Bytes u[kOperands];
+        prefetch<kCodeBytes>(codes);
         decode<kCode>(codes, u);
         if constexpr (kFactors == Factors::super_pair) {
           const Vec s = load_u8(factors);
@@ -276,6 +294,7 @@ inline void multiply_panel(const PackedView& w, const std::byte* panel, const ty
       }
       for (std::int64_t t = first; t < end; ++t, codes += kCodeBytes) {
         Bytes u[kOperands];
+        prefetch<kCodeBytes>(codes);
         decode<kCode>(codes, u);
         Dots::template prepare<kCode>(w, u);
         for (int r = 0; r < kRows; ++r) {
