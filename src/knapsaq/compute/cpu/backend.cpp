@@ -401,7 +401,7 @@ CpuKernels best_cpu_kernels() {
 #if defined(KNAPSAQ_X86_KERNELS)
   if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vnni"))
+      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("gfni"))
     return CpuKernels::avx512_bf16;
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
     return CpuKernels::avx2;

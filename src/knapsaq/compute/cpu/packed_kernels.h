@@ -20,11 +20,25 @@ namespace knapsaq::cpu {
 //   8 bits:   vector i is operand i
 //   4 bits:   vector j of 4 holds operand 2j in the low, 2j + 1 in the high half of its bytes
 //   2 bits:   vector j of 2 holds operands 4j .. 4j + 3 from the low bits of its bytes upwards
-//   3, 5, 6:  the planes of the 2, 4, 4 low bits, then one of the 1, 1, 2 high bits: bit i of a byte is
-//             operand i's, or as 2 bits above
+//   3, 5, 6:  the planes of the 2, 4, 4 low bits, then one or two of the 1, 1, 2 high bits; see high_bits()
 
 inline constexpr std::int64_t kPanelRows = 16;
 inline constexpr std::int64_t kGranule = 32;
+
+/// Where the high bits of an operand are: which of the vectors of high bits, from which bit of its bytes on.
+struct HighBits {
+  int vector;
+  int bit;
+};
+/// Operands whose low bits are in the lower half of their bytes have their high bits in the upper half of
+/// theirs, one after another, and the other way round.
+constexpr HighBits high_bits(int low, int high, int operand) {
+  const int fields = 4 / low;   // of low bits in half a byte
+  const int places = 4 / high;  // of high bits
+  const int field = operand % (2 * fields);
+  const int number = operand / (2 * fields) * fields + field % fields;  // among those of this half
+  return {number / places, (field < fields ? 4 : 0) + number % places * high};
+}
 
 /// What an element of a packed matrix is. b2 .. b8: unsigned codes; nf4: an index into nf4_values(). The
 /// dense ones are rows of numbers in panels: [columns / 2][16 rows][2] for 16 bits, [columns][16 rows] for

@@ -82,6 +82,10 @@ inline Bytes shifted_left(Bytes v) {
   return {_mm256_slli_epi16(v.a, kBits), _mm256_slli_epi16(v.b, kBits)};
 }
 
+constexpr bool kPermutesBits = false;
+template <std::uint64_t>
+Bytes permuted(Bytes v);
+
 inline Ints zero_ints() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 inline Vec to_float(Ints v) { return {_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
 /// Products of neighbours are summed in 16 bits: 2 * 63 * 127 fits.

@@ -1,4 +1,4 @@
-// AVX-512 with byte permutations, VNNI and bfloat16 products.
+// AVX-512 with VNNI, bfloat16 products and GFNI.
 #include <cstddef>
 #include <cstdint>
 
@@ -49,6 +49,12 @@ inline Bytes shifted_right(Bytes v) {
 template <int kBits>
 inline Bytes shifted_left(Bytes v) {
   return {_mm512_slli_epi16(v.v, kBits)};
+}
+
+constexpr bool kPermutesBits = true;
+template <std::uint64_t kMatrix>
+inline Bytes permuted(Bytes v) {
+  return {_mm512_gf2p8affine_epi64_epi8(v.v, _mm512_set1_epi64(static_cast<long long>(kMatrix)), 0)};
 }
 
 inline Ints zero_ints() { return _mm512_setzero_si512(); }

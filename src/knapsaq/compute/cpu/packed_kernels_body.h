@@ -6,12 +6,12 @@
 //   high & ~m,
 //                                shifted_right<n>, shifted_left<n> (bits may cross bytes: what is shifted in
 //                                is masked)
-//   Ints                         16 int32; zero_ints, to_float
-//   dot<kWide>(sum, u, x)        sum[row] += u[row][4] . x[4], u unsigned, x signed; u below 64 unless kWide
-//   column<j>(u)                 byte j of every row as floats
-//   load_half, load_u8, load_i8, low_nibbles, high_nibbles      16 of them as floats
-//   Pairs, load_pairs, first_half, second_half, first_bf16, second_bf16      [16 rows][2] 16-bit numbers as
-//   floats lookup(u, table)             16 bytes by indices in bytes; 16 floats by indices as floats
+//   kPermutesBits, permuted<m>   whether there is an instruction that moves the bits of every byte
+//   (bit_matrix()), and it Ints                         16 int32; zero_ints, to_float dot<kWide>(sum, u, x)
+//   sum[row] += u[row][4] . x[4], u unsigned, x signed; u below 64 unless kWide column<j>(u) byte j of every
+//   row as floats load_half, load_u8, load_i8, low_nibbles, high_nibbles      16 of them as floats Pairs,
+//   load_pairs, first_half, second_half, first_bf16, second_bf16      [16 rows][2] 16-bit numbers as floats
+//   lookup(u, table)             16 bytes by indices in bytes; 16 floats by indices as floats
 //
 // Everything here has internal linkage and calls nothing from the standard library: code compiled for a newer
 // processor must never be what the linker keeps for an older one.
@@ -53,36 +53,51 @@ constexpr int kColumn[4] = {0, 2, 1, 3};
 
 // ---- codes ------------------------------------------------------------------------------------------------
 
-template <int kFields, int kWidth, int... kIndex>
-inline void split(Bytes v, Bytes* out) {
-  constexpr auto mask = static_cast<unsigned char>((1 << kWidth) - 1);
-  out[0] = masked(v, mask);
-  if constexpr (kFields > 1) out[1] = masked(shifted_right<kWidth>(v), mask);
-  if constexpr (kFields > 2) {
-    out[2] = masked(shifted_right<2 * kWidth>(v), mask);
-    out[3] = masked(shifted_right<3 * kWidth>(v), mask);
-  }
-}
-
-/// Field number i of kWidth bits of a byte, moved to the bits from kTo on; other bits are anything.
-template <int kWidth, int kField, int kTo>
+/// kWidth bits of every byte from bit kFrom on, moved to bit kTo; other bits are anything.
+template <int kFrom, int kTo>
 inline Bytes moved(Bytes v) {
-  constexpr int kFrom = kWidth * kField;
   if constexpr (kFrom > kTo) return shifted_right<kFrom - kTo>(v);
   if constexpr (kFrom < kTo) return shifted_left<kTo - kFrom>(v);
   return v;
 }
 
-/// Low plane of 4 fields a vector (2 bits), high plane of one bit: 3-bit codes. Or 2 fields of 4 bits with 1
-/// or 2 above.
+constexpr unsigned char bits_below(int count) { return static_cast<unsigned char>((1 << count) - 1); }
+
+/// The matrix of permuted() that moves bits [from, from + width) to bit 0 and [from2, from2 + width2) above
+/// them: row 7 - i of it, a byte, says which bit becomes bit i.
+constexpr std::uint64_t bit_matrix(int from, int width, int from2, int width2) {
+  std::uint64_t matrix = 0;
+  for (int i = 0; i < width + width2; ++i) {
+    const int source = i < width ? from + i : from2 + i - width;
+    matrix |= (std::uint64_t{1} << source) << (8 * (7 - i));
+  }
+  return matrix;
+}
+
+/// Of every byte the kWidth bits from kFrom on, and the kWidth2 bits from kFrom2 on above them.
+template <int kFrom, int kWidth, int kFrom2 = 0, int kWidth2 = 0>
+inline Bytes fields(Bytes v) {
+  if constexpr (kFrom == 0 && kWidth2 == 0) {
+    return masked(v, bits_below(kWidth));
+  } else if constexpr (kPermutesBits) {
+    return permuted<bit_matrix(kFrom, kWidth, kFrom2, kWidth2)>(v);
+  } else if constexpr (kWidth2 == 0) {
+    return masked(moved<kFrom, 0>(v), bits_below(kWidth));
+  } else {
+    return masked(merged(moved<kFrom, 0>(v), moved<kFrom2, kWidth>(v), bits_below(kWidth)),
+                  bits_below(kWidth + kWidth2));
+  }
+}
+
+/// Operand kOperand of planes of kLow low and kHigh high bits. Low bits that lie in one half of their byte
+/// have their high bits in the other half of a byte of the high plane, so that both fit one byte before they
+/// are taken out of it.
 template <int kLow, int kHigh, int kOperand>
 inline Bytes joined(const Bytes* low, const Bytes* high) {
-  constexpr int kLowFields = 8 / kLow;
-  constexpr int kHighFields = 8 / kHigh;
-  const Bytes l = moved<kLow, kOperand % kLowFields, 0>(low[kOperand / kLowFields]);
-  const Bytes h = moved<kHigh, kOperand % kHighFields, kLow>(high[kOperand / kHighFields]);
-  return masked(merged(l, h, static_cast<unsigned char>((1 << kLow) - 1)),
-                static_cast<unsigned char>((1 << (kLow + kHigh)) - 1));
+  constexpr HighBits kAt = high_bits(kLow, kHigh, kOperand);
+  constexpr int kFrom = kOperand % (8 / kLow) * kLow;
+  constexpr unsigned char kHalf = kFrom < 4 ? 0x0F : 0xF0;
+  return fields<kFrom, kLow, kAt.bit, kHigh>(merged(low[kOperand / (8 / kLow)], high[kAt.vector], kHalf));
 }
 
 template <int kLow, int kHigh>
@@ -107,9 +122,19 @@ inline void decode(const std::byte* p, Bytes* out) {
   if constexpr (kCode == Code::b8) {
     for (int i = 0; i < kOperands; ++i) out[i] = load_bytes(p + i * kVector);
   } else if constexpr (kCode == Code::b4 || kCode == Code::nf4) {
-    for (int i = 0; i < 4; ++i) split<2, 4>(load_bytes(p + i * kVector), out + 2 * i);
+    for (int i = 0; i < 4; ++i) {
+      const Bytes v = load_bytes(p + i * kVector);
+      out[2 * i] = fields<0, 4>(v);
+      out[2 * i + 1] = fields<4, 4>(v);
+    }
   } else if constexpr (kCode == Code::b2) {
-    for (int i = 0; i < 2; ++i) split<4, 2>(load_bytes(p + i * kVector), out + 4 * i);
+    for (int i = 0; i < 2; ++i) {
+      const Bytes v = load_bytes(p + i * kVector);
+      out[4 * i] = fields<0, 2>(v);
+      out[4 * i + 1] = fields<2, 2>(v);
+      out[4 * i + 2] = fields<4, 2>(v);
+      out[4 * i + 3] = fields<6, 2>(v);
+    }
   } else if constexpr (kCode == Code::b3) {
     join<2, 1>(p, out);
   } else if constexpr (kCode == Code::b5) {

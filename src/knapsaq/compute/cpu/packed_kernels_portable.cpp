@@ -93,6 +93,10 @@ inline Bytes shifted_left(Bytes v) {
   return each<std::uint8_t, 64>([&](int i) { return v.v[i] << kBits; });
 }
 
+constexpr bool kPermutesBits = false;
+template <std::uint64_t>
+Bytes permuted(Bytes v);
+
 inline Ints zero_ints() {
   return each<std::int32_t, 16>([](int) { return 0; });
 }

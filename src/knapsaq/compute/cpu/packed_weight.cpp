@@ -173,7 +173,6 @@ void write_codes(const PackedView& view, std::span<const std::uint8_t> codes, st
   constexpr std::array<std::int64_t, 4> kByteOf = {0, 2, 1, 3};
   const Planes planes = planes_of(view.code);
   const int low_fields = 8 / planes.low;
-  const int high_fields = planes.high > 0 ? 8 / planes.high : 1;
   std::array<std::uint8_t, 8 * kVector> bytes;
   for (std::int64_t g = 0; g < view.granules; ++g) {
     bytes.fill(0);
@@ -188,8 +187,9 @@ void write_codes(const PackedView& view, std::span<const std::uint8_t> codes, st
             static_cast<std::uint8_t>(low << (operand % low_fields * planes.low));
         if (planes.high == 0) continue;
         const unsigned high = static_cast<unsigned>(row[k]) >> planes.low;
-        bytes[static_cast<std::size_t>((planes.low + operand / high_fields) * kVector + place)] |=
-            static_cast<std::uint8_t>(high << (operand % high_fields * planes.high));
+        const HighBits at = high_bits(planes.low, planes.high, operand);
+        bytes[static_cast<std::size_t>((planes.low + at.vector) * kVector + place)] |=
+            static_cast<std::uint8_t>(high << at.bit);
       }
     }
     std::memcpy(panel + view.codes_offset + g * granule_bytes(view.code), bytes.data(),
