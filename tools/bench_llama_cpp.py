@@ -73,9 +73,10 @@ def llama_bench(options, gguf, *arguments):
 
 
 def llama_cpp(options, gguf):
-    # Generation after the prompt (-d), as knapsaq measures it.
+    # Generation from an empty cache, and after the prompt (-d), as knapsaq bench measures both.
     return {"prompt": llama_bench(options, gguf, "-p", options.prompt, "-n", 0),
-            "generation": llama_bench(options, gguf, "-p", 0, "-n", options.generate, "-d", options.prompt)}
+            "generation": llama_bench(options, gguf, "-p", 0, "-n", options.generate),
+            "after": llama_bench(options, gguf, "-p", 0, "-n", options.generate, "-d", options.prompt)}
 
 
 def knapsaq(options, model):
@@ -83,32 +84,32 @@ def knapsaq(options, model):
                              options.generate, "--threads", options.threads, "--repeats", 1, "--activations",
                              options.activations, "--json"]))
     return {"prompt": found["prompt_tokens_per_second"], "generation": found["generation_tokens_per_second"],
-            "fraction": found["bandwidth_fraction"], "peak": found["peak_resident_bytes"]}
+            "after": found["generation_after_prompt_tokens_per_second"],
+            "fraction": found["bandwidth_fraction"]}
 
 
 def medians(runs):
     return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
+COLUMNS = {"prompt": "prompt", "generation": "generation", "after": "after the prompt"}
+
+
 def show(results):
-    print("| type | GGUF MB | llama.cpp prompt | generation | knapsaq, same file: prompt | ratio | generation | ratio "
-          "| own model MB | prompt | ratio | generation | ratio | of DRAM |")
-    print("|---" * 14 + "|")
+    """A line for llama.cpp on a file, for knapsaq on the same, and for knapsaq's own format; tokens per second and, in
+    brackets, times llama.cpp's."""
+    print("| model | MB | " + " | ".join(COLUMNS.values()) + " | of DRAM |")
+    print("|---" * (3 + len(COLUMNS)) + "|")
     for kind, result in results.items():
         theirs = medians(result["llama.cpp"])
-        cells = [kind, f"{result['gguf_bytes'] / 1e6:.0f}", f"{theirs['prompt']:.0f}", f"{theirs['generation']:.1f}"]
-        for key in ("gguf", "own"):
-            if key == "own":
-                cells.append(f"{result['own_bytes'] / 1e6:.0f}")
+        print(f"| {kind}, llama.cpp | {result['gguf_bytes'] / 1e6:.0f} | "
+              + " | ".join(f"{theirs[key]:.1f}" for key in COLUMNS) + " | |")
+        for key, name, size in (("gguf", f"{kind}, knapsaq", "gguf_bytes"), ("own", result["own_name"], "own_bytes")):
             if not result[key]:
-                cells += ["", "", "", ""]
                 continue
             ours = medians(result[key])
-            for what in ("prompt", "generation"):
-                cells += [f"{ours[what]:.{0 if what == 'prompt' else 1}f}", f"**{ours[what] / theirs[what]:.2f}**"]
-            if key == "own":
-                cells.append(f"{ours['fraction']:.2f}")
-        print("| " + " | ".join(cells) + " |")
+            cells = (f"{ours[what]:.1f} ({ours[what] / theirs[what]:.2f})" for what in COLUMNS)
+            print(f"| {name} | {result[size] / 1e6:.0f} | " + " | ".join(cells) + f" | {ours['fraction']:.2f} |")
 
 
 def main():
@@ -128,7 +129,8 @@ def main():
     options = parser.parse_args()
 
     models = prepare(options)
-    results = {kind: {"gguf_bytes": bytes_of(gguf), "own_bytes": bytes_of(own), "llama.cpp": [], "gguf": [], "own": []}
+    results = {kind: {"gguf_bytes": bytes_of(gguf), "own_bytes": bytes_of(own),
+                      "own_name": own.name.replace("rtn-", ""), "llama.cpp": [], "gguf": [], "own": []}
                for kind, (gguf, own) in models.items()}
     for done in range(options.rounds):
         for kind, (gguf, own) in models.items():
