@@ -182,7 +182,11 @@ class FolderSource final : public CheckpointSource {
 
   StoredMatrix stored(std::string_view module, const StoredShape& shape) const override {
     try {
-      return read_stored(module, shape, [this](const std::string& name) { return tensor(name); });
+      StoredMatrix matrix =
+          read_stored(module, shape, [this](const std::string& name) { return tensor(name); });
+      // It has copies of its own.
+      for (const TensorSpec& part : knapsaq::tensors_of(module, shape)) release(part.name);
+      return matrix;
     } catch (const InputError& error) {
       throw InputError(path_.string() + ": " + error.what());
     }
