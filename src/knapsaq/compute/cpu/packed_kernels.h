@@ -9,10 +9,11 @@ namespace knapsaq::cpu {
 
 // How a matrix lies in memory that is multiplied from its codes.
 //
-// 16 rows of W are a panel: one vector holds the same columns of 16 rows, so that sums over columns need no
-// work across lanes and every row's scale and bias are lanes, too. A panel is its factors followed by its
-// codes, each read front to back. 32 columns of a panel are a granule; columns beyond the matrix have inputs
-// of 0.
+// 16 rows of W are a panel. One vector holds the same columns of 16 rows, so that sums over columns need no
+// work across lanes and every row's scale and bias are lanes, too. 32 columns of a panel are a granule;
+// columns beyond the matrix have inputs of 0. Granules that share factors are a unit: its factors, then its
+// codes. So a panel, and the panels one after another, are read front to back, and what is ahead is a matter
+// of an offset.
 //
 // A granule of b-bit codes takes b * 64 bytes: 512 codes without a gap, for every b, in planes of whole
 // 64-byte vectors. What a product reads is an operand: 64 bytes, [16 rows][4 columns], of which a granule has
@@ -49,7 +50,7 @@ enum class Code : std::uint8_t { b2, b3, b4, b5, b6, b8, nf4, bf16, f16, f32 };
 enum class Factors : std::uint8_t {
   none,         ///< dense
   half_pair,    ///< w = s u + c; per group {half s[16], half c[16]}
-  half_scale,   ///< w = s (u - zero); per group {half s[16]}
+  half_scale,   ///< w = s (u - zero); per two groups, which are a unit, {half s[2][16]}
   float_pair,   ///< as half_pair, fp32
   float_scale,  ///< as half_scale, fp32
   /// Q4_K, Q5_K: w = (d s) u - (m t); per 8 granules {half d[16], half m[16], 8 x {u8 s[16], u8 t[16]}}
@@ -67,7 +68,9 @@ struct PackedView {
   std::int64_t granules = 0;            ///< of a row
   std::int64_t group = 0;               ///< granules that share factors; not for super_*
   float zero = 0;                       ///< half_scale, float_scale, super_scale
-  std::int64_t codes_offset = 0;        ///< bytes of a panel's factors
+  std::int64_t unit = 0;                ///< granules of a unit; the last of a panel may have fewer
+  std::int64_t factor_bytes = 0;        ///< of a unit, a multiple of 64
+  std::int64_t unit_bytes = 0;          ///< factors and codes of a whole unit
   std::int64_t panel_bytes = 0;         ///< all of it, a multiple of 64
   const std::byte* data = nullptr;      ///< aligned to 64
   const float* values = nullptr;        ///< of nf4: nf4_values()

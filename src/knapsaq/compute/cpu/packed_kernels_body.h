@@ -259,8 +259,6 @@ template <class Dots, Code kCode, Factors kFactors, int kRows>
 inline void multiply_panel(const PackedView& w, const std::byte* panel, const typename Dots::Input* x,
                            float* out, std::int64_t pitch) {
   constexpr std::int64_t kCodeBytes = bits_of(kCode) * kVector;
-  const std::byte* codes = panel + w.codes_offset;
-  const std::byte* factors = panel;
   Vec total[kRows];
   for (int r = 0; r < kRows; ++r) total[r] = splat(0);
   const auto ones = [&](int r, std::int64_t granule) {
@@ -269,7 +267,9 @@ inline void multiply_panel(const PackedView& w, const std::byte* panel, const ty
 
   if constexpr (kFactors == Factors::super_pair || kFactors == Factors::super_nibbles ||
                 kFactors == Factors::super_scale) {
-    for (std::int64_t first = 0; first < w.granules; first += kSuper) {
+    for (std::int64_t first = 0; first < w.granules; first += kSuper, panel += w.unit_bytes) {
+      const std::byte* factors = panel;
+      const std::byte* codes = panel + w.factor_bytes;
       const Vec d = load_half(factors);
       const Vec m = load_half(factors + 32);
       factors += kVector;
@@ -309,7 +309,13 @@ inline void multiply_panel(const PackedView& w, const std::byte* panel, const ty
       }
     }
   } else {
+    const std::byte* codes = panel;
+    const std::byte* factors = panel;
     for (std::int64_t first = 0; first < w.granules; first += w.group) {
+      if (first % w.unit == 0) {
+        factors = panel + first / w.unit * w.unit_bytes;
+        codes = factors + w.factor_bytes;
+      }
       const std::int64_t end = smaller(first + w.group, w.granules);
       Vec sum[kRows];
       float all[kRows];
@@ -448,26 +454,25 @@ struct SixteenColumns {
 template <Factors kFactors>
 inline SixteenColumns factors_at(const PackedView& w, const std::byte* panel, std::int64_t granule,
                                  int half) {
+  const std::byte* unit = panel + granule / w.unit * w.unit_bytes;
   if constexpr (kFactors == Factors::super_pair || kFactors == Factors::super_nibbles ||
                 kFactors == Factors::super_scale) {
-    const std::byte* super = panel + granule / kSuper * (kVector + kSuper * 32);
-    const std::byte* at = super + kVector + granule % kSuper * 32;
-    const Vec d = load_half(super);
+    const std::byte* at = unit + kVector + granule % kSuper * 32;
+    const Vec d = load_half(unit);
     if constexpr (kFactors == Factors::super_scale) return {d * load_i8(at + 16 * half), splat(0)};
-    const Vec m = load_half(super + 32);
+    const Vec m = load_half(unit + 32);
     if constexpr (kFactors == Factors::super_pair)
       return {d * load_u8(at), splat(0) - m * load_u8(at + 16)};
     else
       return {d * low_nibbles(at + 16 * half), splat(0) - m * high_nibbles(at + 16 * half)};
+  } else if constexpr (kFactors == Factors::half_pair) {
+    return {load_half(unit), load_half(unit + 32)};
+  } else if constexpr (kFactors == Factors::half_scale) {
+    return {load_half(unit + granule % w.unit / w.group * 32), splat(0)};
+  } else if constexpr (kFactors == Factors::float_scale) {
+    return {load(reinterpret_cast<const float*>(unit)), splat(0)};
   } else {
-    const std::int64_t group = granule / w.group;
-    if constexpr (kFactors == Factors::half_pair)
-      return {load_half(panel + group * 64), load_half(panel + group * 64 + 32)};
-    if constexpr (kFactors == Factors::half_scale) return {load_half(panel + group * 32), splat(0)};
-    if constexpr (kFactors == Factors::float_scale)
-      return {load(reinterpret_cast<const float*>(panel + group * 64)), splat(0)};
-    return {load(reinterpret_cast<const float*>(panel + group * 128)),
-            load(reinterpret_cast<const float*>(panel + group * 128 + 64))};
+    return {load(reinterpret_cast<const float*>(unit)), load(reinterpret_cast<const float*>(unit + 64))};
   }
 }
 
@@ -491,7 +496,9 @@ inline void granule_weights(const PackedView& w, const std::byte* panel, std::in
     }
   } else {
     Bytes u[kOperands];
-    decode<kCode>(panel + w.codes_offset + granule * bits_of(kCode) * kVector, u);
+    decode<kCode>(panel + granule / w.unit * w.unit_bytes + w.factor_bytes +
+                      granule % w.unit * bits_of(kCode) * kVector,
+                  u);
     constexpr bool kShifted = kFactors == Factors::half_scale || kFactors == Factors::super_scale;
     constexpr bool kBiased = kFactors == Factors::half_pair || kFactors == Factors::float_pair ||
                              kFactors == Factors::super_pair || kFactors == Factors::super_nibbles;

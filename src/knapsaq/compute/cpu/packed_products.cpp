@@ -105,8 +105,8 @@ std::int64_t columns_per_piece(const PackedWeight& weight) {
 
 template <class T>
 ProductOperand dequantize(const PackedWeight& weight, std::int64_t first, std::int64_t cols,
-                      const PackedKernels& kernels, Products& products, dnnl::memory::desc& layout,
-                      AlignedBytes& buffer) {
+                          const PackedKernels& kernels, Products& products, dnnl::memory::desc& layout,
+                          AlignedBytes& buffer) {
   const PackedView& view = weight.view();
   const std::int64_t in = weight.in();
   layout = products.layout(cols, in, !weight.bias().empty());
@@ -159,9 +159,10 @@ ProductOperand dequantize(const PackedWeight& weight, std::int64_t first, std::i
           .bias = weight.bias().empty() ? nullptr : weight.bias().data() + first};
 }
 
-template ProductOperand dequantize<float>(const PackedWeight&, std::int64_t, std::int64_t, const PackedKernels&,
-                                      Products&, dnnl::memory::desc&, AlignedBytes&);
-template ProductOperand dequantize<Bf16>(const PackedWeight&, std::int64_t, std::int64_t, const PackedKernels&,
-                                     Products&, dnnl::memory::desc&, AlignedBytes&);
+template ProductOperand dequantize<float>(const PackedWeight&, std::int64_t, std::int64_t,
+                                          const PackedKernels&, Products&, dnnl::memory::desc&,
+                                          AlignedBytes&);
+template ProductOperand dequantize<Bf16>(const PackedWeight&, std::int64_t, std::int64_t,
+                                         const PackedKernels&, Products&, dnnl::memory::desc&, AlignedBytes&);
 
 }  // namespace knapsaq::cpu

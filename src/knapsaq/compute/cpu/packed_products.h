@@ -57,7 +57,7 @@ std::int64_t columns_per_piece(const PackedWeight& weight);
 /// The memory is `buffer`'s and the layout `layout`'s.
 template <class T>
 ProductOperand dequantize(const PackedWeight& weight, std::int64_t first, std::int64_t cols,
-                      const PackedKernels& kernels, Products& products, dnnl::memory::desc& layout,
-                      AlignedBytes& buffer);
+                          const PackedKernels& kernels, Products& products, dnnl::memory::desc& layout,
+                          AlignedBytes& buffer);
 
 }  // namespace knapsaq::cpu

@@ -16,8 +16,8 @@ namespace {
 
 constexpr std::int64_t kOperands = 8;
 constexpr std::int64_t kVector = 64;
-constexpr std::int64_t kSuperColumns = 256;  ///< of a super-block: 8 granules
-constexpr std::int64_t kSuperBytes = kVector + 8 * 32;
+constexpr std::int64_t kSuperColumns = 256;             ///< of a super-block: 8 granules
+constexpr std::int64_t kSuperBytes = kVector + 8 * 32;  ///< its factors
 
 /// Bits of a code, and how they are split into planes.
 struct Planes {
@@ -76,30 +76,35 @@ Code code_of(int bits) {
   }
 }
 
-std::int64_t factor_bytes(Factors factors) {
-  switch (factors) {
-    case Factors::half_pair:
-    case Factors::float_scale:
-      return 64;
-    case Factors::half_scale:
-      return 32;
-    case Factors::float_pair:
-      return 128;
-    default:
-      return 0;
-  }
-}
-
 /// Fills in what follows from code, factors, granules and group.
 PackedView finished(PackedView view) {
-  const bool super = view.factors == Factors::super_pair || view.factors == Factors::super_nibbles ||
-                     view.factors == Factors::super_scale;
-  const std::int64_t factors =
-      super             ? view.granules * kGranule / kSuperColumns * kSuperBytes
-      : view.group == 0 ? 0
-                        : (view.granules + view.group - 1) / view.group * factor_bytes(view.factors);
-  view.codes_offset = (factors + kVector - 1) / kVector * kVector;
-  view.panel_bytes = view.codes_offset + view.granules * granule_bytes(view.code);
+  switch (view.factors) {
+    case Factors::none:
+      view.unit = view.granules;
+      break;
+    case Factors::half_pair:
+    case Factors::float_scale:
+      view.unit = view.group;
+      view.factor_bytes = 64;
+      break;
+    case Factors::half_scale:
+      view.unit = 2 * view.group;  // whose factors fill a line
+      view.factor_bytes = 64;
+      break;
+    case Factors::float_pair:
+      view.unit = view.group;
+      view.factor_bytes = 128;
+      break;
+    case Factors::super_pair:
+    case Factors::super_nibbles:
+    case Factors::super_scale:
+      view.unit = kSuperColumns / kGranule;
+      view.factor_bytes = kSuperBytes;
+      break;
+  }
+  const std::int64_t units = (view.granules + view.unit - 1) / view.unit;
+  view.unit_bytes = view.factor_bytes + view.unit * granule_bytes(view.code);
+  view.panel_bytes = units * view.factor_bytes + view.granules * granule_bytes(view.code);
   return view;
 }
 
@@ -192,14 +197,21 @@ void write_codes(const PackedView& view, std::span<const std::uint8_t> codes, st
             static_cast<std::uint8_t>(high << at.bit);
       }
     }
-    std::memcpy(panel + view.codes_offset + g * granule_bytes(view.code), bytes.data(),
-                static_cast<std::size_t>(granule_bytes(view.code)));
+    std::memcpy(panel + g / view.unit * view.unit_bytes + view.factor_bytes +
+                    g % view.unit * granule_bytes(view.code),
+                bytes.data(), static_cast<std::size_t>(granule_bytes(view.code)));
   }
 }
 
 template <class T>
 void put(std::byte* at, std::int64_t index, T value) {
   std::memcpy(at + index * static_cast<std::int64_t>(sizeof(T)), &value, sizeof(T));
+}
+
+/// The factors of a group that is not part of a super-block.
+std::byte* factors_of(const PackedView& view, std::int64_t group, std::byte* panel) {
+  const std::int64_t groups = view.unit / view.group;  // of a unit
+  return panel + group / groups * view.unit_bytes + group % groups * 32;
 }
 
 /// One row of `matrix` into row `lane` of a panel: the codes as bytes, the factors in place.
@@ -209,7 +221,7 @@ void write_row(const PackedMatrix& matrix, const PackedView& view, std::int64_t 
   unpack_codes(std::span(matrix.codes).subspan(static_cast<std::size_t>(row) * words, words), matrix.bits,
                codes);
   for (std::int64_t g = 0; g < matrix.groups(); ++g) {
-    std::byte* at = panel + g * factor_bytes(view.factors);
+    std::byte* at = factors_of(view, g, panel);
     if (view.factors == Factors::float_pair) {
       const PackedMatrix::Affine affine = matrix.affine(row, g);
       put(at, lane, affine.scale);
@@ -239,12 +251,12 @@ void write_row(const GgmlMatrix& matrix, const PackedView& view, std::int64_t ro
       codes[static_cast<std::size_t>(b * type.block + i)] =
           static_cast<std::uint8_t>(block.codes[static_cast<std::size_t>(i)] - of.lowest);
     if (view.group > 0) {
-      std::byte* at = panel + b * factor_bytes(view.factors);
+      std::byte* at = factors_of(view, b, panel);
       put(at, lane, block.d);
       if (view.factors == Factors::half_pair) put(at + 32, lane, block.m);
       continue;
     }
-    std::byte* super = panel + b * kSuperBytes;
+    std::byte* super = panel + b * view.unit_bytes;
     put(super, lane, block.d);
     if (of.has_min) put(super + 32, lane, block.m);
     for (int s = 0; s < type.block / of.sub_block; ++s) {
@@ -269,7 +281,7 @@ void write_row(const Nf4Matrix& matrix, const PackedView& view, std::int64_t row
     codes[static_cast<std::size_t>(k)] = (first + k) % 2 == 0 ? byte >> 4 : byte & 15;
   }
   for (std::int64_t g = 0; g < matrix.cols / Nf4Matrix::kBlock; ++g)
-    put(panel + g * factor_bytes(view.factors), lane, matrix.absmax(first / Nf4Matrix::kBlock + g));
+    put(factors_of(view, g, panel), lane, matrix.absmax(first / Nf4Matrix::kBlock + g));
 }
 
 }  // namespace
