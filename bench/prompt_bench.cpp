@@ -1,5 +1,5 @@
-// Prompts: a quantized model with packed weights, whose pieces are dequantized on the way, against the same model
-// dequantized when it was loaded. Alternating in one run.
+// Prompts: a quantized model with packed weights, whose pieces are dequantized on the way, against the same
+// model dequantized when it was loaded. Alternating in one run.
 //   prompt_bench MODEL [--prompt 512] [--repeats 9] [--threads N]
 
 #include <algorithm>
@@ -78,6 +78,6 @@ int main(int argc, char** argv) {
   const double dense = median(models[0].seconds);
   const double packed = median(models[1].seconds);
   const auto count = static_cast<double>(tokens);
-  fmt::print("{} tokens: dense {:.0f} tokens/s, packed {:.0f} tokens/s, ratio {:.3f}\n", tokens, count / dense,
-             count / packed, dense / packed);
+  fmt::print("{} tokens: dense {:.0f} tokens/s, packed {:.0f} tokens/s, ratio {:.3f}\n", tokens,
+             count / dense, count / packed, dense / packed);
 }

@@ -136,7 +136,8 @@ void run(const Options& options) {
   if (options.common.json) {
     print(json);
   } else {
-    fmt::print("memory: {}; resident at most {}\n", describe(decoder.memory()), format_bytes(peak_resident_memory()));
+    fmt::print("memory: {}; resident at most {}\n", describe(decoder.memory()),
+               format_bytes(peak_resident_memory()));
   }
 }
 
@@ -144,8 +145,10 @@ void run(const Options& options) {
 
 void add_eval(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("eval", "Measure a model's perplexity on a text, and its answers to tasks");
-  verb->add_option("model", options->model, "Model folder in Hugging Face layout, quantized or not, or GGUF file")
+  CLI::App* verb =
+      app.add_subcommand("eval", "Measure a model's perplexity on a text, and its answers to tasks");
+  verb->add_option("model", options->model,
+                   "Model folder in Hugging Face layout, quantized or not, or GGUF file")
       ->required();
   verb->add_option("--text", options->text, "Text file (UTF-8), or C4's documents as .jsonl");
   verb->add_option("--protocol", options->protocol, "gptq, stride or llama; see docs/commands.md")

@@ -46,8 +46,9 @@ ThreadPool& default_pool();
 /// Replaces the default pool; 0 means one thread per available core. Not while a loop is running.
 void set_default_threads(int threads);
 
-/// Calls fn(index) for every index in [0, count) as parallel_for() does, but every thread walks through indices that follow
-/// each other and takes what others have left at its end: for work that reads memory in the order of the indices.
+/// Calls fn(index) for every index in [0, count) as parallel_for() does, but every thread walks through
+/// indices that follow each other and takes what others have left at its end: for work that reads memory in
+/// the order of the indices.
 template <class Function>
 void parallel_streams(std::size_t count, Function&& fn) {
   struct alignas(64) Stream {  // a cache line each: they are counted up by different threads
