@@ -79,5 +79,30 @@ TEST(ThreadPool, ThrowsWhatACallThrewAndStaysUsable) {
   }
 }
 
+TEST(ParallelStreams, EveryIndexOnce) {
+  for (const int threads : {1, 2, 5, 80}) {
+    set_default_threads(threads);
+    for (const std::size_t count : {0u, 1u, 2u, 7u, 1000u}) {
+      std::vector<std::atomic<int>> seen(count);
+      parallel_streams(count, [&](std::size_t index) { ++seen.at(index); });
+      for (const std::atomic<int>& times : seen) EXPECT_EQ(times, 1) << threads << ' ' << count;
+    }
+  }
+  set_default_threads(0);
+}
+
+TEST(ParallelStreams, AnExceptionArrives) {
+  set_default_threads(3);
+  EXPECT_THROW(parallel_streams(100,
+                                [](std::size_t index) {
+                                  if (index == 57) throw std::runtime_error("57");
+                                }),
+               std::runtime_error);
+  int after = 0;
+  parallel_streams(1, [&](std::size_t) { ++after; });
+  EXPECT_EQ(after, 1);
+  set_default_threads(0);
+}
+
 }  // namespace
 }  // namespace knapsaq
