@@ -175,13 +175,7 @@ inline Vec lookup(Vec u, const float* table) { return {lookup(u.a, table), looku
 
 #include "knapsaq/compute/cpu/packed_kernels_body.h"
 
-constexpr PackedKernels kKernels = {.quantize = quantize_row,
-                                    .sum = sum_columns,
-                                    .multiply_int8 = multiply_packed<Int8Dots>,
-                                    .multiply_float = multiply_packed<FloatDots>,
-                                    .multiply_bf16 = nullptr,
-                                    .dequantize_float = dequantize_panel,
-                                    .dequantize_bf16 = nullptr};
+constexpr PackedKernels kKernels = common_packed_kernels();
 
 }  // namespace
 

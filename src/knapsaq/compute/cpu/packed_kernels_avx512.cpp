@@ -214,13 +214,12 @@ void dequantize_panel_bf16(const PackedView& w, std::int64_t index, Bf16* out, s
   });
 }
 
-constexpr PackedKernels kKernels = {.quantize = quantize_row,
-                                    .sum = sum_columns,
-                                    .multiply_int8 = multiply_packed<Int8Dots>,
-                                    .multiply_float = multiply_packed<FloatDots>,
-                                    .multiply_bf16 = multiply_packed<Bf16Dots>,
-                                    .dequantize_float = dequantize_panel,
-                                    .dequantize_bf16 = dequantize_panel_bf16};
+constexpr PackedKernels kKernels = [] {
+  PackedKernels kernels = common_packed_kernels();
+  kernels.multiply_bf16 = multiply_packed<Bf16Dots>;
+  kernels.dequantize_bf16 = dequantize_panel_bf16;
+  return kernels;
+}();
 
 }  // namespace
 

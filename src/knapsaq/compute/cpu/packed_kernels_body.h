@@ -552,3 +552,14 @@ void quantize_row(const float* x, std::int64_t n, std::int8_t* q, float* scales,
     sums[2 * g + 1] = scales[g] * store_rounded(second * inverse, q + 16);
   }
 }
+
+/// What every instruction set has; those with bf16 add to it.
+constexpr PackedKernels common_packed_kernels() {
+  return {.quantize = quantize_row,
+          .sum = sum_columns,
+          .multiply_int8 = multiply_packed<Int8Dots>,
+          .multiply_float = multiply_packed<FloatDots>,
+          .multiply_bf16 = nullptr,
+          .dequantize_float = dequantize_panel,
+          .dequantize_bf16 = nullptr};
+}
