@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "knapsaq/base/threads.h"
+#include "knapsaq/compute/cpu/query_tiles.h"
 #include "knapsaq/compute/cpu/tiles.h"
 
 namespace knapsaq::cpu {
@@ -67,29 +68,8 @@ void Attention<T>::attend(const AttentionShape& shape, const Array& q, const Arr
     }
   });
 
-  // The tiles of one head follow each other (its keys and values stay in the second cache), longest first.
-  const std::int64_t tiles = (length + kernels_.query_tile - 1) / kernels_.query_tile;
-  const std::int64_t heads_per_key = shape.heads / shape.kv_heads;
-  parallel_for(static_cast<std::size_t>(shape.windows * shape.heads * tiles), [&](std::size_t index) {
-    const std::int64_t number = static_cast<std::int64_t>(index) / tiles;
-    const std::int64_t first = (tiles - 1 - static_cast<std::int64_t>(index) % tiles) * kernels_.query_tile;
-    const std::int64_t window = number / shape.heads;
-    const std::int64_t head = number % shape.heads;
-    const std::int64_t packed = window * shape.kv_heads + head / heads_per_key;
-    const std::int64_t start = window * length * q.cols() + head * head_dim;
-    t_tile.reserve(scratch_bytes);
-    kernels_.attend({.q = working<T>(q) + start,
-                     .q_pitch = q.cols(),
-                     .out = working<T>(out) + start,
-                     .out_pitch = out.cols(),
-                     .first = first,
-                     .count = std::min(kernels_.query_tile, length - first),
-                     .sliding_window = shape.sliding_window,
-                     .transform = q_transform,
-                     .head = {packed_keys + packed * keys_size, packed_values + packed * values_size,
-                              panels * kernels_.panel},
-                     .scratch = t_tile.data()});
-  });
+  attend_tiles<T>(kernels_, shape, q_transform, q,
+                  {packed_keys, packed_values, keys_size, values_size, panels * kernels_.panel}, out);
 }
 
 template <class T>

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "knapsaq/base/threads.h"
+#include "knapsaq/compute/cpu/query_tiles.h"
 #include "knapsaq/compute/cpu/tiles.h"
 
 namespace knapsaq::cpu {
@@ -81,6 +82,9 @@ class CachedAttention<T>::Panels {
     values.reserve(static_cast<std::size_t>(heads * values_size_) * sizeof(T));
     keys_ = reinterpret_cast<T*>(keys.data());
     values_ = reinterpret_cast<T*>(values.data());
+  }
+  WindowPanels<T> all(const Kernels<T>& kernels) const {
+    return {keys_, values_, keys_size_, values_size_, round_up(capacity, kernels.panel)};
   }
   T* keys(std::int64_t head) const { return keys_ + head * keys_size_; }
   T* values(std::int64_t head) const { return values_ + head * values_size_; }
@@ -313,34 +317,7 @@ void CachedAttention<T>::unpack(const NewTokens& tokens, Compact& cache, const P
 
 template <class T>
 void CachedAttention<T>::attend(const NewTokens& tokens, const Panels& cache) {
-  const AttentionShape& shape = *tokens.shape;
-  const Array& q = *tokens.q;
-  Array& out = *tokens.out;
-  const auto scratch_bytes = static_cast<std::size_t>(kernels_.attention_scratch(shape.head_dim));
-  // The tiles of one head follow each other (its keys and values stay in the second cache), longest first.
-  const std::int64_t tiles = (shape.length + kernels_.query_tile - 1) / kernels_.query_tile;
-  const std::int64_t heads_per_key = shape.heads / shape.kv_heads;
-  parallel_for(static_cast<std::size_t>(shape.windows * shape.heads * tiles), [&](std::size_t index) {
-    const std::int64_t number = static_cast<std::int64_t>(index) / tiles;
-    const std::int64_t first = (tiles - 1 - static_cast<std::int64_t>(index) % tiles) * kernels_.query_tile;
-    const std::int64_t window = number / shape.heads;
-    const std::int64_t head = number % shape.heads;
-    const std::int64_t packed = window * shape.kv_heads + head / heads_per_key;
-    const std::int64_t start = window * shape.length * q.cols() + head * shape.head_dim;
-    t_tile.reserve(scratch_bytes);
-    kernels_.attend(
-        {.q = working<T>(q) + start,
-         .q_pitch = q.cols(),
-         .out = working<T>(out) + start,
-         .out_pitch = out.cols(),
-         .past = shape.past,
-         .first = shape.past + first,
-         .count = std::min(kernels_.query_tile, shape.length - first),
-         .sliding_window = shape.sliding_window,
-         .transform = tokens.q_transform,
-         .head = {cache.keys(packed), cache.values(packed), round_up(cache.capacity, kernels_.panel)},
-         .scratch = t_tile.data()});
-  });
+  attend_tiles<T>(kernels_, *tokens.shape, tokens.q_transform, *tokens.q, cache.all(kernels_), *tokens.out);
 }
 
 template <class T>
