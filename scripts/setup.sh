@@ -12,7 +12,7 @@ set -euo pipefail
 packages=(g++ cmake ninja-build pkg-config git ccache libdnnl-dev ocl-icd-opencl-dev libfmt-dev nlohmann-json3-dev
   libcli11-dev libsentencepiece-dev libprotobuf-dev libpcre2-dev libutf8proc-dev libxxhash-dev libsqlite3-dev
   libopenblas-dev libgtest-dev libgmock-dev)
-developer_packages=(libbenchmark-dev clang clang-format clang-tidy libomp-dev)
+developer_packages=(libbenchmark-dev clang libclang-rt-dev clang-format clang-tidy libomp-dev)
 # HiGHS 1.10.0, the source archive of its Python package: the same sources, unpatched. Debian 13 packages it.
 highs_version=1.10.0
 highs_sha256=65f9e0ea6dbe7256b790570c4f6b908b3f734cbc8cf5b2d5ebeadb28a4fe2486

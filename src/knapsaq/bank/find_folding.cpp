@@ -171,12 +171,14 @@ class FoldingSearch {
       const std::int64_t cols = member.linear.in;
       errors.push_back(local_errors({member.linear.out, cols, values}, stored, &folded_inputs).hessian);
       if (!half) continue;
-      parallel_for(static_cast<std::size_t>(member.linear.out), [&](std::size_t row) {
-        const auto width = static_cast<std::size_t>(cols);
-        const std::span<float> out = std::span(values).subspan(row * width, width);
-        dequantize_row(stored, static_cast<std::int64_t>(row), out);
-        for (std::size_t k = 0; k < width; ++k) out[k] /= scales[k];
-      });
+      // Clang 14 does not let a lambda take structured bindings by itself.
+      parallel_for(static_cast<std::size_t>(member.linear.out),
+                   [&, &values = values, &stored = stored](std::size_t row) {
+                     const auto width = static_cast<std::size_t>(cols);
+                     const std::span<float> out = std::span(values).subspan(row * width, width);
+                     dequantize_row(stored, static_cast<std::int64_t>(row), out);
+                     for (std::size_t k = 0; k < width; ++k) out[k] /= scales[k];
+                   });
       decoder_.replace(member.linear.name,
                        TensorView{DType::F32, {member.linear.out, cols}, std::as_bytes(std::span(values))});
     }

@@ -14,7 +14,6 @@
 namespace knapsaq::cpu {
 namespace {
 
-constexpr std::int64_t kOperands = 8;
 constexpr std::int64_t kVector = 64;
 constexpr std::int64_t kSuperColumns = 256;             ///< of a super-block: 8 granules
 constexpr std::int64_t kSuperBytes = kVector + 8 * 32;  ///< its factors
