@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -188,6 +189,37 @@ TEST_F(ChatTemplateTest, SaysWhatATemplateSays) {
     EXPECT_EQ(said.find('\n'), std::string::npos) << said;
   }
   EXPECT_THROW(ChatTemplate(std::string((1 << 20) + 1, 'x'), known, "file"), InputError);
+}
+
+// What a template says is quoted, also if it takes our own words.
+TEST_F(ChatTemplateTest, CannotSpeakToTheTerminal) {
+  const Tokenizer known = tokenizer();
+  for (const std::string said : {"\x1B[2Jgone", "a\nb", "\rfile: the chat template: takes more than",
+                                 "file: the chat template\n\x1B]0;title\a"}) {
+    try {
+      ChatTemplate("{{ raise_exception('" + said + "') }}", known, "file")
+          .render(std::vector<ChatMessage>{{"user", "Hello"}}, true);
+      ADD_FAILURE() << "no error";
+    } catch (const InputError& error) {
+      const std::string what = error.what();
+      EXPECT_THAT(what, testing::StartsWith("file: the chat template fails: '"));
+      EXPECT_TRUE(std::ranges::none_of(what, [](char c) { return static_cast<unsigned char>(c) < 0x20; }))
+          << what;
+    }
+  }
+}
+
+TEST_F(ChatTemplateTest, KnowsTheDate) {
+  const ChatTemplate chat("{{ strftime_now('%Y-%m-%d') }}", tokenizer(), "file");
+  const auto today = [] {
+    const std::time_t now = std::time(nullptr);
+    char text[16];
+    std::strftime(text, sizeof text, "%Y-%m-%d", std::localtime(&now));
+    return std::string(text);
+  };
+  const std::string before = today();
+  const std::string said = joined(chat.render({}, false));
+  EXPECT_TRUE(said == before || said == today()) << said;
 }
 
 TEST_F(ChatTemplateTest, HostileTemplatesEnd) {

@@ -12,6 +12,7 @@
 #include "knapsaq/text/byte_alphabet.h"
 #include "knapsaq/text/decoder.h"
 #include "knapsaq/text/normalizer.h"
+#include "knapsaq/text/part_bytes.h"
 #include "knapsaq/text/pre_tokenizer.h"
 #include "knapsaq/text/regex.h"
 #include "knapsaq/text/utf8.h"
@@ -35,6 +36,35 @@ std::string utf8(char32_t c) {
   std::string text;
   append_utf8(text, c);
   return text;
+}
+
+TEST(PartBytes, AreReadBack) {
+  const std::vector<TextPart> parts = {{.text = "<s>", .foreign = false},
+                                       {.text = std::string("\0a", 2), .foreign = true},
+                                       {.text = "", .foreign = true},
+                                       {.text = std::string(300, 'x'), .foreign = false}};
+  const std::vector<TextPart> back = parts_of(to_bytes(parts));
+  ASSERT_EQ(back.size(), parts.size());
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    EXPECT_EQ(back[i].text, parts[i].text);
+    EXPECT_EQ(back[i].foreign, parts[i].foreign);
+  }
+  EXPECT_TRUE(parts_of("").empty());
+}
+
+TEST(PartBytes, FromElsewhereAreRefused) {
+  const std::string good = to_bytes(std::vector<TextPart>{{.text = "hello", .foreign = true}});
+  for (std::size_t size = 1; size < good.size(); ++size)
+    EXPECT_THROW(parts_of(good.substr(0, size)), InputError) << size;
+  std::string other = good;
+  other[0] = 2;
+  EXPECT_THROW(parts_of(other), InputError);
+  for (std::size_t i = 1; i < 9; ++i) {
+    other = good;
+    other[i] = '\xFF';  // a length beyond everything
+    EXPECT_THROW(parts_of(other), InputError) << i;
+  }
+  EXPECT_THROW(parts_of(good + "x"), InputError);
 }
 
 TEST(Utf8, FollowsPythonsReplacement) {

@@ -13,13 +13,20 @@ struct ChildLimits {
   std::size_t answer = std::size_t{16} << 20;   ///< bytes
 };
 
+/// What it gave. It may come from a child that hostile data have taken over: any bytes, to be read as such.
+struct ChildAnswer {
+  bool threw = false;  ///< the bytes are the what() of an exception
+  std::string bytes;
+};
+
 /// The answer of `work`, which runs in a child process: for code that is given programs to run (templates)
-/// and could be made to loop, to recurse without end or to take all memory. `work` has a copy of this
-/// process's memory, no other threads, and must touch nothing outside; it must not use default_pool().
+/// and could be made to loop, to recurse without end, to take all memory, or worse. `work` has a copy of this
+/// process's memory and no other threads; it must not use default_pool(). It can compute and nothing else
+/// (base/confine.h): no files, no network, no processes.
 ///
-/// An exception of `work` is an InputError here, its what() unchanged. Running into a limit and crashing are
-/// InputErrors of one line that begins with `what`. Throws IoError if there can be no child.
-std::string run_in_child(const std::string& what, const std::function<std::string()>& work,
+/// Running into a limit and crashing are InputErrors of one line that begins with `what`. Throws IoError if
+/// there can be no child, or none that is confined: then nothing was run.
+ChildAnswer run_in_child(const std::string& what, const std::function<std::string()>& work,
                          const ChildLimits& limits = {});
 
 }  // namespace knapsaq

@@ -1,6 +1,7 @@
 #include "knapsaq/base/json_text.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -44,6 +45,19 @@ nlohmann::json parse_json(std::string_view text) {
   } catch (const nlohmann::json::exception& error) {
     throw InputError("is not valid JSON: " + json_reason(error));
   }
+}
+
+std::int64_t whole_number(const nlohmann::json& value, std::int64_t smallest, std::int64_t largest) {
+  const auto fits = [&] {
+    if (!value.is_number_integer()) return false;
+    if (value.is_number_unsigned() && value.get<std::uint64_t>() > std::uint64_t{INT64_MAX}) return false;
+    const auto number = value.get<std::int64_t>();
+    return smallest <= number && number <= largest;
+  };
+  if (!fits())
+    throw InputError(
+        fmt::format("{} is not a whole number from {} to {}", in_quotes(value.dump()), smallest, largest));
+  return value.get<std::int64_t>();
 }
 
 }  // namespace knapsaq

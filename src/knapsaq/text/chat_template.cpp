@@ -1,7 +1,6 @@
 #include "knapsaq/text/chat_template.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include <fmt/format.h>
@@ -18,6 +17,7 @@
 #include "knapsaq/checkpoint/gguf_file.h"
 #include "knapsaq/text/gguf_tokenizer.h"
 #include "knapsaq/text/json_reader.h"
+#include "knapsaq/text/part_bytes.h"
 #include "knapsaq/text/tokenizer_model.h"
 
 namespace knapsaq {
@@ -34,27 +34,10 @@ jinja::value text_value(const std::string& text, bool foreign) {
   return value;
 }
 
-// Parts go through a pipe as: one byte for `foreign`, eight for the length, the bytes.
-
-std::string packed(const jinja::string& text) {
-  std::string bytes;
-  for (const jinja::string_part& part : text.parts) {
-    const std::uint64_t length = part.val.size();
-    bytes.push_back(part.is_input ? 1 : 0);
-    bytes.append(reinterpret_cast<const char*>(&length), sizeof length);
-    bytes += part.val;
-  }
-  return bytes;
-}
-
-std::vector<TextPart> unpacked(std::string_view bytes) {
+std::vector<TextPart> rendered_parts(const jinja::string& text) {
   std::vector<TextPart> parts;
-  while (!bytes.empty()) {
-    std::uint64_t length = 0;
-    std::memcpy(&length, bytes.data() + 1, sizeof length);
-    parts.push_back({.text = std::string(bytes.substr(1 + sizeof length, length)), .foreign = bytes[0] != 0});
-    bytes.remove_prefix(1 + sizeof length + length);
-  }
+  for (const jinja::string_part& part : text.parts)
+    parts.push_back({.text = part.val, .foreign = part.is_input});
   return parts;
 }
 
@@ -129,14 +112,15 @@ std::vector<TextPart> ChatTemplate::render(std::span<const ChatMessage> messages
     context.set_val("add_generation_prompt", jinja::mk_val<jinja::value_bool>(add_generation_prompt));
     for (const auto& [name, text] : tokens_) context.set_val(name, text_value(text, false));
     jinja::runtime runtime(context);
-    return packed(jinja::runtime::gather_string_parts(runtime.execute(program))->val_str);
+    return to_bytes(rendered_parts(jinja::runtime::gather_string_parts(runtime.execute(program))->val_str));
   };
   const std::string what = fmt::format("{}: the chat template", where_);
+  const ChildAnswer answer = run_in_child(what, work);
+  if (answer.threw) throw InputError(fmt::format("{} fails: {}", what, reason_of(answer.bytes)));
   try {
-    return unpacked(run_in_child(what, work));
+    return parts_of(answer.bytes);
   } catch (const InputError& error) {
-    if (std::string_view(error.what()).starts_with(what)) throw;
-    throw InputError(fmt::format("{} fails: {}", what, reason_of(error.what())));
+    throw InputError(fmt::format("{} {}", what, error.what()));
   }
 }
 

@@ -19,7 +19,8 @@ struct ChatMessage {
 /// How a model wants a conversation written: a Jinja template that comes with its tokenizer, rendered by
 /// llama.cpp's engine as Transformers' apply_chat_template() renders it.
 ///
-/// Templates come from anywhere: they run in a child process with limits (base/child.h).
+/// Templates come from anywhere: they run in a child process that can do nothing but compute, for a bounded
+/// time and in bounded memory (base/child.h).
 class ChatTemplate {
  public:
   /// The template of a model folder: chat_template.jinja, or tokenizer_config.json's chat_template (of a list
@@ -32,7 +33,7 @@ class ChatTemplate {
 
   /// The conversation as text, of which the contents of messages are `foreign`. `add_generation_prompt` puts
   /// the beginning of an answer behind it. Throws InputError if the template is broken, refuses these
-  /// messages (an unknown role, say), or runs into a limit.
+  /// messages (an unknown role, say), or runs into a limit; IoError where it cannot be confined.
   std::vector<TextPart> render(std::span<const ChatMessage> messages, bool add_generation_prompt) const;
 
   /// The special token that an answer ends with in this template; nothing if it ends otherwise.
