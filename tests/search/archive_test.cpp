@@ -592,6 +592,30 @@ TEST(Archive, DamagedFilesAreErrorsAndNothingElse) {
   EXPECT_GT(errors, 100);
 }
 
+// A file whose inner pages all lead to one page has more rows, for who reads it, than bytes.
+TEST(Archive, RefusesPagesThatAreReadManyTimes) {
+  Scratch scratch;
+  const fs::path path = scratch / "archive";
+  make_archive(path, 300);
+  std::string content = read_file(path);
+  constexpr std::size_t kPage = 4096;
+  const auto byte = [&](std::size_t at) { return static_cast<unsigned char>(content[at]); };
+  std::size_t changed = 0;
+  for (std::size_t page = kPage; page < content.size(); page += kPage) {
+    if (byte(page) != 5) continue;  // the inner page of a table: the last child, then where its cells are
+    const std::string child = content.substr(page + 8, 4);
+    const std::size_t cells = byte(page + 3) * std::size_t{256} + byte(page + 4);
+    for (std::size_t i = 0; i < cells; ++i, ++changed) {
+      const std::size_t cell = byte(page + 12 + 2 * i) * std::size_t{256} + byte(page + 13 + 2 * i);
+      content.replace(page + cell, 4, child);
+    }
+  }
+  ASSERT_GT(changed, 1U);
+  std::ofstream(path, std::ios::binary) << content;
+  EXPECT_THAT(message_of<InputError>([&] { Archive::open(path); }), HasSubstr("is damaged"));
+  EXPECT_THAT(message_of<InputError>([&] { Archive::create(path); }), HasSubstr("is damaged"));
+}
+
 TEST(Archive, SaysThatTheDiskIsFullAndLosesNothing) {
   Scratch scratch;
   const fs::path path = scratch / "archive";

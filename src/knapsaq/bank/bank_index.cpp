@@ -21,6 +21,7 @@ constexpr std::string_view kFormat = "knapsaq-bank";
 constexpr int kVersion = 1;
 /// No model comes near; the limit bounds the work on hostile files.
 constexpr std::int64_t kMostLinears = 1 << 20;
+constexpr std::int64_t kMostBlocks = 1 << 20;
 constexpr std::int64_t kLargestExtent = std::int64_t{1} << 31;
 
 std::vector<Scheme> parse_schemes(const json& list, std::string_view what) {
@@ -58,14 +59,12 @@ BankedLinear parse_linear(const json& entry, const std::vector<Scheme>& menu) {
   linear.name = entry.at("name").get<std::string>();
   if (!is_module_path(linear.name))
     throw InputError(fmt::format("{} is not the name of a linear", in_quotes(linear.name)));
-  linear.block = entry.at("block").get<std::int64_t>();
+  linear.block = whole_number(entry.at("block"), 0, kMostBlocks);
   linear.module = entry.at("module").get<std::string>();
   const json& shape = entry.at("shape");
   if (!shape.is_array() || shape.size() != 2) throw InputError(linear.name + ": shape is not [out, in]");
-  linear.out = shape[0].get<std::int64_t>();
-  linear.in = shape[1].get<std::int64_t>();
-  if (linear.out < 1 || linear.in < 1 || linear.out > kLargestExtent || linear.in > kLargestExtent)
-    throw InputError(linear.name + ": impossible shape");
+  linear.out = whole_number(shape[0], 1, kLargestExtent);
+  linear.in = whole_number(shape[1], 1, kLargestExtent);
   banked.schemes = entry.contains("schemes") ? parse_schemes(entry["schemes"], linear.name) : menu;
   if (banked.schemes.size() != menu.size())
     throw InputError(
@@ -122,10 +121,10 @@ BankIndex parse_bank_index(std::string_view text) {
   try {
     if (!value.is_object() || value.value("format", "") != kFormat)
       throw InputError("is not the index of a bank");
-    if (value.at("version").get<int>() != kVersion)
+    if (value.at("version") != kVersion)
       throw InputError(
           fmt::format("is a bank of version {}, and this Knapsaq reads version {}: build it again",
-                      value.at("version").get<int>(), kVersion));
+                      in_quotes(value.at("version").dump()), kVersion));
     BankIndex index;
     index.model = value.at("model").get<std::string>();
     index.menu.name = value.at("menu").at("name").get<std::string>();

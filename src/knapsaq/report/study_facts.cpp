@@ -16,7 +16,7 @@ namespace {
 using nlohmann::json;
 
 /// More questions or runs than any study has: a file with more is not one of ours.
-constexpr std::size_t kMost = 1'000'000;
+constexpr std::int64_t kMost = 1'000'000;
 
 /// NaN for null.
 double number(const json& value) {
@@ -103,9 +103,7 @@ ReportStudy read(const json& value, std::size_t variables) {
   const json& goal = value.at("goal");
   study.value_name = goal.at("label").get<std::string>();
   study.larger_is_better = goal.at("sign").get<double>() < 0;
-  study.evaluations = value.at("evaluations").get<std::int64_t>();
-  if (study.evaluations < 0 || static_cast<std::size_t>(study.evaluations) > kMost)
-    throw InputError("the number of evaluations cannot be right");
+  study.evaluations = whole_number(value.at("evaluations"), 0, kMost);
   for (const json& strategy : value.at("strategies"))
     study.groups.push_back(
         group(strategy, static_cast<std::size_t>(study.evaluations), study.larger_is_better, variables));
@@ -129,7 +127,8 @@ ReportStudy read(const json& value, std::size_t variables) {
     const double divergence = number(baseline.at("divergence"));
     study.baselines.push_back({.name = baseline.at("name").get<std::string>(),
                                .bits_per_weight = number(baseline.at("bits_per_weight")),
-                               .bytes = baseline.at("bytes").get<std::uint64_t>(),
+                               .bytes = static_cast<std::uint64_t>(whole_number(
+                                   baseline.at("bytes"), 0, std::numeric_limits<std::int64_t>::max())),
                                .perplexity = number(baseline.at("perplexity")),
                                .value = paper ? number(baseline.at("fitness")) : divergence,
                                .divergence = divergence});

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <tuple>
 
 #include <fmt/format.h>
@@ -24,6 +25,10 @@ constexpr std::string_view kFolder = "tasks";
 constexpr std::size_t kMostTasks = 1000;
 
 json json_of(const Accuracy& accuracy) { return {accuracy.value, accuracy.standard_error}; }
+
+std::uint64_t count_of(const json& value) {
+  return static_cast<std::uint64_t>(whole_number(value, 0, std::numeric_limits<std::int64_t>::max()));
+}
 
 Accuracy accuracy_of(const json& value) {
   const Accuracy accuracy{.value = value.at(0).get<double>(), .standard_error = value.at(1).get<double>()};
@@ -64,7 +69,7 @@ TaskScores parse_task_scores(std::string_view text) {
       throw InputError("is not the scores of a model in tasks");
     TaskScores scores;
     scores.model = value.at("model").get<std::string>();
-    scores.bytes = value.at("bytes").get<std::uint64_t>();
+    scores.bytes = count_of(value.at("bytes"));
     scores.bits = value.at("bits").get<double>();
     scores.precision = value.at("precision").get<std::string>();
     scores.data = value.at("data").get<std::string>();
@@ -74,7 +79,7 @@ TaskScores parse_task_scores(std::string_view text) {
     for (const json& one : value.at("tasks")) {
       TaskScores::Task task;
       task.name = one.at("name").get<std::string>();
-      task.items = one.at("items").get<std::uint64_t>();
+      task.items = count_of(one.at("items"));
       task.acc = accuracy_of(one.at("acc"));
       if (!one.at("acc_norm").is_null()) task.acc_norm = accuracy_of(one.at("acc_norm"));
       scores.tasks.push_back(std::move(task));

@@ -23,6 +23,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kArchiveName = "archive.db";
+/// More tokens than any model can see.
+constexpr std::int64_t kLongestWindow = std::int64_t{1} << 30;
 
 // Names in the archive's `about`.
 constexpr std::string_view kSettings = "settings";
@@ -73,11 +75,10 @@ RunSettings parse_settings(std::string_view text) {
     settings.divergence = parse_divergence(json.at("divergence").get<std::string>());
     settings.precision =
         json.at("precision").get<std::string>() == "fp32" ? Precision::fp32 : Precision::bf16;
-    settings.search.length = settings.heldout.length = json.at("window").get<std::int64_t>();
+    settings.search.length = settings.heldout.length = whole_number(json.at("window"), 2, kLongestWindow);
   } catch (const nlohmann::json::exception& error) {
     throw InputError(fmt::format("its settings cannot be read: {}", json_reason(error)));
   }
-  if (settings.search.length < 2) throw InputError("its settings name windows of fewer than 2 tokens");
   return settings;
 }
 
@@ -122,7 +123,7 @@ void require_same(std::string_view known, const nlohmann::ordered_json& wanted, 
     throw InputError(fmt::format("{}: {}", (folder / kArchiveName).string(), error.what()));
   }
   for (const auto& [key, value] : wanted.items())
-    if (!there.contains(key) || there[key] != value)
+    if (!there.contains(key) || there[key] != nlohmann::json(value))
       throw UsageError(
           fmt::format("{}: holds a run with another {}; give another --run folder, or what "
                       "that run was started with",
