@@ -42,7 +42,11 @@ const SearchSpace& space() {
                                   .levels = {{0, 1100, 2, 4.0}, {1, 2100, 4, 1.0}}});
     }
     result.parameters = 3 * 4096;
-    result.written = [](std::span<const Scheme> schemes) { return std::uint64_t{5000} + schemes.size(); };
+    result.written = [](std::span<const Scheme> schemes) {
+      std::uint64_t bytes = 1000;
+      for (const Scheme& scheme : schemes) bytes += scheme.bits == 2 ? 1100 : 2100;
+      return bytes;
+    };
     return result;
   }();
   return made;

@@ -57,7 +57,7 @@ std::vector<std::string> instructions_of(std::string_view pickle) {
 
 std::string number_bytes(std::uint64_t number, int bytes) {
   std::string result;
-  for (int i = 0; i < bytes; ++i) result.push_back(static_cast<char>(number >> (8 * i)));
+  for (int i = 0; i < bytes; ++i) result.push_back(static_cast<char>(number >> (8 * (i % 8))));
   return result;
 }
 

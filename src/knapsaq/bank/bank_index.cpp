@@ -59,12 +59,12 @@ BankedLinear parse_linear(const json& entry, const std::vector<Scheme>& menu) {
   linear.name = entry.at("name").get<std::string>();
   if (!is_module_path(linear.name))
     throw InputError(fmt::format("{} is not the name of a linear", in_quotes(linear.name)));
-  linear.block = whole_number(entry.at("block"), 0, kMostBlocks);
+  linear.block = whole_number(entry.at("block"), "block", 0, kMostBlocks);
   linear.module = entry.at("module").get<std::string>();
   const json& shape = entry.at("shape");
   if (!shape.is_array() || shape.size() != 2) throw InputError(linear.name + ": shape is not [out, in]");
-  linear.out = whole_number(shape[0], 1, kLargestExtent);
-  linear.in = whole_number(shape[1], 1, kLargestExtent);
+  linear.out = whole_number(shape[0], "shape", 1, kLargestExtent);
+  linear.in = whole_number(shape[1], "shape", 1, kLargestExtent);
   banked.schemes = entry.contains("schemes") ? parse_schemes(entry["schemes"], linear.name) : menu;
   if (banked.schemes.size() != menu.size())
     throw InputError(

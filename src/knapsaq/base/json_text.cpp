@@ -47,7 +47,8 @@ nlohmann::json parse_json(std::string_view text) {
   }
 }
 
-std::int64_t whole_number(const nlohmann::json& value, std::int64_t smallest, std::int64_t largest) {
+std::int64_t whole_number(const nlohmann::json& value, std::string_view name, std::int64_t smallest,
+                          std::int64_t largest) {
   const auto fits = [&] {
     if (!value.is_number_integer()) return false;
     if (value.is_number_unsigned() && value.get<std::uint64_t>() > std::uint64_t{INT64_MAX}) return false;
@@ -55,8 +56,8 @@ std::int64_t whole_number(const nlohmann::json& value, std::int64_t smallest, st
     return smallest <= number && number <= largest;
   };
   if (!fits())
-    throw InputError(
-        fmt::format("{} is not a whole number from {} to {}", in_quotes(value.dump()), smallest, largest));
+    throw InputError(fmt::format("{} is {}, not a whole number from {} to {}", name, in_quotes(value.dump()),
+                                 smallest, largest));
   return value.get<std::int64_t>();
 }
 

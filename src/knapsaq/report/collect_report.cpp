@@ -260,7 +260,7 @@ class Collector {
     for (const ReportSearch& search : data_.searches)
       points.insert(points.end(), search.front.begin(), search.front.end());
     std::ranges::sort(points);
-    points.erase(std::ranges::unique(points).begin(), points.end());
+    points.erase(std::unique(points.begin(), points.end()), points.end());  // Clang 14 cannot take the range
     for (const std::size_t i : points) data_.points[i].bytes = space_.bytes(data_.points[i].point);
   }
 

@@ -35,9 +35,16 @@ std::string escaped(std::string_view text) {
   return result;
 }
 
-/// JSON inside of a script element: "<" only occurs in strings, where its escape means the same; so neither
-/// "</script" nor "<!--" can occur. Text that is not UTF-8 (names of files) gets replacement characters.
-std::string script_json(const ReportData& data) {
+/// A name in valid UTF-8, by the same rule as in the data.
+std::string clean(std::string_view text) {
+  const nlohmann::json value = std::string(text);
+  return nlohmann::json::parse(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace))
+      .get<std::string>();
+}
+
+}  // namespace
+
+std::string page_data(const ReportData& data) {
   const std::string text = to_json(data).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   std::string result;
   result.reserve(text.size());
@@ -50,20 +57,11 @@ std::string script_json(const ReportData& data) {
   return result;
 }
 
-/// A name in valid UTF-8, by the same rule as in the data.
-std::string clean(std::string_view text) {
-  const nlohmann::json value = std::string(text);
-  return nlohmann::json::parse(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace))
-      .get<std::string>();
-}
-
-}  // namespace
-
 std::string html_page(const ReportData& data) {
   const std::pair<std::string_view, std::string> parts[] = {
       {"{{TITLE}}", escaped(clean(data.model.name))},
       {"{{STYLE}}", std::string(page_css())},
-      {"{{DATA}}", script_json(data)},
+      {"{{DATA}}", page_data(data)},
       {"{{CHARTS}}", std::string(page_charts())},
       {"{{SCRIPT}}", std::string(page_js())},
       {"{{LICENCES}}", escaped(page_licences())},

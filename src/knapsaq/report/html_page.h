@@ -11,6 +11,11 @@ namespace knapsaq {
 /// network. Nothing of the data can become markup or script.
 std::string html_page(const ReportData& data);
 
+/// What stands in the page's script element of type application/json: "<" only occurs in strings, where its
+/// escape means the same, so that neither "</script" nor "<!--" can occur. Text that is not UTF-8 (names of
+/// files) gets replacement characters.
+std::string page_data(const ReportData& data);
+
 /// Writes it atomically, over an older one. Throws IoError.
 void write_html(const ReportData& data, const std::filesystem::path& path);
 

@@ -103,7 +103,7 @@ ReportStudy read(const json& value, std::size_t variables) {
   const json& goal = value.at("goal");
   study.value_name = goal.at("label").get<std::string>();
   study.larger_is_better = goal.at("sign").get<double>() < 0;
-  study.evaluations = whole_number(value.at("evaluations"), 0, kMost);
+  study.evaluations = whole_number(value.at("evaluations"), "evaluations", 0, kMost);
   for (const json& strategy : value.at("strategies"))
     study.groups.push_back(
         group(strategy, static_cast<std::size_t>(study.evaluations), study.larger_is_better, variables));
@@ -125,13 +125,14 @@ ReportStudy read(const json& value, std::size_t variables) {
   const bool paper = goal.at("name") == "paper";
   for (const json& baseline : value.at("baselines")) {
     const double divergence = number(baseline.at("divergence"));
-    study.baselines.push_back({.name = baseline.at("name").get<std::string>(),
-                               .bits_per_weight = number(baseline.at("bits_per_weight")),
-                               .bytes = static_cast<std::uint64_t>(whole_number(
-                                   baseline.at("bytes"), 0, std::numeric_limits<std::int64_t>::max())),
-                               .perplexity = number(baseline.at("perplexity")),
-                               .value = paper ? number(baseline.at("fitness")) : divergence,
-                               .divergence = divergence});
+    study.baselines.push_back(
+        {.name = baseline.at("name").get<std::string>(),
+         .bits_per_weight = number(baseline.at("bits_per_weight")),
+         .bytes = static_cast<std::uint64_t>(
+             whole_number(baseline.at("bytes"), "bytes", 0, std::numeric_limits<std::int64_t>::max())),
+         .perplexity = number(baseline.at("perplexity")),
+         .value = paper ? number(baseline.at("fitness")) : divergence,
+         .divergence = divergence});
   }
   return study;
 }

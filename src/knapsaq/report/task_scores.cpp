@@ -26,8 +26,9 @@ constexpr std::size_t kMostTasks = 1000;
 
 json json_of(const Accuracy& accuracy) { return {accuracy.value, accuracy.standard_error}; }
 
-std::uint64_t count_of(const json& value) {
-  return static_cast<std::uint64_t>(whole_number(value, 0, std::numeric_limits<std::int64_t>::max()));
+std::uint64_t count_of(const json& object, const char* name) {
+  return static_cast<std::uint64_t>(
+      whole_number(object.at(name), name, 0, std::numeric_limits<std::int64_t>::max()));
 }
 
 Accuracy accuracy_of(const json& value) {
@@ -69,7 +70,7 @@ TaskScores parse_task_scores(std::string_view text) {
       throw InputError("is not the scores of a model in tasks");
     TaskScores scores;
     scores.model = value.at("model").get<std::string>();
-    scores.bytes = count_of(value.at("bytes"));
+    scores.bytes = count_of(value, "bytes");
     scores.bits = value.at("bits").get<double>();
     scores.precision = value.at("precision").get<std::string>();
     scores.data = value.at("data").get<std::string>();
@@ -79,7 +80,7 @@ TaskScores parse_task_scores(std::string_view text) {
     for (const json& one : value.at("tasks")) {
       TaskScores::Task task;
       task.name = one.at("name").get<std::string>();
-      task.items = count_of(one.at("items"));
+      task.items = count_of(one, "items");
       task.acc = accuracy_of(one.at("acc"));
       if (!one.at("acc_norm").is_null()) task.acc_norm = accuracy_of(one.at("acc_norm"));
       scores.tasks.push_back(std::move(task));

@@ -75,7 +75,8 @@ RunSettings parse_settings(std::string_view text) {
     settings.divergence = parse_divergence(json.at("divergence").get<std::string>());
     settings.precision =
         json.at("precision").get<std::string>() == "fp32" ? Precision::fp32 : Precision::bf16;
-    settings.search.length = settings.heldout.length = whole_number(json.at("window"), 2, kLongestWindow);
+    settings.search.length = settings.heldout.length =
+        whole_number(json.at("window"), "window", 2, kLongestWindow);
   } catch (const nlohmann::json::exception& error) {
     throw InputError(fmt::format("its settings cannot be read: {}", json_reason(error)));
   }
