@@ -33,7 +33,7 @@ const SearchSpace& space() {
     SearchSpace result;
     result.menu = parse_menu("b2g64,b4g64").schemes;
     for (std::size_t i = 0; i < 3; ++i) {
-      result.linears.push_back("l" + std::to_string(i));
+      result.linears.emplace_back(i + 1, 'l');
       result.schemes.push_back(result.menu);
       result.variables.push_back({.name = result.linears.back(),
                                   .block = static_cast<std::int64_t>(i),
