@@ -9,6 +9,7 @@
 
 #include "command.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/instruction_set.h"
 
 namespace {
 
@@ -64,6 +65,7 @@ int main(int argc, char** argv) {
   command::add_calibrate(app);
 
   try {
+    static_cast<void>(most_allowed());  // a wrong KNAPSAQ_ISA is told before any work
     app.parse(argc, argv);
     if (std::fflush(stdout) != 0) return complain("cannot write to standard output", command::failed);
     return command::done;

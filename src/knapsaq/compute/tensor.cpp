@@ -9,6 +9,7 @@
 #include <string>
 
 #include "knapsaq/base/float16.h"
+#include "knapsaq/base/instruction_set.h"
 #include "knapsaq/compute/convert_f16c.h"
 
 namespace knapsaq {
@@ -47,7 +48,7 @@ std::uint16_t word_at(const std::byte* bytes, std::size_t index) {
 void convert_half(const std::byte* in, std::span<float> out) {
 #ifdef KNAPSAQ_F16C
   // clang 14 cannot ask for F16C itself; every processor with AVX2 has it.
-  static const bool has_f16c = __builtin_cpu_supports("avx2");
+  static const bool has_f16c = allowed(InstructionSet::avx2) && __builtin_cpu_supports("avx2");
   if (has_f16c) return convert_half_f16c(in, out.data(), out.size());
 #endif
   for (std::size_t i = 0; i < out.size(); ++i) out[i] = half_to_float(word_at(in, i));

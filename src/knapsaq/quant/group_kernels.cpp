@@ -2,6 +2,8 @@
 
 #include <vector>
 
+#include "knapsaq/base/instruction_set.h"
+
 namespace knapsaq {
 
 extern const GroupKernels kGroupKernelsPortable;
@@ -14,11 +16,12 @@ std::span<const GroupKernels* const> all_group_kernels() {
   static const std::vector<const GroupKernels*> tables = [] {
     std::vector<const GroupKernels*> usable;
 #ifdef KNAPSAQ_X86
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    if (allowed(InstructionSet::avx512) && __builtin_cpu_supports("avx512f") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl")) {
       usable.push_back(&kGroupKernelsAvx512);
     }
-    if (__builtin_cpu_supports("avx2")) usable.push_back(&kGroupKernelsAvx2);
+    if (allowed(InstructionSet::avx2) && __builtin_cpu_supports("avx2")) usable.push_back(&kGroupKernelsAvx2);
 #endif
     usable.push_back(&kGroupKernelsPortable);
     return usable;

@@ -50,9 +50,9 @@ struct GroupKernels {
   void (*inverse_power)(const float* x, std::int64_t n, float* out);
 };
 
-/// The fastest table that this processor can run.
+/// The fastest table that this processor can run and KNAPSAQ_ISA allows.
 const GroupKernels& group_kernels();
-/// Every table that this processor can run, the fastest first.
+/// Every table that this processor can run and KNAPSAQ_ISA allows, the fastest first.
 std::span<const GroupKernels* const> all_group_kernels();
 
 }  // namespace knapsaq

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "knapsaq/base/float16.h"
+#include "knapsaq/base/instruction_set.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/compute/cpu/aligned.h"
 #include "knapsaq/compute/cpu/attention.h"
@@ -399,12 +400,14 @@ std::unique_ptr<Backend> make_backend(const CpuOptions& options, const Kernels<T
 
 CpuKernels best_cpu_kernels() {
 #if defined(KNAPSAQ_X86_KERNELS)
-  if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("gfni"))
+  if (allowed(InstructionSet::avx512) && __builtin_cpu_supports("avx512bf16") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
+      __builtin_cpu_supports("gfni"))
     return CpuKernels::avx512_bf16;
   // F16C is older than AVX2 and in every processor that has it; Clang 14 cannot ask for it.
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return CpuKernels::avx2;
+  if (allowed(InstructionSet::avx2) && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    return CpuKernels::avx2;
 #endif
   return CpuKernels::portable;
 }
@@ -418,6 +421,13 @@ const cpu::PackedKernels& cpu::packed_kernels(CpuKernels kernels) {
 }
 
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) {
+  // oneDNN looks once, when it is used first, and keeps to what it found.
+  static const bool limited = [] {
+    if (!allowed(InstructionSet::avx512))
+      dnnl::set_max_cpu_isa(allowed(InstructionSet::avx2) ? dnnl::cpu_isa::avx2 : dnnl::cpu_isa::sse41);
+    return true;
+  }();
+  static_cast<void>(limited);
   if (options.kernels > best_cpu_kernels())
     throw std::invalid_argument("this processor has no such instructions");
   const cpu::PackedKernels& packed = cpu::packed_kernels(options.kernels);

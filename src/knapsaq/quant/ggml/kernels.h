@@ -27,9 +27,9 @@ struct GgmlKernels {
   void (*search)(GgmlType type, const float* x, const float* w, std::int64_t count, FoundBlock* out);
 };
 
-/// The fastest table that this processor can run.
+/// The fastest table that this processor can run and KNAPSAQ_ISA allows.
 const GgmlKernels& ggml_kernels();
-/// Every table that this processor can run, the fastest first.
+/// Every table that this processor can run and KNAPSAQ_ISA allows, the fastest first.
 std::span<const GgmlKernels* const> all_ggml_kernels();
 
 }  // namespace knapsaq
