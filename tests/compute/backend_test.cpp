@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <ostream>
 #include <string>
@@ -114,6 +115,51 @@ TEST_P(BackendTest, Products) {
       for (std::size_t i = 0; i < expected_sum.size(); ++i) expected_sum[i] += before[i];
       EXPECT_LE(difference(values_of(sum), expected_sum), tolerance) << rows << ' ' << out << ' ' << depth;
     }
+  }
+}
+
+/// What a row's product is depends on that row alone: a pass over some windows gives the bits of a pass over
+/// all, whatever stands before and behind them.
+TEST_P(BackendTest, RowsDoNotDependOnEachOther) {
+  constexpr std::int64_t kRows = 160;
+  for (const auto& [out, depth] : {std::pair{512, 96}, std::pair{96, 256}, std::pair{70, 100},
+                                   std::pair{2049, 300}, std::pair{64, 1100}}) {
+    const auto in = random_values(kRows * depth, 1);
+    const auto prepared =
+        backend->prepare(view_of(random_values(out * depth, 2), out, depth), random_values(out, 3));
+    const Array x = working(in, kRows, depth);
+    const auto product_of = [&](std::int64_t first, std::int64_t rows) {
+      Array result = backend->allocate(rows, out, Element::full);
+      const Product one{prepared.get(), &result, false};
+      backend->multiply(backend->view(x, first, rows), rows, {&one, 1});
+      return values_of(result);
+    };
+    const auto all = product_of(0, kRows);
+    for (std::int64_t first : {0, 1, 31, 100})
+      for (std::int64_t rows : {1, 7, 16, 17, 30, 32, 48, 60}) {
+        const auto some = product_of(first, rows);
+        EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin() + first * out))
+            << out << " x " << depth << ", rows " << first << " to " << first + rows;
+      }
+  }
+}
+
+/// losses() and compare() cut rows into tiles of other heights.
+TEST_P(BackendTest, ComparisonsTellTheLossesToTheBit) {
+  constexpr std::int64_t kRows = 170;
+  constexpr std::int64_t kDepth = 96;
+  for (const std::int64_t vocab : {500, 4100}) {
+    const auto head = backend->prepare(view_of(random_values(vocab * kDepth, 2), vocab, kDepth), {});
+    const Array p = working(random_values(kRows * kDepth, 1), kRows, kDepth);
+    const Array q = working(random_values(kRows * kDepth, 3), kRows, kDepth);
+    std::vector<std::int32_t> targets;
+    for (std::int32_t r = 0; r < kRows; ++r) targets.push_back(r * 7 % static_cast<std::int32_t>(vocab));
+    std::vector<RowComparison> compared(kRows);
+    const Compared one{&q, compared};
+    backend->compare(p, *head, targets, false, {&one, 1});
+    std::vector<float> losses(kRows);
+    backend->losses(q, *head, targets, losses);
+    for (std::size_t r = 0; r < losses.size(); ++r) EXPECT_EQ(compared[r].loss, losses[r]) << r;
   }
 }
 
@@ -539,6 +585,82 @@ TEST_P(BackendTest, ComparisonsDoNotDependOnThreads) {
     EXPECT_EQ(found[0][r].kl, found[1][r].kl);
     EXPECT_EQ(found[0][r].jsd, found[2][r].jsd);
     EXPECT_EQ(found[0][r].loss, found[2][r].loss);
+  }
+}
+
+/// Comparisons in the kernels (maxima, bounds) are false with NaN: none of them may turn one into a number.
+TEST_P(BackendTest, WhatIsNoNumberStaysNone) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  // Activations, at every place of a vector and behind the last whole one.
+  for (const std::int64_t width : {5, 48, 67}) {
+    std::vector<float> identity(static_cast<std::size_t>(width * width));
+    for (std::int64_t i = 0; i < width; ++i) identity[static_cast<std::size_t>(i * width + i)] = 1;
+    const auto one = backend->prepare(view_of(identity, width, width), {});
+    std::vector<float> bias(static_cast<std::size_t>(width), 0.5f);
+    bias[static_cast<std::size_t>(width - 2)] = nan;
+    const auto broken = backend->prepare(view_of(identity, width, width), bias);
+    const Array x = working(random_values(3 * width, 1), 3, width);
+    Array out = backend->allocate(3, width, Element::working);
+    for (const Activation activation :
+         {Activation::silu, Activation::relu, Activation::gelu, Activation::gelu_tanh})
+      for (const auto& [gate, up] :
+           {std::pair<const Weight*, const Weight*>{nullptr, broken.get()}, {broken.get(), one.get()}}) {
+        backend->activate(x, 3, gate, *up, activation, out);
+        const auto found = values_of(out);
+        for (std::int64_t i = 0; i < 3 * width; ++i)
+          EXPECT_EQ(std::isnan(found[static_cast<std::size_t>(i)]), i % width == width - 2) << i;
+      }
+  }
+
+  // Logits, divergences and losses.
+  for (const std::int64_t vocab : {7, 64, 75}) {
+    const std::int64_t depth = 16;
+    const auto weights = random_values(vocab * depth, 2);
+    const auto head = backend->prepare(view_of(weights, vocab, depth), {});
+    for (const std::int64_t where : {std::int64_t{0}, vocab / 2, vocab - 1}) {
+      std::vector<float> bias(static_cast<std::size_t>(vocab));
+      bias[static_cast<std::size_t>(where)] = nan;
+      const auto broken = backend->prepare(view_of(weights, vocab, depth), bias);
+      const Array x = working(random_values(2 * depth, 3), 2, depth);
+      const std::vector<std::int32_t> targets(2, static_cast<std::int32_t>((where + 1) % vocab));
+      std::vector<float> losses(2);
+      backend->losses(x, *broken, targets, losses);
+      for (const float loss : losses) EXPECT_TRUE(std::isnan(loss)) << vocab << ' ' << where;
+    }
+    // A candidate whose input is broken, beside a sound reference.
+    auto values = random_values(2 * depth, 3);
+    const Array reference = working(values, 2, depth);
+    values[3] = nan;
+    const Array candidate = working(values, 2, depth);
+    std::vector<RowComparison> rows(2);
+    const std::vector<std::int32_t> targets(2, 1);
+    const Compared compared{&candidate, rows};
+    backend->compare(reference, *head, targets, true, {&compared, 1});
+    EXPECT_TRUE(std::isnan(rows[0].kl));
+    EXPECT_TRUE(std::isnan(rows[0].jsd)) << vocab;
+    EXPECT_TRUE(std::isnan(rows[0].loss));
+    EXPECT_FALSE(std::isnan(rows[1].jsd));
+  }
+
+  // Attention: of the token itself and of all that see it.
+  const std::int64_t length = 21;
+  const std::int64_t dim = 32;
+  const AttentionShape shape{.windows = 1, .length = length, .heads = 1, .kv_heads = 1, .head_dim = dim};
+  for (int broken = 0; broken < 3; ++broken) {
+    std::vector<std::vector<float>> qkv;
+    for (std::uint64_t seed = 1; seed <= 3; ++seed) qkv.push_back(random_values(length * dim, seed));
+    constexpr std::int64_t kToken = 9;
+    qkv[static_cast<std::size_t>(broken)][kToken * dim + 5] = nan;
+    Array out = backend->allocate(length, dim, Element::working);
+    backend->attend(shape, working(qkv[0], length, dim), working(qkv[1], length, dim),
+                    working(qkv[2], length, dim), out);
+    const auto found = values_of(out);
+    for (std::int64_t t = 0; t < length; ++t) {
+      const bool none = std::isnan(found[static_cast<std::size_t>(t * dim + 5)]);
+      // A value that is no number spoils products of its tile with probabilities of 0 as well.
+      if (broken == 2 && t < kToken) continue;
+      EXPECT_EQ(none, broken == 0 ? t == kToken : t >= kToken) << broken << ' ' << t;
+    }
   }
 }
 

@@ -62,6 +62,16 @@ struct DivergencePair {
   float jsd;
 };
 
+/// Columns of a panel of what DenseProduct multiplies by: sixteen rows of W side by side, which follow each
+/// other for every one of its columns, whose number is rounded up to a multiple of sixteen.
+inline constexpr std::int64_t kDensePanel = 16;
+
+/// out [rows, cols] = in [rows, depth] W^T + bias, in fp32; W [cols, depth] in panels, bias may be null.
+/// Every number is one chain of multiply-adds along `depth`, whatever the number of rows and its own row's
+/// place.
+using DenseProduct = void (*)(const float* in, std::int64_t rows, std::int64_t depth, const float* panels,
+                              std::int64_t cols, const float* bias, float* out);
+
 /// The code of one instruction set. T is what matrix products read: float or Bf16.
 template <class T>
 struct Kernels {
@@ -76,6 +86,7 @@ struct Kernels {
   void (*add)(const float* x, std::int64_t n, float* sum);
   /// out = act(gate) * up, or act(up) if gate is null.
   void (*activate)(Activation activation, const T* gate, const T* up, std::int64_t n, T* out);
+  DenseProduct multiply;  ///< null: the library's product is faster and sums every row alike
   SoftmaxStatistics (*softmax_statistics)(const float* logits, std::int64_t n);
 
   /// logits -= log_sum, in place; probabilities = exp() of that.

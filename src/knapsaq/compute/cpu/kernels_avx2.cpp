@@ -53,7 +53,7 @@ inline float largest_of(Vec v) {
 }
 inline Vec split_exponent(Vec x, Vec& fraction) {
   // 2^-126 is the smallest normal power; what is below becomes it.
-  const Vec bounded = vmax(x, splat(-126.0f));
+  const Vec bounded = vmax(splat(-126.0f), x);
   const Vec whole = _mm256_floor_ps(bounded);
   fraction = bounded - whole;
   return whole;

@@ -3,7 +3,8 @@
 //
 //   Vec, kLanes                     a vector of kLanes floats with + - *
 //   load, load_part, store, store_part, splat      (float* and, where there is bf16, Bf16*)
-//   fma(a, b, c) = a * b + c, vmax, vmin, vsqrt, sum_of, largest_of, divide
+//   fma(a, b, c) = a * b + c, vsqrt, sum_of, largest_of, divide
+//   vmax(a, b), vmin(a, b): b where one of them is NaN, so that a bound stands first and a NaN stays one
 //   split_exponent(x, f) -> n, scale_exponent(p, n): x = n + f with n = floor(x), f in [0, 1); p * 2^n
 //   Dot<T>                          the product of packed operands; see micro_kernel
 //   load(const Half*), load(const std::int8_t*), store(Half*, Vec), kCacheQueries   see cache_kernels_body.h
@@ -156,7 +157,7 @@ inline Vec erf_of_magnitude(Vec x) {
 inline Vec apply_activation(Activation activation, Vec x) {
   switch (activation) {
     case Activation::relu:
-      return vmax(x, splat(0.0f));
+      return vmax(splat(0.0f), x);
     case Activation::gelu: {
       const Vec magnitude = vmax(x, splat(0.0f) - x);
       const Vec e = erf_of_magnitude(magnitude * splat(0.70710678118654752f));
@@ -217,7 +218,7 @@ SoftmaxStatistics softmax_statistics_row(const float* logits, std::int64_t n) {
   if (whole < n) {
     float rest[kLanes];
     for (int l = 0; l < kLanes; ++l) rest[l] = whole + l < n ? logits[whole + l] : kMasked;
-    sum = sum + exp_precise(vmax(load(rest) - shift, splat(-100.0f)));
+    sum = sum + exp_precise(vmax(splat(-100.0f), load(rest) - shift));
     // exp(-100) of the missing lanes is below the last bit of any sum, which is at least 1.
   }
   return {largest, sum_of(sum)};
@@ -272,7 +273,7 @@ DivergencePair both_divergences_row(const float* log_p, const float* p, const fl
     const Vec log_of_q = logit - shift;
     const Vec difference = log_of_p - log_of_q;
     kl = fma(of_p, difference, kl);
-    const Vec d = vmin(vmax(difference, splat(0) - difference), furthest);
+    const Vec d = vmin(furthest, vmax(difference, splat(0) - difference));
     const Vec e = exp2_exact(d * splat(-kLog2E));
     const Vec larger_one = vmax(of_p, exp_precise(log_of_q));
     jsd = fma(larger_one, mixture_term(e) - e * d, jsd);
@@ -365,6 +366,69 @@ inline void micro_columns(std::int64_t vecs, const T* a, std::int64_t lda, const
         return micro_kernel<T, kRows, 4, kAccumulate>(a, lda, b, width, steps, c, ldc, alpha);
       break;
   }
+}
+
+// ---- dense products ---------------------------------------------------------------------------------------
+
+/// Columns of W that are summed before the next ones: of a panel that is 16 KiB, which with the rows of a
+/// group stay in the first cache; and 128 rows of the input, 128 KiB, in the second.
+constexpr std::int64_t kDenseDepth = 256;
+static_assert(kDensePanel % kLanes == 0);
+
+/// A panel of C for kRows rows, from some columns of A and W: C = A B, or C += A B.
+template <int kRows>
+inline void dense_group(bool accumulate, const float* a, std::int64_t lda, const float* panel,
+                        std::int64_t steps, float* c, std::int64_t ldc) {
+  constexpr int kVecs = kTileVecs * kLanes < kDensePanel ? kTileVecs : static_cast<int>(kDensePanel) / kLanes;
+  constexpr float kOnes[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+  static_assert(kRows <= 16);
+  for (std::int64_t v = 0; v < kDensePanel; v += kVecs * kLanes) {
+    if (accumulate) {
+      micro_kernel<float, kRows, kVecs, true>(a, lda, panel + v, kDensePanel, steps, c + v, ldc, kOnes);
+    } else {
+      micro_kernel<float, kRows, kVecs, false>(a, lda, panel + v, kDensePanel, steps, c + v, ldc, nullptr);
+    }
+  }
+}
+
+/// dense_group() for 1..kMost rows.
+template <int kMost>
+inline void dense_rows(std::int64_t rows, bool accumulate, const float* a, std::int64_t lda,
+                       const float* panel, std::int64_t steps, float* c, std::int64_t ldc) {
+  if constexpr (kMost > 1) {
+    if (rows < kMost) return dense_rows<kMost - 1>(rows, accumulate, a, lda, panel, steps, c, ldc);
+  }
+  dense_group<kMost>(accumulate, a, lda, panel, steps, c, ldc);
+}
+
+void dense_product(const float* in, std::int64_t rows, std::int64_t depth, const float* panels,
+                   std::int64_t cols, const float* bias, float* out) {
+  const std::int64_t panel_size = round_up(depth, 16) * kDensePanel;
+  const std::int64_t whole = cols / kDensePanel * kDensePanel;
+  for (std::int64_t k = 0; k < depth; k += kDenseDepth) {
+    const std::int64_t steps = smaller(kDenseDepth, depth - k);
+    for (std::int64_t col = 0; col < whole; col += kDensePanel) {
+      const float* panel = panels + col / kDensePanel * panel_size + k * kDensePanel;
+      for (std::int64_t r = 0; r < rows; r += kTileRows)
+        dense_rows<kTileRows>(smaller(kTileRows, rows - r), k > 0, in + r * depth + k, depth, panel, steps,
+                              out + r * cols + col, cols);
+    }
+  }
+  if (whole < cols) {  // of the last panel the output has no room for
+    const float* panel = panels + whole / kDensePanel * panel_size;
+    for (std::int64_t r = 0; r < rows; r += kTileRows) {
+      const std::int64_t some = smaller(kTileRows, rows - r);
+      float sums[kTileRows * kDensePanel];
+      for (std::int64_t k = 0; k < depth; k += kDenseDepth)
+        dense_rows<kTileRows>(some, k > 0, in + r * depth + k, depth, panel + k * kDensePanel,
+                              smaller(kDenseDepth, depth - k), sums, kDensePanel);
+      for (std::int64_t i = 0; i < some; ++i)
+        for (std::int64_t c = whole; c < cols; ++c)
+          out[(r + i) * cols + c] = sums[i * kDensePanel + c - whole];
+    }
+  }
+  if (bias != nullptr)
+    for (std::int64_t r = 0; r < rows; ++r) add_row(bias, cols, out + r * cols);
 }
 
 /// One head of one token as floats, normed, rotated and multiplied by `factor`; `out` has head_dim floats.
@@ -649,6 +713,17 @@ void attend_tile(const AttentionTile<T>& tile) {
 
 #include "knapsaq/compute/cpu/cache_kernels_body.h"
 
+/// oneDNN has kernels for AVX-512 and bf16 that add along the depth alike for every row. Below that it calls
+/// a general product, which takes the last rows of some numbers of rows in another order.
+template <class T>
+constexpr DenseProduct own_product() {
+  if constexpr (std::is_same_v<T, float> && kLanes < 16) {
+    return dense_product;
+  } else {
+    return nullptr;
+  }
+}
+
 template <class T>
 constexpr Kernels<T> make_kernels(const char* name) {
   return {.name = name,
@@ -657,6 +732,7 @@ constexpr Kernels<T> make_kernels(const char* name) {
           .convert = convert_row<T>,
           .add = add_row,
           .activate = activate_row<T>,
+          .multiply = own_product<T>(),
           .softmax_statistics = softmax_statistics_row,
           .log_probabilities = log_probabilities_row,
           .divergence = divergence_row,

@@ -65,7 +65,7 @@ inline float largest_of(Vec v) {
 }
 inline Vec split_exponent(Vec x, Vec& fraction) {
   // 2^-126 is the smallest normal power; what is below becomes it.
-  const Vec bounded = vmax(x, splat(-126.0f));
+  const Vec bounded = vmax(splat(-126.0f), x);
   const Vec cut = __builtin_convertvector(__builtin_convertvector(bounded, IntVec), Vec);
   const Vec whole = cut > bounded ? cut - splat(1.0f) : cut;
   fraction = bounded - whole;

@@ -37,6 +37,15 @@ void check_input(const Array& in, std::int64_t rows, const Weight& weight) {
           "product: input of another shape");
 }
 
+/// Where oneDNN has no kernels for AVX-512, it multiplies by a general product of BLAS (see
+/// Kernels::multiply).
+template <class T>
+DenseProduct own_product(const Kernels<T>& kernels) {
+  const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
+  const auto needed = static_cast<unsigned>(dnnl::cpu_isa::avx512_core);
+  return (isa & needed) == needed ? nullptr : kernels.multiply;
+}
+
 const PackedWeight* as_packed(const Weight* weight) { return dynamic_cast<const PackedWeight*>(weight); }
 
 }  // namespace
@@ -57,7 +66,7 @@ Linears<T>::Linears(const CpuOptions& options, const Kernels<T>& kernels, const 
       packed_rows_(options.packed_rows),
       kernels_(kernels),
       packed_kernels_(packed_kernels),
-      products_(kWorking<T>),
+      products_(kWorking<T>, own_product(kernels)),
       inputs_(packed_kernels, options.packed) {}
 
 template <class T>

@@ -544,7 +544,8 @@ void quantize_row(const float* x, std::int64_t n, std::int8_t* q, float* scales,
     const Vec first = load(x);
     const Vec second = load(x + 16);
     const float largest = largest_of(vmax(magnitude(first), magnitude(second)));
-    scales[g] = largest / 127.0f;
+    // A NaN may not survive the comparisons. The sum is 0 where all are finite.
+    scales[g] = largest / 127.0f + sum_of(first * splat(0) + second * splat(0));
     // Below 1e-30 the inverse would leave the range of fp32; such inputs are nothing beside any others. An
     // infinite scale spoils the result, as it must.
     const Vec inverse = splat(largest > 1e-30f ? 127.0f / largest : 0.0f);

@@ -122,11 +122,11 @@ ProductOperand dequantize(const PackedWeight& weight, std::int64_t first, std::i
   if (blocks && blocks->pairs == kPairs && in % kGranule == 0) {
     for (std::int64_t p = 0; p < panels; ++p) {
       const std::int64_t row = p * kPanelRows;
-      T* start = to + row / kColumnBlock * blocks->row_block + row % kColumnBlock * (kPairs ? 2 : 1);
+      T* start = to + row / blocks->rows * blocks->row_block + row % blocks->rows * (kPairs ? 2 : 1);
       if constexpr (kPairs) {
-        kernels.dequantize_bf16(view, first_panel + p, start, 2 * kColumnBlock, blocks->column_block);
+        kernels.dequantize_bf16(view, first_panel + p, start, 2 * blocks->rows, blocks->column_block);
       } else {
-        kernels.dequantize_float(view, first_panel + p, start, kColumnBlock, blocks->column_block);
+        kernels.dequantize_float(view, first_panel + p, start, blocks->rows, blocks->column_block);
       }
     }
   } else {

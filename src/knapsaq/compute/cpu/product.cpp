@@ -116,11 +116,15 @@ std::unique_ptr<DenseWeight> Products::prepare(std::int64_t out, std::int64_t in
 }
 
 void Products::run(const ProductOperand& matrix, std::int64_t rows, const void* in, void* out, bool full) {
+  if (own_ != nullptr)
+    return own_(static_cast<const float*>(in), rows, matrix.in, static_cast<const float*>(matrix.data),
+                matrix.cols, matrix.bias, static_cast<float*>(out));
   const Program& ready = program({rows, matrix.cols, matrix.in, full, matrix.bias != nullptr}, matrix.layout);
   multiply(ready, in, matrix.data, matrix.bias, out);
 }
 
 dnnl::memory::desc Products::layout(std::int64_t cols, std::int64_t in, bool has_bias) {
+  if (own_ != nullptr) return {{in, cols}, working_, memory::format_tag::BA16a16b};
   return program({kTypicalRows, cols, in, true, has_bias}, nullptr).weight;
 }
 
@@ -153,11 +157,12 @@ std::optional<BlockedLayout> blocked(const memory::desc& layout) {
   const auto& padded = layout.data.padded_dims;
   const auto count = static_cast<std::size_t>(blocking.inner_nblks);
 #endif
-  const bool plain = count == 2 && blocks[0] == 16 && dims[0] == 0 && blocks[1] == 64 && dims[1] == 1;
+  const bool plain = count == 2 && blocks[0] == 16 && dims[0] == 0 &&
+                     (blocks[1] == 64 || blocks[1] == kDensePanel) && dims[1] == 1;
   const bool pairs = count == 3 && blocks[0] == 16 && dims[0] == 0 && blocks[1] == 64 && dims[1] == 1 &&
                      blocks[2] == 2 && dims[2] == 0;
   if ((!plain && !pairs) || sizes[0] != padded[0]) return std::nullopt;
-  return BlockedLayout{pairs, strides[1], strides[0]};
+  return BlockedLayout{pairs, blocks[1], strides[1], strides[0]};
 }
 
 void Products::multiply(const Program& ready, const void* in, const void* weight, const float* bias,

@@ -13,6 +13,7 @@
 
 #include "knapsaq/compute/backend.h"
 #include "knapsaq/compute/cpu/aligned.h"
+#include "knapsaq/compute/cpu/kernels.h"
 
 namespace knapsaq::cpu {
 
@@ -59,22 +60,24 @@ inline ProductOperand view_of(const DenseWeight& weight, const DenseWeight::Chun
           .bias = weight.bias().empty() ? nullptr : weight.bias().data() + chunk.first};
 }
 
-/// A layout that kernels can write: blocks of 64 rows of W, in each one after another blocks of columns, in
-/// these [columns][64 rows] numbers, or [columns / 2][64 rows][2] if `pairs`.
+/// A layout that kernels can write: blocks of `rows` rows of W, in each one after another blocks of columns,
+/// in these [columns][rows] numbers, or [columns / 2][rows][2] if `pairs`.
 struct BlockedLayout {
   bool pairs = false;
-  std::int64_t row_block = 0;     ///< elements from 64 rows to the next
+  std::int64_t rows = 0;          ///< 64, or 16 without pairs: DenseProduct's panels
+  std::int64_t row_block = 0;     ///< elements from `rows` rows to the next
   std::int64_t column_block = 0;  ///< elements from 16 columns (32 if `pairs`) to the next
 };
 /// Empty for other layouts, and where columns are padded.
 std::optional<BlockedLayout> blocked(const dnnl::memory::desc& layout);
 
-/// Matrix products of row tiles by oneDNN, each on the thread that calls: who calls from many threads at once
-/// has the parallelism, in tiles that do not depend on the number of threads.
+/// Matrix products of row tiles, by oneDNN or by a kernel of ours, each on the thread that calls: who calls
+/// from many threads at once has the parallelism, in tiles that do not depend on the number of threads.
 class Products {
  public:
-  /// `working`: bf16 or f32, the type of inputs and weights.
-  explicit Products(dnnl::memory::data_type working) : working_(working) {}
+  /// `working`: bf16 or f32, the type of inputs and weights. `own` (f32 only) multiplies in oneDNN's stead.
+  explicit Products(dnnl::memory::data_type working, DenseProduct own = nullptr)
+      : working_(working), own_(own) {}
 
   /// Rows [first, first + n) of W as floats; called from many threads.
   using RowReader = std::function<void(std::int64_t first, std::int64_t n, float* out)>;
@@ -83,7 +86,8 @@ class Products {
                                        const RowReader& read, bool round_to_bf16);
 
   /// out [rows, matrix.cols] = in [rows, matrix.in] matrix^T + bias; both dense; `full`: out is fp32, else of
-  /// the working type. `rows` should take few values: each makes a program of its own.
+  /// the working type. A row of the result depends neither on the other rows nor on their number (test
+  /// Products.RowsDoNotDependOnEachOther). `rows` should take few values: each makes a program of its own.
   void run(const ProductOperand& matrix, std::int64_t rows, const void* in, void* out, bool full);
 
   /// The layout in which products like best what prepare() would make of `cols` rows of W.
@@ -106,6 +110,7 @@ class Products {
   void multiply(const Program& ready, const void* in, const void* weight, const float* bias, void* out);
 
   dnnl::memory::data_type working_;
+  DenseProduct own_;
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
   std::mutex mutex_;
   /// Guarded by mutex_; entries stay where they are. Several under one key differ in the weight's layout.
