@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 
 // The dense products and factorisations of OpenBLAS that the quantizers use, row-major. Every call runs on
 // the calling thread: Knapsaq's own loops spread the work, so that a result does not depend on how many
@@ -17,10 +19,22 @@ void add_transposed_product(std::int64_t m, std::int64_t n, std::int64_t k, floa
                             std::int64_t a_stride, const float* b, std::int64_t b_stride, float* c,
                             std::int64_t c_stride);
 
-/// a[n, n] = L L^T in the lower half; the upper one is neither read nor written. False if `a` is not positive
-/// definite to the precision of the type.
+/// a[n, n] = L L^T in the lower half; the upper one is neither read nor written. False if a pivot came out as
+/// no positive number; of a singular matrix rounding decides that, so ask is_pivot() too.
 bool cholesky(std::int64_t n, float* a, std::int64_t stride);
 bool cholesky(std::int64_t n, double* a, std::int64_t stride);
+/// Whether L's diagonal element `l` is a number that rounding could not have made of a pivot of zero.
+/// `diagonal` is the matrix's own element there, of which l^2 is left when up to `n` squares are taken off,
+/// and `noise` the absolute error of that element. The squares add up to at most `diagonal`, and the rounding
+/// of a sum of n terms grows like sqrt(n) (Higham and Mary, "A New Approach to Probabilistic Rounding Error
+/// Analysis", SIAM J. Sci. Comput. 41, 2019): 4 deviations of it count as nothing. No NaN and no infinity is
+/// a pivot.
+template <class Real>
+bool is_pivot(Real l, Real diagonal, std::int64_t n, Real noise = 0) {
+  const Real rounding =
+      4 * std::sqrt(static_cast<Real>(n)) * std::numeric_limits<Real>::epsilon() / 2 * diagonal;
+  return l > 0 && l * l > rounding + noise && std::isfinite(l);
+}
 /// b[m, n] = b (L^T)^-1 with the lower triangle L[n, n].
 void solve_triangular(std::int64_t m, std::int64_t n, const float* l, std::int64_t l_stride, float* b,
                       std::int64_t b_stride);

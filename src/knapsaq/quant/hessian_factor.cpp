@@ -40,17 +40,19 @@ void for_row_pieces(std::int64_t rows, Function&& fn) {
 template <class Real>
 using Square = std::unique_ptr<Real[]>;
 
-/// a = L L^T in the lower half, right-looking by tiles, those of a step in parallel.
+/// a = L L^T in the lower half, right-looking by tiles, those of a step in parallel. False where a pivot may
+/// be nothing but rounding: what it divides would be noise.
 template <class Real>
 bool cholesky(Square<Real>& a, std::int64_t n) {
   const auto at = [&](std::int64_t row, std::int64_t col) { return a.get() + row * n + col; };
+  std::vector<Real> diagonal(static_cast<std::size_t>(n));
+  for (std::int64_t i = 0; i < n; ++i) diagonal[static_cast<std::size_t>(i)] = *at(i, i);
   for (std::int64_t k = 0; k < n; k += kTile) {
     check_cancelled();
     const std::int64_t width = std::min(kTile, n - k);
     if (!blas::cholesky(width, at(k, k), n)) return false;
-    // A NaN is no number that a library's test for positive ones has to notice.
     for (std::int64_t i = k; i < k + width; ++i)
-      if (!(*at(i, i) > 0 && std::isfinite(*at(i, i)))) return false;
+      if (!blas::is_pivot(*at(i, i), diagonal[static_cast<std::size_t>(i)], i + 1)) return false;
     const std::int64_t next = k + width;
     const std::int64_t tiles = (n - next + kTile - 1) / kTile;
     const auto height = [&](std::int64_t row) { return std::min(kTile, n - row); };

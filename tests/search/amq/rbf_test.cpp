@@ -49,6 +49,12 @@ std::vector<double> values_of(const std::vector<double>& points, std::size_t var
   return values;
 }
 
+std::vector<double> values_of_any(const std::vector<double>& points, std::size_t variables) {
+  std::vector<double> values;
+  for (std::size_t i = 0; i < points.size(); i += variables) values.push_back(std::sin(7 * points[i]));
+  return values;
+}
+
 TEST(CubicRbf, EqualsScipy) {
   std::ifstream file(KNAPSAQ_TEST_DATA "/search/surrogate_references.json");
   const auto references = nlohmann::json::parse(file).at("interpolations");
@@ -133,6 +139,28 @@ TEST(CubicRbf, RepeatedPointsNeedDamping) {
   EXPECT_NEAR(damped.predict(std::span(points).last(4)).front(), values.back(), 1e-4);
   CubicRbf undamped(4, 0);
   EXPECT_THROW(undamped.add(points, values), UsageError);
+}
+
+/// Whether a repeated point is one of the anchors or not, in many dimensions or few, on levels that doubles
+/// hold exactly or not, and however far apart points are: rounding must not decide.
+TEST(CubicRbf, RepeatedPointsAreFoundWhateverTheirSize) {
+  for (const std::size_t variables : {1, 2, 4, 9, 40})
+    for (const double scale : {1e-3, 1.0, 1.0 / 3, 1e3})
+      for (std::size_t repeated = 0; repeated < 12; ++repeated) {
+        Random random(repeated + 100 * variables);
+        std::vector<double> points;
+        for (std::size_t i = 0; i < 60 * variables; ++i) points.push_back(scale * random.uniform());
+        std::vector<double> values = values_of_any(points, variables);
+        CubicRbf distinct(variables, 0);
+        EXPECT_NO_THROW(distinct.add(points, values)) << variables << " variables, scale " << scale;
+        const std::size_t from = repeated * 5;
+        points.insert(points.end(), points.begin() + static_cast<std::ptrdiff_t>(from * variables),
+                      points.begin() + static_cast<std::ptrdiff_t>((from + 1) * variables));
+        values.push_back(values[from]);
+        CubicRbf undamped(variables, 0);
+        EXPECT_THROW(undamped.add(points, values), UsageError)
+            << variables << " variables, scale " << scale << ", point " << from;
+      }
 }
 
 TEST(CubicRbf, ThreadsChangeNothing) {

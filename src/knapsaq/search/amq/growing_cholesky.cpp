@@ -21,12 +21,15 @@ const double* GrowingCholesky::row(std::size_t index) const {
   return blocks_[index / kTile].get() + index % kTile * stride(index / kTile);
 }
 
-bool GrowingCholesky::append(std::span<double> rows, std::span<const double> right_side) {
+bool GrowingCholesky::append(std::span<double> rows, std::span<const double> right_side, double noise) {
   const std::size_t n = size();
   const std::size_t m = right_side.size();
   const std::size_t width = n + m;
   const std::size_t tiles = (n + kTile - 1) / kTile;
   const auto tile_size = [&](std::size_t tile) { return signed_size(std::min(kTile, n - tile * kTile)); };
+
+  std::vector<double> diagonal(m);
+  for (std::size_t i = 0; i < m; ++i) diagonal[i] = rows[i * width + n + i];
 
   // The rows' part left of the diagonal: B with B L^T = K, tile by tile, each taken off those right of it.
   for (std::size_t t = 0; t < tiles; ++t) {
@@ -44,8 +47,8 @@ bool GrowingCholesky::append(std::span<double> rows, std::span<const double> rig
   blas::subtract_square(signed_size(m), signed_size(n), rows.data(), signed_size(width), corner,
                         signed_size(width));
   if (!blas::cholesky(signed_size(m), corner, signed_size(width))) return false;
-  for (std::size_t i = 0; i < m; ++i)  // a library's test for positive numbers need not notice a NaN
-    if (!(corner[i * width + i] > 0 && std::isfinite(corner[i * width + i]))) return false;
+  for (std::size_t i = 0; i < m; ++i)
+    if (!blas::is_pivot(corner[i * width + i], diagonal[i], signed_size(width), noise)) return false;
 
   right_side_.reserve(width);
   for (std::size_t i = 0; i < m; ++i) {

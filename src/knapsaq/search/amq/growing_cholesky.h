@@ -18,9 +18,10 @@ class GrowingCholesky {
   std::size_t size() const { return right_side_.size(); }
 
   /// Adds right_side.size() rows, at most kTile. `rows` [m, size() + m] holds those of K, of whose last m
-  /// columns the lower half is enough, and is overwritten. False, with nothing added, if K is not positive
-  /// definite to the precision of doubles.
-  bool append(std::span<double> rows, std::span<const double> right_side);
+  /// columns the lower half is enough, and is overwritten; `noise` is the absolute error of its numbers.
+  /// False, with nothing added, if K is not positive definite to the precision of doubles: where all of a
+  /// pivot may be rounding (blas::is_pivot()), whatever its sign.
+  bool append(std::span<double> rows, std::span<const double> right_side, double noise = 0);
 
   /// K^-1 y.
   std::vector<double> solve() const;

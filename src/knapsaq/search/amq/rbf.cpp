@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -206,6 +207,7 @@ void CubicRbf::extend(std::size_t first) {
     const double* const added = &centres_[first * variables_];
     cube_distances(added, m, centres_.data(), anchors, variables_, &distance_[n * anchors], anchors);
     std::vector<double> right_side(m);
+    double largest = 0;  // sum of the sizes of all terms that make a number of the diagonal
     for (std::size_t i = 0; i < m; ++i) {
       const std::span<double> l(&lagrange_[(n + i) * anchors], anchors);
       lagrange({added + i * variables_, variables_}, l);
@@ -213,6 +215,11 @@ void CubicRbf::extend(std::size_t first) {
         rest_[(n + i) * anchors + j] =
             distance_[(n + i) * anchors + j] - dot(&anchor_kernel_[j * anchors], l.data(), anchors);
       right_side[i] = values_[first + i] - dot(l.data(), values_.data(), anchors);
+      double terms = 0;
+      for (std::size_t j = 0; j < anchors; ++j)
+        terms += std::abs(l[j]) *
+                 (std::abs(rest_[(n + i) * anchors + j]) + 2 * std::abs(distance_[(n + i) * anchors + j]));
+      largest = std::max(largest, terms);
     }
 
     // K(x, y) = |x - y|^3 + damping [x = y] - L(x) (g(y) - A L(y)) - g(x) L(y).
@@ -231,7 +238,10 @@ void CubicRbf::extend(std::size_t first) {
       subtract(distance_, lagrange_);
     });
     for (std::size_t i = 0; i < m; ++i) rows[i * width + n + i] += damping_;
-    if (!factor_.append(rows, right_side))
+    // Rounding of the sums above, in double: of so many terms, as blas::is_pivot() takes it.
+    const double noise = 4 * std::sqrt(static_cast<double>(variables_ + 2 * anchors)) *
+                         std::numeric_limits<double>::epsilon() / 2 * largest;
+    if (!factor_.append(rows, right_side, noise))
       throw UsageError(fmt::format(
           "the radial basis functions of {} points have no interpolant: some are too close to each other; "
           "raise the damping above {}",

@@ -242,7 +242,12 @@ double DamageModel::log_likelihood(const Scales& scales, const Grams& grams, std
     factor[r * count + r] += scales.noise;
   }
   const auto stride = static_cast<std::int64_t>(count);
-  if (!blas::cholesky(stride, factor.data(), stride)) return -std::numeric_limits<double>::infinity();
+  std::vector<double> diagonal(count);
+  for (std::size_t r = 0; r < count; ++r) diagonal[r] = factor[r * count + r];
+  constexpr double kImpossible = -std::numeric_limits<double>::infinity();
+  if (!blas::cholesky(stride, factor.data(), stride)) return kImpossible;
+  for (std::size_t r = 0; r < count; ++r)
+    if (!blas::is_pivot(factor[r * count + r], diagonal[r], stride)) return kImpossible;
   // L z = y, then L^T w = z.
   weights = targets_;
   double log_determinant = 0;
