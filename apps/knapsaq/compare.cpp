@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -97,10 +98,13 @@ void print_header(const std::vector<std::string>& tasks) {
 }
 
 void print_row(const CaseResult& one) {
-  fmt::print("{:<10} {:<14} {:>8.4f} {:>12} {:>12} {:>12.4f} {:>10}{}\n", one.method, one.configuration,
-             one.bits, one.bytes, format_bytes(one.memory), one.perplexity,
+  const bool finite = std::isfinite(one.perplexity);
+  fmt::print("{:<10} {:<14} {:>8.4f} {:>12} {:>12} {:>12} {:>10}{}\n", one.method, one.configuration,
+             one.bits, one.bytes, format_bytes(one.memory),
+             finite ? fmt::format("{:.4f}", one.perplexity) : "not finite",
              one.method == "none" ? "" : format_seconds(one.quantize_seconds),
-             one.tasks.empty() ? "" : fmt::format("  {:.4f}", one.average));
+             one.tasks.empty() || !finite ? "" : fmt::format("  {:.4f}", one.average));
+  if (!one.broken.empty()) fmt::print("  {}\n", one.broken);
   std::fflush(stdout);  // a row that is finished is seen, also through a pipe
 }
 

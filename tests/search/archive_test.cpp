@@ -328,6 +328,13 @@ TEST(Archive, RoundsFarBelowWhatPairedDifferencesCanTell) {
     // rounding of a token is about 2^-12 of it.
     EXPECT_LT(std::abs(error), 4 * std::ldexp(1, -12) / spread * std::sqrt(squares)) << spread;
     EXPECT_EQ(kept(kept_a).per_token, kept_a.per_token);
+    // What 16 bits cannot hold is the largest that they can: differences stay numbers.
+    Measurement large = a;
+    large.per_token = {1e6f, 65519.0f, std::numeric_limits<float>::quiet_NaN()};
+    const std::vector<float> per_token = kept(large).per_token;
+    EXPECT_EQ(per_token[0], 65504.0f);
+    EXPECT_EQ(per_token[1], 65504.0f);
+    EXPECT_TRUE(std::isnan(per_token[2]));
   }
 }
 

@@ -43,6 +43,31 @@ TEST(Measurement, MeansOfTokens) {
   EXPECT_DOUBLE_EQ(other.value(Divergence::kl), 1);
 }
 
+/// A model that overflows does so in one number or in all; what is measured of it is nothing.
+TEST(Measurement, OneNumberThatIsNotFiniteSpoilsAll) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float infinity = std::numeric_limits<float>::infinity();
+  const RowComparison sound{1, 0.25f, 2, true};
+  const auto finite = [&](const RowComparison& token, Divergence divergence) {
+    const std::vector<RowComparison> tokens{sound, token, sound, sound};
+    const Measurement measurement = summarize(tokens, 2, divergence);
+    if (measurement.finite()) return true;
+    EXPECT_TRUE(std::isnan(measurement.kl));
+    EXPECT_TRUE(std::isnan(measurement.jsd));
+    EXPECT_TRUE(std::isnan(measurement.loss));
+    return false;
+  };
+  for (const Divergence divergence : {Divergence::kl, Divergence::jsd}) {
+    EXPECT_TRUE(finite(sound, divergence));
+    for (const float broken : {nan, infinity}) {
+      EXPECT_FALSE(finite({broken, 0.25f, 2, true}, divergence));
+      EXPECT_FALSE(finite({1, 0.25f, broken, true}, divergence));
+      EXPECT_EQ(finite({1, broken, 2, true}, divergence), divergence == Divergence::kl);
+    }
+    EXPECT_FALSE(finite({1, 0.25f, 1e4f, true}, divergence)) << "a loss without a perplexity";
+  }
+}
+
 TEST(Measurement, JoinedIsThatOfAllWindows) {
   Random random(3);
   std::vector<float> values(60);

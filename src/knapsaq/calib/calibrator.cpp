@@ -8,26 +8,21 @@
 #include <fmt/core.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/not_finite_error.h"
+#include "knapsaq/compute/tensor.h"
 
 namespace knapsaq {
 namespace {
 
-/// NaN and infinity in an input spoil the sum of its absolute values; squares may overflow on their own.
+/// Finite inputs may have squares that overflow.
 void require_finite(const ObservedInput& input) {
-  const auto all_finite = [&](const std::vector<double>& sums) {
-    const double share = 1.0 / static_cast<double>(input.sums.rows);
-    return std::all_of(sums.begin(), sums.end(),
-                       [&](double sum) { return std::isfinite(static_cast<float>(sum * share)); });
-  };
-  if (!all_finite(input.sums.abs))
-    throw InputError(
-        fmt::format("the input of linear '{}' holds NaN or infinity on this text: the model is broken, or "
-                    "needs --precision fp32",
-                    input.first.name));
-  if (!all_finite(input.sums.products))
-    throw InputError(
-        fmt::format("the input of linear '{}' is so large that its squares overflow: the model is broken",
-                    input.first.name));
+  const double share = 1.0 / static_cast<double>(input.sums.rows);
+  if (!std::ranges::all_of(input.sums.products,
+                           [&](double sum) { return std::isfinite(static_cast<float>(sum * share)); }))
+    throw NotFiniteError(
+        fmt::format("the input of linear '{}' in block {} is so large that its squares "
+                    "overflow: a weight before it is broken or too large",
+                    input.first.name, input.first.block));
 }
 
 }  // namespace
@@ -82,6 +77,13 @@ std::vector<InputStatistics> Calibrator::observe(std::int64_t index) {
 
 void Calibrator::advance(std::int64_t index) { run(index, false, true); }
 
+void Calibrator::explain(std::int64_t index, Hidden& batch, std::span<const float> before) {
+  batch.state = decoder_.backend().upload(before, batch.tokens(), batch.state.cols());
+  decoder_.look_for_not_finite(true);
+  decoder_.block(index, batch);
+  throw NotFiniteError(fmt::format("the output of block {} is not finite on this text", index));
+}
+
 std::vector<ObservedInput> Calibrator::run(std::int64_t index, bool look, bool move) {
   if (index != next_) throw std::logic_error(fmt::format("block {} before block {}", index, next_));
   if (loaded_ != index) {
@@ -94,16 +96,20 @@ std::vector<ObservedInput> Calibrator::run(std::int64_t index, bool look, bool m
     if (call == inputs.size()) inputs.push_back({first, InputSums(first.in)});
     decoder_.backend().sum_inputs(x, rows, inputs[call++].sums);
   };
+  Backend& backend = decoder_.backend();
+  std::vector<float> before;
+  std::vector<float> after;
   for (Hidden& batch : batches_) {
     check_cancelled();
     call = 0;
-    Backend& backend = decoder_.backend();
-    std::vector<float> before;
-    if (!move) {
-      before.resize(static_cast<std::size_t>(batch.tokens() * batch.state.cols()));
-      backend.download(batch.state, 0, before);
-    }
+    before.resize(static_cast<std::size_t>(batch.tokens() * batch.state.cols()));
+    after.resize(before.size());
+    backend.download(batch.state, 0, before);
     decoder_.block(index, batch, look ? observer : InputObserver());
+    // Whatever is not finite inside a block ends in the residual stream. Two copies and a look at it are
+    // nothing beside the products.
+    backend.download(batch.state, 0, after);
+    if (first_not_finite(after)) explain(index, batch, before);
     if (!move) batch.state = backend.upload(before, batch.tokens(), batch.state.cols());
     progress_.advance(static_cast<std::uint64_t>(batch.windows));
   }

@@ -35,8 +35,9 @@ class Calibrator {
              Backend& backend, Progress& progress = Progress::none());
 
   /// The inputs of block `index` in the order of the forward pass; hidden states go on to the next block.
-  /// Blocks come one after another: another index is std::logic_error. Throws InputError naming the linear if
-  /// an input is not finite.
+  /// Blocks come one after another: another index is std::logic_error. Throws NotFiniteError, naming the
+  /// first layer whose output is not finite, if what the block makes is not; and the linear whose input has
+  /// squares that overflow.
   std::vector<ObservedInput> measure(std::int64_t index);
   /// The same, and the hidden states stay before the block, whose weights stay in memory.
   std::vector<InputStatistics> observe(std::int64_t index);
@@ -47,6 +48,8 @@ class Calibrator {
 
  private:
   std::vector<ObservedInput> run(std::int64_t index, bool look, bool move);
+  /// Throws NotFiniteError: passes `batch`, as it was before the block, through it again and looks.
+  [[noreturn]] void explain(std::int64_t index, Hidden& batch, std::span<const float> before);
 
   const Checkpoint& checkpoint_;
   Progress& progress_;

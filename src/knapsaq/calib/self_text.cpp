@@ -11,6 +11,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/memory.h"
+#include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/base/units.h"
@@ -54,8 +55,7 @@ std::int32_t draw(std::span<const float> logits, Random& random) {
     sum += static_cast<double>(weights[i]);
   }
   if (!std::isfinite(sum))
-    throw InputError(
-        "the model's logits hold NaN or infinity: the model is broken, or needs --precision fp32");
+    throw NotFiniteError("the model's logits hold NaN or infinity: a weight is broken or too large");
   double rest = random.uniform() * sum;
   std::size_t last = 0;  // with any weight: where rounding lets the walk pass the end
   for (std::size_t i = 0; i < weights.size(); ++i) {

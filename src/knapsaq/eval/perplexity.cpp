@@ -4,6 +4,11 @@
 #include <cmath>
 #include <vector>
 
+#include <fmt/core.h>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/not_finite_error.h"
+
 namespace knapsaq {
 namespace {
 
@@ -65,6 +70,13 @@ Perplexity perplexity(std::span<const std::int32_t> tokens, const WindowOptions&
   }
   result.nll /= weight;
   result.perplexity = std::exp(result.nll);
+  // Decoder::losses() has told what is not finite by itself.
+  if (!std::isfinite(result.perplexity))
+    throw NotFiniteError(
+        fmt::format("the model's loss on this text is {} nats a token, which no perplexity can be "
+                    "told of: it predicts nothing; the weights, above all of the output head, are "
+                    "broken or too large",
+                    result.nll));
   if (means.size() > 1) {
     double squares = 0;
     for (std::size_t w = 0; w < means.size(); ++w) {

@@ -18,6 +18,7 @@ ReferencedWindows reference_windows(Decoder& decoder, std::vector<std::int32_t> 
                            backend.allocate(windows * length, decoder.head().in(), Element::working)};
   ProgressScope scope(progress, "reference", static_cast<std::uint64_t>(windows * length), "tokens");
   const std::int64_t batch = Decoder::windows_per_batch(length);
+  std::vector<float> values;
   for (std::int64_t first = 0; first < windows; first += batch) {
     check_cancelled();
     const std::int64_t count = std::min(batch, windows - first);
@@ -28,6 +29,9 @@ ReferencedWindows reference_windows(Decoder& decoder, std::vector<std::int32_t> 
     for (std::int64_t block = 0; block < decoder.config().layers; ++block) decoder.block(block, hidden);
     Array part = backend.view(result.head_inputs, first * length, count * length);
     decoder.head_input(hidden, part);
+    values.resize(static_cast<std::size_t>(part.rows() * part.cols()));
+    backend.download(part, 0, values);
+    if (first_not_finite(values)) decoder.require_finite(some, count, length);
     scope.advance(static_cast<std::uint64_t>(count * length));
   }
   return result;

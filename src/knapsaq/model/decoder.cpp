@@ -12,6 +12,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/float16.h"
+#include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/model/rotation.h"
@@ -177,6 +178,8 @@ struct Decoder::Impl {
   NextState next;
   /// While segment_losses() runs: what the rows are, in the place of windows of equal length.
   std::span<const Segment> segments;
+  std::string where;     ///< of the checkpoint, for messages
+  bool looking = false;  ///< see look_for_not_finite()
 
   NormWeights read_norm(const Reader& reader, const std::string& module) const {
     NormWeights norm{.kind = config.norm, .eps = config.norm_eps, .scale = {}, .shift = {}};
@@ -297,11 +300,73 @@ struct Decoder::Impl {
     } else {
       backend->embed(*embedding, tokens, false, state);
     }
+    look(state, rows, [&] { return embedding_name(config); });
     if (!positions) return;
     std::vector<std::int32_t> of_rows(tokens.size());
     for (std::int64_t i = 0; i < rows; ++i)
       of_rows[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(position_of(i) + kPositionOffset);
     backend->embed(*positions, of_rows, true, state);
+    look(state, rows, [&] { return prefix() + "embed_positions.weight"; });
+  }
+
+  /// Throws NotFiniteError if one of the first rows holds what is no number; `layer()` is whose output they
+  /// are. Nothing unless `looking`.
+  template <class Layer>
+  void look(const Array& array, std::int64_t rows, const Layer& layer) const {
+    if (!looking || array.cols() == 0) return;
+    // Some MiB at a time: logits are wide.
+    const std::int64_t some = std::max<std::int64_t>(1, (std::int64_t{1} << 20) / array.cols());
+    std::vector<float> values;
+    for (std::int64_t first = 0; first < rows; first += some) {
+      values.resize(static_cast<std::size_t>(std::min(some, rows - first) * array.cols()));
+      backend->download(array, first, values);
+      if (const auto bad = first_not_finite(values)) fail(values[*bad], layer());
+    }
+  }
+  [[noreturn]] void fail(float value, const std::string& layer) const {
+    throw NotFiniteError(fmt::format(
+        "{}: the model computes no finite numbers on this text: the first output with {} is that of "
+        "{}; a weight there or before it is broken or too large",
+        where, std::isnan(value) ? "NaN" : "an infinity", layer));
+  }
+  std::string in_block(std::string_view what, std::int64_t index) const {
+    return fmt::format("{} in block {}", what, index);
+  }
+  std::string linear_in_block(std::size_t place, std::int64_t index) const {
+    return in_block(of_block(index)[place].name, index);
+  }
+
+  /// Runs `pass`, which computes `results`, and once more, looking, if one of these is not finite.
+  template <class Pass>
+  void finite_pass(std::span<const float> results, const Pass& pass) {
+    pass();
+    if (looking || !first_not_finite(results)) return;
+    struct Looking {
+      bool& on;
+      explicit Looking(bool& flag) : on(flag) { on = true; }
+      ~Looking() { on = false; }
+      Looking(const Looking&) = delete;
+      Looking& operator=(const Looking&) = delete;
+    };
+    {
+      const Looking now(looking);
+      pass();
+    }
+    throw NotFiniteError(where +
+                         ": the model computes no finite numbers on this text, and all of them the second "
+                         "time: memory or processor are unreliable");
+  }
+
+  /// Logits of all rows that the head multiplies, looked at piece by piece.
+  void look_at_logits(const Array& input, std::int64_t rows) {
+    if (!looking) return;
+    const std::int64_t some = std::max<std::int64_t>(1, (std::int64_t{1} << 22) / config.vocab);
+    for (std::int64_t first = 0; first < rows; first += some) {
+      const std::int64_t count = std::min(some, rows - first);
+      Array logits = backend->allocate(count, config.vocab, Element::full);
+      add_product(backend->view(input, first, count), count, *head, false, logits);
+      look(logits, count, [] { return std::string("the output head"); });
+    }
   }
 
   /// Some rows of an array, in a new one.
@@ -338,7 +403,10 @@ struct Decoder::Impl {
                                     Product{block.k.get(), &work.k, false},
                                     Product{block.v.get(), &work.v, false}};
     if (observer) observer(of_block(index)[kQ], x, windows * length);
-    backend->multiply(x, windows * length, projections);
+    const std::int64_t rows = windows * length;
+    backend->multiply(x, rows, projections);
+    for (const auto& [place, array] : {std::pair{kQ, &work.q}, {kQ + 1, &work.k}, {kQ + 2, &work.v}})
+      look(*array, rows, [&] { return linear_in_block(place, index); });
     if (!segments.empty()) {
       backend->attend(shape, segments, work.q, work.k, work.v, attended);
     } else if (past == nullptr) {
@@ -346,6 +414,7 @@ struct Decoder::Impl {
     } else {
       backend->extend(shape, work.q, work.k, work.v, past->block(index), attended);
     }
+    look(attended, rows, [&] { return in_block("attention", index); });
   }
 
   /// `mlp` = what the first half of the MLP makes of x.
@@ -354,6 +423,17 @@ struct Decoder::Impl {
     const Block& block = loaded(index);
     if (observer) observer(of_block(index)[kUp], x, rows);
     backend->activate(x, rows, block.gate.get(), *block.up, config.activation, mlp);
+    if (!looking) return;
+    // What goes into the activation is nowhere kept.
+    Array before = backend->allocate(rows, config.ffn, Element::working);
+    std::size_t place = kUp;
+    for (const Weight* weight : {block.gate.get(), block.up.get()}) {
+      if (weight == nullptr) continue;
+      add_product(x, rows, *weight, false, before);
+      look(before, rows, [&] { return linear_in_block(place, index); });
+      ++place;
+    }
+    look(mlp, rows, [&] { return in_block("the activation", index); });
   }
 
   void run(std::int64_t index, Stage stage, PartialPass& pass, const InputObserver& observer) {
@@ -366,19 +446,25 @@ struct Decoder::Impl {
         prepare_rotation(pass.hidden.length);
         provide(pass.attended, rows, config.heads * config.head_dim);
         norm_before(block.attention_norm, residual, rows);
+        look(work.x, rows, [&] { return in_block("the norm before attention", index); });
         return attend(index, work.x, pass.hidden.windows, pass.hidden.length, pass.attended, observer);
       case Stage::attention_output:
         if (observer) observer(of_block(index)[kO], pass.attended, rows);
+        look_at_product(pass.attended, rows, *block.o, kO, index);
         add_product(pass.attended, rows, *block.o, true, residual);
-        return norm_after(block.attention_norm, residual, rows);
+        norm_after(block.attention_norm, residual, rows);
+        return look(residual, rows, [&] { return in_block("the residual stream after attention", index); });
       case Stage::activate:
         provide(pass.mlp, rows, config.ffn);
         norm_before(block.mlp_norm, residual, rows);
+        look(work.x, rows, [&] { return in_block("the norm before the MLP", index); });
         return activate(index, work.x, rows, pass.mlp, observer);
       case Stage::mlp_output:
         if (observer) observer(of_block(index).back(), pass.mlp, rows);
+        look_at_product(pass.mlp, rows, *block.down, per_block - 1, index);
         add_product(pass.mlp, rows, *block.down, true, residual);
-        return norm_after(block.mlp_norm, residual, rows);
+        norm_after(block.mlp_norm, residual, rows);
+        return look(residual, rows, [&] { return in_block("the residual stream after the MLP", index); });
     }
   }
 
@@ -402,6 +488,15 @@ struct Decoder::Impl {
     backend->multiply(in, rows, {&product, 1});
   }
 
+  /// What add_product() adds to the residual stream, alone.
+  void look_at_product(const Array& in, std::int64_t rows, const Weight& weight, std::size_t place,
+                       std::int64_t index) {
+    if (!looking) return;
+    Array product = backend->allocate(rows, weight.out(), Element::full);
+    add_product(in, rows, weight, false, product);
+    look(product, rows, [&] { return linear_in_block(place, index); });
+  }
+
   void check_half_input(const Array& x, std::int64_t rows) const {
     if (x.element() != Element::working || x.cols() != config.hidden || rows < 0 || rows > x.rows())
       throw std::invalid_argument("half of a block: input of another shape");
@@ -420,7 +515,10 @@ struct Decoder::Impl {
     } else {
       backend->convert(hidden.state, rows, normed);
     }
-    if (project_out) add_product(normed, rows, *project_out, false, out);
+    look(normed, rows, [] { return std::string("the norm before the output head"); });
+    if (!project_out) return;
+    add_product(normed, rows, *project_out, false, out);
+    look(out, rows, [&] { return prefix() + "project_out"; });
   }
   Array head_input(const Hidden& hidden) {
     if (!head) throw std::logic_error("the head is not loaded");
@@ -430,12 +528,11 @@ struct Decoder::Impl {
   }
 
   /// Logits [rows, V] of what head_input() made.
-  std::vector<float> head_logits(const Array& input, std::int64_t rows) {
+  void head_logits(const Array& input, std::int64_t rows, std::span<float> out) {
     Array logits = backend->allocate(rows, config.vocab, Element::full);
     add_product(input, rows, *head, false, logits);
-    std::vector<float> out(static_cast<std::size_t>(rows * config.vocab));
+    look(logits, rows, [] { return std::string("the output head"); });
     backend->download(logits, 0, out);
-    return out;
   }
 
   /// Logits of the last token of every sequence in next.hidden.
@@ -456,6 +553,7 @@ struct Decoder::Impl {
     if (next.logits.rows() < sequences)
       next.logits = backend->allocate(sequences, config.vocab, Element::full);
     add_product(next.input, sequences, *head, false, next.logits);
+    look(next.logits, sequences, [] { return std::string("the output head"); });
     backend->download(next.logits, 0, logits);
   }
 
@@ -491,6 +589,7 @@ Decoder::~Decoder() = default;
 Decoder Decoder::open(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend) {
   check_shapes(checkpoint, config);
   auto impl = std::make_unique<Impl>();
+  impl->where = checkpoint.folder().string();
   impl->config = config;
   impl->backend = &backend;
   impl->blocks.resize(static_cast<std::size_t>(config.layers));
@@ -629,6 +728,7 @@ void Decoder::head_losses(const Hidden& hidden, std::span<const std::int32_t> to
     targets[i] = (i + 1) % static_cast<std::size_t>(length) == 0 ? -1 : tokens[i + 1];
   std::vector<float> losses(tokens.size());
   const Array input = impl_->head_input(hidden);  // also notices a head that is not loaded
+  impl_->look_at_logits(input, hidden.tokens());
   impl_->backend->losses(input, *impl_->head, targets, losses);
   for (std::int64_t w = 0; w < hidden.windows; ++w)
     std::copy_n(losses.begin() + w * length, length - 1, out.begin() + w * (length - 1));
@@ -646,24 +746,30 @@ void Decoder::losses(std::span<const std::int32_t> tokens, std::int64_t windows,
     const std::int64_t count = std::min(batch, windows - first);
     const auto some =
         tokens.subspan(static_cast<std::size_t>(first * length), static_cast<std::size_t>(count * length));
-    Hidden hidden = embed(some, count, length);
-    for (std::int64_t i = 0; i < impl_->config.layers; ++i) {
-      check_cancelled();
-      block(i, hidden);
-    }
-    head_losses(hidden, some,
-                out.subspan(static_cast<std::size_t>(first * (length - 1)),
-                            static_cast<std::size_t>(count * (length - 1))));
+    const auto of_some = out.subspan(static_cast<std::size_t>(first * (length - 1)),
+                                     static_cast<std::size_t>(count * (length - 1)));
+    impl_->finite_pass(of_some, [&] {
+      Hidden hidden = embed(some, count, length);
+      for (std::int64_t i = 0; i < impl_->config.layers; ++i) {
+        check_cancelled();
+        block(i, hidden);
+      }
+      head_losses(hidden, some, of_some);
+    });
   }
 }
 
 std::vector<float> Decoder::logits(std::span<const std::int32_t> tokens, std::int64_t first) {
   const auto length = static_cast<std::int64_t>(tokens.size());
   if (first < 0 || first >= length) throw std::invalid_argument("logits: no such position");
-  Hidden hidden = embed(tokens, 1, length);
-  for (std::int64_t i = 0; i < impl_->config.layers; ++i) block(i, hidden);
   const std::int64_t rows = length - first;
-  return impl_->head_logits(impl_->backend->view(impl_->head_input(hidden), first, rows), rows);
+  std::vector<float> result(static_cast<std::size_t>(rows * impl_->config.vocab));
+  impl_->finite_pass(result, [&] {
+    Hidden hidden = embed(tokens, 1, length);
+    for (std::int64_t i = 0; i < impl_->config.layers; ++i) block(i, hidden);
+    impl_->head_logits(impl_->backend->view(impl_->head_input(hidden), first, rows), rows, result);
+  });
+  return result;
 }
 
 std::vector<float> Decoder::next(std::span<const std::int32_t> tokens, KeyValueCache& cache) {
@@ -704,23 +810,26 @@ void Decoder::next(std::span<const std::int32_t> tokens, KeyValueCache& cache, s
   Step step(self, cache);
   NextState& state = self.next;
   const std::int64_t chunk = windows_per_batch(sequences);  // as many rows, the other way round
-  for (std::int64_t first = 0; first < count; first += chunk) {
-    const std::int64_t some = std::min(chunk, count - first);
-    std::span<const std::int32_t> of_chunk = tokens;
-    if (some < count) {
-      state.tokens.resize(static_cast<std::size_t>(sequences * some));
-      for (std::int64_t s = 0; s < sequences; ++s)
-        std::copy_n(tokens.begin() + s * count + first, some, state.tokens.begin() + s * some);
-      of_chunk = state.tokens;
+  self.finite_pass(logits, [&] {
+    cache.shorten(before);
+    for (std::int64_t first = 0; first < count; first += chunk) {
+      const std::int64_t some = std::min(chunk, count - first);
+      std::span<const std::int32_t> of_chunk = tokens;
+      if (some < count) {
+        state.tokens.resize(static_cast<std::size_t>(sequences * some));
+        for (std::int64_t s = 0; s < sequences; ++s)
+          std::copy_n(tokens.begin() + s * count + first, some, state.tokens.begin() + s * some);
+        of_chunk = state.tokens;
+      }
+      embed(of_chunk, sequences, some, state.hidden);
+      for (std::int64_t i = 0; i < self.config.layers; ++i) {
+        check_cancelled();
+        block(i, state.hidden);
+      }
+      cache.advance(some);
     }
-    embed(of_chunk, sequences, some, state.hidden);
-    for (std::int64_t i = 0; i < self.config.layers; ++i) {
-      check_cancelled();
-      block(i, state.hidden);
-    }
-    cache.advance(some);
-  }
-  self.last_logits(sequences, logits);
+    self.last_logits(sequences, logits);
+  });
   step.kept = before + count;
 }
 
@@ -775,33 +884,55 @@ void Decoder::segment_losses(std::span<const std::int32_t> tokens, std::span<con
   self.prepare_rotation(longest);
   const auto rows = static_cast<std::int64_t>(tokens.size());
   const auto scored = static_cast<std::int64_t>(asked.size());
-  // To everything but embedding and attention these rows are windows of one token.
-  PartialPass pass;
-  pass.hidden = {
-      .state = self.backend->allocate(rows, self.config.hidden, Element::full), .windows = rows, .length = 1};
-  self.embed_rows(
-      tokens, [&](std::int64_t row) { return positions[static_cast<std::size_t>(row)]; }, pass.hidden.state);
-  for (std::int64_t i = 0; i < self.config.layers; ++i) {
-    check_cancelled();
-    for (const Stage stage : kStages) {
-      // Behind the last attention nobody looks at rows without a target.
-      if (i + 1 == self.config.layers && stage == Stage::attention_output) {
-        pass.hidden = {.state = self.gather(pass.hidden.state, runs, scored), .windows = scored, .length = 1};
-        pass.attended = self.gather(pass.attended, runs, scored);
-      }
-      self.run(i, stage, pass, {});
-    }
-  }
-  if (self.config.layers == 0)
-    pass.hidden = {.state = self.gather(pass.hidden.state, runs, scored), .windows = scored, .length = 1};
   std::vector<float> losses(asked.size());
-  self.backend->losses(self.head_input(pass.hidden), *self.head, asked, losses);
+  self.finite_pass(losses, [&] {
+    // To everything but embedding and attention these rows are windows of one token.
+    PartialPass pass;
+    pass.hidden = {.state = self.backend->allocate(rows, self.config.hidden, Element::full),
+                   .windows = rows,
+                   .length = 1};
+    self.embed_rows(
+        tokens, [&](std::int64_t row) { return positions[static_cast<std::size_t>(row)]; },
+        pass.hidden.state);
+    for (std::int64_t i = 0; i < self.config.layers; ++i) {
+      check_cancelled();
+      for (const Stage stage : kStages) {
+        // Behind the last attention nobody looks at rows without a target.
+        if (i + 1 == self.config.layers && stage == Stage::attention_output) {
+          pass.hidden = {
+              .state = self.gather(pass.hidden.state, runs, scored), .windows = scored, .length = 1};
+          pass.attended = self.gather(pass.attended, runs, scored);
+        }
+        self.run(i, stage, pass, {});
+      }
+    }
+    if (self.config.layers == 0)
+      pass.hidden = {.state = self.gather(pass.hidden.state, runs, scored), .windows = scored, .length = 1};
+    const Array input = self.head_input(pass.hidden);
+    self.look_at_logits(input, scored);
+    self.backend->losses(input, *self.head, asked, losses);
+  });
   std::size_t next = 0;
   for (std::size_t i = 0; i < targets.size(); ++i)
     if (targets[i] >= 0) out[i] = losses[next++];
 }
 
 void Decoder::head_input(const Hidden& hidden, Array& out) { impl_->head_input(hidden, out); }
+
+void Decoder::look_for_not_finite(bool on) { impl_->looking = on; }
+
+void Decoder::require_finite(std::span<const std::int32_t> tokens, std::int64_t windows,
+                             std::int64_t length) {
+  std::vector<float> found(static_cast<std::size_t>(windows * (length - 1)));
+  const bool before = std::exchange(impl_->looking, true);
+  try {
+    losses(tokens, windows, length, found);
+  } catch (...) {
+    impl_->looking = before;
+    throw;
+  }
+  impl_->looking = before;
+}
 
 const Weight& Decoder::head() const {
   if (!impl_->head) throw std::logic_error("the head is not loaded");

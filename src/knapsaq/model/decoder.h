@@ -63,6 +63,9 @@ struct DecoderMemory {
 /// A decoder-only transformer of any architecture that ModelConfig describes, with its weights in a backend's
 /// memory. Prefill of independent windows of tokens; every window starts at position 0.
 ///
+/// Passes that end in losses or logits throw NotFiniteError where one of these is NaN or infinite. It names
+/// the first layer whose output is not finite, which a second pass looks for; the first costs no more for it.
+///
 /// One Decoder is used by one thread at a time; the work inside is parallel. The Backend must outlive it.
 class Decoder {
  public:
@@ -155,6 +158,12 @@ class Decoder {
   /// `working`.
   void head_input(const Hidden& hidden, Array& out);
   const Weight& head() const;
+
+  /// While this is on, every step looks at all that it computes and throws NotFiniteError, which names the
+  /// layer, at the first number that is not finite: slow, for those who found one in what the steps gave.
+  void look_for_not_finite(bool on);
+  /// A pass over these windows that looks so. Returns if every number is finite.
+  void require_finite(std::span<const std::int32_t> tokens, std::int64_t windows, std::int64_t length);
 
   /// Of what is loaded.
   DecoderMemory memory() const;

@@ -8,13 +8,13 @@
 #include <fmt/format.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/not_finite_error.h"
 
 namespace knapsaq {
 namespace {
 
 [[noreturn]] void refuse_logits() {
-  throw InputError(
-      "the model's logits hold NaN or infinity: the model is broken, or needs --activations fp32");
+  throw NotFiniteError("the model's logits hold NaN or infinity: a weight is broken or too large");
 }
 
 /// The largest logit's first place.

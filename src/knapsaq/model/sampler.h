@@ -27,8 +27,8 @@ class Sampler {
   explicit Sampler(const SamplerOptions& options);
 
   /// An index into `logits`, at least one. Of tokens with equal logits, lower ids count as more likely.
-  /// Throws InputError for a NaN or an infinity, except minus infinity, which is never drawn, beside finite
-  /// ones.
+  /// Throws NotFiniteError for a NaN or an infinity, except minus infinity, which is never drawn, beside
+  /// finite ones.
   std::int32_t draw(std::span<const float> logits);
 
  private:

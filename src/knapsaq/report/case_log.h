@@ -15,10 +15,11 @@ struct CaseResult {
   double bits = 0;                 ///< average per quantized weight, metadata included
   std::uint64_t bytes = 0;         ///< of all weight files
   std::uint64_t memory = 0;        ///< of all tensors as they are stored: what a low-bit runtime holds
-  double perplexity = 0;           ///< on the comparison's text
+  double perplexity = 0;           ///< on the comparison's text; NaN if the model computes no finite numbers
   double quantize_seconds = 0;     ///< from the full-precision model to the written one, without calibration
   std::vector<double> tasks = {};  ///< what counts of every task of the comparison, see TaskResult::counted()
   double average = 0;              ///< of these; 0 without tasks
+  std::string broken = {};         ///< why perplexity and tasks are NaN; for people, not in the CSV
 };
 
 /// The finished cases of one comparison in a CSV file, one row each. A row is on the disk before add()

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <chrono>
 #include <cmath>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -12,6 +13,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/hash.h"
+#include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/base/quote.h"
 #include "knapsaq/eval/perplexity.h"
 #include "knapsaq/export/matrix_source.h"
@@ -216,7 +218,16 @@ CaseResult Comparison::measure(const ComparisonCase& one, Progress& progress) {
   result.bytes = written.bytes;
   const Checkpoint model = Checkpoint::open(out);
   result.memory = model.tensor_bytes();
-  score(model, result, progress);
+  try {
+    score(model, result, progress);
+  } catch (const NotFiniteError& error) {
+    // It has lost, and the others go on.
+    constexpr double kNothing = std::numeric_limits<double>::quiet_NaN();
+    result.perplexity = kNothing;
+    result.tasks.assign(setup_.tasks == nullptr ? 0 : setup_.tasks->names().size(), kNothing);
+    result.average = result.tasks.empty() ? 0 : kNothing;
+    result.broken = error.what();
+  }
   fs::remove_all(out);
   return result;
 }

@@ -71,6 +71,8 @@ class Comparison {
   /// Throws what measure() would, before the work and not after it: for a model that is quantized already, a
   /// menu that cannot be measured, and the first of the budgets that is too small.
   void check(std::span<const ComparisonCase> cases) const;
+  /// A quantized model that computes no finite numbers has NaN for its results. Throws NotFiniteError if the
+  /// model as it came does not.
   CaseResult measure(const ComparisonCase& one, Progress& progress);
 
  private:

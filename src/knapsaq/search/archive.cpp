@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
+#include <cmath>
 #include <iterator>
 #include <limits>
 #include <utility>
@@ -86,11 +87,18 @@ constexpr const char* kSchema[] = {
 ) STRICT, WITHOUT ROWID)",
 };
 
+/// A token's divergence may be finite and beyond 16 bits. It becomes the largest number of those: infinities
+/// have no differences.
+std::uint16_t nearest_half(float value) {
+  constexpr float kLargest = 65504;
+  return float_to_half(std::isfinite(value) ? std::clamp(value, -kLargest, kLargest) : value);
+}
+
 std::vector<std::uint8_t> pack(std::span<const float> values) {
   std::vector<std::uint8_t> bytes;
   bytes.reserve(2 * values.size());
   for (const float value : values) {
-    const std::uint16_t half = float_to_half(value);
+    const std::uint16_t half = nearest_half(value);
     bytes.push_back(static_cast<std::uint8_t>(half & 0xFFu));
     bytes.push_back(static_cast<std::uint8_t>(half >> 8));
   }
@@ -201,7 +209,7 @@ Database::Mode reading_mode(const fs::path& path) {
 }  // namespace
 
 Measurement kept(Measurement measurement) {
-  for (float& value : measurement.per_token) value = half_to_float(float_to_half(value));
+  for (float& value : measurement.per_token) value = half_to_float(nearest_half(value));
   return measurement;
 }
 

@@ -20,7 +20,8 @@ class Evaluator {
   virtual std::int64_t windows() const = 0;  ///< of the token set
   virtual std::int64_t targets() const = 0;  ///< scored tokens of one window
 
-  /// What the full-precision model itself makes of these windows: its own loss, no divergence.
+  /// What the full-precision model itself makes of these windows: its own loss, no divergence. Throws
+  /// NotFiniteError if that is not finite.
   virtual Measurement reference(WindowRange windows) = 0;
 
   using Done = std::function<void(std::size_t index, Measurement measurement)>;

@@ -1,12 +1,13 @@
 #include "knapsaq/search/guard.h"
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 #include <utility>
 
 #include <fmt/core.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/base/quote.h"
 #include "knapsaq/search/pick_near.h"
 #include "knapsaq/search/uniform.h"
@@ -34,22 +35,33 @@ std::vector<Archive::Entry> searched(const Run& run, std::string_view strategy) 
   return entries;
 }
 
-/// The best searched point that fits; of equal ones the first.
-std::optional<Point> best_searched(const Run& run, std::uint64_t budget, std::string_view strategy) {
-  std::vector<Archive::Entry> entries = searched(run, strategy);
-  const Divergence divergence = run.settings().divergence;
-  // A model that computes no finite numbers is none; sorting needs an order.
-  std::erase_if(entries, [&](const Archive::Entry& entry) {
-    return !std::isfinite(entry.measurement.value(divergence));
-  });
-  std::ranges::stable_sort(entries, {},
-                           [&](const Archive::Entry& entry) { return entry.measurement.value(divergence); });
-  // The exact size needs the layout of all files: only asked until one fits.
-  for (const Archive::Entry& entry : entries)
-    if (run.space().linear_bytes(entry.point) <= budget && run.space().bytes(entry.point) <= budget)
-      return entry.point;
-  return std::nullopt;
-}
+/// Searched points that fit, the best first; of equal ones the first that was measured.
+class Searched {
+ public:
+  Searched(const Run& run, std::uint64_t budget, std::string_view strategy)
+      : space_(run.space()), budget_(budget), entries_(searched(run, strategy)) {
+    std::erase_if(entries_, [](const Archive::Entry& entry) { return !entry.measurement.finite(); });
+    const Divergence divergence = run.settings().divergence;
+    std::ranges::stable_sort(
+        entries_, {}, [&](const Archive::Entry& entry) { return entry.measurement.value(divergence); });
+  }
+
+  std::optional<Point> next() {
+    // The exact size needs the layout of all files: only asked until one fits.
+    for (; at_ < entries_.size(); ++at_) {
+      const Point& point = entries_[at_].point;
+      if (space_.linear_bytes(point) <= budget_ && space_.bytes(point) <= budget_)
+        return entries_[at_++].point;
+    }
+    return std::nullopt;
+  }
+
+ private:
+  const SearchSpace& space_;
+  std::uint64_t budget_;
+  std::vector<Archive::Entry> entries_;
+  std::size_t at_ = 0;
+};
 
 /// Held-out measurements, from the archive where they are there.
 class HeldOut {
@@ -100,36 +112,46 @@ class HeldOut {
   std::unique_ptr<Evaluator> evaluator_;  ///< made when something has to be measured
 };
 
-/// `found` against the uniform points within the budget.
-Verdict judge(Run& run, const std::optional<Point>& found, std::uint64_t budget, Progress& progress) {
+/// What `next` gives, the best first, against the uniform points within the budget. What computes no finite
+/// numbers on the held-out text has lost, whether anything else is there or not.
+template <class Next>
+Verdict judge(Run& run, const Next& next, std::uint64_t budget, Progress& progress) {
   std::vector<Point> points;
   for (const Point& point : uniform_points(run.space()))
     if (run.space().bytes(point) <= budget) points.push_back(point);
+  std::optional<Point> found = next();
   if (!found && points.empty())
     throw InputError(
-        fmt::format("{}: nothing was measured yet that fits into {} bytes; go on with "
-                    "`knapsaq search`",
+        fmt::format("{}: nothing was measured yet that fits into {} bytes and computes finite numbers; go on "
+                    "with `knapsaq search`",
                     run.folder().string(), budget));
   if (found) points.push_back(*found);
 
   const Divergence divergence = run.settings().divergence;
   HeldOut heldout(run, progress);
-  std::vector<Contender> contenders = heldout.measure(points);
   Verdict verdict;
-  verdict.reference_loss = heldout.reference_loss();
+  verdict.reference_loss = heldout.reference_loss();  // throws if it is not finite
+  std::vector<Contender> contenders = heldout.measure(points);
   std::optional<Contender> best;
   if (found) {
     best = std::move(contenders.back());
     contenders.pop_back();
   }
-  std::erase_if(contenders,
-                [&](const Contender& one) { return !std::isfinite(one.heldout.value(divergence)); });
+  // A searched point that is broken on this text makes room for the next best.
+  while (best && !best->heldout.finite()) {
+    found = next();
+    best.reset();
+    if (found) best = std::move(heldout.measure({*found}).front());
+  }
+  std::erase_if(contenders, [](const Contender& one) { return !one.heldout.finite(); });
   const auto uniform = std::ranges::min_element(
       contenders, {}, [&](const Contender& one) { return one.heldout.value(divergence); });
   if (uniform == contenders.end()) {
     if (!best)
-      throw InputError(fmt::format("{}: no model that fits computes finite numbers on the held-out text",
-                                   run.folder().string()));
+      throw NotFiniteError(
+          fmt::format("{}: no model that fits into {} bytes computes finite numbers on the "
+                      "held-out text; give more bytes, or another method",
+                      run.folder().string(), budget));
     verdict.shipped = std::move(*best);
     return verdict;
   }
@@ -152,7 +174,9 @@ Verdict judge(Run& run, const std::optional<Point>& found, std::uint64_t budget,
 
 Verdict choose(Run& run, std::uint64_t budget, std::string_view strategy, Progress& progress) {
   linear_budget(run.space(), budget);  // refuses budgets that nothing fits into
-  return judge(run, best_searched(run, budget, strategy), budget, progress);
+  Searched best(run, budget, strategy);
+  return judge(
+      run, [&] { return best.next(); }, budget, progress);
 }
 
 Verdict choose_near(Run& run, double bits, double tolerance, std::string_view strategy, Progress& progress) {
@@ -162,7 +186,9 @@ Verdict choose_near(Run& run, double bits, double tolerance, std::string_view st
         fmt::format("{}: nothing was measured yet; go on with `knapsaq search`", run.folder().string()));
   std::vector<Outcome> outcomes;
   for (const Archive::Entry& entry : entries)
-    outcomes.push_back({run.space().bits(entry.point), entry.measurement.value(run.settings().divergence)});
+    outcomes.push_back({run.space().bits(entry.point),
+                        entry.measurement.finite() ? entry.measurement.value(run.settings().divergence)
+                                                   : std::numeric_limits<double>::quiet_NaN()});
   const std::optional<std::size_t> chosen = pick_near(outcomes, bits, tolerance);
   if (!chosen)
     throw InfeasibleError(
@@ -170,8 +196,11 @@ Verdict choose_near(Run& run, double bits, double tolerance, std::string_view st
                     "menu can make has {:.4f}",
                     bits, run.space().bits(run.space().smallest())),
         run.space().bits(run.space().smallest()));
-  const Point& point = entries[*chosen].point;
-  return judge(run, point, run.space().bytes(point), progress);
+  // One point is meant, not the next best.
+  std::optional<Point> point = entries[*chosen].point;
+  const std::uint64_t bytes = run.space().bytes(*point);
+  return judge(
+      run, [&] { return std::exchange(point, std::nullopt); }, bytes, progress);
 }
 
 }  // namespace knapsaq

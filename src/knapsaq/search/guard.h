@@ -33,9 +33,10 @@ struct Verdict {
 
 /// The measured point of the run with the least divergence whose files take at most `budget` bytes, against
 /// the best uniform one within the same budget, on the run's held-out tokens; measurements are kept in the
-/// archive. Throws InfeasibleError as Run::linear_budget() does, InputError if nothing that fits was measured
-/// yet.
-/// `strategy`: only what searches with it asked for; empty: everything.
+/// archive. Of points that compute no finite numbers on the held-out text none is shipped: the next best
+/// searched one takes the place. Throws InfeasibleError as linear_budget() does, InputError if nothing that
+/// fits was measured yet, NotFiniteError if nothing that fits computes finite numbers, or the full model does
+/// not. `strategy`: only what searches with it asked for; empty: everything.
 Verdict choose(Run& run, std::uint64_t budget, std::string_view strategy = {},
                Progress& progress = Progress::none());
 

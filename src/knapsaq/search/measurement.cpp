@@ -40,6 +40,8 @@ Divergence parse_divergence(std::string_view name) {
 
 std::string_view name_of(Divergence divergence) { return divergence == Divergence::kl ? "kl" : "jsd"; }
 
+bool Measurement::finite() const { return std::isfinite(kl) && std::isfinite(perplexity()); }
+
 double Measurement::perplexity() const { return std::exp(loss); }
 
 Measurement join(const Measurement& first, const Measurement& then) {

@@ -39,6 +39,10 @@ struct Measurement {
   /// Mean loss of every window: where the standard error of `loss` comes from.
   std::vector<float> window_loss;
 
+  /// Whether the model computed numbers that mean anything: divergence, loss and perplexity are finite. Of
+  /// one that did not, summarize() makes kl, jsd and loss NaN, all three; nothing prefers it to any other,
+  /// and nothing ships it.
+  bool finite() const;
   double value(Divergence divergence) const { return divergence == Divergence::kl ? kl : jsd; }
   double perplexity() const;
 };

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/search/summarize.h"
 
 namespace knapsaq {
@@ -30,14 +32,31 @@ ModelEvaluator::ModelEvaluator(const SearchSpace& space, const Bank& bank, const
 
 void ModelEvaluator::measure(std::span<const Point> points, WindowRange windows, const Done& done) {
   const std::vector<Choices> candidates = choices_of(points);
+  reference_is_finite_ = false;
   scorer_.score(candidates, windows.first, windows.last,
                 [&](std::size_t candidate, std::span<const RowComparison> tokens) {
-                  done(candidate, summarize(tokens, windows.count(), divergence_));
+                  Measurement measurement = summarize(tokens, windows.count(), divergence_);
+                  // Only now: the reference's logits are nothing that a search asks about.
+                  if (!measurement.finite()) require_finite_reference(windows);
+                  done(candidate, std::move(measurement));
                 });
 }
 
 Measurement ModelEvaluator::reference(WindowRange windows) {
-  return summarize(scorer_.reference(windows.first, windows.last), windows.count(), divergence_);
+  const Measurement measurement =
+      summarize(scorer_.reference(windows.first, windows.last), windows.count(), divergence_);
+  // reference_windows() has looked at what the head multiplies.
+  if (!measurement.finite())
+    throw NotFiniteError(
+        "the full-precision model computes no finite perplexity on this text, and so nothing can be compared "
+        "with it: the first output that is not finite or beyond all measure is that of the output head");
+  return measurement;
+}
+
+void ModelEvaluator::require_finite_reference(WindowRange windows) {
+  if (reference_is_finite_) return;
+  static_cast<void>(reference(windows));
+  reference_is_finite_ = true;
 }
 
 double ModelEvaluator::cost(std::span<const Point> points, WindowRange windows) const {

@@ -22,10 +22,13 @@ class ModelEvaluator final : public Evaluator {
   std::int64_t windows() const override { return reference_.windows; }
   std::int64_t targets() const override { return reference_.targets(); }
   Measurement reference(WindowRange windows) override;
+  /// A point that computes no finite numbers is told as such (Measurement::finite()); if the reference does
+  /// not either, NotFiniteError says so.
   void measure(std::span<const Point> points, WindowRange windows, const Done& done) override;
   double cost(std::span<const Point> points, WindowRange windows) const override;
 
  private:
+  void require_finite_reference(WindowRange windows);
   std::vector<Choices> choices_of(std::span<const Point> points) const;
 
   const SearchSpace& space_;
@@ -34,6 +37,7 @@ class ModelEvaluator final : public Evaluator {
   /// [linear][choice]: the first choice that the bank stores alike (menus may repeat for small linears).
   std::vector<std::vector<std::size_t>> same_;
   CandidateScorer scorer_;
+  bool reference_is_finite_ = false;  ///< on what it was asked about
 };
 
 }  // namespace knapsaq

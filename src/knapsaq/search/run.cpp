@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -12,6 +13,7 @@
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/hash.h"
 #include "knapsaq/base/json_text.h"
+#include "knapsaq/base/quote.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/export/quantized_checkpoint.h"
@@ -277,8 +279,9 @@ std::optional<double> Run::reference_loss(std::string_view set) const {
   if (!known) return std::nullopt;
   double loss = 0;
   const auto [end, error] = std::from_chars(known->data(), known->data() + known->size(), loss);
-  if (error != std::errc() || end != known->data() + known->size())
-    throw InputError(fmt::format("{}: its{} is not a number", folder_.string(), kReferenceLoss));
+  if (error != std::errc() || end != known->data() + known->size() || !std::isfinite(loss))
+    throw InputError(fmt::format("{}: its{} is {}, not a number: the full model is broken, or the archive is",
+                                 folder_.string(), kReferenceLoss, in_quotes(*known)));
   return loss;
 }
 

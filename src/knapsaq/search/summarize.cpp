@@ -1,5 +1,8 @@
 #include "knapsaq/search/summarize.h"
 
+#include <cmath>
+#include <limits>
+
 namespace knapsaq {
 
 Measurement summarize(std::span<const RowComparison> tokens, std::int64_t windows, Divergence divergence) {
@@ -26,6 +29,9 @@ Measurement summarize(std::span<const RowComparison> tokens, std::int64_t window
   result.jsd = jsd / count;
   result.loss /= count;
   result.agreement /= count;
+  // A model may overflow in one of these alone: a comparison may hide what a sum does not.
+  const bool finite = result.finite() && (divergence == Divergence::kl || std::isfinite(result.jsd));
+  if (!finite) result.kl = result.jsd = result.loss = std::numeric_limits<double>::quiet_NaN();
   return result;
 }
 

@@ -116,7 +116,9 @@ void norm_row(Norm kind, const float* x, const float* scale, const float* shift,
     }
   });
   const float total = sum_of((squares[0] + squares[1]) + (squares[2] + squares[3]));
-  const Vec inverse = splat(1.0f) / vsqrt(splat(total / static_cast<float>(n) + eps));
+  // Squares that overflow would make an inverse, and a row, of zeros: numbers that mean nothing. They make
+  // NaN.
+  const Vec inverse = splat(1.0f) / vsqrt(splat(total / static_cast<float>(n) + eps)) + splat(total * 0.0f);
   for_vectors(n, [&](std::int64_t i, int lanes) {
     Vec y = (load_lanes(x + i, lanes) - center) * inverse;
     if (scale != nullptr) y = y * load_lanes(scale + i, lanes);
