@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstdlib>
 #include <ctime>
 #include <fstream>
@@ -13,6 +14,8 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -209,6 +212,47 @@ TEST(Child, CannotWriteButItsAnswer) {
     EXPECT_THAT(inside(descriptor), testing::AnyOf(std::to_string(EPERM), std::to_string(EBADF)))
         << descriptor;
   EXPECT_EQ(inside(kAnswerDescriptor), "0");
+}
+
+/// From now on this process is as on a kernel without seccomp.
+bool take_seccomp_away() {
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_prctl, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PR_SET_SECCOMP, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog whole{std::size(program), program};
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &whole) == 0;
+}
+
+TEST(Child, RunsNothingThatItCannotConfine) {
+  const Scratch scratch;
+  const std::string mark = (scratch / "was-run").string();
+  const pid_t without = ::fork();
+  ASSERT_GE(without, 0);
+  if (without == 0) {
+    if (!take_seccomp_away()) ::_exit(2);
+    try {
+      run_in_child("work", [&] {
+        std::ofstream(mark) << "it was";
+        return std::string();
+      });
+    } catch (const IoError& error) {
+      ::_exit(std::string(error.what()).find("work: is a program from outside and was not run") == 0 ? 0 : 3);
+    } catch (const std::exception&) {
+      ::_exit(4);
+    }
+    ::_exit(5);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(without, &status, 0), without);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_FALSE(std::ifstream(mark).good());
 }
 
 TEST(Child, KnowsTheLocalTime) {
