@@ -1,5 +1,10 @@
 #include "knapsaq/report/case_log.h"
 
+#include <cmath>
+#include <limits>
+#include <string_view>
+#include <utility>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -49,6 +54,27 @@ TEST(CaseLog, RemembersWhatWasAdded) {
   EXPECT_EQ(found->quantize_seconds, 1.5);
   EXPECT_EQ(log.find("gptq", "b4g32"), nullptr);
   EXPECT_EQ(log.find("awq", "b4g64"), nullptr);
+}
+
+TEST(CaseLog, ACaseWithoutFiniteNumbersStaysOne) {
+  const Scratch scratch;
+  constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+  CaseResult broken = made("b2g64", kNaN);
+  broken.tasks = {kNaN};
+  broken.average = kNaN;
+  CaseLog(scratch / "log.csv", "r1", {"piqa"}).add(broken);
+  const CaseLog log(scratch / "log.csv", "r1", {"piqa"});
+  ASSERT_EQ(log.results().size(), 1u);
+  EXPECT_TRUE(std::isnan(log.results()[0].perplexity));
+  EXPECT_TRUE(std::isnan(log.results()[0].average));
+  // No other column may hold such a thing, and no column an infinity.
+  const std::string text = read_file(scratch / "log.csv");
+  for (const auto& [from, to] : {std::pair{"3.25", "nan"}, {"1.500", "inf"}, {",nan,1.500", ",inf,1.500"}}) {
+    std::string other = text;
+    other.replace(other.find(from), std::string_view(from).size(), to);
+    write_file(scratch / "other.csv", other);
+    EXPECT_THROW(CaseLog(scratch / "other.csv", "r1", {"piqa"}), InputError) << to;
+  }
 }
 
 TEST(CaseLog, GoesOnWhereverAKillCutTheFile) {

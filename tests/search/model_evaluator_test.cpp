@@ -4,12 +4,16 @@
 
 #include <cmath>
 #include <filesystem>
+#include <span>
+#include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "huge_weight.h"
 #include "knapsaq/bank/build_bank.h"
 #include "knapsaq/base/files.h"
+#include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/text/tokenizer.h"
 #include "scratch.h"
@@ -86,6 +90,33 @@ TEST(ModelEvaluator, MeasuresTheBanksModels) {
     EXPECT_DOUBLE_EQ(evaluator.cost(points, {0, 3}), evaluator.cost(std::span(points).first(4), {0, 3}));
     EXPECT_DOUBLE_EQ(evaluator.cost(std::span(points).first(1), range), 2.0 / 3);
     EXPECT_LT(evaluator.cost(std::span(points).first(4), {0, 3}), 4);
+  }
+}
+
+/// A head whose logits overflow: what it multiplies is finite, so only a comparison finds it. No candidate
+/// can be judged by such a model, and none is blamed for it.
+TEST(ModelEvaluator, AReferenceThatIsNotFiniteIsAnError) {
+  const Scratch scratch;
+  copy_with_huge_weight(fs::path(KNAPSAQ_TEST_DATA) / "model/decoder/llama-gqa", scratch / "model",
+                        "lm_head.weight");
+  const Checkpoint checkpoint = Checkpoint::open(scratch / "model");
+  const ModelConfig config = parse_model_config(checkpoint.config());
+  const Menu menu = parse_menu("rtn:b4g32,rtn:b8g32");
+  build_bank(checkpoint, config, {fingerprint(checkpoint), menu, nullptr}, BankFolder(scratch / "bank"));
+  const Bank bank = Bank::open(scratch / "bank");
+  const SearchSpace space =
+      make_space(bank.table(), "none", {}, Cost::fnorm, [](std::span<const Scheme>) { return 1u; });
+  const auto backend = make_cpu_backend(Precision::fp32);
+  Decoder decoder = Decoder::load(checkpoint, config, *backend);
+  const ReferencedWindows reference = reference_windows(decoder, {1, 2, 3, 4, 5, 6, 7, 8}, 2, 4);
+  ModelEvaluator evaluator(space, bank, reference, decoder, Divergence::kl);
+  EXPECT_THROW(evaluator.reference({0, 2}), NotFiniteError);
+  const Point point = space.largest();
+  try {
+    evaluator.measure({&point, 1}, {0, 2}, [](std::size_t, const Measurement&) { FAIL() << "told"; });
+    FAIL();
+  } catch (const NotFiniteError& error) {
+    EXPECT_NE(std::string(error.what()).find("output head"), std::string::npos) << error.what();
   }
 }
 

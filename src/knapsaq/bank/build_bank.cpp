@@ -16,6 +16,7 @@
 #include "knapsaq/bank/match_table.h"
 #include "knapsaq/bank/measure_linear.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/quant/local_errors.h"
 #include "knapsaq/quant/quantizer.h"
 
@@ -118,11 +119,19 @@ void build_linear(const Checkpoint& checkpoint, const Linear& linear, const Fold
     const StoredMatrix stored =
         method.quantize_prepared(weights, scheme, input.statistics(), input.prepared(method));
     LocalErrors errors = local_errors(weights, stored, input.statistics(), output_scales);
+    const auto require_finite = [&](double error, std::string_view which) {
+      if (!std::isfinite(error))
+        throw NotFiniteError(
+            fmt::format("{} in block {}: its error in {}{} is not finite: its weights or inputs "
+                        "are broken or too large",
+                        linear.name, linear.block, to_string(scheme), which));
+    };
+    require_finite(errors.fnorm, "");
+    require_finite(errors.relative, ", beside its weights,");
     if (input.statistics() == nullptr) {
       errors.hessian = ErrorCell::kUnknown;
-    } else if (!std::isfinite(errors.hessian)) {
-      throw InputError(fmt::format("{}: its error in {}, weighted by its inputs, is not finite", linear.name,
-                                   to_string(scheme)));
+    } else {
+      require_finite(errors.hessian, ", weighted by its inputs,");
     }
     writer.add(stored, errors);
     progress.advance(static_cast<std::uint64_t>(linear.parameters()));

@@ -95,7 +95,8 @@ CaseLog::CaseLog(std::filesystem::path path, std::string run, std::vector<std::s
     if (right && !tasks_.empty()) right = parse(fields.back(), result.average);
     if (!right || !parse(fields[3], result.bits) || !parse(fields[4], result.bytes) ||
         !parse(fields[5], result.memory) || !parse(fields[6], result.perplexity) ||
-        !parse(fields[7], result.quantize_seconds))
+        !parse(fields[7], result.quantize_seconds) || !std::isfinite(result.bits) ||
+        !std::isfinite(result.quantize_seconds) || std::isinf(result.perplexity))
       throw wrong(number, "is not a row of a comparison");
     if (fields[0] != run_)
       throw wrong(number, "was made with another model, text or protocol, or another way to calibrate");
