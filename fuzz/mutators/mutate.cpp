@@ -238,6 +238,23 @@ std::string mutate_json(std::string_view text, std::size_t most, Random& random)
   return result;
 }
 
+std::string mutate_safetensors(std::string_view input, std::size_t most, Random& random) {
+  std::uint64_t length = 0;
+  if (input.size() < sizeof length) return mutate_bytes(input, most);
+  std::memcpy(&length, input.data(), sizeof length);
+  if (length > input.size() - sizeof length) return mutate_bytes(input, most);
+  std::string header(input.substr(sizeof length, length));
+  std::string data(input.substr(sizeof length + length));
+  if (once_in(random, 4))
+    data = once_in(random, 2) ? mutate_bytes(data, data.size() + 16) : std::string(below(random, 300), 'x');
+  else
+    header = mutate_json(header, header.size() + 200, random);
+  length = header.size() + (once_in(random, 16) ? below(random, 3) - 1 : 0);
+  std::string result(sizeof length, '\0');
+  std::memcpy(result.data(), &length, sizeof length);
+  return result + header + data;
+}
+
 std::size_t put(std::string_view result, std::uint8_t* data, std::size_t most) {
   const std::size_t size = std::min(result.size(), most);
   if (size > 0) std::memcpy(data, result.data(), size);

@@ -34,6 +34,10 @@ std::int64_t any_number(Random& random);
 /// removed, doubled, exchanged, and filled with parts of earlier inputs. Bytes if nothing there is JSON.
 std::string mutate_json(std::string_view text, std::size_t most, Random& random);
 
+/// A change of a safetensors file: eight bytes of length, a header of JSON, data. The length follows the
+/// header, mostly.
+std::string mutate_safetensors(std::string_view input, std::size_t most, Random& random);
+
 /// Copies as much of `result` as fits to where libFuzzer wants it, and gives its size.
 std::size_t put(std::string_view result, std::uint8_t* data, std::size_t most);
 

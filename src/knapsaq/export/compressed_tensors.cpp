@@ -46,7 +46,7 @@ ordered_json group_json(const AffineForm& form, const std::vector<std::string>& 
 std::vector<std::string> targets(std::span<const BlockModule> modules, std::int64_t blocks) {
   // Engines put their own prefixes before "layers", and a model without its head has none.
   std::vector<std::string> patterns = block_patterns(modules, blocks, "(.*\\.)?layers\\.");
-  for (std::string& pattern : patterns) pattern = "re:" + pattern + "$";
+  for (std::string& pattern : patterns) pattern.insert(0, "re:").push_back('$');
   return patterns;
 }
 

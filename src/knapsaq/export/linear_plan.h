@@ -19,7 +19,9 @@ struct AffineForm {
   int group = 0;           ///< 0: one group per row
   bool symmetric = false;  ///< every zero point is 2^(bits-1)
 
-  friend auto operator<=>(const AffineForm&, const AffineForm&) = default;
+  // clang-tidy 14 sees the zero that the compiler compares with.
+  friend auto operator<=>(const AffineForm&,
+                          const AffineForm&) = default;  // NOLINT(modernize-use-nullptr)
 };
 
 /// What an affine format makes of one linear.
