@@ -13,11 +13,10 @@
 #include <variant>
 #include <vector>
 
-#include <unistd.h>
-
 #include "knapsaq/base/error.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/compute/stored_matrix.h"
+#include "scratch_folder.h"
 
 namespace {
 
@@ -53,17 +52,13 @@ void read_stored(const Checkpoint& checkpoint, std::string_view module) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static const std::filesystem::path folder = [] {
-    const auto path = std::filesystem::temp_directory_path() / ("knapsaq-fuzz-" + std::to_string(::getpid()));
-    std::filesystem::create_directories(path);
-    return path;
-  }();
+  static const ScratchFolder folder;
   const std::string_view all(reinterpret_cast<const char*>(data), size);
   const std::size_t end = std::min(all.find('\0'), all.size());
   write(folder / "config.json", all.substr(0, end));
   write(folder / "model.safetensors", all.substr(std::min(end + 1, all.size())));
   attempt([] {
-    const Checkpoint checkpoint = Checkpoint::open(folder);
+    const Checkpoint checkpoint = Checkpoint::open(folder.path());
     for (const std::string& name : checkpoint.names()) {
       attempt([&] {
         if (checkpoint.tensor(name).bytes.size() != checkpoint.spec(name).bytes()) std::abort();

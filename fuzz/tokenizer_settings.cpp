@@ -10,20 +10,16 @@
 #include <string_view>
 
 #include <nlohmann/json.hpp>
-#include <unistd.h>
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/json_text.h"
 #include "knapsaq/text/tokenizer_model.h"
 #include "knapsaq/text/tokenizer_readers.h"
+#include "scratch_folder.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace knapsaq;
-  static const std::filesystem::path folder = [] {
-    const auto path = std::filesystem::temp_directory_path() / ("knapsaq-fuzz-" + std::to_string(::getpid()));
-    std::filesystem::create_directories(path);
-    return path;
-  }();
+  static const ScratchFolder folder;
   constexpr std::string_view kVocabulary =
       R"({"a":0,"b":1,"ab":2,"aba":3,"Ġ":4,"Ġa":5,"bb":6,"<|endoftext|>":7})";
   try {
@@ -36,7 +32,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       else
         std::filesystem::remove(folder / name);
     }
-    const TokenizerSettings settings = read_tokenizer_settings(folder);
+    const TokenizerSettings settings = read_tokenizer_settings(folder.path());
     const TokenizerModel model(read_vocabulary_and_merges(kVocabulary, "#version: 0.2\na b\nab a\n", settings,
                                                           "vocab.json", "merges.txt"));
     model.decode(model.encode("ab<|endoftext|> a <s>x ", true), false);
