@@ -373,7 +373,7 @@ inline void micro_columns(std::int64_t vecs, const T* a, std::int64_t lda, const
 // ---- dense products ---------------------------------------------------------------------------------------
 
 /// Columns of W that are summed before the next ones: of a panel that is 16 KiB, which with the rows of a
-/// group stay in the first cache; and 128 rows of the input, 128 KiB, in the second.
+/// group stay in L1; and 128 rows of the input, 128 KiB, in L2.
 constexpr std::int64_t kDenseDepth = 256;
 static_assert(kDensePanel % kLanes == 0);
 
