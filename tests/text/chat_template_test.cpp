@@ -222,6 +222,15 @@ TEST_F(ChatTemplateTest, KnowsTheDate) {
   EXPECT_TRUE(said == before || said == today()) << said;
 }
 
+TEST_F(ChatTemplateTest, SaysThatMemoryIsShort) {
+  try {
+    ChatTemplate("{{ 'aaaaaaaaaaaaaaaa' * 1000000000000 }}", tokenizer(), "file").render({}, true);
+    FAIL();
+  } catch (const InputError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("memory"));
+  }
+}
+
 TEST_F(ChatTemplateTest, HostileTemplatesEnd) {
   const Tokenizer known = tokenizer();
   const std::vector<ChatMessage> hello = {{"user", "Hello"}};

@@ -1,6 +1,7 @@
 #include "knapsaq/text/chat_template.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include <fmt/format.h>
@@ -46,6 +47,8 @@ std::string reason_of(std::string_view message) {
   constexpr std::string_view kMark = "Error: ";
   if (const std::size_t at = message.rfind(kMark); at != std::string_view::npos)
     message.remove_prefix(at + kMark.size());
+  // It makes words of this exception, too.
+  if (message == std::bad_alloc().what()) return "takes more memory than it may have";
   return in_quotes(message.substr(0, message.find('\n')));
 }
 
