@@ -7,8 +7,12 @@
 #include <span>
 
 #include <benchmark/benchmark.h>
+#include <fmt/format.h>
 
 #include "knapsaq/base/random.h"
+#include "knapsaq/checkpoint/stored_layout.h"
+#include "knapsaq/quant/scheme.h"
+#include "knapsaq/search/file_knapsack.h"
 #include "knapsaq/search/knapsack.h"
 #include "knapsaq/search/problem.h"
 
@@ -20,17 +24,19 @@ struct Shape {
   double in;
 };
 
+constexpr Shape kShapes[] = {{16384, 16384}, {1024, 16384},  {1024, 16384}, {16384, 16384},
+                             {53248, 16384}, {53248, 16384}, {16384, 53248}};
+
 /// Frobenius errors as MXQ's tables of smaller Llamas have them: about 4 times less for two bits more,
 /// growing with the group size, growing with depth, and differing from linear to linear.
-Problem llama(int layers, double bits, std::span<const int> bit_widths, std::span<const int> groups) {
-  constexpr Shape kShapes[] = {{16384, 16384}, {1024, 16384},  {1024, 16384}, {16384, 16384},
-                               {53248, 16384}, {53248, 16384}, {16384, 53248}};
+Problem llama(int layers, double bits, std::span<const int> bit_widths, std::span<const int> groups,
+              double scale = 1) {
   Random random(405);
   Problem problem;
   double parameters = 0;
   for (int layer = 0; layer < layers; ++layer) {
     for (const Shape& shape : kShapes) {
-      const double weights = shape.out * shape.in;
+      const double weights = shape.out * shape.in * scale * scale;
       parameters += weights;
       const double norm =
           std::sqrt(weights) * 0.01 * (0.7 + 0.6 * layer / layers) * std::exp(0.3 * random.normal());
@@ -66,6 +72,57 @@ void allocate_405b(benchmark::State& state) {
 BENCHMARK(allocate_405b)
     ->ArgsProduct({{225, 250, 307, 325, 400, 451, 525, 689}, {4, 0}})
     ->ArgNames({"bits_x100", "gap_1e-"})
+    ->Unit(benchmark::kMillisecond);
+
+/// The same by the exact knapsack. Arguments: hundredths of a bit per weight; factor of all dimensions.
+void knapsack_405b(benchmark::State& state) {
+  const Problem problem = llama(126, static_cast<double>(state.range(0)) / 100, kBits, kGroups,
+                                static_cast<double>(state.range(1)));
+  FrontPoint point;
+  for (auto _ : state)
+    point = Knapsack(problem.items).best_within(static_cast<std::uint64_t>(problem.budget));
+  state.counters["unproven"] = point.cost - point.bound;
+  state.counters["unused_bytes"] = problem.budget - static_cast<double>(point.bytes);
+}
+BENCHMARK(knapsack_405b)
+    ->ArgsProduct({{225, 250, 307, 325, 400, 451, 525, 689}, {1, 4}})
+    ->ArgNames({"bits_x100", "scale"})
+    ->Unit(benchmark::kMillisecond);
+
+/// The same within a budget for files: shards of 5 GB with an index, embedding and head in bf16. Argument:
+/// hundredths of a bit per weight.
+void file_knapsack_405b(benchmark::State& state) {
+  const double bits = static_cast<double>(state.range(0)) / 100;
+  const Problem problem = llama(126, bits, kBits, kGroups);
+  const Menu menu = parse_menu("mxq");
+  constexpr std::int64_t kEnds = 128256 * std::int64_t{16384};
+  std::vector<FilePart> parts = {{{{{"lm_head.weight", DType::BF16, {kEnds}}}}, {}},
+                                 {{{{"model.embed_tokens.weight", DType::BF16, {kEnds}}}}, {}}};
+  std::vector<FileItem> items;
+  for (std::size_t i = 0; i < problem.items.size(); ++i) {
+    const Shape& shape = kShapes[i % std::size(kShapes)];
+    const std::string name = fmt::format("model.layers.{}.module_{}_proj", i / 7, i % 7);
+    FilePart& part = parts.emplace_back();
+    FileItem& item = items.emplace_back(FileItem{{i}, {}, {}});
+    part.module = i;
+    for (std::size_t c = 0; c < menu.schemes.size(); ++c) {
+      part.forms.push_back(
+          tensors_of(name, stored_shape(menu.schemes[c], static_cast<std::int64_t>(shape.out),
+                                        static_cast<std::int64_t>(shape.in))));
+      item.forms.push_back(c);
+      item.costs.push_back(problem.items[i][c].cost);
+    }
+  }
+  const FileSizes sizes(parts);
+  const auto budget = static_cast<std::uint64_t>(problem.budget) + 4 * kEnds + 1'000'000;
+  FrontPoint point;
+  for (auto _ : state) point = FileKnapsack(sizes, items).best_within(budget);
+  state.counters["unproven"] = point.cost - point.bound;
+  state.counters["unused_bytes"] = static_cast<double>(budget - point.bytes);
+}
+BENCHMARK(file_knapsack_405b)
+    ->ArgsProduct({{225, 250, 307, 325, 400, 451, 525, 689}})
+    ->ArgNames({"bits_x100"})
     ->Unit(benchmark::kMillisecond);
 
 /// Arguments: layers of 7 linears, schemes of each, budgets (with the hull; 0: nothing but the hull).

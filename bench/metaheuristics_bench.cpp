@@ -205,7 +205,7 @@ double best_value(const MadeProblem& problem, const StrategyInfo& info, const Op
   setup.seed = seed;
   setup.evaluations = evaluations;
   setup.goal = &goal;
-  if (repair) setup.budget = problem.capacity;
+  if (repair) setup.budget = Budget{problem.capacity, Budget::Of::linears};
   const std::unique_ptr<Strategy> strategy = info.make(setup, options);
   double best = std::numeric_limits<double>::infinity();
   for (Batch batch = strategy->ask(); !batch.points.empty(); batch = strategy->ask()) {

@@ -11,6 +11,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/search/mxq.h"
+#include "solver_options.h"
 
 namespace knapsaq::command {
 namespace {
@@ -23,7 +24,7 @@ struct Options {
   double bits = 0;
   std::string budget;
   std::string ties = "none";
-  SolveOptions solve;
+  SolverOptions solver;
 };
 
 void run(const Options& options) {
@@ -33,9 +34,10 @@ void run(const Options& options) {
   if (options.table.empty() == options.bank.empty()) throw UsageError("give either --table or --bank");
   const ErrorTable table = options.table.empty() ? Bank::open(options.bank).table() : read_csv(options.table);
   const Cost cost = options.cost.empty() ? usual_cost(table) : parse_cost(options.cost);
-  const double budget = options.budget.empty() ? budget_bytes(table, options.bits)
-                                               : static_cast<double>(parse_bytes(options.budget));
-  const Allocation allocation = allocate_mxq(table, budget, options.ties, options.solve, cost);
+  const std::uint64_t budget =
+      options.budget.empty() ? budget_bytes(table, options.bits) : parse_bytes(options.budget);
+  const Allocation allocation =
+      allocate_mxq(table, budget, options.ties, solve_options(options.solver), cost);
 
   if (options.common.json) {
     print({{"cost", to_string(cost)},
@@ -73,13 +75,7 @@ void add_allocate(CLI::App& app) {
   verb->add_option("--tie", options->ties,
                    "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer; several with commas")
       ->capture_default_str();
-  verb->add_option("--gap", options->solve.gap, "Stop at this relative distance from the proven bound")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
-  verb->add_option("--time-limit", options->solve.time_limit,
-                   "Seconds; then the best found is taken, with its gap")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  add_solver_options(*verb, options->solver);
   add_common(*verb, options->common);
   verb->footer(
       "Example:\n  knapsaq allocate --table tables.csv --bits 3.25\n  knapsaq allocate --bank BANK --bits "

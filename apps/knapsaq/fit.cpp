@@ -42,9 +42,9 @@ void run(Options options) {
   if (!page.empty() && page != run_folder && !std::filesystem::is_directory(page))
     throw UsageError(fmt::format("{}: there is no folder {} for it", options.report, page.string()));
   const auto begin = std::chrono::steady_clock::now();
-  std::uint64_t budget = 0;
+  Budget budget;
   Run run = find_run(options.run, [&](const SearchSpace& space) {
-    budget = file_budget(options.budget, space);
+    budget = parse_budget(options.budget, space);
     check_search(options.search, space, budget);
   });
   check_output(run, options.output);
@@ -62,11 +62,14 @@ void run(Options options) {
                                    {"output", options.output},
                                    {"run", options.run.folder},
                                    {"report", options.report},
-                                   {"budget_bytes", budget},
+                                   {"budget_bytes", nullptr},
+                                   {"budget_bits", nullptr},
                                    {"strategy", options.search.strategy},
                                    {"evaluations", report.evaluations},
                                    {"full_passes", report.full_passes},
                                    {"seconds", seconds}};
+    if (budget.of == Budget::Of::files) json["budget_bytes"] = budget.bytes;
+    if (budget.of == Budget::Of::linears) json["budget_bits"] = options.budget.bits;
     json.update(json_of(shipment, run));
     print(json);
     return;

@@ -31,9 +31,9 @@ void run(const Options& options) {
     throw UsageError("--near goes with --bits alone");
   Run run = Run::open(options.folder, Access::write_if_free, options.model);
   check_output(run, options.output);
-  Verdict verdict = options.near > 0
-                        ? choose_near(run, options.budget.bits, options.near, options.strategy, progress())
-                        : choose(run, file_budget(options.budget, run.space()), options.strategy, progress());
+  Verdict verdict =
+      options.near > 0 ? choose_near(run, options.budget.bits, options.near, options.strategy, progress())
+                       : choose(run, parse_budget(options.budget, run.space()), options.strategy, progress());
   const Shipment shipment = ship(run, std::move(verdict), options.codes, options.output, options.force);
   if (options.common.json) {
     nlohmann::ordered_json json = {{"run", options.folder}, {"output", options.output}};

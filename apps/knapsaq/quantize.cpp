@@ -26,6 +26,7 @@
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/quant/quantizer.h"
 #include "knapsaq/search/mxq.h"
+#include "solver_options.h"
 
 namespace knapsaq::command {
 namespace {
@@ -44,6 +45,7 @@ struct Options {
   CalibrationOptions calibration;
   std::string menu = "mxq";
   std::string ties = "none";
+  SolverOptions solver;
   bool propagate = false;
   bool force = false;
 };
@@ -80,18 +82,17 @@ Choice choose(const Options& options, const Checkpoint& checkpoint, const ModelC
     return choice;
   }
 
-  const auto solve = [&](const ErrorTable& table, Cost cost) {
-    const auto written = [&](std::span<const Scheme> schemes) {
-      return layout_quantized(checkpoint, config, schemes).bytes;
-    };
+  const auto solve = [&](const ErrorTable& table, Cost cost, const SolveOptions& solving) {
     if (options.budget.empty())
-      return allocate_mxq(table, budget_bytes(table, options.bits), options.ties, {}, cost);
-    return allocate_mxq_written(table, parse_bytes(options.budget), written, options.ties, {}, cost);
+      return allocate_mxq(table, budget_bytes(table, options.bits), options.ties, solving, cost);
+    return allocate_mxq_written(table, parse_bytes(options.budget),
+                                quantized_file_sizes(checkpoint, config, table), options.ties, solving, cost);
   };
+  const SolveOptions solving = solve_options(options.solver);
   const ErrorTable table = table_of(options, checkpoint, config, bank,
-                                    [&](const ErrorTable& sizes) { solve(sizes, Cost::fnorm); });
+                                    [&](const ErrorTable& sizes) { solve(sizes, Cost::fnorm, {}); });
   choice.cost = options.cost.empty() ? usual_cost(table) : parse_cost(options.cost);
-  choice.solved = solve(table, choice.cost);
+  choice.solved = solve(table, choice.cost, solving);
   choice.schemes = choice.solved->schemes;
   return choice;
 }
@@ -247,6 +248,7 @@ void add_quantize(CLI::App& app) {
   verb->add_option("--tie", options->ties,
                    "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer; several with commas")
       ->capture_default_str();
+  add_solver_options(*verb, options->solver);
   verb->add_flag("--propagate", options->propagate,
                  "Quantize block by block with the inputs that the quantized blocks before make (gptq)");
   verb->add_flag("--force", options->force, "Replace the output folder if it exists");

@@ -15,6 +15,7 @@
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/model/expected_tensors.h"
+#include "knapsaq/search/best_point.h"
 #include "knapsaq/search/goal.h"
 #include "knapsaq/text/tokenizer.h"
 #include "make_bank.h"
@@ -31,9 +32,9 @@ SearchSpace space_of(const RunOptions& options, const Checkpoint& checkpoint, co
                      const ErrorTable& table) {
   std::vector<Pin> pins;
   for (const std::string& pin : options.pins) pins.push_back(parse_pin(pin));
-  SearchSpace space = make_space(
-      table, options.ties, pins, Cost::fnorm,
-      [&](std::span<const Scheme> schemes) { return layout_quantized(checkpoint, config, schemes).bytes; });
+  SearchSpace space =
+      make_space(table, options.ties, pins, Cost::fnorm,
+                 std::make_shared<FileSizes>(quantized_file_sizes(checkpoint, config, table)));
   for (Variable& variable : space.variables)
     for (SpaceLevel& level : variable.levels) level.error = 0;
   return space;
@@ -179,21 +180,12 @@ void add_budget_options(CLI::App& verb, BudgetOptions& options) {
       ->check(CLI::PositiveNumber);
 }
 
-std::uint64_t file_budget(const BudgetOptions& options, const SearchSpace& space) {
+Budget parse_budget(const BudgetOptions& options, const SearchSpace& space) {
   if (!options.bytes.empty() == (options.bits > 0)) throw UsageError("give either --budget or --bits");
-  std::uint64_t bytes = 0;
-  if (options.bytes.empty()) {
-    // A small excess, so that a budget of exactly a uniform size holds it in spite of rounding.
-    constexpr double kRounding = 1e-6;
-    const double linear = options.bits * static_cast<double>(space.parameters) / 8;
-    if (!(linear < 0x1p62))
-      throw UsageError(fmt::format("--bits {}: is no budget for this model", options.bits));
-    bytes = static_cast<std::uint64_t>(std::floor(linear + kRounding)) + space.rest_bytes();
-  } else {
-    bytes = parse_bytes(options.bytes);
-  }
-  linear_budget(space, bytes);  // refuses what nothing fits into
-  return bytes;
+  const Budget budget = options.bytes.empty() ? bits_budget(options.bits, space.parameters)
+                                              : Budget{parse_bytes(options.bytes), Budget::Of::files};
+  require_feasible(space, budget);
+  return budget;
 }
 
 void add_search_options(CLI::App& verb, SearchOptions& options, bool with_strategy) {
@@ -230,7 +222,7 @@ struct Prepared {
   std::unique_ptr<Strategy> strategy;
 };
 Prepared prepare(const SearchOptions& options, const SearchSpace& space, Divergence divergence,
-                 std::int64_t windows, std::optional<std::uint64_t> budget) {
+                 std::int64_t windows, std::optional<Budget> budget) {
   const StrategyInfo& info = find_strategy(options.strategy);
   const OptionValues values = option_values(options);
   Prepared result;
@@ -240,14 +232,14 @@ Prepared prepare(const SearchOptions& options, const SearchSpace& space, Diverge
   setup.windows = windows;
   setup.seed = options.seed;
   setup.evaluations = options.evaluations;
-  if (budget) setup.budget = linear_budget(space, *budget);
+  setup.budget = budget;
   if (!options.goal.empty()) {
     result.goal = make_goal(options.goal, space, setup.budget, divergence);
     setup.goal = result.goal.get();
   }
   result.course = values.to_string();
   if (options.evaluations > 0) result.course += fmt::format(" evaluations={}", options.evaluations);
-  if (setup.budget) result.course += fmt::format(" budget={}", *setup.budget);
+  if (budget) result.course += fmt::format(" {}", to_string(*budget));
   if (!options.goal.empty()) result.course += fmt::format(" goal={}", options.goal);
   result.strategy = info.make(setup, values);
   return result;
@@ -255,13 +247,12 @@ Prepared prepare(const SearchOptions& options, const SearchSpace& space, Diverge
 
 }  // namespace
 
-void check_search(const SearchOptions& options, const SearchSpace& space,
-                  std::optional<std::uint64_t> budget) {
+void check_search(const SearchOptions& options, const SearchSpace& space, std::optional<Budget> budget) {
   prepare(options, space, Divergence::kl, 1, budget);
 }
 
 SearchReport run_search(Run& run, Evaluator& evaluator, const SearchOptions& options,
-                        std::optional<std::uint64_t> budget, bool resume) {
+                        std::optional<Budget> budget, bool resume) {
   const Prepared search =
       prepare(options, run.space(), run.settings().divergence, evaluator.windows(), budget);
   const auto is_this = [&](const SearchRecord& record) {
@@ -274,7 +265,7 @@ SearchReport run_search(Run& run, Evaluator& evaluator, const SearchOptions& opt
                     run.folder().string()));
   const SearchRecord record = run.archive().search(options.strategy, search.course, options.seed);
   run.reference_loss(kSearchSet, &evaluator);
-  SearchDisplay display(run.space(), run.settings().divergence, options.strategy, search.setup.budget);
+  SearchDisplay display(run.space(), run.settings().divergence, options.strategy, budget);
   return knapsaq::run_search(*search.strategy, search.setup, record, evaluator, run.archive(),
                              [&](const SearchStatus& status) { display.show(status); });
 }

@@ -49,9 +49,9 @@ struct BudgetOptions {
   bool given() const { return !bytes.empty() || bits > 0; }
 };
 void add_budget_options(CLI::App& verb, BudgetOptions& options);
-/// Bytes of the files; bits become the bytes of the linears and the rest. Throws UsageError if both or none
-/// are given, InfeasibleError if nothing fits.
-std::uint64_t file_budget(const BudgetOptions& options, const SearchSpace& space);
+/// Bytes of the files, or of the linears where bits are given. Throws UsageError if both or none are given,
+/// InfeasibleError if nothing fits.
+Budget parse_budget(const BudgetOptions& options, const SearchSpace& space);
 
 /// Which search: strategy, its options, how much of it.
 struct SearchOptions {
@@ -65,11 +65,10 @@ struct SearchOptions {
 void add_search_options(CLI::App& verb, SearchOptions& options, bool with_strategy);
 
 /// Throws UsageError for unknown strategies, and for options, goals and budgets that the strategy cannot use
-/// in this space. `budget`: bytes of the files.
-void check_search(const SearchOptions& options, const SearchSpace& space,
-                  std::optional<std::uint64_t> budget);
+/// in this space.
+void check_search(const SearchOptions& options, const SearchSpace& space, std::optional<Budget> budget);
 /// Runs the search, showing how it goes. `resume`: it has to be there already (else UsageError).
 SearchReport run_search(Run& run, Evaluator& evaluator, const SearchOptions& options,
-                        std::optional<std::uint64_t> budget, bool resume = false);
+                        std::optional<Budget> budget, bool resume = false);
 
 }  // namespace knapsaq::command

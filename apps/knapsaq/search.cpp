@@ -34,9 +34,9 @@ void run(const Options& options) {
   start(options.common);
   find_strategy(options.search.strategy);
   if (options.resume) require_begun(options);
-  std::optional<std::uint64_t> budget;
+  std::optional<Budget> budget;
   Run run = find_run(options.run, [&](const SearchSpace& space) {
-    if (options.budget.given()) budget = file_budget(options.budget, space);
+    if (options.budget.given()) budget = parse_budget(options.budget, space);
     check_search(options.search, space, budget);
   });
   const std::unique_ptr<Evaluator> evaluator = run.evaluator(kSearchSet, progress());

@@ -18,7 +18,7 @@ constexpr std::chrono::milliseconds kRedraw{200};
 }  // namespace
 
 SearchDisplay::SearchDisplay(const SearchSpace& space, Divergence divergence, std::string strategy,
-                             std::optional<std::uint64_t> budget)
+                             std::optional<Budget> budget)
     : space_(space),
       divergence_(divergence),
       strategy_(std::move(strategy)),
@@ -41,7 +41,7 @@ void SearchDisplay::show(const SearchStatus& status) {
     std::vector<Outcome> kept;
     for (const std::size_t index : knapsaq::front(front_)) kept.push_back(front_[index]);
     front_ = std::move(kept);
-    if (budget_ && space_.linear_bytes(*status.point) <= *budget_)
+    if (budget_ && space_.fits(*status.point, *budget_))
       best_ = std::min(best_.value_or(outcome.divergence), outcome.divergence);
   }
   const Clock::time_point now = Clock::now();

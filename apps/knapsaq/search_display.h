@@ -16,9 +16,8 @@ namespace knapsaq::command {
 /// the front, the best at the budget, evaluations, time left.
 class SearchDisplay {
  public:
-  /// `budget`: most linear_bytes().
   SearchDisplay(const SearchSpace& space, Divergence divergence, std::string strategy,
-                std::optional<std::uint64_t> budget);
+                std::optional<Budget> budget);
   ~SearchDisplay();
   SearchDisplay(const SearchDisplay&) = delete;
   SearchDisplay& operator=(const SearchDisplay&) = delete;
@@ -31,7 +30,7 @@ class SearchDisplay {
   const SearchSpace& space_;
   Divergence divergence_;
   std::string strategy_;
-  std::optional<std::uint64_t> budget_;
+  std::optional<Budget> budget_;
   bool terminal_;
   std::vector<Outcome> front_;  ///< ascending by size
   std::optional<double> best_;  ///< divergence of the best point within the budget

@@ -149,9 +149,9 @@ void run(Options& options) {
   options.settings.strategies = strategies_of(options);
   if (options.goal == "budget" && !options.budget.given())
     throw UsageError("--goal budget needs --budget or --bits");
-  std::optional<std::uint64_t> budget;
+  std::optional<Budget> budget;
   Run run = find_run(options.run, [&](const SearchSpace& space) {
-    if (options.budget.given()) budget = file_budget(options.budget, space);
+    if (options.budget.given()) budget = parse_budget(options.budget, space);
   });
   const std::unique_ptr<Evaluator> evaluator = run.evaluator(kSearchSet, progress());
 
@@ -159,7 +159,7 @@ void run(Options& options) {
   setup.space = &run.space();
   setup.divergence = run.settings().divergence;
   setup.windows = evaluator->windows();
-  if (budget) setup.budget = linear_budget(run.space(), *budget);
+  setup.budget = budget;
   options.settings.goal = options.goal;
 
   std::unique_ptr<SearchDisplay> display;

@@ -197,6 +197,26 @@ TEST_F(Command, TablesAllocateAndQuantizeGoTogether) {
                  "this model");
 }
 
+/// The bytes that a refused budget is told to be possible.
+std::string named_smallest(const std::string& message) {
+  const std::size_t digits = message.find("takes ") + 6;
+  return message.substr(digits, message.find(' ', digits) - digits);
+}
+
+TEST_F(Command, BothSolversFindTheSameAllocationCost) {
+  const std::string table = scratch("t.csv");
+  must("tables " + llama_ + " --menu rtn:b2g128,rtn:b3g64,rtn:b4g32 -o " + table);
+  const std::string allocate = "allocate --table " + table + " --bits 3.1 --json";
+  const nlohmann::json ours = must(allocate).json();
+  const nlohmann::json highs = must(allocate + " --solver highs --time-limit 100").json();
+  EXPECT_EQ(ours["gap"], 0);
+  EXPECT_EQ(ours["bound"], ours["objective"]);
+  EXPECT_NEAR(highs["objective"].get<double>(), ours["objective"].get<double>(),
+              1e-9 * ours["objective"].get<double>());
+  EXPECT_LE(highs["gap"].get<double>(), 1e-9);
+  expect_refused(allocate + " --solver simplex", 2, "solver");
+}
+
 TEST_F(Command, TheBudgetIsHardAndUsedUp) {
   for (const std::string budget : {"3700000", "3.9MiB", "4.2MiB"}) {
     const std::string out = scratch("model-" + budget);
@@ -210,13 +230,17 @@ TEST_F(Command, TheBudgetIsHardAndUsedUp) {
   }
 }
 
-TEST_F(Command, TheSmallestBudgetThatIsNamedIsPossible) {
-  const Outcome refused = run("quantize " + llama_ + " -o " + scratch("out") + " --budget 1MiB");
-  const std::size_t digits = refused.err.find("takes ") + 6;
-  const std::string smallest = refused.err.substr(digits, refused.err.find(' ', digits) - digits);
-  EXPECT_EQ(run("quantize " + llama_ + " -o " + scratch("out") + " --budget " + smallest).code, 0)
-      << refused.err;
-  EXPECT_LE(weight_bytes(scratch("out")), std::stoull(smallest));
+TEST_F(Command, TheSmallestBudgetThatIsNamedIsPossibleAndTheLeast) {
+  // Of menus whose schemes have one, three, five or six tensors to a linear.
+  for (const std::string menu : {"rtn:b2g128/m8g128,rtn:b8g32", "q2_k,rtn:b8g32/m8g128", "q8_0,nf4"}) {
+    const std::string quantize =
+        "quantize " + llama_ + " --menu " + menu + " -o " + scratch(menu.substr(0, 2));
+    const std::string named = named_smallest(run(quantize + " --budget 1MiB").err);
+    EXPECT_EQ(named_smallest(run(quantize + " --budget " + std::to_string(std::stoull(named) - 1)).err),
+              named);
+    must(quantize + " --budget " + named);
+    EXPECT_EQ(weight_bytes(scratch(menu.substr(0, 2))), std::stoull(named)) << menu;
+  }
   // More than the largest allocation takes: the largest.
   const nlohmann::json largest =
       run("quantize " + llama_ + " -o " + scratch("largest") + " --budget 1GB --json").json();

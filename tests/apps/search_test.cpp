@@ -55,6 +55,15 @@ TEST_F(SearchCommand, FitWritesTheModelItsReportAndSaysWhatItIs) {
   const nlohmann::json smaller =
       must("pick " + out + ".run --bits 2.6 -o " + scratch("smaller") + " --json").json();
   EXPECT_LE(smaller["bits"].get<double>(), 2.6);
+
+  // The smallest size that is named is there, and is the least.
+  const std::string pick = "pick " + out + ".run -o " + scratch("least") + " --budget ";
+  const std::string refusal = run(pick + "1MB").err;
+  const std::size_t digits = refusal.find("takes ") + 6;
+  const std::uint64_t least = std::stoull(refusal.substr(digits));
+  expect_refused(pick + std::to_string(least - 1), 1, std::to_string(least));
+  must(pick + std::to_string(least));
+  EXPECT_EQ(fs::file_size(scratch("least") + "/model.safetensors"), least);
 }
 
 TEST_F(SearchCommand, EveryStrategyRunsAndSharesTheArchive) {

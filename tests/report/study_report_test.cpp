@@ -113,11 +113,12 @@ TEST(StudyReport, NumbersThatDoNotExistAreNull) {
   Study study = made_study();
   study.divergence = Divergence::jsd;  // not measured
   study.goal = "budget";
-  study.budget = 120;
+  study.budget = Budget{120, Budget::Of::linears};
   study.baselines[0].perplexity = std::numeric_limits<double>::infinity();
   const nlohmann::json json = study_json(study, made_space());
   EXPECT_EQ(json["goal"]["sign"], 1);
   EXPECT_EQ(json["budget"], 120);
+  EXPECT_EQ(json["budget_of"], "linears");
   EXPECT_TRUE(json["strategies"][0]["runs"][0]["divergence"].is_null());
   EXPECT_TRUE(json["baselines"][0]["perplexity"].is_null());
   EXPECT_EQ(json.dump().find("nan"), std::string::npos);

@@ -57,7 +57,7 @@ TEST(PaperGoal, FailedEvaluationsAreWorthNothing) {
 
 TEST(BudgetGoal, PointsOverTheBudgetNeverWin) {
   const SearchSpace space = space_of({{{10, 5}, {20, 2}, {40, 0}}, {{10, 5}, {20, 2}, {40, 0}}});
-  const auto goal = budget_goal(space, 40, Divergence::kl);
+  const auto goal = budget_goal(space, of_linears(40), Divergence::kl);
   EXPECT_EQ(goal->value({1, 1}, measured(10, 3.0)), 3.0);
   EXPECT_GE(goal->value({1, 2}, measured(10, 0.0)), kWorthless);
   EXPECT_LT(goal->value({1, 2}, measured(10, 0.0)), goal->value({2, 2}, measured(10, 0.0)));
@@ -66,15 +66,16 @@ TEST(BudgetGoal, PointsOverTheBudgetNeverWin) {
   // The divergence that was asked for.
   Measurement both = measured(10, 3.0);
   both.jsd = 0.5;
-  EXPECT_EQ(budget_goal(space, 40, Divergence::jsd)->value({0, 0}, both), 0.5);
+  EXPECT_EQ(budget_goal(space, of_linears(40), Divergence::jsd)->value({0, 0}, both), 0.5);
 }
 
 TEST(MakeGoal, ByName) {
   const SearchSpace space = made_space(2);
   EXPECT_LT(make_goal("paper", space, {}, Divergence::kl)->value({0, 0}, measured(10)), 0);
-  EXPECT_EQ(make_goal("budget", space, 1 << 30, Divergence::kl)->value({0, 0}, measured(10)), 0.1);
+  EXPECT_EQ(make_goal("budget", space, of_linears(1 << 30), Divergence::kl)->value({0, 0}, measured(10)),
+            0.1);
   EXPECT_THROW(make_goal("budget", space, {}, Divergence::kl), UsageError);
-  EXPECT_THROW(make_goal("ppl", space, 5, Divergence::kl), UsageError);
+  EXPECT_THROW(make_goal("ppl", space, of_linears(5), Divergence::kl), UsageError);
 }
 
 TEST(Repair, LowersWhatLosesLeastPerByte) {
@@ -83,7 +84,7 @@ TEST(Repair, LowersWhatLosesLeastPerByte) {
   Random random(1);
   const auto repaired = [&](std::uint64_t budget) {
     Point point = {2, 2, 0};
-    Repair(space, budget, 0)(point, random);
+    Repair(space, of_linears(budget), 0)(point, random);
     return point;
   };
   EXPECT_EQ(repaired(180), (Point{2, 2, 0}));
@@ -103,7 +104,7 @@ TEST(Repair, EndsWithinTheBudgetAndOnlyLowers) {
     const std::uint64_t budget = least + random.below(most - least + 1);
     const Point before = random_point(space, random);
     for (const std::size_t candidates : {std::size_t{0}, std::size_t{1}, std::size_t{4}}) {
-      const Repair repair(space, budget, candidates);
+      const Repair repair(space, of_linears(budget), candidates);
       Point point = before;
       Random draw(7);
       repair(point, draw);
@@ -126,7 +127,7 @@ TEST(Repair, RandomLoweringReachesEverything) {
   std::set<std::size_t> lowered;
   for (int round = 0; round < 60; ++round) {
     Point point = {1, 1, 1};
-    Repair(space, 50, 1)(point, random);
+    Repair(space, of_linears(50), 1)(point, random);
     lowered.insert(static_cast<std::size_t>(std::find(point.begin(), point.end(), 0) - point.begin()));
   }
   EXPECT_EQ(lowered.size(), 3U);
@@ -138,19 +139,19 @@ TEST(Repair, LevelsOfEqualBytesAndUnknownErrors) {
   Random random(1);
   for (const std::size_t candidates : {std::size_t{0}, std::size_t{1}, std::size_t{4}}) {
     Point point = {2};
-    Repair(equal, 19, candidates)(point, random);
+    Repair(equal, of_linears(19), candidates)(point, random);
     EXPECT_EQ(point, Point{0});
     point = {1, 1};
-    Repair(unknown, 30, candidates)(point, random);
+    Repair(unknown, of_linears(30), candidates)(point, random);
     EXPECT_EQ(unknown.linear_bytes(point), 30U);
   }
 }
 
 TEST(Repair, RefusesABudgetBelowTheSmallest) {
   const SearchSpace space = space_of({{{10, 5}, {20, 2}}, {{15, 5}}});
-  EXPECT_NO_THROW(Repair(space, 25, 0));
+  EXPECT_NO_THROW(Repair(space, of_linears(25), 0));
   try {
-    Repair(space, 24, 0);
+    Repair(space, of_linears(24), 0);
     FAIL();
   } catch (const InfeasibleError& error) {
     EXPECT_EQ(error.smallest(), 25);

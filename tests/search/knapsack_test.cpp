@@ -257,7 +257,7 @@ TEST(Knapsack, EqualsHighsWithTiesAndPins) {
       forbid("0.self_attn.o_proj",
              [](const Scheme& scheme) { return scheme.bits == 3 && scheme.group == 128; });
     }
-    const Allocation allocation = allocate_mxq(priced, static_cast<double>(budget), ties);
+    const Allocation allocation = allocate_mxq(priced, budget, ties, {.solver = Solver::highs});
     EXPECT_NEAR(allocation.objective, point.cost, 1e-7 * point.cost) << "round " << round;
   }
 }
@@ -367,7 +367,7 @@ TEST(Knapsack, TooFewStatesGiveAnHonestBound) {
     Levels corner(items.size(), 0);
     std::int64_t room = exact.capacity;
     double price = 0;
-    for (const Step& step : hull_steps(exact)) {
+    for (const HullStep& step : hull_steps(exact)) {
       price = step.rate();
       if (step.weight > room) break;
       corner[step.item] = step.to;

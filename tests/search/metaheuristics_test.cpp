@@ -265,7 +265,7 @@ TEST(Metaheuristics, ComeCloseToTheKnapsacksOptimum) {
   StrategySetup setup;
   setup.space = &space;
   setup.goal = &goal;
-  setup.budget = budget;
+  setup.budget = of_linears(budget);
   setup.evaluations = 1010;
   for (const StrategyInfo& info : kAll) {
     std::vector<double> best;
@@ -285,16 +285,16 @@ TEST(Metaheuristics, WithoutAGoalTheDivergenceWithinTheBudgetCounts) {
   setup.space = &space;
   for (const StrategyInfo& info : kAll) {
     EXPECT_THROW(info.make(setup, OptionValues(info.options)), UsageError) << info.name;
-    setup.budget = space.linear_bytes(space.smallest()) - 1;
+    setup.budget = of_linears(space.linear_bytes(space.smallest()) - 1);
     try {
       info.make(setup, OptionValues(info.options));
       ADD_FAILURE() << info.name;
     } catch (const InfeasibleError& error) {
       EXPECT_EQ(error.smallest(), static_cast<double>(space.linear_bytes(space.smallest())));
     }
-    setup.budget = space.linear_bytes(space.smallest()) + 5000;
+    setup.budget = of_linears(space.linear_bytes(space.smallest()) + 5000);
     for (const std::vector<Point>& batch : course(info, setup).batches)
-      for (const Point& point : batch) EXPECT_LE(space.linear_bytes(point), *setup.budget);
+      for (const Point& point : batch) EXPECT_LE(space.linear_bytes(point), setup.budget->bytes);
     setup.budget.reset();
   }
 }

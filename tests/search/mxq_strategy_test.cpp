@@ -48,7 +48,7 @@ TEST(MxqStrategy, KeepsToEvaluationsAndMeetsTheBudget) {
   StrategySetup setup;
   setup.space = &space;
   setup.evaluations = 3;
-  setup.budget = space.linear_bytes(space.smallest()) + 1000;
+  setup.budget = Budget{space.linear_bytes(space.smallest()) + 1000, Budget::Of::linears};
   const Batch batch = info.make(setup, OptionValues(info.options))->ask();
   ASSERT_LE(batch.points.size(), 3U);
   EXPECT_THAT(batch.points, testing::Contains(mxq_points(space, 1, setup.budget).front()));

@@ -40,7 +40,7 @@ TEST(AllocateMxq, TiesCostWhatTheyMust) {
 }
 
 TEST(AllocateMxq, BudgetOfBitsIsAnAverageOverAllLinears) {
-  EXPECT_DOUBLE_EQ(budget_bytes(small_table(), 2.5), 750);
+  EXPECT_EQ(budget_bytes(small_table(), 2.5), 750U);
   try {
     allocate_mxq(small_table(), budget_bytes(small_table(), 2.49));
     FAIL() << "must not be feasible";
@@ -57,13 +57,15 @@ TEST(MxqPoints, AreTheOptimaAlongTheSizes) {
   // 7 saved at q, then 5 at v, then 3 at k.
   EXPECT_THAT(points, testing::ElementsAre(Point{0, 0, 0}, Point{1, 0, 0}, Point{1, 0, 1}, Point{1, 1, 1}));
   EXPECT_EQ(mxq_points(space, 100), points);
-  EXPECT_TRUE(mxq_points(space, 0, 1000).empty());
+  EXPECT_TRUE(mxq_points(space, 0, Budget{1000, Budget::Of::linears}).empty());
   EXPECT_THAT(mxq_points(space, 1), testing::ElementsAre(Point{1, 1, 1}));
-  EXPECT_THAT(mxq_points(space, 1, 1149), testing::ElementsAre(Point{1, 0, 0}));
-  EXPECT_THAT(mxq_points(space, 2, 1151), testing::ElementsAre(Point{0, 0, 0}, Point{1, 0, 1}));
-  EXPECT_THAT(mxq_points(space, 2, 749), testing::ElementsAre(Point{0, 0, 0}, Point{1, 1, 1}));
+  EXPECT_THAT(mxq_points(space, 1, Budget{1149, Budget::Of::linears}), testing::ElementsAre(Point{1, 0, 0}));
+  EXPECT_THAT(mxq_points(space, 2, Budget{1151, Budget::Of::linears}),
+              testing::ElementsAre(Point{0, 0, 0}, Point{1, 0, 1}));
+  EXPECT_THAT(mxq_points(space, 2, Budget{749, Budget::Of::linears}),
+              testing::ElementsAre(Point{0, 0, 0}, Point{1, 1, 1}));
   for (const Point& point : points) {
-    const auto budget = static_cast<double>(space.linear_bytes(point));
+    const std::uint64_t budget = space.linear_bytes(point);
     EXPECT_EQ(allocate_mxq(table, budget).schemes, space.allocation(point));
   }
 }

@@ -226,6 +226,54 @@ TEST(SolveMip, ThousandItems) {
   EXPECT_LE(solution.gap, 1e-5);
 }
 
+/// Cost and size in line but for little, which takes HiGHS hours to prove.
+Problem hard_problem() {
+  Random random(7);
+  Problem problem;
+  double total = 0;
+  for (int i = 0; i < 400; ++i) {
+    std::vector<Choice>& item = problem.items.emplace_back();
+    for (int c = 0; c < 6; ++c) {
+      const double size = 100'000 + static_cast<double>(random.below(1'000'000));
+      item.push_back({1e7 - size + static_cast<double>(random.below(50)), size});
+    }
+    total += item.front().size;
+  }
+  problem.budget = std::floor(total);
+  return problem;
+}
+
+TEST(SolveMip, SaysHowFarItIsAndStopsWhenAskedTo) {
+  struct Stopper final : Progress {
+    void begin(std::string_view what, std::uint64_t, std::string_view) override {
+      named_right = named_right && what.starts_with("HiGHS");
+      ended = false;
+    }
+    void advance(std::uint64_t) override {
+      // In a process of its own: the wish to stop cannot be taken back.
+      if (++looks == 3) request_cancel();
+    }
+    void end() override { ended = true; }
+    bool named_right = true;
+    int looks = 0;
+    bool ended = false;
+  };
+  const auto stopped = [] {
+    Stopper progress;
+    try {
+      SolveOptions options;
+      options.progress = &progress;
+      options.time_limit = 1e6;
+      solve_mip(hard_problem(), options);
+    } catch (const Cancelled&) {
+      std::_Exit(progress.looks >= 3 && progress.ended && progress.named_right ? 0 : 1);
+    }
+    std::_Exit(2);
+  };
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(stopped(), testing::ExitedWithCode(0), "");
+}
+
 TEST(SolveMip, NeverAboveTheBudgetWhereTheSolverCannotSeeTheDifference) {
   // Sizes near 2^50: one byte too much is far below any tolerance, and much cheaper.
   const double huge = std::ldexp(1.0, 50);

@@ -50,12 +50,10 @@ ErrorTable random_table(std::string_view menu, int layers, Random& random) {
   return table;
 }
 
-std::uint64_t fixed_rest(std::span<const Scheme> schemes) { return schemes.size(); }
-
 SearchSpace space_of(const ErrorTable& table, std::string_view ties, std::vector<std::string> pins = {}) {
   std::vector<Pin> parsed;
   for (const std::string& pin : pins) parsed.push_back(parse_pin(pin));
-  return make_space(table, ties, parsed, Cost::fnorm, fixed_rest);
+  return make_space(table, ties, parsed, Cost::fnorm, {});
 }
 
 Point random_point(const SearchSpace& space, Random& random) {
@@ -175,7 +173,7 @@ TEST(Space, ChoicesThatStoreALinearAlikeAreOneLevel) {
 TEST(Space, UnknownErrorsAreNoNumbers) {
   Random random(3);
   ErrorTable table = random_table("hqq:b2g64,hqq:b4g64", 1, random);
-  const SearchSpace space = make_space(table, "none", {}, Cost::hessian, fixed_rest);
+  const SearchSpace space = make_space(table, "none", {}, Cost::hessian, {});
   EXPECT_TRUE(std::isnan(space.variables[0].levels[1].error));
   EXPECT_LT(space.variables[0].levels[0].bytes, space.variables[0].levels[1].bytes);
 }
@@ -330,7 +328,7 @@ TEST(Pins, PatternsEqualTheirDefinition) {
   EXPECT_GT(matched, 2000);
 }
 
-TEST(Space, RestAndLinearsMakeTheFilesOfTheEmbeddedModels) {
+TEST(Space, KnowsTheFilesOfTheEmbeddedModelsToTheByte) {
   Random random(13);
   for (const char* name : {"wiki-llama-6m", "wiki-opt-3m"}) {
     const std::filesystem::path folder = std::filesystem::path(KNAPSAQ_SOURCE_DIR) / "assets" / name;
@@ -338,20 +336,15 @@ TEST(Space, RestAndLinearsMakeTheFilesOfTheEmbeddedModels) {
     const ModelConfig config = parse_model_config(checkpoint.config());
     const std::vector<Linear> all = linears(config);
     for (const char* menu : {"mxq", "hqq:b2g128,hqq:b3g128,hqq:b4g128", "gguf"}) {
-      const auto written = [&](std::span<const Scheme> schemes) {
-        return layout_quantized(checkpoint, config, schemes).bytes;
-      };
+      const ErrorTable table = size_table(all, parse_menu(menu));
       const SearchSpace space =
-          make_space(size_table(all, parse_menu(menu)), "none", {}, Cost::fnorm, written);
-      const auto rest = static_cast<std::int64_t>(space.rest_bytes());
+          make_space(table, "none", {}, Cost::fnorm,
+                     std::make_shared<FileSizes>(quantized_file_sizes(checkpoint, config, table)));
       for (int round = 0; round < 20; ++round) {
         const Point point = random_point(space, random);
-        EXPECT_EQ(space.linear_bytes(point),
-                  layout_quantized(checkpoint, config, space.allocation(point)).linear_bytes);
-        const std::int64_t difference = rest + static_cast<std::int64_t>(space.linear_bytes(point)) -
-                                        static_cast<std::int64_t>(space.bytes(point));
-        // Digits of offsets and the number of tensors in the header.
-        EXPECT_LT(std::abs(difference), 4 * static_cast<std::int64_t>(all.size())) << name << " " << menu;
+        const QuantizedLayout layout = layout_quantized(checkpoint, config, space.allocation(point));
+        EXPECT_EQ(space.linear_bytes(point), layout.linear_bytes) << name << " " << menu;
+        EXPECT_EQ(space.bytes(point), layout.bytes) << name << " " << menu;
       }
     }
   }

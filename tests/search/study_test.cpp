@@ -136,12 +136,13 @@ TEST_F(StudyTests, UnderABudgetEveryOutcomeFits) {
   StudySettings settings = settings_of({entry("ga"), entry("pso")});
   settings.goal = "budget";
   EXPECT_THROW(study(settings), UsageError);
-  setup_.budget = (space_.linear_bytes(space_.smallest()) + space_.linear_bytes(space_.largest())) / 2;
+  setup_.budget =
+      of_linears((space_.linear_bytes(space_.smallest()) + space_.linear_bytes(space_.largest())) / 2);
   const Study result = study(settings);
   EXPECT_EQ(result.budget, setup_.budget);
   for (const StudyGroup& group : result.groups) {
     for (const StudyRun& run : group.runs) {
-      EXPECT_LE(run.linear_bytes, *setup_.budget);
+      EXPECT_LE(run.linear_bytes, setup_.budget->bytes);
       EXPECT_EQ(run.goal, run.measurement.kl);
     }
     EXPECT_EQ(group.divergence.median, group.goal.median);

@@ -21,6 +21,9 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t kLengthBytes = 8;
+/// Headers are padded to a multiple of this, so that tensors lie well in memory.
+constexpr std::size_t kAlignment = kMostPadding + 1;
+static_assert(kLengthBytes % kAlignment == 0);
 /// The format's own limit on the header.
 constexpr std::uint64_t kLongestHeader = 100'000'000;
 /// No real tensor has more dimensions; a list that goes on is an attempt to use up memory.
@@ -213,22 +216,28 @@ std::optional<std::uint64_t> checked_bytes(DType type, std::span<const std::int6
   return static_cast<std::uint64_t>(bytes);
 }
 
+/// What stands before the entries; behind them there is one more brace.
+constexpr std::string_view kBeforeEntries = R"({"__metadata__":{"format":"pt"})";
+
+std::string entry_text(const TensorSpec& tensor, std::string_view begin, std::string_view end) {
+  return fmt::format(R"(,{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})", json(tensor.name).dump(),
+                     name_of(tensor.type), fmt::join(tensor.shape, ","), begin, end);
+}
+
 /// u64 length, JSON, padding.
 std::string build_header(std::span<const TensorSpec> tensors) {
-  std::string text = R"({"__metadata__":{"format":"pt"})";
+  std::string text(kBeforeEntries);
   std::set<std::string_view> names;
   std::uint64_t offset = 0;
   for (const TensorSpec& tensor : tensors) {
     if (tensor.name == "__metadata__" || !names.insert(tensor.name).second)
       throw std::logic_error("SafetensorsWriter: a second tensor named " + tensor.name);
     const std::uint64_t end = offset + tensor.bytes();
-    text +=
-        fmt::format(R"(,{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})", json(tensor.name).dump(),
-                    name_of(tensor.type), fmt::join(tensor.shape, ","), offset, end);
+    text += entry_text(tensor, std::to_string(offset), std::to_string(end));
     offset = end;
   }
   text += '}';
-  text.resize((text.size() + 7) / 8 * 8, ' ');
+  text.resize((text.size() + kAlignment - 1) / kAlignment * kAlignment, ' ');
   const std::uint64_t length = text.size();
   std::string header(kLengthBytes, '\0');
   std::memcpy(header.data(), &length, kLengthBytes);
@@ -310,6 +319,17 @@ std::uint64_t TensorSpec::bytes() const {
   if (!bytes || std::ranges::any_of(shape, [](std::int64_t size) { return size < 0; }))
     throw std::logic_error("TensorSpec: " + name + " has an impossible shape");
   return *bytes;
+}
+
+std::uint64_t header_entry_bytes(const TensorSpec& tensor) { return entry_text(tensor, "", "").size(); }
+
+std::uint64_t unpadded_header_bytes(std::uint64_t entries) {
+  return kLengthBytes + kBeforeEntries.size() + entries + 1;
+}
+
+std::uint64_t header_bytes(std::uint64_t entries) {
+  // The length itself takes as much as the padding is a multiple of.
+  return (unpadded_header_bytes(entries) + kMostPadding) / kAlignment * kAlignment;
 }
 
 std::uint64_t safetensors_file_bytes(std::span<const TensorSpec> tensors) {

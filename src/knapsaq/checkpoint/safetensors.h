@@ -43,6 +43,15 @@ struct TensorSpec {
   std::uint64_t bytes() const;  ///< of its data; throws std::logic_error for an impossible shape
 };
 
+/// Bytes of a tensor's entry in the header, without the digits of its two offsets.
+std::uint64_t header_entry_bytes(const TensorSpec& tensor);
+/// Bytes of length and header for entries of so many bytes together, digits of offsets included; and the same
+/// with the padding.
+std::uint64_t unpadded_header_bytes(std::uint64_t entries);
+std::uint64_t header_bytes(std::uint64_t entries);
+/// Padding takes at most so many bytes.
+inline constexpr std::uint64_t kMostPadding = 7;
+
 /// The exact size of the file that holds these tensors, header and padding included.
 std::uint64_t safetensors_file_bytes(std::span<const TensorSpec> tensors);
 

@@ -23,6 +23,11 @@ bool is_plain_name(std::string_view name) {
              name, [](char c) { return c == '/' || c == '\\' || static_cast<unsigned char>(c) < 0x20; });
 }
 
+/// Of shard 1 to `count`.
+std::string shard_name(std::size_t shard, std::size_t count) {
+  return fmt::format("model-{:05}-of-{:05}.safetensors", shard, count);
+}
+
 }  // namespace
 
 std::map<std::string, std::string> parse_shard_index(std::string_view text) {
@@ -50,9 +55,7 @@ std::vector<CheckpointWriter::Shard> CheckpointWriter::plan(std::span<const Tens
     shards.back().bytes += bytes;
   }
   for (std::size_t i = 0; i < shards.size(); ++i) {
-    shards[i].file = shards.size() == 1
-                         ? "model.safetensors"
-                         : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    shards[i].file = shards.size() == 1 ? "model.safetensors" : shard_name(i + 1, shards.size());
   }
   return shards;
 }
@@ -65,6 +68,18 @@ std::string CheckpointWriter::index_text(std::span<const Shard> shards) {
     for (const TensorSpec& tensor : shard.tensors) files[tensor.name] = shard.file;
   }
   return json{{"metadata", {{"total_size", total}}}, {"weight_map", std::move(files)}}.dump(2) + "\n";
+}
+
+std::uint64_t index_entry_bytes(std::string_view tensor) {
+  // Four spaces, the names, quotes of the file's, a colon and a space, a comma and a new line. Names of files
+  // have one length up to 99,999 of them, which are 500 TB.
+  return 4 + json(tensor).dump().size() + 2 + 2 + shard_name(1, 1).size() + 2;
+}
+
+std::uint64_t index_bytes(std::uint64_t entries, std::uint64_t tensor_bytes) {
+  const json nothing = {{"metadata", {{"total_size", tensor_bytes}}}, {"weight_map", json::object()}};
+  // Within the braces comes a new line, the entries, of which the last has no comma, and two spaces.
+  return nothing.dump(2).size() + 1 + (1 + entries - 1 + 2);
 }
 
 std::uint64_t checkpoint_bytes(std::span<const TensorSpec> tensors, std::uint64_t shard_bytes) {

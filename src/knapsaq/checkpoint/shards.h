@@ -21,6 +21,11 @@ std::map<std::string, std::string> parse_shard_index(std::string_view text);
 /// Above this many bytes of tensors a checkpoint is split, as Transformers 4 and MLX do.
 inline constexpr std::uint64_t kShardBytes = 5'000'000'000;
 
+/// Bytes of a tensor's line in model.safetensors.index.json, and of that file whose lines take so many bytes
+/// together and whose tensors take `tensor_bytes`.
+std::uint64_t index_entry_bytes(std::string_view tensor);
+std::uint64_t index_bytes(std::uint64_t entries, std::uint64_t tensor_bytes);
+
 /// Exact bytes of the files that CheckpointWriter makes: tensors, headers, and the index if there is one.
 std::uint64_t checkpoint_bytes(std::span<const TensorSpec> tensors, std::uint64_t shard_bytes = kShardBytes);
 

@@ -40,21 +40,29 @@ struct Plan {
   QuantizedLayout layout;
 };
 
-Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config, std::span<const Scheme> schemes,
-               std::uint64_t shard_bytes) {
-  require_dense_ends(checkpoint, config);
-  Plan plan;
-  std::unordered_map<std::string, std::size_t> item_of;
-  const std::vector<Linear> all = linears(config);
-  if (all.size() != schemes.size())
-    throw UsageError(fmt::format("{} schemes for {} linears: give one for each", schemes.size(), all.size()));
+/// The linears by the names of their weights, with their numbers.
+std::unordered_map<std::string, std::size_t> linears_by_weight(const Checkpoint& checkpoint,
+                                                               std::span<const Linear> all,
+                                                               std::size_t schemes) {
+  if (all.size() != schemes)
+    throw UsageError(fmt::format("{} schemes for {} linears: give one for each", schemes, all.size()));
+  std::unordered_map<std::string, std::size_t> numbers;
   for (std::size_t i = 0; i < all.size(); ++i) {
     if (checkpoint.packing(all[i].name))
       throw InputError(fmt::format("{}: {} is quantized already: start from the full-precision checkpoint",
                                    checkpoint.folder().string(), all[i].name));
-    plan.items.push_back({all[i], schemes[i]});
-    item_of[all[i].name + ".weight"] = i;
+    numbers[all[i].name + ".weight"] = i;
   }
+  return numbers;
+}
+
+Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config, std::span<const Scheme> schemes,
+               std::uint64_t shard_bytes) {
+  require_dense_ends(checkpoint, config);
+  Plan plan;
+  const std::vector<Linear> all = linears(config);
+  const auto item_of = linears_by_weight(checkpoint, all, schemes.size());
+  for (std::size_t i = 0; i < all.size(); ++i) plan.items.push_back({all[i], schemes[i]});
   QuantizedLayout& layout = plan.layout;
   for (const ExpectedTensor& expected : stored_tensors(checkpoint, config)) {
     const auto found = item_of.find(expected.name);
@@ -141,6 +149,27 @@ void write_folded(const Checkpoint& checkpoint, const std::string& name, const F
 QuantizedLayout layout_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
                                  std::span<const Scheme> schemes, std::uint64_t shard_bytes) {
   return make_plan(checkpoint, config, schemes, shard_bytes).layout;
+}
+
+FileSizes quantized_file_sizes(const Checkpoint& checkpoint, const ModelConfig& config,
+                               const ErrorTable& table, std::uint64_t shard_bytes) {
+  require_dense_ends(checkpoint, config);
+  const std::vector<Linear> all = linears(config);
+  const auto number_of = linears_by_weight(checkpoint, all, table.rows.size());
+  std::vector<FilePart> parts;
+  for (const ExpectedTensor& expected : stored_tensors(checkpoint, config)) {
+    FilePart& part = parts.emplace_back();
+    const auto found = number_of.find(expected.name);
+    if (found == number_of.end()) {
+      part.forms.push_back({checkpoint.spec(expected.name)});
+      continue;
+    }
+    part.module = found->second;
+    const Linear& linear = all[found->second];
+    for (const ErrorCell& cell : table.rows[found->second].cells)
+      part.forms.push_back(tensors_of(linear.name, stored_shape(cell.scheme, linear.out, linear.in)));
+  }
+  return FileSizes(parts, shard_bytes);
 }
 
 QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& config,

@@ -5,8 +5,10 @@
 #include <span>
 #include <vector>
 
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/base/progress.h"
 #include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/checkpoint/file_sizes.h"
 #include "knapsaq/checkpoint/safetensors.h"
 #include "knapsaq/checkpoint/shards.h"
 #include "knapsaq/export/matrix_source.h"
@@ -31,6 +33,11 @@ struct QuantizedLayout {
 /// quantized already.
 QuantizedLayout layout_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
                                  std::span<const Scheme> schemes, std::uint64_t shard_bytes = kShardBytes);
+
+/// layout_quantized().bytes as a function of the linears' schemes: modules are linears(config), which are the
+/// table's rows, and forms the schemes of its cells. Errors of layout_quantized().
+FileSizes quantized_file_sizes(const Checkpoint& checkpoint, const ModelConfig& config,
+                               const ErrorTable& table, std::uint64_t shard_bytes = kShardBytes);
 
 /// What was written.
 struct QuantizedModel {

@@ -40,8 +40,7 @@ double median_of_known(std::vector<double> values) {
 
 class Collector {
  public:
-  explicit Collector(ReportSources sources)
-      : archive_(*sources.archive), space_(*sources.space), rest_(space_.rest_bytes()) {
+  explicit Collector(ReportSources sources) : archive_(*sources.archive), space_(*sources.space) {
     data_.model = std::move(sources.model);
     data_.pick_command = fmt::format("knapsaq pick {} --budget {{budget}} -o OUT", in_shell(sources.run));
     data_.divergence = sources.divergence;
@@ -62,7 +61,6 @@ class Collector {
     for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
     data_.front = front_of(all);
     data_.hypervolume = covered(data_.front);
-    make_sizes_exact();
     add_heldout();
     return std::move(data_);
   }
@@ -104,7 +102,7 @@ class Collector {
     const auto [found, added] = known_.try_emplace(std::move(key), data_.points.size());
     if (added) {
       data_.points.push_back({.point = point,
-                              .bytes = space_.linear_bytes(point) + rest_,
+                              .bytes = space_.bytes(point),
                               .bits = space_.bits(point),
                               .measurement = measurement});
       data_.points.back().measurement.per_token.clear();
@@ -255,15 +253,6 @@ class Collector {
   }
 
   /// `pick` is asked for these by their bytes.
-  void make_sizes_exact() {
-    std::vector<std::size_t> points = data_.front;
-    for (const ReportSearch& search : data_.searches)
-      points.insert(points.end(), search.front.begin(), search.front.end());
-    std::ranges::sort(points);
-    points.erase(std::unique(points.begin(), points.end()), points.end());  // Clang 14 cannot take the range
-    for (const std::size_t i : points) data_.points[i].bytes = space_.bytes(data_.points[i].point);
-  }
-
   void add_heldout() {
     for (Archive::Entry& entry : archive_.entries(kHeldOutSet)) {
       const std::vector<std::size_t> choices = space_.choices(entry.point);
@@ -284,7 +273,6 @@ class Collector {
 
   const Archive& archive_;
   const SearchSpace& space_;
-  std::uint64_t rest_;
   ReportData data_;
   std::map<std::string, std::size_t> known_;  ///< index into data_.points by levels and windows
 };

@@ -26,8 +26,7 @@ struct ReportSources {
 };
 
 /// Everything that is known of a run by now; also of one that is being written. Points that were measured by
-/// nobody's question (the guard's) are not among those of searches. Sizes of files are exact for the models
-/// of the fronts, and at most some bytes too large for others (SearchSpace::rest_bytes()).
+/// nobody's question (the guard's) are not among those of searches.
 ReportData collect_report(ReportSources sources);
 
 }  // namespace knapsaq

@@ -23,7 +23,8 @@ namespace knapsaq {
 ///       sign          -1 if the label names the negative goal value (paper: fitness, higher is better), else
 ///       1
 ///     divergence    "kl" or "jsd": what `divergence` means below
-///     budget        most linear_bytes of an allocation; null: none
+///     budget        most bytes of an allocation; null: none
+///     budget_of     what they are of: "files" or "linears"; null: none
 ///     evaluations   questions of every run = length of every curve
 ///     repeats       runs of every strategy
 ///     seed          of the first run; run r has seed + r

@@ -15,7 +15,7 @@ constexpr std::uint32_t kRoot = std::numeric_limits<std::uint32_t>::max();
 
 /// A level in the place of the corner's.
 struct Change {
-  std::int64_t weight = 0;  ///< more than the corner's; not 0
+  std::int64_t weight = 0;  ///< more than the corner's; 0 only with a window
   double loss = 0;
   std::uint32_t level = 0;
 };
@@ -26,7 +26,9 @@ struct Item {
   double least_rate = kInfinity;  ///< least loss per unit of weight of its changes, either way
 };
 
-double rate(const Change& change) { return change.loss / static_cast<double>(std::abs(change.weight)); }
+double rate(const Change& change) {
+  return change.weight == 0 ? kInfinity : change.loss / static_cast<double>(std::abs(change.weight));
+}
 
 /// Changes to the first items of the order.
 struct State {
@@ -52,14 +54,22 @@ struct Rest {
 
 class Core {
  public:
-  Core(const ExactProblem& problem, const Levels& corner, std::int64_t room, double price, std::size_t most)
-      : problem_(problem), corner_(corner), room_(room), price_(price), most_(most) {}
+  Core(const ExactProblem& problem, const Levels& corner, std::int64_t room, double price, std::size_t most,
+       const Window* window)
+      : problem_(problem),
+        corner_(corner),
+        room_(room),
+        price_(price),
+        most_(most),
+        window_(window),
+        width_(window == nullptr ? 0 : window->width) {}
 
   Completion run();
 
  private:
   void collect();
   void fill_greedily();
+  void start_from_known();
   void drop_hopeless();
   void sort_items();
   void prepare_rests();
@@ -72,12 +82,16 @@ class Core {
   void merge_candidates();
   void limit(const Rest& rest, std::size_t most);
   void name_states(std::size_t at);
+  bool fits(const State& state) const;
+  Levels levels_of(std::uint32_t node) const;
 
   const ExactProblem& problem_;
   const Levels& corner_;
   const std::int64_t room_;
   const double price_;
   const std::size_t most_;
+  const Window* const window_;
+  const std::int64_t width_;
 
   std::vector<Item> items_;
   std::vector<Rest> rests_;                                  ///< [n]: of items_[n..]
@@ -100,7 +114,7 @@ void Core::collect() {
   for (std::size_t i = 0; i < problem_.items.size(); ++i) {
     const std::vector<Level>& levels = problem_.items[i];
     const Level& now = levels[corner_[i]];
-    range = std::max(range, levels.front().cost);
+    for (const Level& level : levels) range = std::max(range, level.cost);
     Item item;
     item.index = i;
     for (std::size_t l = 0; l < levels.size(); ++l) {
@@ -146,6 +160,19 @@ void Core::fill_greedily() {
   allowed_ = best_value_ + tolerance_;
 }
 
+/// The solution that the window knows, or the corner if that is better.
+void Core::start_from_known() {
+  best_value_ = window_->value;
+  best_weight_ = room_;
+  const State corner;
+  if (value(corner) < best_value_ && fits(corner)) {
+    best_value_ = value(corner);
+    best_weight_ = 0;
+    best_levels_ = corner_;
+  }
+  allowed_ = best_value_ + tolerance_;
+}
+
 /// Takes out the changes that alone lose more than is allowed.
 void Core::drop_hopeless() {
   for (Item& item : items_)
@@ -169,6 +196,7 @@ void Core::prepare_rests() {
     Rest rest = rests_[n + 1];
     std::int64_t down = 0;
     for (const Change& change : items_[n].changes) {
+      if (change.weight == 0) continue;
       if (change.weight > 0) {
         rest.up_rate = std::min(rest.up_rate, rate(change));
       } else {
@@ -192,14 +220,16 @@ void Core::append_changed(std::int64_t weight, double loss, std::uint32_t change
   for (const State& state : states_) {
     const State next{state.weight + weight, state.loss + loss, state.node, change};
     if (bound(next.weight, next.loss, rest) > allowed_) continue;
-    if (next.weight <= room_) allowed_ = std::min(allowed_, value(next) + tolerance_);
+    if (next.weight <= room_ - width_) allowed_ = std::min(allowed_, value(next) + tolerance_);
     candidates_.push_back(next);
   }
 }
 
-/// merged_ and candidates_ become one list without the states that another one beats or equals.
+/// merged_ and candidates_ become one list without the states that another one beats or equals, which with a
+/// window has to be lighter by its width.
 void Core::merge_candidates() {
   spare_.clear();
+  std::size_t lighter = 0;  // of spare_: those whose costs are in `least`
   const auto cost = [&](const State& state) {
     return state.loss - price_ * static_cast<double>(state.weight);
   };
@@ -211,9 +241,9 @@ void Core::merge_candidates() {
     if (!first && a != merged_.cend())
       first = a->weight != b->weight ? a->weight < b->weight : cost(*a) <= cost(*b);
     const State& next = first ? *a++ : *b++;
-    const double own = cost(next);
-    if (own >= least) continue;
-    least = own;
+    for (; lighter < spare_.size() && spare_[lighter].weight <= next.weight - width_; ++lighter)
+      least = std::min(least, cost(spare_[lighter]));
+    if (cost(next) >= least) continue;
     spare_.push_back(next);
   }
   merged_.swap(spare_);
@@ -245,7 +275,9 @@ void Core::name_states(std::size_t at) {
     state.change = kRoot;
     if (state.weight > room_) continue;
     const double own = value(state);
-    if (own < best_value_ - tolerance_ || (own <= best_value_ + tolerance_ && state.weight < best_weight_)) {
+    if ((own < best_value_ - tolerance_ ||
+         (own <= best_value_ + tolerance_ && state.weight < best_weight_)) &&
+        fits(state)) {
       best_value_ = std::min(own, best_value_);
       best_weight_ = state.weight;
       best_node_ = state.node;
@@ -253,6 +285,19 @@ void Core::name_states(std::size_t at) {
     }
   }
   allowed_ = std::min(allowed_, best_value_ + tolerance_);
+}
+
+/// Levels that the chain of changes ending at `node` leads to.
+Levels Core::levels_of(std::uint32_t node) const {
+  Levels levels = corner_;
+  for (; node != kRoot; node = nodes_[node].before)
+    levels[items_[nodes_[node].item].index] = nodes_[node].level;
+  return levels;
+}
+
+/// Of a state within the room whose changes all have nodes.
+bool Core::fits(const State& state) const {
+  return state.weight <= room_ - width_ || window_->fits(levels_of(state.node));
 }
 
 void Core::change_item(std::size_t at) {
@@ -277,7 +322,11 @@ void Core::change_item(std::size_t at) {
 
 Completion Core::run() {
   collect();
-  fill_greedily();
+  if (window_ == nullptr) {
+    fill_greedily();
+  } else {
+    start_from_known();
+  }
   drop_hopeless();
   prepare_rests();
   states_.push_back({});
@@ -295,21 +344,15 @@ Completion Core::run() {
 
   Completion completion;
   completion.doubt = std::max(0.0, best_value_ - dropped_);
-  if (!best_is_state_) {
-    completion.levels = std::move(best_levels_);
-    return completion;
-  }
-  completion.levels = corner_;
-  for (std::uint32_t node = best_node_; node != kRoot; node = nodes_[node].before)
-    completion.levels[items_[nodes_[node].item].index] = nodes_[node].level;
+  completion.levels = best_is_state_ ? levels_of(best_node_) : std::move(best_levels_);
   return completion;
 }
 
 }  // namespace
 
 Completion complete(const ExactProblem& problem, const Levels& corner, std::int64_t room, double price,
-                    std::size_t most_states) {
-  return Core(problem, corner, room, price, most_states).run();
+                    std::size_t most_states, const Window* window) {
+  return Core(problem, corner, room, price, most_states, window).run();
 }
 
 }  // namespace knapsaq

@@ -10,6 +10,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/quote.h"
+#include "knapsaq/search/best_point.h"
 
 namespace knapsaq {
 namespace {
@@ -28,14 +29,14 @@ class PaperGoal final : public Goal {
 
 class BudgetGoal final : public Goal {
  public:
-  BudgetGoal(const SearchSpace& space, std::uint64_t budget, Divergence divergence)
+  BudgetGoal(const SearchSpace& space, const Budget& budget, Divergence divergence)
       : space_(space), budget_(budget), divergence_(divergence) {}
 
   double value(const Point& point, const Measurement& measurement) const override {
-    const std::uint64_t bytes = space_.linear_bytes(point);
-    if (bytes > budget_) {
-      const double budget = std::max(1.0, static_cast<double>(budget_));
-      return kWorthless + static_cast<double>(bytes - budget_) / budget;
+    const std::uint64_t bytes = space_.size(point, budget_.of);
+    if (bytes > budget_.bytes) {
+      const double budget = std::max(1.0, static_cast<double>(budget_.bytes));
+      return kWorthless + static_cast<double>(bytes - budget_.bytes) / budget;
     }
     const double divergence = measurement.value(divergence_);
     return std::isfinite(divergence) ? divergence : kWorthless;
@@ -43,7 +44,7 @@ class BudgetGoal final : public Goal {
 
  private:
   const SearchSpace& space_;
-  std::uint64_t budget_;
+  Budget budget_;
   Divergence divergence_;
 };
 
@@ -91,12 +92,12 @@ double sum_bits(const SearchSpace& space, const Point& point) {
 
 std::unique_ptr<Goal> paper_goal(const SearchSpace& space) { return std::make_unique<PaperGoal>(space); }
 
-std::unique_ptr<Goal> budget_goal(const SearchSpace& space, std::uint64_t budget, Divergence divergence) {
+std::unique_ptr<Goal> budget_goal(const SearchSpace& space, const Budget& budget, Divergence divergence) {
   return std::make_unique<BudgetGoal>(space, budget, divergence);
 }
 
-std::unique_ptr<Goal> make_goal(std::string_view name, const SearchSpace& space,
-                                std::optional<std::uint64_t> budget, Divergence divergence) {
+std::unique_ptr<Goal> make_goal(std::string_view name, const SearchSpace& space, std::optional<Budget> budget,
+                                Divergence divergence) {
   if (name == "paper") return paper_goal(space);
   if (name != "budget")
     throw UsageError(fmt::format("there is no goal {}; the goals are paper and budget", in_quotes(name)));
@@ -104,15 +105,9 @@ std::unique_ptr<Goal> make_goal(std::string_view name, const SearchSpace& space,
   return budget_goal(space, *budget, divergence);
 }
 
-Repair::Repair(const SearchSpace& space, std::uint64_t budget, std::size_t candidates)
-    : space_(&space), budget_(budget), candidates_(candidates) {
-  const std::uint64_t least = space.linear_bytes(space.smallest());
-  if (least > budget) {
-    throw InfeasibleError(fmt::format("a budget of {} bytes for the linears cannot be met; the smallest "
-                                      "allocation takes {} bytes",
-                                      budget, least),
-                          static_cast<double>(least));
-  }
+Repair::Repair(const SearchSpace& space, const Budget& budget, std::size_t candidates)
+    : space_(&space), budget_(budget), smallest_(smallest_point(space, budget.of)), candidates_(candidates) {
+  if (!space.fits(smallest_, budget)) require_feasible(space, budget);  // says why not
   for (const Variable& variable : space.variables) {
     for (const SpaceLevel& level : variable.levels) {
       if (!std::isfinite(level.error)) candidates_ = 1;
@@ -122,8 +117,7 @@ Repair::Repair(const SearchSpace& space, std::uint64_t budget, std::size_t candi
 
 void Repair::operator()(Point& point, Random& random) const {
   const std::vector<Variable>& variables = space_->variables;
-  std::uint64_t bytes = space_->linear_bytes(point);
-  if (bytes <= budget_) return;
+  if (space_->fits(point, budget_)) return;
   std::vector<std::size_t> lowerable;
   const auto can_be_lowered = [&](std::size_t i) {
     return variables[i].levels[point[i]].bytes > variables[i].levels.front().bytes;
@@ -131,8 +125,12 @@ void Repair::operator()(Point& point, Random& random) const {
   for (std::size_t i = 0; i < variables.size(); ++i) {
     if (can_be_lowered(i)) lowerable.push_back(i);
   }
-  while (bytes > budget_) {
-    // There is one to lower: the smallest point fits.
+  do {
+    // Files of linears of a few bytes are not always smallest where all linears are.
+    if (lowerable.empty()) {
+      point = smallest_;
+      return;
+    }
     std::size_t at = 0;
     std::size_t level = 0;
     if (candidates_ == 1) {
@@ -152,10 +150,9 @@ void Repair::operator()(Point& point, Random& random) const {
       }
     }
     const std::size_t i = lowerable[at];
-    bytes -= variables[i].levels[point[i]].bytes - variables[i].levels[level].bytes;
     point[i] = static_cast<std::uint8_t>(level);
     if (!can_be_lowered(i)) lowerable.erase(lowerable.begin() + static_cast<std::ptrdiff_t>(at));
-  }
+  } while (!space_->fits(point, budget_));
 }
 
 }  // namespace knapsaq

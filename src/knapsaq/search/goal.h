@@ -25,13 +25,13 @@ double sum_bits(const SearchSpace& space, const Point& point);
 /// Minus paper_fitness(), so that small is good. `space` outlives the goal.
 std::unique_ptr<Goal> paper_goal(const SearchSpace& space);
 
-/// The divergence of points of at most `budget` linear_bytes(); for others kWorthless and, on top, the share
+/// The divergence of points that fit; for others kWorthless and, on top, the share
 /// of the budget that they exceed it by, so that of two such points the smaller one is better.
-std::unique_ptr<Goal> budget_goal(const SearchSpace& space, std::uint64_t budget, Divergence divergence);
+std::unique_ptr<Goal> budget_goal(const SearchSpace& space, const Budget& budget, Divergence divergence);
 
 /// "paper" or "budget". Throws UsageError for any other name, and for "budget" without one.
-std::unique_ptr<Goal> make_goal(std::string_view name, const SearchSpace& space,
-                                std::optional<std::uint64_t> budget, Divergence divergence);
+std::unique_ptr<Goal> make_goal(std::string_view name, const SearchSpace& space, std::optional<Budget> budget,
+                                Divergence divergence);
 
 /// Makes points fit a budget before they are measured, so that no measurement is wasted on what cannot win.
 class Repair {
@@ -39,8 +39,8 @@ class Repair {
   /// `candidates`: how many variables are drawn for each step, of which the one that loses least by its
   /// cheapest step is lowered; 1: a random one; 0: all are looked at, the plain greedy rule. Loss is the
   /// increase of SpaceLevel::error per byte saved; where errors are unknown the variables are drawn at
-  /// random. Throws InfeasibleError with the bytes of the smallest point if that is over the budget.
-  Repair(const SearchSpace& space, std::uint64_t budget, std::size_t candidates);
+  /// random. Throws InfeasibleError as require_feasible() does.
+  Repair(const SearchSpace& space, const Budget& budget, std::size_t candidates);
 
   /// Lowers levels until the point is within the budget; one that is there already is left alone. The same
   /// point and state of `random` give the same result.
@@ -48,7 +48,8 @@ class Repair {
 
  private:
   const SearchSpace* space_;
-  std::uint64_t budget_;
+  Budget budget_;
+  Point smallest_;  ///< of the budget's kind
   std::size_t candidates_;
 };
 

@@ -9,6 +9,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/base/quote.h"
+#include "knapsaq/search/best_point.h"
 #include "knapsaq/search/pick_near.h"
 #include "knapsaq/search/uniform.h"
 
@@ -38,7 +39,7 @@ std::vector<Archive::Entry> searched(const Run& run, std::string_view strategy) 
 /// Searched points that fit, the best first; of equal ones the first that was measured.
 class Searched {
  public:
-  Searched(const Run& run, std::uint64_t budget, std::string_view strategy)
+  Searched(const Run& run, const Budget& budget, std::string_view strategy)
       : space_(run.space()), budget_(budget), entries_(searched(run, strategy)) {
     std::erase_if(entries_, [](const Archive::Entry& entry) { return !entry.measurement.finite(); });
     const Divergence divergence = run.settings().divergence;
@@ -47,18 +48,16 @@ class Searched {
   }
 
   std::optional<Point> next() {
-    // The exact size needs the layout of all files: only asked until one fits.
-    for (; at_ < entries_.size(); ++at_) {
-      const Point& point = entries_[at_].point;
-      if (space_.linear_bytes(point) <= budget_ && space_.bytes(point) <= budget_)
-        return entries_[at_++].point;
+    while (at_ < entries_.size()) {
+      const Point& point = entries_[at_++].point;
+      if (space_.fits(point, budget_)) return point;
     }
     return std::nullopt;
   }
 
  private:
   const SearchSpace& space_;
-  std::uint64_t budget_;
+  Budget budget_;
   std::vector<Archive::Entry> entries_;
   std::size_t at_ = 0;
 };
@@ -115,16 +114,16 @@ class HeldOut {
 /// What `next` gives, the best first, against the uniform points within the budget. What computes no finite
 /// numbers on the held-out text has lost, whether anything else is there or not.
 template <class Next>
-Verdict judge(Run& run, const Next& next, std::uint64_t budget, Progress& progress) {
+Verdict judge(Run& run, const Next& next, const Budget& budget, Progress& progress) {
   std::vector<Point> points;
   for (const Point& point : uniform_points(run.space()))
-    if (run.space().bytes(point) <= budget) points.push_back(point);
+    if (run.space().fits(point, budget)) points.push_back(point);
   std::optional<Point> found = next();
   if (!found && points.empty())
-    throw InputError(
-        fmt::format("{}: nothing was measured yet that fits into {} bytes and computes finite numbers; go on "
-                    "with `knapsaq search`",
-                    run.folder().string(), budget));
+    throw InputError(fmt::format(
+        "{}: nothing was measured yet that fits into {} bytes{} and computes finite numbers; go on "
+        "with `knapsaq search`",
+        run.folder().string(), budget.bytes, budget.of == Budget::Of::linears ? " for the linears" : ""));
   if (found) points.push_back(*found);
 
   const Divergence divergence = run.settings().divergence;
@@ -172,8 +171,8 @@ Verdict judge(Run& run, const Next& next, std::uint64_t budget, Progress& progre
 
 }  // namespace
 
-Verdict choose(Run& run, std::uint64_t budget, std::string_view strategy, Progress& progress) {
-  linear_budget(run.space(), budget);  // refuses budgets that nothing fits into
+Verdict choose(Run& run, const Budget& budget, std::string_view strategy, Progress& progress) {
+  require_feasible(run.space(), budget);
   Searched best(run, budget, strategy);
   return judge(
       run, [&] { return best.next(); }, budget, progress);
@@ -198,9 +197,9 @@ Verdict choose_near(Run& run, double bits, double tolerance, std::string_view st
         run.space().bits(run.space().smallest()));
   // One point is meant, not the next best.
   std::optional<Point> point = entries[*chosen].point;
-  const std::uint64_t bytes = run.space().bytes(*point);
+  const Budget budget{run.space().bytes(*point), Budget::Of::files};
   return judge(
-      run, [&] { return std::exchange(point, std::nullopt); }, bytes, progress);
+      run, [&] { return std::exchange(point, std::nullopt); }, budget, progress);
 }
 
 }  // namespace knapsaq

@@ -31,13 +31,13 @@ struct Verdict {
   double reference_loss = 0;  ///< of the full-precision model on the held-out text, nats per token
 };
 
-/// The measured point of the run with the least divergence whose files take at most `budget` bytes, against
+/// The measured point of the run with the least divergence that is within the budget, against
 /// the best uniform one within the same budget, on the run's held-out tokens; measurements are kept in the
 /// archive. Of points that compute no finite numbers on the held-out text none is shipped: the next best
-/// searched one takes the place. Throws InfeasibleError as linear_budget() does, InputError if nothing that
-/// fits was measured yet, NotFiniteError if nothing that fits computes finite numbers, or the full model does
-/// not. `strategy`: only what searches with it asked for; empty: everything.
-Verdict choose(Run& run, std::uint64_t budget, std::string_view strategy = {},
+/// searched one takes the place. Throws InfeasibleError as require_feasible() does, InputError if nothing
+/// that fits was measured yet, NotFiniteError if nothing that fits computes finite numbers, or the full model
+/// does not. `strategy`: only what searches with it asked for; empty: everything.
+Verdict choose(Run& run, const Budget& budget, std::string_view strategy = {},
                Progress& progress = Progress::none());
 
 /// The same for a size that need not be kept exactly, as AMQ picks its models: pick_near() among the measured

@@ -117,7 +117,7 @@ Knapsack::Knapsack(std::span<const std::vector<Choice>> items,
   unit_ = static_cast<std::uint64_t>(exact_.unit);
   steps_ = hull_steps(exact_);
   weights_.push_back(0);
-  for (const Step& step : steps_) weights_.push_back(weights_.back() + step.weight);
+  for (const HullStep& step : steps_) weights_.push_back(weights_.back() + step.weight);
   items_ = std::move(problem.items);
 }
 
@@ -131,11 +131,13 @@ Levels Knapsack::corner(std::size_t steps) const {
   return levels;
 }
 
-FrontPoint Knapsack::make(const Levels& levels) const {
+FrontPoint Knapsack::make(const Levels& levels) const { return make(exact_, levels); }
+
+FrontPoint Knapsack::make(const ExactProblem& problem, const Levels& levels) const {
   FrontPoint point;
   point.levels.reserve(levels.size());
   for (std::size_t i = 0; i < levels.size(); ++i) {
-    const std::size_t choice = exact_.items[i][levels[i]].choice;
+    const std::size_t choice = problem.items[i][levels[i]].choice;
     point.levels.push_back(original_[i][choice]);
     point.cost += items_[i][choice].cost;
     point.bytes += static_cast<std::uint64_t>(items_[i][choice].size);
@@ -144,20 +146,24 @@ FrontPoint Knapsack::make(const Levels& levels) const {
   return point;
 }
 
+/// How many steps may be taken.
+std::size_t Knapsack::steps_within(std::uint64_t budget) const {
+  const std::uint64_t units = (budget - smallest_) / unit_;
+  if (units >= static_cast<std::uint64_t>(weights_.back())) return steps_.size();
+  const auto next = std::ranges::upper_bound(weights_, static_cast<std::int64_t>(units));
+  return static_cast<std::size_t>(next - weights_.begin()) - 1;
+}
+
 FrontPoint Knapsack::best_within(std::uint64_t budget) const {
   if (budget < smallest_)
     throw InfeasibleError(
         fmt::format("a budget of {} bytes is too small: the smallest solution takes {}", budget, smallest_),
         static_cast<double>(smallest_));
-  const std::uint64_t units = (budget - smallest_) / unit_;
-  const std::int64_t capacity = units > static_cast<std::uint64_t>(weights_.back())
-                                    ? weights_.back()
-                                    : static_cast<std::int64_t>(units);
   // The last corner that fits; where it fills the budget or all steps are taken, it is the optimum.
-  const auto next = std::ranges::upper_bound(weights_, capacity);
-  const auto taken = static_cast<std::size_t>(next - weights_.begin()) - 1;
+  const std::size_t taken = steps_within(budget);
   const Levels levels = corner(taken);
-  const std::int64_t room = capacity - weights_[taken];
+  if (taken == steps_.size()) return make(levels);
+  const auto room = static_cast<std::int64_t>((budget - smallest_) / unit_) - weights_[taken];
   if (room == 0) return make(levels);
   const Completion completion = complete(exact_, levels, room, steps_[taken].rate());
   FrontPoint point = make(completion.levels);
@@ -171,12 +177,68 @@ std::vector<FrontPoint> Knapsack::best_within(std::span<const std::uint64_t> bud
   return points;
 }
 
+/// All levels that no other one of their item beats in whatever solution: it has to be smaller by the width,
+/// or of the same size in truth.
+ExactProblem Knapsack::not_beaten(const NearSum& near) const {
+  ExactProblem problem;
+  const auto width = static_cast<double>(near.width);
+  for (std::size_t i = 0; i < items_.size(); ++i) {
+    const std::vector<Choice>& item = items_[i];
+    const auto beats = [&](std::size_t a, std::size_t b) {
+      if (item[a].cost > item[b].cost) return false;
+      if (item[a].size < item[b].size && item[a].size + width <= item[b].size) return true;
+      return near.alike[i][a] == near.alike[i][b] && (item[a].cost < item[b].cost || a < b);
+    };
+    std::vector<Level>& levels = problem.items.emplace_back();
+    double cheapest = std::numeric_limits<double>::infinity();
+    double smallest = std::numeric_limits<double>::infinity();
+    for (std::size_t l = 0; l < item.size(); ++l) {
+      bool beaten = false;
+      for (std::size_t other = 0; other < item.size() && !beaten; ++other)
+        beaten = other != l && beats(other, l);
+      if (beaten) continue;
+      levels.push_back({.choice = l});
+      cheapest = std::min(cheapest, item[l].cost);
+      smallest = std::min(smallest, item[l].size);
+    }
+    for (Level& level : levels) {
+      level.cost = item[level.choice].cost - cheapest;
+      level.weight = static_cast<std::int64_t>(item[level.choice].size - smallest);
+    }
+  }
+  return problem;
+}
+
+FrontPoint Knapsack::best_fitting(std::uint64_t budget, const NearSum& near, FrontPoint known) const {
+  const std::size_t taken = steps_within(budget);
+  const Levels levels = corner(taken);
+  const FrontPoint start = make(levels);
+  const auto room = static_cast<std::int64_t>(budget - start.bytes);
+  // Behind the last step a byte is worth nothing, but what does not fit has to give way all the same.
+  const double price = taken < steps_.size() ? steps_[taken].rate() / static_cast<double>(unit_) : 0;
+  const ExactProblem problem = not_beaten(near);
+  Levels from;
+  for (std::size_t i = 0; i < levels.size(); ++i) {
+    const std::size_t choice = exact_.items[i][levels[i]].choice;
+    from.push_back(static_cast<std::size_t>(std::ranges::find(problem.items[i], choice, &Level::choice) -
+                                            problem.items[i].begin()));
+  }
+  Window window;
+  window.width = static_cast<std::int64_t>(near.width);
+  window.fits = [&](const Levels& one) { return near.fits(make(problem, one).levels); };
+  window.value = known.cost - start.cost + price * static_cast<double>(room);
+  const Completion completion = complete(problem, from, room, price, kMostStates, &window);
+  FrontPoint best = completion.levels.empty() ? std::move(known) : make(problem, completion.levels);
+  best.bound = best.cost - completion.doubt;
+  return best;
+}
+
 std::vector<FrontPoint> Knapsack::hull() const {
   std::vector<FrontPoint> points;
   points.reserve(steps_.size() + 1);
   Levels levels = corner(0);
   points.push_back(make(levels));
-  for (const Step& step : steps_) {
+  for (const HullStep& step : steps_) {
     levels[step.item] = step.to;
     points.push_back(make(levels));
   }
@@ -262,18 +324,29 @@ const FrontPoint* best_within(std::span<const FrontPoint> front, std::uint64_t b
   return after == front.begin() ? nullptr : &*(after - 1);
 }
 
-std::vector<std::vector<Choice>> knapsack_items(const SearchSpace& space) {
-  std::vector<std::vector<Choice>> items;
+LevelCosts errors_of(const SearchSpace& space) {
+  LevelCosts costs;
   for (const Variable& variable : space.variables) {
-    std::vector<Choice>& item = items.emplace_back();
+    std::vector<double>& levels = costs.emplace_back();
     for (const SpaceLevel& level : variable.levels) {
       if (std::isnan(level.error))
         throw UsageError(fmt::format(
             "{}: {} errors are not known for {}: take another kind of error, or a bank built with "
             "calibration",
             in_quotes(variable.name), to_string(space.cost), to_string(space.menu[level.choice])));
-      item.push_back({level.error, static_cast<double>(level.bytes)});
+      levels.push_back(level.error);
     }
+  }
+  return costs;
+}
+
+std::vector<std::vector<Choice>> knapsack_items(const SearchSpace& space) {
+  const LevelCosts costs = errors_of(space);
+  std::vector<std::vector<Choice>> items;
+  for (std::size_t v = 0; v < space.variables.size(); ++v) {
+    std::vector<Choice>& item = items.emplace_back();
+    for (std::size_t l = 0; l < costs[v].size(); ++l)
+      item.push_back({costs[v][l], static_cast<double>(space.variables[v].levels[l].bytes)});
   }
   return items;
 }

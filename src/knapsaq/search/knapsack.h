@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -20,6 +21,13 @@ struct FrontPoint {
   /// No solution within the budget that this one was made for costs less: `cost`, but for rare problems that
   /// need more memory than is allowed (kMostStates).
   double bound = 0;
+};
+
+/// For sizes that are only nearly a sum, such as those of files with headers.
+struct NearSum {
+  std::uint64_t width = 0;                        ///< a sum that is so much below the budget fits for certain
+  std::function<bool(const Point& levels)> fits;  ///< asked of sums that are not
+  std::vector<std::vector<std::uint8_t>> alike;  ///< [item][level]: the first level of the same size in truth
 };
 
 /// The exact multiple-choice knapsack for many budgets: one level for every item, least total cost within a
@@ -45,6 +53,10 @@ class Knapsack {
   FrontPoint best_within(std::uint64_t budget) const;
   /// The same for many budgets, several at a time.
   std::vector<FrontPoint> best_within(std::span<const std::uint64_t> budgets) const;
+  /// The better one of `known`, a solution that fits, and the cheapest within the budget of which `near` says
+  /// that it fits. The bytes of the result are the sum of its sizes, or those of `known`. The budget has to
+  /// be at least smallest(), and all levels allowed.
+  FrontPoint best_fitting(std::uint64_t budget, const NearSum& near, FrontPoint known) const;
   /// The solutions that some price per byte makes optimal: the corners of the front's lower convex hull, and
   /// on its edges one for every item that changes. Ascending by bytes, from the smallest to the cheapest.
   std::vector<FrontPoint> hull() const;
@@ -54,12 +66,15 @@ class Knapsack {
 
  private:
   FrontPoint make(const Levels& levels) const;
+  FrontPoint make(const ExactProblem& problem, const Levels& levels) const;
+  std::size_t steps_within(std::uint64_t budget) const;
   Levels corner(std::size_t steps) const;
+  ExactProblem not_beaten(const NearSum& near) const;
 
   std::vector<std::vector<Choice>> items_;           ///< those that are allowed
   std::vector<std::vector<std::uint8_t>> original_;  ///< [item][choice]: its level in the caller's items
   ExactProblem exact_;
-  std::vector<Step> steps_;
+  std::vector<HullStep> steps_;
   std::vector<std::int64_t> weights_;  ///< [n]: of the first n steps
   std::uint64_t smallest_ = 0;
   std::uint64_t unit_ = 1;  ///< bytes of a unit of weight
@@ -88,6 +103,11 @@ const FrontPoint* best_within(std::span<const FrontPoint> front, std::uint64_t b
 
 /// `count` budgets from the smallest to the largest, both of them, at equal distances; ascending, none twice.
 std::vector<std::uint64_t> even_budgets(std::uint64_t smallest, std::uint64_t largest, std::size_t count);
+
+/// For every variable of a space and each of its levels what it costs.
+using LevelCosts = std::vector<std::vector<double>>;
+/// The local errors of the levels. Throws UsageError naming the variable if one is not known.
+LevelCosts errors_of(const SearchSpace& space);
 
 /// The items of a space: bytes and errors of its levels. Throws UsageError naming the variable if an error is
 /// not known.

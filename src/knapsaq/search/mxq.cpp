@@ -1,16 +1,20 @@
 #include "knapsaq/search/mxq.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 
 #include <fmt/core.h>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/units.h"
+#include "knapsaq/search/best_point.h"
+#include "knapsaq/search/file_knapsack.h"
 #include "knapsaq/search/knapsack.h"
 
 namespace knapsaq {
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 std::int64_t parameters(const ErrorTable& table) {
   std::int64_t sum = 0;
@@ -18,36 +22,17 @@ std::int64_t parameters(const ErrorTable& table) {
   return sum;
 }
 
-/// solve_mip(), whose refusal names the smallest size in both units that people give budgets in.
-Solution solve_in_bytes(const Problem& problem, std::int64_t weights, const SolveOptions& options) {
-  try {
-    return solve_mip(problem, options);
-  } catch (const InfeasibleError& error) {
-    const auto bits = [&](double bytes) { return 8 * bytes / static_cast<double>(weights); };
-    // Rounded up, so that asking for the shown number of bits is feasible.
-    const double smallest_bits = std::ceil(bits(error.smallest()) * 1e4) / 1e4;
-    throw InfeasibleError(
-        fmt::format(
-            "a budget of {:.0f} bytes ({:.4f} bits per weight) for the linears is too small: their smallest "
-            "allocation takes {:.0f} bytes ({:.4f} bits per weight)",
-            problem.budget, bits(problem.budget), error.smallest(), smallest_bits),
-        error.smallest());
-  }
-}
-
-}  // namespace
-
-double budget_bytes(const ErrorTable& table, double bits) {
-  return bits * static_cast<double>(parameters(table)) / 8;
-}
-
-Allocation allocate_mxq(const ErrorTable& table, double budget, std::string_view ties,
-                        const SolveOptions& options, Cost cost) {
-  Problem problem;
-  problem.budget = budget;
+/// [row]: the number of its tie group.
+std::vector<std::size_t> groups_of(const ErrorTable& table, std::string_view ties) {
   std::vector<std::string> names;
+  for (const ErrorRow& row : table.rows) names.push_back(row.name);
+  return tie_groups(names, ties);
+}
+
+/// One item for every tie group, with the linears' own bytes and without a budget.
+Problem problem_of(const ErrorTable& table, const std::vector<std::size_t>& groups, Cost cost) {
+  Problem problem;
   for (const ErrorRow& row : table.rows) {
-    names.push_back(row.name);
     auto& choices = problem.items.emplace_back();
     for (const ErrorCell& cell : row.cells) {
       const double error = cost_of(cell, cost);
@@ -59,71 +44,136 @@ Allocation allocate_mxq(const ErrorTable& table, double budget, std::string_view
       choices.push_back({error, static_cast<double>(cell.bytes)});
     }
   }
-  const std::vector<std::size_t> groups = tie_groups(names, ties);
-  const Solution solution = solve_in_bytes(knapsaq::tie(problem, groups), parameters(table), options);
+  return knapsaq::tie(problem, groups);
+}
 
+Solution solution_of(const FrontPoint& point) {
+  Solution solution;
+  solution.chosen.assign(point.levels.begin(), point.levels.end());
+  solution.objective = point.cost;
+  solution.bound = point.bound;
+  return solution;
+}
+
+Allocation allocation_of(const ErrorTable& table, const std::vector<std::size_t>& groups,
+                         const Solution& solution, Clock::time_point begin) {
   Allocation allocation;
   allocation.objective = solution.objective;
-  allocation.bound = solution.bound;
-  allocation.gap = solution.gap;
-  allocation.seconds = solution.seconds;
+  allocation.bound = std::min(solution.bound, solution.objective);
+  allocation.gap =
+      (allocation.objective - allocation.bound) / std::max(std::abs(allocation.objective), 1e-12);
   for (std::size_t i = 0; i < table.rows.size(); ++i) {
     const ErrorCell& cell = table.rows[i].cells[solution.chosen[groups[i]]];
     allocation.schemes.push_back(cell.scheme);
     allocation.bytes += cell.bytes;
   }
   allocation.bits = 8 * static_cast<double>(allocation.bytes) / static_cast<double>(parameters(table));
+  allocation.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   return allocation;
 }
 
-Allocation allocate_mxq_written(const ErrorTable& table, std::uint64_t budget,
-                                const std::function<std::uint64_t(std::span<const Scheme>)>& written,
-                                std::string_view ties, const SolveOptions& options, Cost cost) {
-  // What is written besides the linears' tensors: embeddings, norms, file headers. Headers depend a little on
-  // the allocation (digits of offsets, number of tensors); the largest allocation has the largest.
-  std::vector<Scheme> largest;
-  double largest_bytes = 0;
-  for (const ErrorRow& row : table.rows) {
-    const auto cell =
-        std::max_element(row.cells.begin(), row.cells.end(),
-                         [](const ErrorCell& a, const ErrorCell& b) { return a.bytes < b.bytes; });
-    largest.push_back(cell->scheme);
-    largest_bytes += static_cast<double>(cell->bytes);
-  }
-  double rest = static_cast<double>(written(largest)) - largest_bytes;
-  while (true) {
-    try {
-      Allocation allocation = allocate_mxq(table, static_cast<double>(budget) - rest, ties, options, cost);
-      const std::uint64_t bytes = written(allocation.schemes);
-      if (bytes <= budget) return allocation;
-      // A menu whose largest scheme has not the longest header: take what was missing off the budget and go
-      // on.
-      rest += static_cast<double>(bytes - budget);
-    } catch (const InfeasibleError& error) {
-      const double smallest = std::ceil(error.smallest() + rest);
-      throw InfeasibleError(
-          fmt::format("a budget of {} bytes is too small: the smallest model that this menu can make "
-                      "takes {:.0f} bytes ({})",
-                      budget, smallest, format_bytes(static_cast<std::uint64_t>(smallest))),
-          smallest);
+/// Problems as items of files: a form for every choice.
+std::vector<FileItem> file_items(const Problem& problem, const std::vector<std::size_t>& groups) {
+  std::vector<FileItem> items(problem.items.size());
+  for (std::size_t row = 0; row < groups.size(); ++row) items[groups[row]].modules.push_back(row);
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    for (std::size_t c = 0; c < problem.items[i].size(); ++c) {
+      items[i].forms.push_back(c);
+      items[i].costs.push_back(problem.items[i][c].cost);
     }
+  }
+  return items;
+}
+
+/// HiGHS within a budget for files: over sums that are never too large, and where its solution is too large
+/// in truth over what is then left. What the first solution proves is the bound.
+Solution solve_written(Problem problem, const FileKnapsack& files, const FileSizes& sizes,
+                       const std::vector<std::size_t>& groups, std::uint64_t budget, SolveOptions options) {
+  const FileSizes::Sum sum = sizes.sum_within(budget);
+  for (std::vector<Choice>& item : problem.items)
+    for (Choice& choice : item) choice.size = 0;
+  for (std::size_t row = 0; row < groups.size(); ++row)
+    for (std::size_t c = 0; c < sum.bytes[row].size(); ++c)
+      problem.items[groups[row]][c].size += static_cast<double>(sum.bytes[row][c]);
+  problem.budget = static_cast<double>(budget) - static_cast<double>(sum.least);
+  double bound = -HUGE_VAL;
+  while (true) {
+    Solution solution;
+    try {
+      solution = solve_mip(problem, options);
+    } catch (const InfeasibleError&) {
+      // The smallest solution fits if any does.
+      const FrontPoint smallest = files.best_within(std::min(budget, files.smallest().bytes));
+      solution = solution_of(smallest);
+      solution.bound = bound;
+      return solution;
+    }
+    bound = std::max(bound, solution.bound);
+    const std::uint64_t bytes = files.size(Point(solution.chosen.begin(), solution.chosen.end()));
+    solution.bound = bound;
+    if (bytes <= budget) return solution;
+    // Later rounds prove nothing about the given budget.
+    problem.budget = solution.size - static_cast<double>(bytes - budget);
+    // One time limit for all of them; what is left is enough to take the best that is found at once.
+    options.time_limit = std::max(options.time_limit - solution.seconds, 1e-3);
   }
 }
 
-std::vector<Point> mxq_points(const SearchSpace& space, std::size_t count,
-                              std::optional<std::uint64_t> budget) {
+}  // namespace
+
+std::uint64_t budget_bytes(const ErrorTable& table, double bits) {
+  return bits_budget(bits, parameters(table)).bytes;
+}
+
+Allocation allocate_mxq(const ErrorTable& table, std::uint64_t budget, std::string_view ties,
+                        const SolveOptions& options, Cost cost) {
+  const Clock::time_point begin = Clock::now();
+  const std::vector<std::size_t> groups = groups_of(table, ties);
+  Problem problem = problem_of(table, groups, cost);
+  problem.budget = static_cast<double>(budget);
+  try {
+    const Solution solution = options.solver == Solver::highs
+                                  ? solve_mip(problem, options)
+                                  : solution_of(Knapsack(problem.items).best_within(budget));
+    return allocation_of(table, groups, solution, begin);
+  } catch (const InfeasibleError& error) {
+    throw linears_do_not_fit(budget, static_cast<std::uint64_t>(error.smallest()), parameters(table));
+  }
+}
+
+Allocation allocate_mxq_written(const ErrorTable& table, std::uint64_t budget, const FileSizes& files,
+                                std::string_view ties, const SolveOptions& options, Cost cost) {
+  const Clock::time_point begin = Clock::now();
+  const std::vector<std::size_t> groups = groups_of(table, ties);
+  const Problem problem = problem_of(table, groups, cost);
+  const FileKnapsack knapsack(files, file_items(problem, groups));
+  const Solution solution = options.solver == Solver::highs
+                                ? solve_written(problem, knapsack, files, groups, budget, options)
+                                : solution_of(knapsack.best_within(budget));
+  return allocation_of(table, groups, solution, begin);
+}
+
+std::vector<Point> mxq_points(const SearchSpace& space, std::size_t count, std::optional<Budget> budget) {
+  const LevelCosts costs = errors_of(space);
   const Knapsack knapsack(knapsack_items(space));
   std::vector<std::uint64_t> budgets = even_budgets(knapsack.smallest(), knapsack.largest(), count);
-  if (!budgets.empty() && budget && *budget >= knapsack.smallest() && *budget < knapsack.largest()) {
-    // In the place of the nearest.
-    *std::ranges::min_element(budgets, {}, [&](std::uint64_t other) {
-      return std::max(other, *budget) - std::min(other, *budget);
-    }) = *budget;
+  std::optional<Point> own;
+  if (!budgets.empty() && budget && space.fits(smallest_point(space, budget->of), *budget)) {
+    own = best_point(space, costs, *budget).levels;
+    const std::uint64_t bytes = space.linear_bytes(*own);
+    if (bytes == knapsack.largest()) {
+      own.reset();  // the last of the others
+    } else {
+      // In the place of the nearest.
+      budgets.erase(std::ranges::min_element(
+          budgets, {}, [&](std::uint64_t other) { return std::max(other, bytes) - std::min(other, bytes); }));
+    }
   }
   std::vector<Point> points;
-  for (FrontPoint& point : knapsack.best_within(budgets)) {
-    if (points.empty() || points.back() != point.levels) points.push_back(std::move(point.levels));
-  }
+  if (own) points.push_back(*own);
+  for (FrontPoint& point : knapsack.best_within(budgets)) points.push_back(std::move(point.levels));
+  std::ranges::stable_sort(points, {}, [&](const Point& point) { return space.linear_bytes(point); });
+  points.erase(std::unique(points.begin(), points.end()), points.end());
   return points;
 }
 

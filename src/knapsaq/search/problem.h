@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "knapsaq/base/progress.h"
+
 namespace knapsaq {
 
 /// One way to store one linear (or tie group): what it costs the model and what it takes on disk.
@@ -29,7 +31,15 @@ struct Solution {
   double seconds = 0;
 };
 
+/// What finds the best allocation. MXQ's program is a plain multiple-choice knapsack, which ours solves
+/// exactly in a fraction of a second; HiGHS, which the paper took, is for comparison and for proving one by
+/// the other.
+enum class Solver : std::uint8_t { knapsack, highs };
+
 struct SolveOptions {
+  Solver solver = Solver::knapsack;
+  Progress* progress = &Progress::none();  ///< hears of HiGHS's work
+  // Of HiGHS alone: the knapsack always goes to the end.
   double gap = 0;  ///< stop at this relative gap; 0: prove optimality (as far as doubles can: about 1e-11)
   double time_limit = 60;  ///< seconds; the best solution so far is returned with its gap
 };

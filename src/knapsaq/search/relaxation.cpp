@@ -36,11 +36,11 @@ int binary_places(const Problem& problem) {
   return std::min(places, kExactBits - 1 - std::ilogb(total));
 }
 
-void append_hull(const std::vector<Level>& levels, std::size_t item, std::vector<Step>& steps) {
+void append_hull(const std::vector<Level>& levels, std::size_t item, std::vector<HullStep>& steps) {
   const std::size_t first = steps.size();
   for (std::size_t next = 1; next < levels.size(); ++next) {
     std::size_t from = steps.size() == first ? 0 : steps.back().to;
-    Step step;
+    HullStep step;
     for (;;) {
       step = {item, from, next, levels[from].cost - levels[next].cost,
               levels[next].weight - levels[from].weight};
@@ -128,21 +128,21 @@ std::int64_t total_weight(const ExactProblem& problem, const Levels& levels) {
   return weight;
 }
 
-std::vector<Step> hull_steps(const ExactProblem& problem) {
-  std::vector<Step> steps;
+std::vector<HullStep> hull_steps(const ExactProblem& problem) {
+  std::vector<HullStep> steps;
   for (std::size_t i = 0; i < problem.items.size(); ++i) append_hull(problem.items[i], i, steps);
   std::stable_sort(steps.begin(), steps.end(),
-                   [](const Step& a, const Step& b) { return a.rate() > b.rate(); });
+                   [](const HullStep& a, const HullStep& b) { return a.rate() > b.rate(); });
   return steps;
 }
 
 Relaxation relax(const ExactProblem& problem) {
-  const std::vector<Step> steps = hull_steps(problem);
+  const std::vector<HullStep> steps = hull_steps(problem);
   Relaxation relaxation;
   relaxation.rounded.assign(problem.items.size(), 0);
   std::int64_t room = problem.capacity;
   bool critical = false;
-  for (const Step& step : steps) {
+  for (const HullStep& step : steps) {
     if (step.weight > room && !critical) {
       critical = true;
       relaxation.price = step.rate();

@@ -37,7 +37,7 @@ double total_cost(const ExactProblem& problem, const Levels& levels);
 std::int64_t total_weight(const ExactProblem& problem, const Levels& levels);
 
 /// Steps between neighbouring corners of the lower convex hull of one item's (weight, cost) points.
-struct Step {
+struct HullStep {
   std::size_t item = 0;
   std::size_t from = 0;  ///< level
   std::size_t to = 0;
@@ -48,7 +48,7 @@ struct Step {
 
 /// The steps of all items in the order of their rates, greatest first; within an item they descend strictly.
 /// All levels at 0 and then every prefix of the steps taken is an optimal solution of its own weight.
-std::vector<Step> hull_steps(const ExactProblem& problem);
+std::vector<HullStep> hull_steps(const ExactProblem& problem);
 
 /// The linear relaxation: fractions of levels are allowed. Its optimum is a bound on every solution.
 struct Relaxation {

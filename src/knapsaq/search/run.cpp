@@ -14,7 +14,6 @@
 #include "knapsaq/base/hash.h"
 #include "knapsaq/base/json_text.h"
 #include "knapsaq/base/quote.h"
-#include "knapsaq/base/units.h"
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/search/model_evaluator.h"
@@ -108,10 +107,8 @@ void Run::load(const fs::path& bank, RunSettings settings) {
   const ErrorTable table = bank_->table();
   std::vector<Pin> pins;
   for (const std::string& pin : settings_.pins) pins.push_back(parse_pin(pin));
-  const auto written = [checkpoint = checkpoint_.get(), config = config_](std::span<const Scheme> schemes) {
-    return layout_quantized(*checkpoint, config, schemes).bytes;
-  };
-  space_ = make_space(table, settings_.ties, pins, usual_cost(table), written);
+  space_ = make_space(table, settings_.ties, pins, usual_cost(table),
+                      std::make_shared<FileSizes>(quantized_file_sizes(*checkpoint_, config_, table)));
   archive_.expect(space_);
 }
 
@@ -292,20 +289,6 @@ std::optional<double> Run::reference_loss(std::string_view set, Evaluator* evalu
   if (archive_.writable())
     archive_.set_about(fmt::format("{}{}", set, kReferenceLoss), fmt::format("{}", loss));
   return loss;
-}
-
-std::uint64_t linear_budget(const SearchSpace& space, std::uint64_t bytes) {
-  const Point smallest = space.smallest();
-  const std::uint64_t least = space.bytes(smallest);
-  if (bytes < least)
-    throw InfeasibleError(
-        fmt::format("a budget of {} bytes is too small: the smallest model that this menu can make takes {} "
-                    "bytes ({})",
-                    bytes, least, format_bytes(least)),
-        static_cast<double>(least));
-  const std::uint64_t rest = space.rest_bytes();
-  // The smallest model is feasible whatever the other models' headers take.
-  return std::max(space.linear_bytes(smallest), bytes > rest ? bytes - rest : 0);
 }
 
 }  // namespace knapsaq

@@ -101,8 +101,4 @@ bool has_run(const std::filesystem::path& folder);
 /// What the run of a folder is of. Throws as Run::open() does.
 RunSettings read_run_settings(const std::filesystem::path& folder);
 
-/// The budget for SearchSpace::linear_bytes() that a budget for all files leaves. Throws InfeasibleError with
-/// the bytes of the smallest model that can be written.
-std::uint64_t linear_budget(const SearchSpace& space, std::uint64_t bytes);
-
 }  // namespace knapsaq

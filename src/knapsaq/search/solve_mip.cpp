@@ -129,8 +129,52 @@ struct MipResult {
   double bound = 0;  ///< on the objective with least_cost; -infinity if nothing is proven
 };
 
+/// Shows how much of HiGHS's time is left, and how far it is from the bound.
+class Watch {
+ public:
+  Watch(Progress& progress, double time_limit)
+      : progress_(progress), end_(Clock::now() + seconds_of(std::min(time_limit, 1e9))) {
+    begin("HiGHS");
+  }
+  ~Watch() { progress_.end(); }
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+
+  void look(double gap) {
+    const auto passed = static_cast<std::uint64_t>(seconds_since(begin_));
+    progress_.advance(passed - shown_);
+    shown_ = passed;
+    if (!(gap >= 0 && gap < 1e6)) return;
+    std::string what = fmt::format("HiGHS, gap {:.2g} %", 100 * gap);
+    if (what == what_) return;
+    progress_.end();
+    begin(std::move(what));
+  }
+
+ private:
+  static Clock::duration seconds_of(double seconds) {
+    return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  }
+
+  /// A work of its own for every gap, as long as what is left of the time.
+  void begin(std::string what) {
+    what_ = std::move(what);
+    begin_ = Clock::now();
+    shown_ = 0;
+    const double left = std::chrono::duration<double>(end_ - begin_).count();
+    progress_.begin(what_, static_cast<std::uint64_t>(std::max(1.0, left)), "s");
+  }
+
+  Progress& progress_;
+  Clock::time_point end_;
+  Clock::time_point begin_;
+  std::uint64_t shown_ = 0;  ///< seconds
+  std::string what_;
+};
+
 /// `start`, if not empty, is a feasible solution.
-MipResult run_highs(const ExactProblem& problem, const Levels& start, double gap, double time_limit) {
+MipResult run_highs(const ExactProblem& problem, const Levels& start, double gap, double time_limit,
+                    Progress& progress) {
   const Scales scale = scales(problem);
   Highs highs;
   highs.setOptionValue("output_flag", false);
@@ -153,11 +197,18 @@ MipResult run_highs(const ExactProblem& problem, const Levels& start, double gap
     highs.setSolution(solution);
   }
   // The callback's structures have other names in other versions of HiGHS.
-  const HighsCallbackFunctionType interrupt = [](int, const std::string&, const auto*, auto* answer, void*) {
+  Watch watch(progress, time_limit);
+  const HighsCallbackFunctionType hear = [](int kind, const std::string&, const auto* state, auto* answer,
+                                            void* data) {
     answer->user_interrupt = cancel_requested();
+    // Only the search over integers knows of a gap.
+    static_cast<Watch*>(data)->look(kind == kCallbackMipInterrupt ? state->mip_gap : HUGE_VAL);
   };
-  highs.setCallback(interrupt);
-  highs.startCallback(kCallbackMipInterrupt);
+  highs.setCallback(hear, &watch);
+  // Of large programs the first linear relaxation takes most of the time.
+  for (const HighsCallbackType kind :
+       {kCallbackMipInterrupt, kCallbackSimplexInterrupt, kCallbackIpmInterrupt})
+    highs.startCallback(kind);
   highs.run();
   check_cancelled();
 
@@ -222,7 +273,7 @@ Solution solve_mip(const Problem& problem, const SolveOptions& options) {
   for (bool first = true;; first = false) {
     const double time_left = options.time_limit - seconds_since(begin);
     if (time_left <= 0) break;
-    const MipResult result = run_highs(open, start, options.gap, time_left);
+    const MipResult result = run_highs(open, start, options.gap, time_left, *options.progress);
     // Later rounds have a smaller capacity: what they prove does not hold for the given one.
     if (first) bound = std::max(bound, result.bound);
     if (result.levels.empty()) break;

@@ -164,6 +164,18 @@ std::vector<SpaceLevel> levels_of(const ErrorTable& table, const SearchSpace& sp
 
 }  // namespace
 
+std::string to_string(const Budget& budget) {
+  return fmt::format("{}={}", budget.of == Budget::Of::files ? "file-budget" : "budget", budget.bytes);
+}
+
+Budget bits_budget(double bits, std::int64_t parameters) {
+  // A small excess, so that a budget of exactly a uniform size holds it in spite of rounding.
+  constexpr double kRounding = 1e-6;
+  const double bytes = bits * static_cast<double>(parameters) / 8;
+  if (!(bytes < 0x1p62)) throw UsageError(fmt::format("{} bits per weight: no budget for this model", bits));
+  return {static_cast<std::uint64_t>(std::floor(std::max(0.0, bytes) + kRounding)), Budget::Of::linears};
+}
+
 std::vector<std::size_t> SearchSpace::choices(const Point& point) const {
   check_size(*this, point);
   std::vector<std::size_t> choices(linears.size());
@@ -194,9 +206,12 @@ double SearchSpace::bits(const Point& point) const {
 }
 
 std::uint64_t SearchSpace::bytes(const Point& point) const {
-  if (!written)
-    throw std::logic_error("search space: made without a way to tell the bytes of a model's files");
-  return written(allocation(point));
+  if (!files) throw std::logic_error("search space: made without the sizes of a model's files");
+  return files->total(choices(point));
+}
+
+std::uint64_t SearchSpace::size(const Point& point, Budget::Of of) const {
+  return of == Budget::Of::files ? bytes(point) : linear_bytes(point);
 }
 
 std::optional<std::size_t> SearchSpace::level_with(const Variable& variable, std::size_t choice) const {
@@ -212,25 +227,6 @@ Point SearchSpace::largest() const {
   for (const Variable& variable : variables)
     point.push_back(static_cast<std::uint8_t>(variable.levels.size() - 1));
   return point;
-}
-
-std::uint64_t SearchSpace::rest_bytes() const {
-  std::vector<Point> uniform = {smallest(), largest()};
-  for (std::size_t c = 0; c < menu.size(); ++c) {
-    // A variable that pins keep from this choice stays at its largest level.
-    Point& point = uniform.emplace_back(largest());
-    for (std::size_t v = 0; v < variables.size(); ++v)
-      point[v] = static_cast<std::uint8_t>(level_with(variables[v], c).value_or(point[v]));
-  }
-  std::uint64_t most = 0;
-  for (const Point& point : uniform) {
-    const std::uint64_t all = bytes(point);
-    const std::uint64_t own = linear_bytes(point);
-    if (all < own)
-      throw std::logic_error("search space: a model's files are smaller than the linears in them");
-    most = std::max(most, all - own);
-  }
-  return most;
 }
 
 std::string SearchSpace::identity() const {
@@ -257,12 +253,12 @@ std::string SearchSpace::identity() const {
 }
 
 SearchSpace make_space(const ErrorTable& table, std::string_view ties, std::span<const Pin> pins, Cost cost,
-                       std::function<std::uint64_t(std::span<const Scheme>)> written) {
+                       std::shared_ptr<const FileSizes> files) {
   check(table);
   SearchSpace space;
   space.menu = table.menu;
   space.cost = cost;
-  space.written = std::move(written);
+  space.files = std::move(files);
   for (const ErrorRow& row : table.rows) {
     space.linears.push_back(row.name);
     space.parameters += row.parameters;

@@ -2,7 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "knapsaq/bank/error_table.h"
+#include "knapsaq/checkpoint/file_sizes.h"
 #include "knapsaq/quant/scheme.h"
 #include "knapsaq/search/pins.h"
 
@@ -37,6 +38,24 @@ struct Variable {
       levels;  ///< ascending by bytes, equal ones by error; 1 to 256; pins have been applied
 };
 
+/// A hard limit on the size of an allocation.
+struct Budget {
+  enum class Of : std::uint8_t {
+    files,   ///< all that is written, headers included
+    linears  ///< the linears' tensors alone: what average bits per weight limit
+  };
+  std::uint64_t bytes = 0;
+  Of of = Of::files;
+  friend bool operator==(const Budget&, const Budget&) = default;
+};
+
+/// As the course of a search is told apart by: "budget=114" for linears, "file-budget=2000" for files.
+std::string to_string(const Budget& budget);
+
+/// The budget that average bits per quantized weight, metadata included, are for linears of so many weights.
+/// Throws UsageError if it is beyond 2^62 bytes.
+Budget bits_budget(double bits, std::int64_t parameters);
+
 /// The search space: variables with their levels, and the exact size of what would be written.
 struct SearchSpace {
   std::vector<std::string> linears;  ///< of the model, in the order of linears(config)
@@ -45,8 +64,8 @@ struct SearchSpace {
   std::vector<Variable> variables;           ///< in the order of their first linears
   Cost cost = Cost::fnorm;                   ///< what SpaceLevel::error is
   std::int64_t parameters = 0;               ///< weights of all linears
-  /// Bytes of the files that would be written, headers and all, for one scheme per linear.
-  std::function<std::uint64_t(std::span<const Scheme>)> written;
+  /// Of the files that would be written; modules are the linears and forms the menu's choices.
+  std::shared_ptr<const FileSizes> files;
 
   // Points with another number of variables or levels that do not exist are std::invalid_argument.
 
@@ -58,18 +77,17 @@ struct SearchSpace {
   std::uint64_t linear_bytes(const Point& point) const;
   /// Average bits per quantized weight, metadata included: 8 linear_bytes / parameters.
   double bits(const Point& point) const;
-  /// written() of the allocation.
+  /// Bytes of the files that would be written, headers and all.
   std::uint64_t bytes(const Point& point) const;
+  /// bytes() or linear_bytes().
+  std::uint64_t size(const Point& point, Budget::Of of) const;
+  bool fits(const Point& point, const Budget& budget) const { return size(point, budget.of) <= budget.bytes; }
   /// The level that stores all linears of the variable as the choice of the menu does, which may be another
   /// choice's; nothing where pins or its width keep it from them.
   std::optional<std::size_t> level_with(const Variable& variable, std::size_t choice) const;
   /// First and last level of every variable.
   Point smallest() const;
   Point largest() const;
-  /// What files hold besides the linears' tensors is almost the same for all points (digits in headers
-  /// differ): the most that was found among the uniform points (one layout for each choice of the menu). A
-  /// budget for files minus this is a budget for linear_bytes(); whoever ships checks bytes().
-  std::uint64_t rest_bytes() const;
   /// Tells this space from any other, 32 hexadecimal digits: of linears, schemes and variables.
   std::string identity() const;
 };
@@ -79,6 +97,6 @@ struct SearchSpace {
 /// alike become one level, that of the first of them. Throws UsageError, naming it, for a pin that matches no
 /// linear, for pins that leave a variable without a level, and for schemes that the menu does not have.
 SearchSpace make_space(const ErrorTable& table, std::string_view ties, std::span<const Pin> pins, Cost cost,
-                       std::function<std::uint64_t(std::span<const Scheme>)> written);
+                       std::shared_ptr<const FileSizes> files);
 
 }  // namespace knapsaq

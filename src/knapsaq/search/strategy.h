@@ -42,9 +42,9 @@ struct StrategySetup {
   Divergence divergence = Divergence::kl;
   std::int64_t windows = 0;  ///< of the whole token set
   std::uint64_t seed = 0;
-  std::int64_t evaluations = 0;         ///< most measurements; 0: what the strategy's options make of it
-  std::optional<std::uint64_t> budget;  ///< most linear_bytes(); what the user wants in the end, if known
-  const Goal* goal = nullptr;           ///< for scalar searches
+  std::int64_t evaluations = 0;  ///< most measurements; 0: what the strategy's options make of it
+  std::optional<Budget> budget;  ///< what the user wants in the end, if known
+  const Goal* goal = nullptr;    ///< for scalar searches
 };
 
 /// A way to search: ask and tell. A strategy never evaluates anything. It is deterministic: the same setup

@@ -88,9 +88,9 @@ void check(const StudySettings& settings) {
 /// What besides its name and seed decides about the course of a run, as the verb `search` tells it, so that a
 /// search that was made there is known here.
 std::string course(const StudyStrategy& strategy, const StudySettings& settings,
-                   const std::optional<std::uint64_t>& budget) {
+                   const std::optional<Budget>& budget) {
   std::string text = fmt::format("{} evaluations={}", strategy.options.to_string(), settings.evaluations);
-  if (budget) text += fmt::format(" budget={}", *budget);
+  if (budget) text += fmt::format(" {}", to_string(*budget));
   return text + fmt::format(" goal={}", settings.goal);
 }
 

@@ -94,7 +94,7 @@ struct StudyBaseline {
 struct Study {
   std::string goal;  ///< Goal's name: "paper", "budget"
   Divergence divergence = Divergence::kl;
-  std::optional<std::uint64_t> budget;  ///< most linear_bytes
+  std::optional<Budget> budget;
   std::int64_t repeats = 0;
   std::int64_t evaluations = 0;
   std::uint64_t seed = 0;

@@ -25,7 +25,7 @@ struct Course {
 StrategySetup limited(std::int64_t evaluations, std::optional<std::uint64_t> budget = std::nullopt) {
   StrategySetup setup;
   setup.evaluations = evaluations;
-  setup.budget = budget;
+  if (budget) setup.budget = of_linears(*budget);
   return setup;
 }
 

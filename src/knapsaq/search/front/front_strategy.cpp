@@ -6,6 +6,7 @@
 #include <fmt/core.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/search/best_point.h"
 #include "knapsaq/search/front.h"
 #include "knapsaq/search/front/damage_model.h"
 #include "knapsaq/search/front/model_front.h"
@@ -149,7 +150,7 @@ class FrontStrategy final : public Strategy {
       // A share of the round goes to the best that is expected of the one size which the user wants.
       std::vector<std::size_t> fitting;
       for (std::size_t i = 0; i < candidates.size(); ++i)
-        if (candidates[i].bytes <= *setup_.budget) fitting.push_back(i);
+        if (space_.fits(candidates[i].point, *setup_.budget)) fitting.push_back(i);
       std::ranges::stable_sort(fitting, {}, [&](std::size_t i) { return candidates[i].predicted; });
       for (const std::size_t one : fitting) {
         if (passes <= (1 - focus_) * static_cast<double>(batch_) || picked.size() >= most) break;
@@ -170,12 +171,14 @@ class FrontStrategy final : public Strategy {
   }
 
   /// Budgets evenly over the sizes that there are, and the user's.
-  std::vector<std::uint64_t> budgets() const {
+  std::vector<Budget> budgets() const {
     const std::uint64_t least = space_.linear_bytes(space_.smallest());
     const std::uint64_t most = space_.linear_bytes(space_.largest());
-    std::vector<std::uint64_t> result = even_budgets(least, most, budgets_);
-    if (setup_.budget && *setup_.budget >= least) result.push_back(std::min(*setup_.budget, most));
-    std::ranges::sort(result);
+    std::vector<Budget> result;
+    for (const std::uint64_t bytes : even_budgets(least, most, budgets_))
+      result.push_back({bytes, Budget::Of::linears});
+    if (setup_.budget && space_.fits(smallest_point(space_, setup_.budget->of), *setup_.budget))
+      result.push_back(*setup_.budget);
     return result;
   }
 

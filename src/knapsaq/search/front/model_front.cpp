@@ -7,7 +7,7 @@
 
 #include "knapsaq/base/progress.h"
 #include "knapsaq/base/threads.h"
-#include "knapsaq/search/knapsack.h"
+#include "knapsaq/search/best_point.h"
 #include "knapsaq/search/point_less.h"
 
 namespace knapsaq {
@@ -112,12 +112,45 @@ std::vector<Neighbour> best_neighbours(const Changes& changes, const DamageModel
   return best;
 }
 
+/// Whether a point with changes, of so many bytes more of the linears together, is within a budget that
+/// leaves so much room.
+class Fitting {
+ public:
+  Fitting(const SearchSpace& space, const Budget& budget) : space_(space), budget_(budget) {}
+
+  void start_at(const Point& point) {
+    point_ = point;
+    room_ =
+        static_cast<std::int64_t>(budget_.bytes) - static_cast<std::int64_t>(space_.size(point, budget_.of));
+  }
+
+  bool operator()(std::int64_t bytes, const Change& first, const Change* second) {
+    if (budget_.of == Budget::Of::linears) return bytes <= room_;
+    // Headers change by less than that for each of two variables, but for models of thousands of tensors.
+    constexpr std::int64_t kHeaders = 1 << 16;
+    if (bytes > room_ + kHeaders) return false;
+    const std::uint8_t before = std::exchange(point_[first.variable], first.level);
+    const std::uint8_t other = second == nullptr ? 0 : std::exchange(point_[second->variable], second->level);
+    const bool fits = space_.fits(point_, budget_);
+    if (second != nullptr) point_[second->variable] = other;
+    point_[first.variable] = before;
+    return fits;
+  }
+
+ private:
+  const SearchSpace& space_;
+  const Budget& budget_;
+  Point point_;
+  std::int64_t room_ = 0;
+};
+
 /// The best point within the budget that single changes and pairs lead to.
-Point improve(const SearchSpace& space, const DamageModel& model, Point start, std::uint64_t budget) {
+Point improve(const SearchSpace& space, const DamageModel& model, Point start, const Budget& budget) {
   DamageModel::Walk walk(model, std::move(start));
-  auto room = static_cast<std::int64_t>(budget) - static_cast<std::int64_t>(space.linear_bytes(walk.point()));
+  Fitting fits(space, budget);
   for (int step = 0; step < kMostChanges; ++step) {
     check_cancelled();
+    fits.start_at(walk.point());
     const Changes changes = changes_of(space, walk, kReach);
     // Less than rounding is no improvement.
     double best = walk.divergence() * (1 - 1e-9);
@@ -125,7 +158,7 @@ Point improve(const SearchSpace& space, const DamageModel& model, Point start, s
     const Change* second = nullptr;
     for (const std::vector<Change>* list : {&changes.up, &changes.down}) {
       for (const Change& change : *list) {
-        if (change.bytes > room || change.divergence >= best) continue;
+        if (change.divergence >= best || !fits(change.bytes, change, nullptr)) continue;
         best = change.divergence;
         first = &change;
         second = nullptr;
@@ -133,20 +166,17 @@ Point improve(const SearchSpace& space, const DamageModel& model, Point start, s
     }
     for (const Change& up : changes.up) {
       for (const Change& down : changes.down) {
-        if (up.variable == down.variable || up.bytes + down.bytes > room) continue;
+        if (up.variable == down.variable) continue;
         const double divergence = walk.with(up.variable, up.level, down.variable, down.level);
-        if (divergence >= best) continue;
+        if (divergence >= best || !fits(up.bytes + down.bytes, up, &down)) continue;
         best = divergence;
         first = &up;
         second = &down;
       }
     }
     if (first == nullptr) break;
-    for (const Change* change : {first, second}) {
-      if (change == nullptr) continue;
-      walk.set(change->variable, change->level);
-      room -= change->bytes;
-    }
+    for (const Change* change : {first, second})
+      if (change != nullptr) walk.set(change->variable, change->level);
   }
   return walk.point();
 }
@@ -158,25 +188,23 @@ Proposal proposal(const SearchSpace& space, const DamageModel& model, const Poin
 }  // namespace
 
 std::vector<Proposal> minimise(const SearchSpace& space, const DamageModel& model,
-                               std::span<const std::uint64_t> budgets, std::span<const Proposal> known) {
-  std::vector<std::vector<Choice>> items;
+                               std::span<const Budget> budgets, std::span<const Proposal> known) {
+  LevelCosts costs;
   for (std::size_t i = 0; i < space.variables.size(); ++i) {
-    std::vector<Choice>& item = items.emplace_back();
+    std::vector<double>& levels = costs.emplace_back();
     for (std::size_t level = 0; level < space.variables[i].levels.size(); ++level)
-      item.push_back(
-          {model.additive_cost(i, level), static_cast<double>(space.variables[i].levels[level].bytes)});
+      levels.push_back(model.additive_cost(i, level));
   }
-  const std::vector<FrontPoint> additive = Knapsack(items).best_within(budgets);
 
   // Two known points for each budget: the largest that fits (the nearest on the front), and the one that the
   // model thinks best.
   std::vector<std::vector<Proposal>> found(budgets.size());
   parallel_for(budgets.size(), [&](std::size_t b) {
-    std::vector<Point> starts = {additive[b].levels};
+    std::vector<Point> starts = {best_point(space, costs, budgets[b]).levels};
     const Proposal* largest = nullptr;
     const Proposal* best = nullptr;
     for (const Proposal& one : known) {
-      if (one.bytes > budgets[b]) continue;
+      if (!space.fits(one.point, budgets[b])) continue;
       if (largest == nullptr || one.bytes > largest->bytes) largest = &one;
       if (best == nullptr || one.predicted < best->predicted) best = &one;
     }

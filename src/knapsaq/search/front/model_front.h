@@ -16,12 +16,11 @@ struct Proposal {
   double predicted = 0;     ///< divergence
 };
 
-/// For every budget (linear_bytes, ascending, each at least that of smallest()) a point within it of which
-/// the model expects little: from the exact knapsack over additive costs and from the best known points
-/// within it, each improved until no change of one variable, nor of one up and another down, is better.
-/// Repetitions are left out.
+/// For every budget, none of which is too small, a point within it of which the model expects little: from
+/// the exact knapsack over additive costs and from the best known points within it, each improved until no
+/// change of one variable, nor of one up and another down, is better. Repetitions are left out.
 std::vector<Proposal> minimise(const SearchSpace& space, const DamageModel& model,
-                               std::span<const std::uint64_t> budgets, std::span<const Proposal> known);
+                               std::span<const Budget> budgets, std::span<const Proposal> known);
 
 /// Points that differ from one of `centres` by one step of one variable, or by one step up of one and one
 /// step down of another, with what the model expects: of the larger, the smaller and the equally large ones

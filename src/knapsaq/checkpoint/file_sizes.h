@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "knapsaq/checkpoint/safetensors.h"
+#include "knapsaq/checkpoint/shards.h"
+
+namespace knapsaq {
+
+/// A part of a checkpoint that is written: a tensor, or a module in one of several forms.
+struct FilePart {
+  std::vector<std::vector<TensorSpec>>
+      forms;                          ///< [form]: its tensors, in the order of the file; at least one
+  std::optional<std::size_t> module;  ///< its number among what is chosen; nothing: forms.front()
+};
+
+/// The bytes of a checkpoint's files as a function of the forms of its modules. They are nearly a sum over
+/// the modules: bytes of tensors, and what headers and index say of them. What depends on all modules
+/// together is the number of digits of offsets, the padding of headers, and where shards begin.
+class FileSizes {
+ public:
+  /// `parts` in the order of the files; their modules count from 0, each once.
+  explicit FileSizes(std::span<const FilePart> parts, std::uint64_t shard_bytes = kShardBytes);
+
+  std::size_t modules() const { return part_of_.size(); }
+  std::size_t forms(std::size_t module) const { return parts_[part_of_[module]].size(); }
+
+  /// checkpoint_bytes() of all tensors, with one form for every module.
+  std::uint64_t total(std::span<const std::size_t> forms) const;
+
+  /// Sizes that add up, and how far their sum may be from the truth.
+  struct Sum {
+    std::vector<std::vector<std::uint64_t>> bytes;  ///< [module][form]
+    std::int64_t least = 0;  ///< sum + least <= budget for whatever takes at most the budget
+    std::int64_t most = 0;   ///< whatever has sum + most <= budget takes at most the budget
+  };
+  /// The nearest such sum for a budget of bytes, which is at least 0: `most` - `least` is some dozen bytes
+  /// for one file, and for shards some hundred for each.
+  Sum sum_within(std::uint64_t budget) const;
+
+  /// Whether two forms of a module are the same for every total: tensors of equal sizes and equally long
+  /// descriptions.
+  bool alike(std::size_t module, std::size_t a, std::size_t b) const;
+
+ private:
+  struct Tensor {
+    std::uint64_t bytes = 0;
+    std::uint32_t header = 0;  ///< header_entry_bytes()
+    std::uint32_t index = 0;   ///< index_entry_bytes()
+    bool operator==(const Tensor&) const = default;
+  };
+  using Form = std::vector<Tensor>;
+
+  Sum sum_in_one_file(std::uint64_t limit) const;
+  Sum sum_in_shards(std::uint64_t limit, bool with_index) const;
+  bool one_file_fits_sum_in_shards(std::uint64_t budget) const;
+  std::uint64_t least_data() const;
+  std::uint64_t largest_tensor() const;
+  std::uint64_t most_tensors_below(std::uint64_t bytes) const;
+  std::uint64_t least_in_shards() const;
+
+  std::uint64_t shard_bytes_;
+  std::vector<std::vector<Form>> parts_;               ///< [part][form]
+  std::vector<std::optional<std::size_t>> module_of_;  ///< [part]
+  std::vector<std::size_t> part_of_;                   ///< [module]
+};
+
+}  // namespace knapsaq
