@@ -88,7 +88,7 @@ TEST(Guard, TheBetterOfSearchedAndUniformIsShipped) {
   made.add(kSearchSet, good, 0.2);
   made.add(kSearchSet, made.point(2), 0.9);
   made.add(kHeldOutSet, good, 0.3);
-  const std::uint64_t budget = made.space().bytes(good);
+  const Budget budget{made.space().bytes(good), Budget::Of::files};
   Verdict verdict = choose(made.run(), budget);
   EXPECT_EQ(verdict.shipped.point, good);
   EXPECT_FALSE(verdict.is_uniform);
@@ -110,7 +110,7 @@ TEST(Guard, WhatIsNotFiniteOnHeldOutTextLosesToUniform) {
     const Point point = made.point(5);
     made.add(kSearchSet, point, 0.01);
     made.add(kHeldOutSet, point, broken);
-    const Verdict verdict = choose(made.run(), made.space().bytes(point));
+    const Verdict verdict = choose(made.run(), {made.space().bytes(point), Budget::Of::files});
     EXPECT_TRUE(verdict.is_uniform);
     EXPECT_NE(verdict.shipped.point, point);
     EXPECT_TRUE(verdict.shipped.heldout.finite());
@@ -126,7 +126,7 @@ TEST(Guard, TheNextBestSearchedTakesThePlaceOfABrokenOne) {
   made.add(kHeldOutSet, best, kNaN);
   made.add(kSearchSet, next, 0.02);
   made.add(kHeldOutSet, next, 0.1);
-  const Verdict verdict = choose(made.run(), made.space().bytes(best));
+  const Verdict verdict = choose(made.run(), {made.space().bytes(best), Budget::Of::files});
   EXPECT_EQ(verdict.shipped.point, next);
   EXPECT_FALSE(verdict.is_uniform);
 }
@@ -138,7 +138,7 @@ TEST(Guard, WhatIsNotFiniteWhileSearchingIsNeverAsked) {
   made.add(kSearchSet, broken, kNaN);
   made.add(kSearchSet, sound, 0.4);
   made.add(kHeldOutSet, sound, 0.4);
-  EXPECT_EQ(choose(made.run(), made.space().bytes(broken)).shipped.point, sound);
+  EXPECT_EQ(choose(made.run(), {made.space().bytes(broken), Budget::Of::files}).shipped.point, sound);
   EXPECT_EQ(choose_near(made.run(), made.space().bits(broken), 1).shipped.point, sound);
   // As such in the archive: nothing else is known of it.
   const auto kept = made.run().archive().find(kSearchSet, broken, kWindows);
@@ -151,7 +151,7 @@ TEST(Guard, WithoutAnOpponentABrokenModelIsNotShippedEither) {
   for (const double broken : {kNaN, kInfinity}) {
     MadeRun made(broken);
     const Point point = made.point(5);
-    const std::uint64_t budget = made.space().bytes(point);
+    const Budget budget{made.space().bytes(point), Budget::Of::files};
     EXPECT_THROW(choose(made.run(), budget), NotFiniteError) << "only uniform ones";
     made.add(kSearchSet, point, 0.1);
     made.add(kHeldOutSet, point, broken);
@@ -173,7 +173,7 @@ TEST(Guard, ABrokenFullModelIsAnError) {
     made.add(kSearchSet, made.point(3), 0.1);
     made.add(kHeldOutSet, made.point(3), 0.1);
     try {
-      choose(made.run(), made.space().bytes(made.point(3)));
+      choose(made.run(), {made.space().bytes(made.point(3)), Budget::Of::files});
       FAIL() << loss;
     } catch (const InputError& error) {
       EXPECT_THAT(error.what(), HasSubstr("full model"));

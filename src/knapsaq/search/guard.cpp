@@ -111,6 +111,10 @@ class HeldOut {
   std::unique_ptr<Evaluator> evaluator_;  ///< made when something has to be measured
 };
 
+std::string in_words(const Budget& budget) {
+  return fmt::format("{} bytes{}", budget.bytes, budget.of == Budget::Of::linears ? " for the linears" : "");
+}
+
 /// What `next` gives, the best first, against the uniform points within the budget. What computes no finite
 /// numbers on the held-out text has lost, whether anything else is there or not.
 template <class Next>
@@ -120,10 +124,10 @@ Verdict judge(Run& run, const Next& next, const Budget& budget, Progress& progre
     if (run.space().fits(point, budget)) points.push_back(point);
   std::optional<Point> found = next();
   if (!found && points.empty())
-    throw InputError(fmt::format(
-        "{}: nothing was measured yet that fits into {} bytes{} and computes finite numbers; go on "
-        "with `knapsaq search`",
-        run.folder().string(), budget.bytes, budget.of == Budget::Of::linears ? " for the linears" : ""));
+    throw InputError(
+        fmt::format("{}: nothing was measured yet that fits into {} and computes finite numbers; go on "
+                    "with `knapsaq search`",
+                    run.folder().string(), in_words(budget)));
   if (found) points.push_back(*found);
 
   const Divergence divergence = run.settings().divergence;
@@ -148,9 +152,9 @@ Verdict judge(Run& run, const Next& next, const Budget& budget, Progress& progre
   if (uniform == contenders.end()) {
     if (!best)
       throw NotFiniteError(
-          fmt::format("{}: no model that fits into {} bytes computes finite numbers on the "
+          fmt::format("{}: no model that fits into {} computes finite numbers on the "
                       "held-out text; give more bytes, or another method",
-                      run.folder().string(), budget));
+                      run.folder().string(), in_words(budget)));
     verdict.shipped = std::move(*best);
     return verdict;
   }
