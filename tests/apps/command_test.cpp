@@ -50,6 +50,12 @@ class Command : public ::testing::Test {
     EXPECT_EQ(outcome.out, "");
   }
 
+  Outcome must(const std::string& arguments) {
+    Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.code, 0) << arguments << "\n" << outcome.err;
+    return outcome;
+  }
+
   std::string scratch(const std::string& name) const { return (scratch_ / name).string(); }
   /// Bytes of all weight files of a model folder: what a budget is compared with.
   static std::uint64_t weight_bytes(const fs::path& folder) {

@@ -95,7 +95,8 @@ TEST_P(BrokenPoints, LoseAndSpoilNothing) {
         setup.seed = 3;
         setup.evaluations = 80;
         if (budget) {
-          setup.budget = (space.linear_bytes(space.smallest()) + space.linear_bytes(space.largest())) / 2;
+          setup.budget =
+              of_linears((space.linear_bytes(space.smallest()) + space.linear_bytes(space.largest())) / 2);
         } else {
           setup.goal = paper.get();
         }
