@@ -1,6 +1,7 @@
 // MLX: the native layout (checkpoint/affine_layout.h) without the extensions that are ours.
 
 #include <algorithm>
+#include <stdexcept>
 
 #include <fmt/format.h>
 
@@ -77,6 +78,7 @@ class MlxWriter final : public AffineFolderWriter {
       quantization[planned.linear.name] = affine_config(shape(planned));
       if (planned.form == most) usual = &planned;
     }
+    if (usual == nullptr) throw std::logic_error("mlx: a plan without a quantized linear");
     quantization["bits"] = most.bits;
     quantization["group_size"] = shape(*usual).effective_group();
     quantization["mode"] = "affine";
