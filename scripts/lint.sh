@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Formatting and static analysis; run by hand (scripts/setup.sh --dev installs the tools).
-#   scripts/lint.sh               clang-format's check, then clang-tidy over the whole tree (most of an hour on two cores)
-#   scripts/lint.sh --changed     the same for what differs from the branch that was cloned, and for what includes that
+#   scripts/lint.sh               clang-format's check, then clang-tidy over the whole tree (half an hour of two cores)
+#   scripts/lint.sh --changed     the same for what differs from upstream
 #   scripts/lint.sh FILE...       the same for these
 #   scripts/lint.sh --format      clang-format's check of the whole tree only (seconds)
 #   scripts/lint.sh --fix         format every file in place
@@ -27,15 +27,19 @@ esac
 clang-format --dry-run --Werror "${files[@]}"
 [ "${1:-}" = --format ] && exit
 
-# A header is looked at through the sources that include it: all of them would be the whole tree for some, so those that
-# do so themselves.
+# A header is looked at through one source that includes it, its own if there is one.
 sources() {
   local file
   for file in "${files[@]}"; do
     case $file in
       src/*.cpp | apps/*.cpp) echo "$file" ;;
-      src/*.h) git grep -l -F "#include \"${file#src/}\"" -- 'src/*.cpp' 'apps/*.cpp' ;;
-      apps/*.h) git grep -l -F "#include \"$(basename "$file")\"" -- 'apps/*.cpp' ;;
+      src/*.h | apps/*.h)
+        if [ -e "${file%.h}.cpp" ]; then
+          echo "${file%.h}.cpp"
+        else
+          git grep -l -E "#include \"(${file#src/}|${file##*/})\"" -- 'src/*.cpp' 'apps/*.cpp' | sed -n 1p || true
+        fi
+        ;;
     esac
   done | sort -u
 }
