@@ -19,6 +19,7 @@ constexpr std::array kWriters = {
 
 std::vector<std::string> export_formats() {
   std::vector<std::string> names;
+  names.reserve(kWriters.size());
   for (const auto& instance : kWriters) names.emplace_back(instance().name());
   return names;
 }
