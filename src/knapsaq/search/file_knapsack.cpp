@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/progress.h"
 #include "knapsaq/base/units.h"
 
 namespace knapsaq {
@@ -16,9 +17,10 @@ namespace {
 /// Smaller budgets that are tried for a first solution that fits. What solutions near each other take besides
 /// their sums hardly differs, so that the first or the second one does.
 constexpr int kTries = 8;
-/// Solutions that the smallest is looked for among, once their sums are within a few dozen bytes of the least
-/// one. Only linears of a few hundred weights have more than one such level.
-constexpr std::size_t kMostLooks = std::size_t{1} << 20;
+/// Solutions that are looked at for the smallest: those whose sums are as near the least one as the truth may
+/// be, dozens of bytes for one file. Only linears of a few hundred weights have more than one such level;
+/// with very many of them the best of so many is taken, which takes seconds, and that is what is named.
+constexpr std::size_t kMostLooks = std::size_t{1} << 17;
 
 /// Looks through all solutions whose sums are less than the smallest known size: depth first, from the level
 /// of least size.
@@ -63,6 +65,7 @@ class SmallestSearch {
         if (now >= static_cast<std::int64_t>(bytes_)) break;
         point[i] = others_[i][l].level;
         ++looks_;
+        check_cancelled();
         if (const std::uint64_t bytes = knapsack_.size(point); bytes < bytes_) {
           bytes_ = bytes;
           best_ = point;

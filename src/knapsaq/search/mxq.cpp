@@ -164,7 +164,7 @@ std::vector<Point> mxq_points(const SearchSpace& space, std::size_t count, std::
     if (bytes == knapsack.largest()) {
       own.reset();  // the last of the others
     } else {
-      // In the place of the nearest.
+      // The nearest gives way to it.
       budgets.erase(std::ranges::min_element(
           budgets, {}, [&](std::uint64_t other) { return std::max(other, bytes) - std::min(other, bytes); }));
     }
