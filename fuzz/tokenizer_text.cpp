@@ -8,8 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "knapsaq/base/utf8.h"
 #include "knapsaq/text/tokenizer.h"
-#include "knapsaq/text/utf8.h"
 
 namespace {
 

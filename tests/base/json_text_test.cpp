@@ -1,5 +1,6 @@
 #include "knapsaq/base/json_text.h"
 
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -12,6 +13,41 @@
 
 namespace knapsaq {
 namespace {
+
+TEST(PythonJson, HasNumbersThatAreNotFinite) {
+  const nlohmann::json json = parse_python_json(
+      R"({"a": Infinity, "list": [1, -Infinity, true, null, NaN, "Infinity", 2.5], "Infinity": -3, "b": NaN})");
+  EXPECT_EQ(json["a"].get<double>(), INFINITY);
+  EXPECT_EQ(json["list"][0], 1);
+  EXPECT_EQ(json["list"][1].get<double>(), -INFINITY);
+  EXPECT_EQ(json["list"][2], true);
+  EXPECT_TRUE(json["list"][3].is_null());
+  EXPECT_TRUE(std::isnan(json["list"][4].get<double>()));
+  EXPECT_EQ(json["list"][5], "Infinity");
+  EXPECT_EQ(json["list"][6], 2.5);
+  EXPECT_EQ(json["Infinity"], -3);
+  EXPECT_TRUE(std::isnan(json["b"].get<double>()));
+  EXPECT_EQ(parse_python_json("Infinity").get<double>(), INFINITY);
+  EXPECT_EQ(parse_python_json(R"({"a": "\"Infinity", "b": Infinity})")["a"], "\"Infinity");
+}
+
+TEST(PythonJson, LiteralsOnlyWhereValuesStand) {
+  for (const char* text : {R"({Infinity: 1})", R"({"a" Infinity})", R"({"a": Infinity 1})", "[Infinity NaN]",
+                           "[+Infinity]", "[Inf]", "[nan]", "[-NaN]", "[Infinity", "[\"Infinity]",
+                           "{\"a\": Infinity,}", "Infinity Infinity", "[InfinityNaN]"})
+    EXPECT_THROW(parse_python_json(text), InputError) << text;
+  EXPECT_THROW(parse_json("[Infinity]"), InputError);
+  EXPECT_THROW(parse_python_json(std::string(100000, '[')), InputError);
+}
+
+TEST(PythonJson, IsWrittenAsItIsRead) {
+  for (const char* text :
+       {R"({"a":Infinity,"b":[NaN,-Infinity,1.5,"NaN","special","special-"],"c":{"d":-Infinity}})",
+        R"({"plain":[1,2.5,null,"x"]})", "NaN"}) {
+    EXPECT_EQ(python_json_text(parse_python_json(text), -1), text);
+    EXPECT_EQ(python_json_text(nlohmann::ordered_json(parse_python_json(text)), -1), text);
+  }
+}
 
 using nlohmann::json;
 

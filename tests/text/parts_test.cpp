@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/utf8.h"
 #include "knapsaq/text/added_tokens.h"
 #include "knapsaq/text/bpe.h"
 #include "knapsaq/text/byte_alphabet.h"
@@ -15,7 +16,6 @@
 #include "knapsaq/text/part_bytes.h"
 #include "knapsaq/text/pre_tokenizer.h"
 #include "knapsaq/text/regex.h"
-#include "knapsaq/text/utf8.h"
 #include "reference.h"
 
 namespace knapsaq {

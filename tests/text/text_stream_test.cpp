@@ -11,8 +11,8 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/random.h"
+#include "knapsaq/base/utf8.h"
 #include "knapsaq/text/tokenizer_model.h"
-#include "knapsaq/text/utf8.h"
 #include "reference.h"
 #include "scratch.h"
 

@@ -21,6 +21,18 @@ nlohmann::json parse_json(std::string_view text);
 std::int64_t whole_number(const nlohmann::json& value, std::string_view name, std::int64_t smallest,
                           std::int64_t largest);
 
+/// The same for what Python writes as JSON: numbers may also be NaN, Infinity and -Infinity, as Transformers
+/// has them in config.json. They become numbers that are not finite.
+nlohmann::json parse_python_json(std::string_view text);
+/// The text of a value in that dialect, indented by `indent` blanks. (The library alone writes null for
+/// numbers that are not finite.)
+std::string python_json_text(const nlohmann::json& value, int indent);
+std::string python_json_text(const nlohmann::ordered_json& value, int indent);
+
+/// What to say of a whole file that is not the JSON it should be, for `reason`: what it looks like if that is
+/// something else (looks_like.h, text_encoding.h), otherwise the reason, and that it is damaged.
+std::string why_no_json(std::string_view text, std::string_view reason);
+
 /// The one-line reason inside an exception of nlohmann::json, cut to a readable length: it quotes the text
 /// that was read last, which in a hostile file can be megabytes.
 std::string json_reason(const std::exception& error);

@@ -7,8 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "knapsaq/base/utf8.h"
 #include "knapsaq/text/byte_alphabet.h"
-#include "knapsaq/text/utf8.h"
 
 namespace knapsaq {
 namespace {

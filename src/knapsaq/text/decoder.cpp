@@ -5,9 +5,9 @@
 #include <optional>
 #include <string_view>
 
+#include "knapsaq/base/utf8.h"
 #include "knapsaq/text/byte_alphabet.h"
 #include "knapsaq/text/decoder_steps.h"
-#include "knapsaq/text/utf8.h"
 
 namespace knapsaq {
 namespace {

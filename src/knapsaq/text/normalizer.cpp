@@ -4,8 +4,8 @@
 #include <utf8proc.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/utf8.h"
 #include "knapsaq/text/unicode_additions.h"
-#include "knapsaq/text/utf8.h"
 
 namespace knapsaq {
 namespace {

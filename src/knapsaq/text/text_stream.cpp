@@ -5,9 +5,9 @@
 #include <string_view>
 #include <utility>
 
+#include "knapsaq/base/utf8.h"
 #include "knapsaq/text/decoder_steps.h"
 #include "knapsaq/text/tokenizer_model.h"
-#include "knapsaq/text/utf8.h"
 
 namespace knapsaq {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
-#include "knapsaq/text/utf8.h"
+#include "knapsaq/base/utf8.h"
 
 namespace knapsaq {
 namespace {

@@ -4,9 +4,9 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/quote.h"
+#include "knapsaq/base/utf8.h"
 #include "knapsaq/text/json_reader.h"
 #include "knapsaq/text/tokenizer_readers.h"
-#include "knapsaq/text/utf8.h"
 
 namespace knapsaq {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <utf8proc.h>
 
-#include "knapsaq/text/utf8.h"
+#include "knapsaq/base/utf8.h"
 
 namespace knapsaq {
 namespace {

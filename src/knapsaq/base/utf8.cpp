@@ -1,4 +1,4 @@
-#include "knapsaq/text/utf8.h"
+#include "knapsaq/base/utf8.h"
 
 #include <cstdint>
 #include <cstring>
