@@ -41,6 +41,8 @@ const fs::path& Checkpoint::folder() const { return source_->path(); }
 
 const nlohmann::json& Checkpoint::config() const { return source_->config(); }
 
+const std::vector<std::string>& Checkpoint::notes() const { return source_->notes(); }
+
 std::vector<std::string> Checkpoint::names() const { return source_->names(); }
 
 bool Checkpoint::contains(std::string_view name) const { return source_->contains(name); }

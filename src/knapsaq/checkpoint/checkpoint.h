@@ -40,8 +40,12 @@ class Checkpoint {
 
   /// The folder, or the GGUF file.
   const std::filesystem::path& folder() const;
-  /// config.json, parsed, or what it would be.
+  /// config.json, parsed, or what it would be. One thing is corrected: tie_word_embeddings is false where it
+  /// is true in the file but a head lies beside the embedding that differs from it. Transformers uses that
+  /// head (from version 5.4 on; older ones drop it), and so does everything here.
   const nlohmann::json& config() const;
+  /// Lines for people about what was corrected.
+  const std::vector<std::string>& notes() const;
 
   std::vector<std::string> names() const;  ///< of all tensors, sorted
   bool contains(std::string_view name) const;

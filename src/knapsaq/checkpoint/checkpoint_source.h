@@ -25,6 +25,7 @@ class CheckpointSource {
 
   const std::filesystem::path& path() const { return path_; }
   const nlohmann::json& config() const { return config_; }
+  const std::vector<std::string>& notes() const { return notes_; }
 
   virtual std::vector<std::string> names() const = 0;
   virtual bool contains(std::string_view name) const = 0;
@@ -41,6 +42,7 @@ class CheckpointSource {
 
   std::filesystem::path path_;
   nlohmann::json config_;
+  std::vector<std::string> notes_;
 };
 
 /// A model folder in Hugging Face layout.

@@ -15,7 +15,9 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/json_text.h"
+#include "knapsaq/base/looks_like.h"
 #include "knapsaq/checkpoint/checkpoint_source.h"
+#include "knapsaq/checkpoint/foreign_format.h"
 #include "knapsaq/checkpoint/safetensors.h"
 #include "knapsaq/checkpoint/shards.h"
 #include "knapsaq/checkpoint/torch_file.h"
@@ -58,9 +60,9 @@ std::string canonical_name(const std::string& name) {
 json read_json(const fs::path& path, std::uint64_t limit) {
   const std::string text = read_file(path, limit);
   try {
-    return parse_json(text);
+    return parse_python_json(text);
   } catch (const InputError& error) {
-    throw InputError(path.string() + ": " + error.what());
+    throw InputError(fmt::format("{}: {}", path.string(), why_no_json(text, error.what())));
   }
 }
 
@@ -84,12 +86,24 @@ json find_quantization(const json& config, const fs::path& path) {
   return nullptr;
 }
 
+/// Of something that is no folder.
+[[noreturn]] void refuse_file(const fs::path& path) {
+  std::error_code ignored;
+  if (!fs::is_regular_file(path, ignored))
+    throw InputError(path.string() +
+                     ": is neither a folder nor a GGUF file; give the folder of a Hugging Face model");
+  const MappedFile file(path);
+  const std::string look = looks_like(file.bytes());
+  if (look.empty())
+    throw InputError(path.string() + ": is no GGUF file; give one, or the folder of a Hugging Face model");
+  throw InputError(fmt::format("{}: {}{}", path.string(), look,
+                               look == "is a safetensors file" ? "; give the folder that it lies in" : ""));
+}
+
 class FolderSource final : public CheckpointSource {
  public:
   explicit FolderSource(const fs::path& folder) : CheckpointSource(folder) {
-    if (!fs::is_directory(folder))
-      throw InputError(folder.string() +
-                       ": is neither a folder nor a GGUF file; give the folder of a Hugging Face model");
+    if (!fs::is_directory(folder)) refuse_file(folder);
     const fs::path config = folder / "config.json";
     if (!fs::exists(config))
       throw InputError(folder.string() + ": has no config.json; give the folder of a Hugging Face model");
@@ -106,10 +120,15 @@ class FolderSource final : public CheckpointSource {
     } else if (fs::exists(folder / "pytorch_model.bin.index.json")) {
       open_sharded(folder / "pytorch_model.bin.index.json");
     } else {
-      throw InputError(
-          folder.string() +
-          ": has neither model.safetensors nor pytorch_model.bin, whole or in shards with an index");
+      const std::string reason = why_no_weights(folder);
+      throw InputError(fmt::format(
+          "{}: {}", folder.string(),
+          reason.empty()
+              ? "has neither model.safetensors nor pytorch_model.bin, whole or in shards with an index"
+              : reason));
     }
+    refuse_foreign();
+    untie_different_head();
   }
 
   std::vector<std::string> names() const override {
@@ -216,7 +235,7 @@ class FolderSource final : public CheckpointSource {
     try {
       index = parse_shard_index(text);
     } catch (const InputError& error) {
-      throw InputError(index_path.string() + ": " + error.what());
+      throw InputError(fmt::format("{}: {}", index_path.string(), why_no_json(text, error.what())));
     }
     std::map<std::string, std::size_t> opened;
     for (const auto& [name, file] : index) {
@@ -235,6 +254,62 @@ class FolderSource final : public CheckpointSource {
                                      in_quotes(name), in_quotes(file)));
       add(name, found->second, slot->second);
     }
+  }
+
+  /// Says what a quantized model of others is, rather than which of its tensors is missing.
+  void refuse_foreign() const {
+    if (config_.contains("knapsaq")) return;
+    const std::string tool = foreign_quantization(config_, names());
+    if (!tool.empty())
+      throw InputError(
+          fmt::format("{}: the model is quantized already, by {}, which Knapsaq does not read; give "
+                      "the full-precision model",
+                      path_.string(), tool));
+  }
+
+  /// Corrects a config that ties a head of its own (Checkpoint::config()).
+  void untie_different_head() {
+    const auto tie = config_.find("tie_word_embeddings");
+    const bool given = tie != config_.end() && !tie->is_null();
+    // Of the families that are read, OPT alone is tied where nothing is said.
+    const auto type = config_.find("model_type");
+    const bool tied = given ? *tie == true : type != config_.end() && *type == "opt";
+    if (!tied) return;
+    const std::vector<std::string> head = parts_of("lm_head");
+    for (const char* embedding : {"model.embed_tokens", "model.decoder.embed_tokens"}) {
+      const std::vector<std::string> table = parts_of(embedding);
+      if (head.empty() || table.empty() || same_module(embedding, table, "lm_head", head)) continue;
+      config_["tie_word_embeddings"] = false;
+      notes_.push_back(fmt::format(
+          "config.json says that the head is the embedding (tie_word_embeddings), but lm_head.weight "
+          "is there and differs from {}.weight: the head that is there is used",
+          embedding));
+    }
+  }
+
+  /// The endings of a module's tensors: ".weight" of a dense one.
+  std::vector<std::string> parts_of(std::string_view module) const {
+    const std::string begin = std::string(module) + ".";
+    std::vector<std::string> endings;
+    for (auto at = tensors_.lower_bound(begin); at != tensors_.end() && at->first.starts_with(begin); ++at)
+      endings.push_back(at->first.substr(module.size()));
+    return endings;
+  }
+
+  /// Whether two modules have the same tensors, byte for byte.
+  bool same_module(const std::string& one, const std::vector<std::string>& parts, const std::string& other,
+                   const std::vector<std::string>& other_parts) const {
+    return parts == other_parts && std::ranges::all_of(parts, [&](const std::string& ending) {
+             const TensorView& a = find(one + ending).view;
+             const TensorView& b = find(other + ending).view;
+             if (a.type != b.type || a.shape != b.shape || a.bytes.size() != b.bytes.size()) return false;
+             // Tied ones in a pytorch_model.bin are one storage.
+             if (a.bytes.data() == b.bytes.data()) return true;
+             const bool same = std::ranges::equal(a.bytes, b.bytes);
+             release(one + ending);
+             release(other + ending);
+             return same;
+           });
   }
 
   /// What the size of the linear's only tensor says; [rows, row_bytes] bytes.

@@ -146,10 +146,16 @@ class Maker {
   }
 
   void roles() {
-    for (const char* role : {"bos", "eos"}) {
-      if (const auto id = fields_.integer(fmt::format("tokenizer.ggml.{}_token_id", role)))
-        config_[fmt::format("{}_token_id", role)] = *id;
-    }
+    const auto id_of = [&](const char* role) {
+      return fields_.integer(fmt::format("tokenizer.ggml.{}_token_id", role));
+    };
+    if (const auto id = id_of("bos")) config_["bos_token_id"] = *id;
+    // Ends of turns and of messages are ends of a text, as in Hugging Face's lists.
+    std::vector<std::int64_t> ends;
+    for (const char* role : {"eos", "eot", "eom"})
+      if (const auto id = id_of(role)) ends.push_back(*id);
+    if (ends.size() == 1) config_["eos_token_id"] = ends.front();
+    if (ends.size() > 1) config_["eos_token_id"] = ends;
   }
 
   GgufFields fields_;

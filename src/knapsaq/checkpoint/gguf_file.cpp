@@ -15,6 +15,7 @@
 #include <fmt/ranges.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/looks_like.h"
 #include "knapsaq/base/quote.h"
 
 namespace knapsaq {
@@ -430,7 +431,8 @@ GgufFile::GgufFile(const std::filesystem::path& path) : file_(path) {
   try {
     content_ = parse_gguf(file_.bytes());
   } catch (const InputError& error) {
-    throw InputError(path.string() + ": " + error.what());
+    throw InputError(
+        fmt::format("{}: {}", path.string(), reason_or_look(file_.bytes(), error.what(), FileKind::gguf)));
   }
 }
 

@@ -14,6 +14,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/json_text.h"
+#include "knapsaq/base/looks_like.h"
 
 namespace knapsaq {
 namespace {
@@ -310,7 +311,8 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path
   try {
     tensors_ = parse_safetensors(file_.bytes(), &metadata_);
   } catch (const InputError& error) {
-    throw InputError(path.string() + ": " + error.what());
+    throw InputError(fmt::format("{}: {}", path.string(),
+                                 reason_or_look(file_.bytes(), error.what(), FileKind::safetensors)));
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/json_text.h"
+#include "knapsaq/base/looks_like.h"
 #include "knapsaq/checkpoint/torch_pickle.h"
 #include "knapsaq/checkpoint/zip_directory.h"
 
@@ -135,7 +136,11 @@ TorchFile::TorchFile(const std::filesystem::path& path) : file_(path) {
   try {
     content_ = parse_torch_file(file_.bytes());
   } catch (const InputError& error) {
-    throw InputError(path.string() + ": " + error.what());
+    // A file of PyTorch before version 1.6 is a pickle, of which the parser says more.
+    const bool is_pickle = begins_with(file_.bytes(), "\x80");
+    throw InputError(
+        fmt::format("{}: {}", path.string(),
+                    is_pickle ? error.what() : reason_or_look(file_.bytes(), error.what(), FileKind::zip)));
   }
 }
 

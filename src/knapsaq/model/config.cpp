@@ -65,8 +65,8 @@ class Fields {
   std::int64_t size(const char* name, std::int64_t largest = kLargestSize, std::int64_t smallest = 1) const {
     const json& value = get(name);
     if (!value.is_number_integer() || value < smallest || value > largest)
-      fail(fmt::format("{} is {}, not a whole number from {} to {}", name, in_quotes(value.dump()), smallest,
-                       largest));
+      fail(fmt::format("{} is {}, not a whole number from {} to {}", name,
+                       in_quotes(python_json_text(value, -1)), smallest, largest));
     return value.get<std::int64_t>();
   }
   std::int64_t size_or(const char* name, std::int64_t fallback, std::int64_t largest = kLargestSize) const {
@@ -76,7 +76,7 @@ class Fields {
   bool flag_or(const char* name, bool fallback) const {
     if (!has(name)) return fallback;
     if (!get(name).is_boolean())
-      fail(fmt::format("{} is {}, not true or false", name, in_quotes(get(name).dump())));
+      fail(fmt::format("{} is {}, not true or false", name, in_quotes(python_json_text(get(name), -1))));
     return get(name).get<bool>();
   }
 
@@ -97,7 +97,8 @@ class Fields {
 
   std::string text_or(const char* name, std::string_view fallback) const {
     if (!has(name)) return std::string(fallback);
-    if (!get(name).is_string()) fail(fmt::format("{} is {}, not a text", name, in_quotes(get(name).dump())));
+    if (!get(name).is_string())
+      fail(fmt::format("{} is {}, not a text", name, in_quotes(python_json_text(get(name), -1))));
     return get(name).get<std::string>();
   }
 
@@ -105,7 +106,7 @@ class Fields {
   static float positive(const char* name, const json& value) {
     const double number = value.is_number() ? value.get<double>() : 0.0;
     if (!(number >= std::numeric_limits<float>::min() && number <= std::numeric_limits<float>::max()))
-      fail(fmt::format("{} is {}, not a positive number", name, in_quotes(value.dump())));
+      fail(fmt::format("{} is {}, not a positive number", name, in_quotes(python_json_text(value, -1))));
     return static_cast<float>(number);
   }
 

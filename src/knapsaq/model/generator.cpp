@@ -136,16 +136,17 @@ void check_prompt(std::int64_t tokens, std::int64_t context) {
         tokens, context));
 }
 
-std::vector<std::int32_t> stop_tokens(const Checkpoint& checkpoint, std::optional<std::int32_t> eos) {
+std::vector<std::int32_t> stop_tokens(const nlohmann::json& config, const std::filesystem::path& folder,
+                                      std::optional<std::int32_t> eos) {
   std::vector<std::int32_t> ids;
   if (eos) ids.push_back(*eos);
-  append_ids(checkpoint.config(), ids);
-  const std::filesystem::path path = checkpoint.folder() / "generation_config.json";
+  append_ids(config, ids);
+  const std::filesystem::path path = folder / "generation_config.json";
   if (std::filesystem::exists(path)) {
     // Real ones have some hundred bytes.
     constexpr std::uint64_t kLargest = std::uint64_t{1} << 20;
     try {
-      append_ids(parse_json(read_file(path, kLargest)), ids);
+      append_ids(parse_python_json(read_file(path, kLargest)), ids);
     } catch (const InputError& error) {
       throw InputError(fmt::format("{}: {}", path.string(), error.what()));
     }
@@ -153,6 +154,10 @@ std::vector<std::int32_t> stop_tokens(const Checkpoint& checkpoint, std::optiona
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   return ids;
+}
+
+std::vector<std::int32_t> stop_tokens(const Checkpoint& checkpoint, std::optional<std::int32_t> eos) {
+  return stop_tokens(checkpoint.config(), checkpoint.folder(), eos);
 }
 
 }  // namespace knapsaq

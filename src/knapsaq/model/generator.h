@@ -80,6 +80,8 @@ void check_prompt(std::int64_t tokens, std::int64_t context);
 /// What ends a text: the tokenizer's EOS, and eos_token_id of the model's config.json and
 /// generation_config.json, which may be lists (chat models name their end-of-turn tokens there). Sorted.
 /// Throws InputError for a damaged file.
+std::vector<std::int32_t> stop_tokens(const nlohmann::json& config, const std::filesystem::path& folder,
+                                      std::optional<std::int32_t> eos);
 std::vector<std::int32_t> stop_tokens(const Checkpoint& checkpoint, std::optional<std::int32_t> eos);
 
 }  // namespace knapsaq

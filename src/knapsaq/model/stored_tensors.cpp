@@ -1,8 +1,14 @@
 #include "knapsaq/model/stored_tensors.h"
 
 #include <algorithm>
+#include <functional>
+#include <set>
 #include <span>
+#include <string>
 
+#include <fmt/format.h>
+
+#include "knapsaq/base/quote.h"
 #include "knapsaq/checkpoint/stored_layout.h"
 
 namespace knapsaq {
@@ -18,6 +24,40 @@ std::vector<ExpectedTensor> stored_tensors(const Checkpoint& checkpoint, const M
   std::sort(tensors.begin(), tensors.end(),
             [](const ExpectedTensor& a, const ExpectedTensor& b) { return a.name < b.name; });
   return tensors;
+}
+
+std::vector<std::string> unread_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
+  std::set<std::string, std::less<>> read;
+  for (const ExpectedTensor& tensor : stored_tensors(checkpoint, config)) {
+    read.insert(tensor.name);
+    const std::string module = tensor.name.substr(0, tensor.name.rfind('.'));
+    if (const auto packing = checkpoint.packing(module); packing && tensor.name.ends_with(".weight"))
+      for (const TensorSpec& part : tensors_of(module, packing->shape)) read.insert(part.name);
+  }
+  std::vector<std::string> unread;
+  for (const std::string& name : checkpoint.names()) {
+    const bool second_head = config.tied && name.starts_with("lm_head.");
+    if (!read.contains(name) && !second_head && !name.ends_with("rotary_emb.inv_freq"))
+      unread.push_back(name);
+  }
+  return unread;
+}
+
+std::vector<std::string> notes_about(const Checkpoint& checkpoint, const ModelConfig& config) {
+  std::vector<std::string> notes = checkpoint.notes();
+  const std::vector<std::string> unread = unread_tensors(checkpoint, config);
+  if (unread.empty()) return notes;
+  // A line, not a list: info --json has all names.
+  constexpr std::size_t kShown = 4;
+  std::string names;
+  for (std::size_t i = 0; i < std::min(kShown, unread.size()); ++i)
+    names += (names.empty() ? "" : ", ") + in_quotes(unread[i]);
+  if (unread.size() > kShown) names += fmt::format(" and {} more", unread.size() - kShown);
+  notes.push_back(fmt::format(
+      "{} of the checkpoint {} no part of a {} as config.json describes it, and {} not read: {}",
+      unread.size() == 1 ? "one tensor" : fmt::format("{} tensors", unread.size()),
+      unread.size() == 1 ? "is" : "are", config.architecture, unread.size() == 1 ? "is" : "are", names));
+  return notes;
 }
 
 std::int64_t parameters(const Checkpoint& checkpoint, const ModelConfig& config) {

@@ -13,6 +13,15 @@ namespace knapsaq {
 /// the model.
 std::vector<ExpectedTensor> stored_tensors(const Checkpoint& checkpoint, const ModelConfig& config);
 
+/// The tensors of a checkpoint that nothing reads, sorted: no part of the model as config.json describes it,
+/// so that neither this decoder nor what is written has them. Not among them are those that say nothing of
+/// their own: frequencies of rotary positions (rotary_emb.inv_freq, which follow from config.json) and the
+/// second copy of a tied head.
+std::vector<std::string> unread_tensors(const Checkpoint& checkpoint, const ModelConfig& config);
+
+/// Lines for people about a checkpoint: its own notes, and the names of tensors that nothing reads.
+std::vector<std::string> notes_about(const Checkpoint& checkpoint, const ModelConfig& config);
+
 /// Weights of the whole model; a quantized linear counts its weights, not its codes.
 std::int64_t parameters(const Checkpoint& checkpoint, const ModelConfig& config);
 
