@@ -296,6 +296,14 @@ def legacy_llama(model_file):
     return tokenizer
 
 
+def lone_sentencepiece(folder):
+    """What Transformers 5 makes of a tokenizer.model without a tokenizer_config.json, with the BOS that Transformers 4 and
+    llama.cpp add (5 adds none): SentencePiece's own ids, but that special tokens are recognised in text."""
+    tokenizer = AutoTokenizer.from_pretrained(folder).backend_tokenizer
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return tokenizer
+
+
 def llama3_tiktoken(model_file):
     """Transformers' conversion, and beside it tiktoken itself to compare with."""
     tokenizer = TikTokenConverter(str(model_file), pattern=LLAMA3, extra_special_tokens=LLAMA3_SPECIAL).converted()
@@ -385,7 +393,14 @@ def write_small(blobs):
         proto.trainer_spec.ClearField("input")  # paths of the machine that ran this
         proto.trainer_spec.ClearField("model_prefix")
         (target / "tokenizer.model").write_bytes(proto.SerializeToString())
-    references["sentencepiece"] = of_tokenizers(legacy_llama(target / "tokenizer.model"), "<s>", "</s>")
+    references["sentencepiece"] = of_tokenizers(lone_sentencepiece(target), "<s>", "</s>")
+    # Transformers' class for Llama, with and without what it calls legacy.
+    for name, legacy in (("sentencepiece-llama", {}), ("sentencepiece-legacy", {"legacy": True})):
+        (folder / name).mkdir()
+        shutil.copy(target / "tokenizer.model", folder / name)
+        config = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True}
+        (folder / name / "tokenizer_config.json").write_text(json.dumps(config | legacy, indent=1))
+        references[name] = of_tokenizers(AutoTokenizer.from_pretrained(folder / name).backend_tokenizer, "<s>", "</s>")
     texts = [blob.decode("utf-8", errors="replace") for blob in blobs]
     library = sentencepiece.SentencePieceProcessor(model_file=str(target / "tokenizer.model"))
     compare("small sentencepiece: converted against the library", references["sentencepiece"].plain, library.encode, texts + text.split("\n"))

@@ -59,7 +59,11 @@ TEST_F(BadTokenizer, DamagedJson) {
   write("tokenizer.json", text.substr(0, text.size() / 2));
   expect_refused("tokenizer.json", "not valid JSON");
   write("tokenizer.json", "");
-  expect_refused("tokenizer.json", "is not valid JSON");
+  expect_refused("tokenizer.json", "is empty");
+  write("tokenizer.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+  expect_refused("tokenizer.json", "is a Git LFS pointer");
+  write("tokenizer.json", "<!doctype html>");
+  expect_refused("tokenizer.json", "is an HTML page");
   write("tokenizer.json", "[]");
   expect_refused("tokenizer.json", "not a JSON object");
   write("tokenizer.json", std::string(200000, '['));

@@ -11,8 +11,8 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
+#include "knapsaq/base/utf8.h"
 #include "knapsaq/text/corpus.h"
-#include "knapsaq/text/utf8.h"
 #include "reference.h"
 #include "scratch.h"
 
@@ -65,7 +65,7 @@ TEST_P(SmallTokenizer, GivesTheIdsOfTheReference) {
 INSTANTIATE_TEST_SUITE_P(All, SmallTokenizer,
                          ::testing::Values("gpt2", "llama3", "qwen2", "neox", "llama2", "llama2-metaspace",
                                            "unknown", "nothing", "opt-files", "qwen2-files", "sentencepiece",
-                                           "tiktoken"));
+                                           "sentencepiece-llama", "sentencepiece-legacy", "tiktoken"));
 
 class RealTokenizer : public ::testing::TestWithParam<const char*> {};
 
@@ -174,14 +174,63 @@ TEST(Tokenizer, ForeignIdsAreLeftOut) {
   EXPECT_EQ(tokenizer.decode(more), "ab");
 }
 
+/// Transformers 5 does not read add_bos_token where there is a tokenizer.json; the template is all that
+/// counts.
+TEST(Tokenizer, OfTokenizerJsonTheTemplateAloneSaysWhatStandsAround) {
+  const Scratch scratch;
+  std::filesystem::copy(data_folder() / "small/gpt2/tokenizer.json", scratch / "tokenizer.json");
+  for (const char* name : {"PreTrainedTokenizerFast", "LlamaTokenizerFast", "GPT2Tokenizer"}) {
+    write_file(scratch / "tokenizer_config.json", nlohmann::json{{"tokenizer_class", name},
+                                                                 {"bos_token", "<|endoftext|>"},
+                                                                 {"add_bos_token", true},
+                                                                 {"add_eos_token", true}}
+                                                      .dump());
+    const Tokenizer tokenizer = Tokenizer::load(scratch.path());
+    EXPECT_FALSE(tokenizer.adds_bos()) << name;
+    EXPECT_EQ(tokenizer.encode("ab"), tokenizer.encode("ab", false)) << name;
+  }
+}
+
 TEST(Corpus, ReadsAFileAsItIs) {
   const Scratch scratch;
-  write_file(scratch / "text", "a\r\n\xff\xe4\xb8z\n");
-  EXPECT_EQ(read_text_file(scratch / "text"), "a\r\n\xEF\xBF\xBD\xEF\xBF\xBDz\n");
+  write_file(scratch / "text", "a\r\n\u6771z\n");
+  EXPECT_EQ(read_text_file(scratch / "text"), "a\r\n\u6771z\n");
+  write_file(scratch / "mark", "\xEF\xBB\xBFhello");
+  EXPECT_EQ(read_text_file(scratch / "mark"), "hello");
+  write_file(scratch / "cut", "caf\u00E9 and \xE6\x9D");
+  EXPECT_EQ(read_text_file(scratch / "cut"), "caf\u00E9 and ");
   write_file(scratch / "empty", "");
   EXPECT_THAT([&] { read_text_file(scratch / "empty"); },
               ::testing::ThrowsMessage<InputError>(::testing::HasSubstr("empty: the text is empty")));
   EXPECT_THROW(read_text_file(scratch / "absent"), IoError);
+}
+
+TEST(Corpus, RefusesWhatIsNoText) {
+  const Scratch scratch;
+  const auto refusal = [&](const char* name, const std::string& content) -> std::string {
+    write_file(scratch / name, content);
+    try {
+      read_text_file(scratch / name);
+    } catch (const InputError& error) {
+      EXPECT_THAT(error.what(), ::testing::HasSubstr((scratch / name).string()));
+      return error.what();
+    }
+    return "accepted";
+  };
+  EXPECT_THAT(refusal("a.txt", "a\r\n\xff\xe4\xb8z\n"), ::testing::HasSubstr("is not UTF-8"));
+  EXPECT_THAT(refusal("a.txt", std::string("\xFF\xFEh\0i\0", 6)), ::testing::HasSubstr("UTF-16"));
+  EXPECT_THAT(refusal("a.txt", "<!DOCTYPE html><p>text"), ::testing::HasSubstr("name it .html"));
+  EXPECT_EQ(refusal("a.html", "<!DOCTYPE html><p>text"), "accepted");
+  const std::string lines = "{\"text\": \"one\"}\n{\"text\": \"two\"}\n";
+  for (const char* name : {"a.json", "a.txt", "a.ndjson", "a"})
+    EXPECT_THAT(refusal(name, lines), ::testing::HasSubstr("a name that ends in .jsonl"));
+  EXPECT_EQ(refusal("a.jsonl", lines), "accepted");
+  EXPECT_THAT(refusal("a.json", "[{\"text\": \"one\"}]"), ::testing::HasSubstr("is a JSON document"));
+  EXPECT_EQ(refusal("a.txt", "[{\"text\": \"one\"}]"), "accepted");
+  EXPECT_EQ(refusal("a.txt", "{not JSON"), "accepted");
+  EXPECT_THAT(
+      [&] { parse_documents("[\n{\"text\": \"one\"}\n]", "f"); },
+      ::testing::ThrowsMessage<InputError>(::testing::HasSubstr("one JSON document, not one on every line")));
 }
 
 }  // namespace

@@ -19,6 +19,9 @@ struct AddedToken {
   bool strip_left = false;   ///< takes the white space before it along
   bool strip_right = false;  ///< takes the white space behind it along
   bool single_word = false;  ///< not where a letter, a digit or a mark stands beside it
+  /// Its own text is not normalised before it is looked for in normalised text: a user-defined symbol of
+  /// SentencePiece. Only with `normalized`.
+  bool verbatim = false;
 };
 
 /// Finds tokens in text: the leftmost one, of several at one place the longest, and on from its end.

@@ -14,8 +14,10 @@
 #include "knapsaq/base/child.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
+#include "knapsaq/base/looks_like.h"
 #include "knapsaq/base/quote.h"
 #include "knapsaq/checkpoint/gguf_file.h"
+#include "knapsaq/text/corpus.h"
 #include "knapsaq/text/gguf_tokenizer.h"
 #include "knapsaq/text/json_reader.h"
 #include "knapsaq/text/part_bytes.h"
@@ -54,30 +56,40 @@ std::string reason_of(std::string_view message) {
 
 }  // namespace
 
-std::optional<ChatTemplate> ChatTemplate::load(const std::filesystem::path& model,
-                                               const Tokenizer& tokenizer) {
+std::optional<ChatTemplateSource> find_chat_template(const std::filesystem::path& model) {
   if (is_gguf_file(model)) {
     auto source = gguf_chat_template(model);
     if (!source) return std::nullopt;
-    return ChatTemplate(std::move(*source), tokenizer, model.string());
+    return ChatTemplateSource{std::move(*source), model.string()};
   }
-  if (const auto path = model / "chat_template.jinja"; std::filesystem::exists(path))
-    return ChatTemplate(read_file(path, kLongestTemplate), tokenizer, path.string());
+  if (const auto path = model / "chat_template.jinja"; std::filesystem::exists(path)) {
+    std::string text = read_utf8_file(path, kLongestTemplate);
+    if (const std::string look = looks_like(text); !look.empty())
+      throw InputError(fmt::format("{}: {}", path.string(), look));
+    return ChatTemplateSource{std::move(text), path.string()};
+  }
   const auto path = model / "tokenizer_config.json";
   if (!std::filesystem::exists(path)) return std::nullopt;
   const std::string where = path.string();
   const nlohmann::json json = parse_json_object(read_file(path, kLargestSettings), where);
   const nlohmann::json* found = optional_field(json, "chat_template");
   if (found == nullptr) return std::nullopt;
-  if (found->is_string()) return ChatTemplate(found->get<std::string>(), tokenizer, where);
+  if (found->is_string()) return ChatTemplateSource{found->get<std::string>(), where};
   if (!found->is_array())
     throw InputError(where + ": 'chat_template' is neither a text nor a list; the file is damaged");
   for (const nlohmann::json& entry : *found) {
     if (!entry.is_object()) continue;
     if (required_string(entry, "name", where) == "default")
-      return ChatTemplate(required_string(entry, "template", where), tokenizer, where);
+      return ChatTemplateSource{required_string(entry, "template", where), where};
   }
   return std::nullopt;
+}
+
+std::optional<ChatTemplate> ChatTemplate::load(const std::filesystem::path& model,
+                                               const Tokenizer& tokenizer) {
+  auto found = find_chat_template(model);
+  if (!found) return std::nullopt;
+  return ChatTemplate(std::move(found->text), tokenizer, std::move(found->where));
 }
 
 ChatTemplate::ChatTemplate(std::string source, const Tokenizer& tokenizer, std::string where)

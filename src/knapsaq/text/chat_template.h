@@ -16,6 +16,16 @@ struct ChatMessage {
   std::string content;
 };
 
+/// A template as its file has it.
+struct ChatTemplateSource {
+  std::string text;
+  std::string where;  ///< the file, for errors
+};
+/// Of a model folder chat_template.jinja, or tokenizer_config.json's chat_template (of a list the one named
+/// "default"); of a GGUF file what its metadata have. Nothing if there is none. Throws InputError for a
+/// damaged file.
+std::optional<ChatTemplateSource> find_chat_template(const std::filesystem::path& model);
+
 /// How a model wants a conversation written: a Jinja template that comes with its tokenizer, rendered by
 /// llama.cpp's engine as Transformers' apply_chat_template() renders it.
 ///
@@ -23,9 +33,7 @@ struct ChatMessage {
 /// time and in bounded memory (base/child.h).
 class ChatTemplate {
  public:
-  /// The template of a model folder: chat_template.jinja, or tokenizer_config.json's chat_template (of a list
-  /// the one named "default"); of a GGUF file what its metadata have. Nothing if there is none. Throws
-  /// InputError for a damaged file.
+  /// As find_chat_template().
   static std::optional<ChatTemplate> load(const std::filesystem::path& model, const Tokenizer& tokenizer);
 
   /// `where` names it in errors. The tokenizer gives the names of the special tokens.

@@ -8,16 +8,74 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/json_text.h"
-#include "knapsaq/text/utf8.h"
+#include "knapsaq/base/looks_like.h"
+#include "knapsaq/base/text_encoding.h"
 
 namespace knapsaq {
 
-std::string read_text_file(const std::filesystem::path& path) {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Whether the first line is an object with a string 'text', as documents line by line are.
+bool begins_with_document(std::string_view text) {
+  const std::size_t first = text.find_first_not_of(" \t\r\n");
+  if (first == std::string_view::npos || text[first] != '{') return false;
+  text.remove_prefix(first);
+  text = text.substr(0, text.find('\n'));
+  // Documents of corpora have some kilobytes; a text without lines is none.
+  constexpr std::size_t kLongestDocument = std::size_t{16} << 20;
+  if (text.size() > kLongestDocument) return false;
+  try {
+    const nlohmann::json object = parse_json(text);
+    return object.is_object() && object.contains("text") && object["text"].is_string();
+  } catch (const InputError&) {
+    return false;
+  }
+}
+
+void refuse_json(std::string_view text, const fs::path& path) {
+  if (path.extension() == ".jsonl") return;
+  if (begins_with_document(text))
+    throw InputError(
+        fmt::format("{}: holds documents as JSON, one on a line: give the file a name that ends in .jsonl",
+                    path.string()));
+  if (path.extension() == ".json")
+    throw InputError(
+        fmt::format("{}: is a JSON document; give plain text, or a .jsonl file with an object that has a "
+                    "string 'text' on every line (a text that looks like JSON: name it .txt)",
+                    path.string()));
+}
+
+bool named_as_page(const fs::path& path) {
+  return path.extension() == ".html" || path.extension() == ".htm" || path.extension() == ".xml";
+}
+
+}  // namespace
+
+std::string to_text(std::string bytes, const std::string& where, const std::string& file) {
+  const std::string_view text = without_cut_ends(bytes);
+  if (const std::string reason = why_not_utf8(text, file); !reason.empty())
+    throw InputError(fmt::format("{}: {}", where, reason));
+  const auto begin = static_cast<std::size_t>(text.data() - bytes.data());
+  bytes.resize(begin + text.size());
+  bytes.erase(0, begin);
+  return bytes;
+}
+
+std::string read_utf8_file(const fs::path& path, std::uint64_t limit) {
+  return to_text(read_file(path, limit), path.string(), path.string());
+}
+
+std::string read_text_file(const fs::path& path) {
   // What the tokenizer takes at once, and some hours of evaluation on a small model.
   constexpr std::uint64_t kLargestText = (std::uint64_t{1} << 31) - 1;
-  std::string text = read_file(path, kLargestText);
+  std::string text = read_utf8_file(path, kLargestText);
   if (text.empty()) throw InputError(path.string() + ": the text is empty; give a file with text in it");
-  if (find_invalid_utf8(text) != text.size()) text = replace_invalid_utf8(text);
+  if (std::string look = looks_like_document(text); !look.empty() && !named_as_page(path))
+    throw InputError(
+        fmt::format("{}: {} (a page that is meant as text: name it .html)", path.string(), look));
+  refuse_json(text, path);
   return text;
 }
 
@@ -33,6 +91,8 @@ std::vector<std::string> parse_documents(std::string_view text, const std::strin
                                    where, number, reason));
     };
     nlohmann::json object;
+    if (number == 1 && line.find_first_not_of(" \t\r") == line.find('['))
+      fail("the file is one JSON document, not one on every line");
     try {
       object = parse_json(line);
     } catch (const InputError& error) {

@@ -8,10 +8,10 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/quote.h"
+#include "knapsaq/base/utf8.h"
 #include "knapsaq/checkpoint/gguf_fields.h"
 #include "knapsaq/text/gguf_cuts.h"
 #include "knapsaq/text/tokenizer_readers.h"
-#include "knapsaq/text/utf8.h"
 
 namespace knapsaq {
 namespace {
@@ -23,9 +23,16 @@ constexpr std::size_t kLongestPiece = 1024;
 /// llama.cpp's token types; SentencePiece has the same numbers.
 enum TokenType : std::int8_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
 
+std::string with_metaspaces(std::string_view text) {
+  std::string spelled;
+  for (const char c : text) spelled += c == ' ' ? kMetaspace : std::string_view(&c, 1);
+  return spelled;
+}
+
 class Reader {
  public:
-  Reader(const GgufMetadata& metadata, const std::string& where) : fields_(metadata, where), where_(where) {}
+  Reader(const GgufMetadata& metadata, const std::string& where, GgufReading reading)
+      : fields_(metadata, where), where_(where), own_keys_(reading == GgufReading::knapsaq) {}
 
   TokenizerParts read() {
     const std::string model = fields_.required_text("tokenizer.ggml.model");
@@ -76,9 +83,7 @@ class Reader {
       if (types_[id] != unused && !is_added(id)) found.add((*texts_)[id], static_cast<std::int64_t>(id));
     for (std::size_t id = 0; id < texts_->size(); ++id) {
       if (!is_added(id)) continue;
-      std::string text;
-      for (const char c : (*texts_)[id])
-        text += metaspaces && c == ' ' ? kMetaspace : std::string_view(&c, 1);
+      const std::string text = metaspaces ? with_metaspaces((*texts_)[id]) : (*texts_)[id];
       if (!found.find(text)) found.add(text, static_cast<std::int64_t>(id));
     }
     if (found.tokens() == 0) fields_.fail("tokenizer.ggml.tokens", "has no tokens");
@@ -87,7 +92,8 @@ class Reader {
 
   void add_tokens() {
     std::map<std::int64_t, std::int64_t> flags;
-    const auto list = fields_.integers(kGgufTokenFlags).value_or(std::vector<std::int64_t>());
+    const auto list =
+        (own_keys_ ? fields_.integers(kGgufTokenFlags) : std::nullopt).value_or(std::vector<std::int64_t>());
     for (std::size_t i = 0; i + 1 < list.size(); i += 2) flags[list[i]] = list[i + 1];
     for (std::size_t id = 0; id < texts_->size(); ++id) {
       if (!is_added(id)) continue;
@@ -95,13 +101,17 @@ class Reader {
       const auto has = [&](GgufTokenFlag flag) {
         return found != flags.end() && (found->second & static_cast<std::int64_t>(flag)) != 0;
       };
+      std::string content = (*texts_)[id];
+      // Looked for where blanks are spelled otherwise.
+      if (has(GgufTokenFlag::verbatim)) content = with_metaspaces(content);
       parts_.added.push_back({.id = static_cast<std::int32_t>(id),
-                              .content = (*texts_)[id],
+                              .content = std::move(content),
                               .special = types_[id] != user_defined,
                               .normalized = has(GgufTokenFlag::normalized),
                               .strip_left = has(GgufTokenFlag::strip_left),
                               .strip_right = has(GgufTokenFlag::strip_right),
-                              .single_word = has(GgufTokenFlag::single_word)});
+                              .single_word = has(GgufTokenFlag::single_word),
+                              .verbatim = has(GgufTokenFlag::verbatim)});
     }
   }
 
@@ -143,7 +153,7 @@ class Reader {
       return (*scores)[static_cast<std::size_t>(a)] > (*scores)[static_cast<std::size_t>(b)];
     });
     Vocabulary tokens = vocabulary(true);
-    const std::vector<MergeRule> merges = fields_.texts(kGgufMerges) != nullptr
+    const std::vector<MergeRule> merges = own_keys_ && fields_.texts(kGgufMerges) != nullptr
                                               ? read_merges(kGgufMerges, tokens)
                                               : merges_of_vocabulary(tokens, by_rank, true);
     const bool prefix = fields_.flag("tokenizer.ggml.add_space_prefix").value_or(true);
@@ -160,11 +170,13 @@ class Reader {
   /// llama.cpp puts the blank in front of every stretch of text between special tokens, as SentencePiece
   /// does.
   void blanks(bool prefix) {
-    if (fields_.flag(kGgufFirstBlank).value_or(false)) {
+    const bool first = fields_.flag(kGgufFirstBlank).value_or(false);
+    const std::string scheme = fields_.text(kGgufPrependScheme).value_or(first ? "first" : "");
+    if (own_keys_ && (scheme == "first" || scheme == "always")) {
       PreTokenizerStep step;
       step.kind = PreTokenizerStep::Kind::kMetaspace;
       step.pattern = kMetaspace;
-      step.prefix = PreTokenizerStep::Prefix::kFirst;
+      step.prefix = scheme == "first" ? PreTokenizerStep::Prefix::kFirst : PreTokenizerStep::Prefix::kAlways;
       step.cut = false;
       parts_.pre_tokenizer = PreTokenizer({step});
       return;
@@ -193,7 +205,7 @@ class Reader {
     for (const std::string_view pattern : cut->patterns) steps.push_back(split_step(pattern, where_));
     append_byte_level(false, nullptr, where_, steps);
     parts_.pre_tokenizer = PreTokenizer(std::move(steps));
-    if (fields_.flag(kGgufNfc).value_or(pre == "qwen2"))
+    if (own_keys_ && fields_.flag(kGgufNfc).value_or(pre == "qwen2"))
       parts_.normalizer =
           Normalizer({{.kind = NormalizerStep::Kind::kNfc, .pattern = {}, .content = {}, .regex = {}}});
     parts_.decoder = {{.kind = DecoderStep::Kind::kByteLevel, .pattern = {}, .content = {}}};
@@ -228,6 +240,7 @@ class Reader {
 
   GgufFields fields_;
   const std::string& where_;
+  bool own_keys_;  ///< whether Knapsaq's keys count
   const std::vector<std::string>* texts_ = nullptr;
   std::vector<TokenType> types_;
   bool adds_bos_ = false;
@@ -236,8 +249,9 @@ class Reader {
 
 }  // namespace
 
-TokenizerParts read_gguf_tokenizer(const GgufMetadata& metadata, const std::string& where) {
-  return Reader(metadata, where).read();
+TokenizerParts read_gguf_tokenizer(const GgufMetadata& metadata, const std::string& where,
+                                   GgufReading reading) {
+  return Reader(metadata, where, reading).read();
 }
 
 std::optional<std::string> gguf_chat_template(const std::filesystem::path& path) {

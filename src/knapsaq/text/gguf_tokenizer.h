@@ -16,7 +16,10 @@ namespace knapsaq {
 /// List of texts, "left right": the merges of a tokenizer of SentencePiece's kind that its scores do not
 /// imply.
 inline constexpr const char* kGgufMerges = "knapsaq.tokenizer.merges";
-/// Truth value: a blank only in front of the whole text, and none where one stands there.
+/// Text, "first" or "always": a blank in front of the whole text, or of every stretch of it between special
+/// tokens, but none where one stands there already (Metaspace's prepend_scheme; llama.cpp puts one always).
+inline constexpr const char* kGgufPrependScheme = "knapsaq.tokenizer.prepend_scheme";
+/// Truth value: what files of version 0.1 have for the scheme "first".
 inline constexpr const char* kGgufFirstBlank = "knapsaq.tokenizer.first_blank_only";
 /// Truth value: text is brought into Unicode's form NFC first. Without the key so for qwen2's cut, whose
 /// published tokenizers all do so.
@@ -24,12 +27,22 @@ inline constexpr const char* kGgufNfc = "knapsaq.tokenizer.nfc";
 /// List of whole numbers, an id and what is special about that added token (the sum of the flags below) in
 /// turn.
 inline constexpr const char* kGgufTokenFlags = "knapsaq.tokenizer.token_flags";
-enum class GgufTokenFlag : std::uint8_t { normalized = 1, strip_left = 2, strip_right = 4, single_word = 8 };
+enum class GgufTokenFlag : std::uint8_t {
+  normalized = 1,
+  strip_left = 2,
+  strip_right = 4,
+  single_word = 8,
+  verbatim = 16
+};
+
+/// Whose reading of a file is asked for: llama.cpp's ignores the keys above, and never changes text (NFC).
+enum class GgufReading : std::uint8_t { knapsaq, llama_cpp };
 
 /// The tokenizer in a GGUF file's metadata (tokenizer.ggml.*): model "llama" (SentencePiece's BPE: tokens and
 /// scores) or "gpt2" (byte-level BPE: tokens and merges, cut as `pre` says). Throws InputError, which names
 /// `where` and the key, for another model or cut and for what is damaged.
-TokenizerParts read_gguf_tokenizer(const GgufMetadata& metadata, const std::string& where);
+TokenizerParts read_gguf_tokenizer(const GgufMetadata& metadata, const std::string& where,
+                                   GgufReading reading = GgufReading::knapsaq);
 
 /// The template of a GGUF file by which conversations become text (tokenizer.chat_template); nothing if it
 /// has none.

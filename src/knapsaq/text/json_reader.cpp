@@ -17,9 +17,9 @@ namespace {
 nlohmann::json parse_json_object(std::string_view text, const std::string& where) {
   nlohmann::json json;
   try {
-    json = parse_json(text);
+    json = parse_python_json(text);
   } catch (const InputError& error) {
-    throw InputError(fmt::format("{}: {}; the file is damaged", where, error.what()));
+    throw InputError(fmt::format("{}: {}", where, why_no_json(text, error.what())));
   }
   if (!json.is_object()) throw InputError(fmt::format("{}: not a JSON object; the file is damaged", where));
   return json;

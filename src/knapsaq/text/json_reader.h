@@ -9,7 +9,7 @@
 
 namespace knapsaq {
 
-/// Parses a JSON object. Throws InputError that names `where`.
+/// Parses a JSON object in the dialect of Python, as Transformers does. Throws InputError that names `where`.
 nlohmann::json parse_json_object(std::string_view text, const std::string& where);
 
 /// A field's value, or nothing if it is absent or null. Throws InputError, naming `where` and the field, if

@@ -9,8 +9,8 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/quote.h"
+#include "knapsaq/base/utf8.h"
 #include "knapsaq/text/tokenizer_readers.h"
-#include "knapsaq/text/utf8.h"
 
 namespace knapsaq {
 namespace {
@@ -143,6 +143,8 @@ TokenizerParts read_sentencepiece(std::string_view model, const TokenizerSetting
   if (!status.ok())
     throw InputError(fmt::format("{}: not a SentencePiece model; the file is damaged", where));
 
+  // Transformers' own class for Llama, which it does not use for Mistral's models whatever their files say.
+  const bool is_llama = given.tokenizer_class == "LlamaTokenizer" && given.model_type != "mistral";
   TokenizerParts parts;
   std::vector<std::int32_t> by_rank;
   std::optional<std::int32_t> unknown;
@@ -160,7 +162,11 @@ TokenizerParts read_sentencepiece(std::string_view model, const TokenizerSetting
     const bool user_defined = std::find(specification.user_defined.begin(), specification.user_defined.end(),
                                         piece) != specification.user_defined.end();
     if (processor.IsControl(id) || processor.IsUnknown(id) || user_defined) {
-      parts.added.push_back({.id = id, .content = piece, .special = !user_defined});
+      parts.added.push_back({.id = id,
+                             .content = piece,
+                             .special = !user_defined,
+                             .normalized = user_defined && !is_llama,
+                             .verbatim = user_defined && !is_llama});
     } else if (!processor.IsByte(id)) {
       by_rank.push_back(id);
     }
@@ -170,11 +176,11 @@ TokenizerParts read_sentencepiece(std::string_view model, const TokenizerSetting
   });
   const std::vector<MergeRule> merges = merges_of_vocabulary(vocabulary, by_rank, true);
 
-  // Transformers' class for these files: as published Llama 2 and Mistral checkpoints have it ("legacy", also
-  // the default of the library itself), every stretch of text between special tokens gets a blank in front.
-  // Not legacy: only the first stretch, unless it begins with a blank.
   const bool prefix = given.add_prefix_space.value_or(specification.add_dummy_prefix);
-  if (given.legacy.value_or(true)) {
+  if (is_llama) {
+    parts.pre_tokenizer = PreTokenizer({llama_metaspace(prefix, given.legacy.value_or(false))});
+  } else {
+    // SentencePiece's own way, stretch by stretch.
     using Kind = NormalizerStep::Kind;
     std::vector<NormalizerStep> steps;
     if (prefix)
@@ -183,13 +189,6 @@ TokenizerParts read_sentencepiece(std::string_view model, const TokenizerSetting
     steps.push_back(
         {.kind = Kind::kReplace, .pattern = " ", .content = std::string(kMetaspace), .regex = {}});
     parts.normalizer = Normalizer(std::move(steps));
-  } else {
-    PreTokenizerStep step;
-    step.kind = PreTokenizerStep::Kind::kMetaspace;
-    step.pattern = kMetaspace;
-    step.prefix = prefix ? PreTokenizerStep::Prefix::kFirst : PreTokenizerStep::Prefix::kNever;
-    step.cut = false;
-    parts.pre_tokenizer = PreTokenizer({step});
   }
   parts.decoder = sentencepiece_decoder(prefix);
   parts.bpe = Bpe(std::move(vocabulary), merges,

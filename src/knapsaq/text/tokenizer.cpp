@@ -4,6 +4,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
+#include "knapsaq/base/looks_like.h"
 #include "knapsaq/checkpoint/gguf_file.h"
 #include "knapsaq/text/gguf_tokenizer.h"
 #include "knapsaq/text/tokenizer_model.h"
@@ -15,6 +16,14 @@ namespace {
 
 /// The largest real tokenizer.json (vocabulary of 262,144) has 33 MB.
 constexpr std::uint64_t kLargestFile = std::uint64_t{512} << 20;
+
+/// A file without a mark by which its reader would know it.
+std::string read_plain(const std::filesystem::path& path) {
+  std::string content = read_file(path, kLargestFile);
+  if (const std::string look = looks_like(content); !look.empty())
+    throw InputError(fmt::format("{}: {}", path.string(), look));
+  return content;
+}
 
 TokenizerParts read_parts(const std::filesystem::path& folder) {
   using std::filesystem::exists;
@@ -33,11 +42,11 @@ TokenizerParts read_parts(const std::filesystem::path& folder) {
         throw InputError(fmt::format("{}: missing; copy it from where the model came from", path.string()));
     }
     if (*prefix != '\0' && settings.model_type.empty()) settings.model_type = "opt";
-    return read_vocabulary_and_merges(read_file(vocabulary, kLargestFile), read_file(merges, kLargestFile),
-                                      settings, vocabulary.string(), merges.string());
+    return read_vocabulary_and_merges(read_plain(vocabulary), read_plain(merges), settings,
+                                      vocabulary.string(), merges.string());
   }
   if (const auto path = folder / "tokenizer.model"; exists(path)) {
-    const std::string model = read_file(path, kLargestFile);
+    const std::string model = read_plain(path);
     return looks_like_tiktoken(model) ? read_tiktoken(model, settings, path.string())
                                       : read_sentencepiece(model, settings, path.string());
   }

@@ -29,14 +29,24 @@ class Tokenizer {
   /// special_tokens_map.json and added_tokens.json complete it, and config.json where no file names a BOS and
   /// an EOS. Of a GGUF file, what its metadata say (gguf_tokenizer.h).
   ///
-  /// What stands around a text: the template of tokenizer.json's post-processor if it has one; otherwise
-  /// add_bos_token and add_eos_token of tokenizer_config.json; otherwise a BOS for every tokenizer.model and
-  /// for OPT, nothing else.
+  /// What stands around a text. With a tokenizer.json: the template of its post-processor, and nothing
+  /// without one; add_bos_token and add_eos_token of tokenizer_config.json are not read, as in Transformers 5
+  /// (5.0 to 5.24; in Transformers 4 the classes of Llama, and of what descends from it, put a template of
+  /// these two over that of the file). Without a tokenizer.json: add_bos_token and add_eos_token; where they
+  /// are absent, a BOS for every tokenizer.model and for OPT, as in Transformers 4 and llama.cpp
+  /// (Transformers 5 puts none), and nothing else.
   ///
-  /// SentencePiece's: every stretch of text between special tokens gets a blank in front, as the published
-  /// Llama-2 and Mistral checkpoints do it and the library itself. With `"legacy": false` in
-  /// tokenizer_config.json only the first stretch, unless it begins with a blank (what Transformers 5 does
-  /// with a lone tokenizer.model).
+  /// Of a tokenizer.json all parts are taken as they are, but for the classes that Transformers 5 makes of
+  /// its vocabulary and merges alone, with steps of their own: GPT2Tokenizer and Qwen2Tokenizer (byte-level
+  /// files), LlamaTokenizer (others), as tokenizer_config.json names them and config.json's model_type
+  /// decides.
+  ///
+  /// A lone tokenizer.model of SentencePiece's is read as Transformers 5 does. Where tokenizer_config.json
+  /// names LlamaTokenizer (and config.json is not Mistral's), a blank goes in front of the first stretch of
+  /// text, or with `"legacy": true` of every stretch between added tokens, unless one stands there;
+  /// user-defined symbols are added tokens. (In Transformers 4 "legacy" was the default, and a blank stood
+  /// there in any case.) Otherwise as the library itself: a blank in front of every stretch between special
+  /// tokens, and user-defined symbols are parts of it, with no blank behind them.
   ///
   /// Throws InputError, naming the file, if there is no tokenizer, if it is damaged, or if it has a component
   /// that is not supported, with that component's name.

@@ -7,9 +7,9 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/quote.h"
+#include "knapsaq/base/utf8.h"
 #include "knapsaq/text/json_reader.h"
 #include "knapsaq/text/tokenizer_readers.h"
-#include "knapsaq/text/utf8.h"
 
 namespace knapsaq {
 namespace {
@@ -19,12 +19,66 @@ using Json = nlohmann::json;
 /// Real files nest one sequence in another at most; a deeper one is hostile.
 constexpr int kDeepest = 8;
 
+/// The classes that Transformers 5 makes from the vocabulary, the merges and the template of a tokenizer.json
+/// alone, with steps of their own for all that comes before; every other class takes the file as it is.
+enum class Class : std::uint8_t { as_it_is, gpt2, qwen2, llama };
+
+bool has_byte_level(const Json& tokenizer) {
+  const Json* step = optional_field(tokenizer, "pre_tokenizer");
+  if (step == nullptr || !step->is_object()) return false;
+  const auto is_byte_level = [](const Json& one) {
+    return one.is_object() && one.value("type", Json()) == "ByteLevel";
+  };
+  const Json* parts = optional_field(*step, "pretokenizers");
+  return is_byte_level(*step) ||
+         (parts != nullptr && parts->is_array() && std::ranges::any_of(*parts, is_byte_level));
+}
+
+/// Which one it makes, as its AutoTokenizer (5.24) decides by the class that tokenizer_config.json names and
+/// by the model's type.
+Class class_of(const Json& tokenizer, const TokenizerSettings& settings) {
+  const bool byte_level = has_byte_level(tokenizer);
+  Class made = Class::as_it_is;
+  if (settings.model_type == "qwen2") {
+    made = Class::qwen2;
+  } else if (settings.model_type == "mistral") {
+    return made;
+  } else if (settings.tokenizer_class == "Qwen2Tokenizer") {
+    made = Class::qwen2;
+  } else if (settings.tokenizer_class == "GPT2Tokenizer") {
+    made = Class::gpt2;
+  } else if (settings.tokenizer_class == "LlamaTokenizer") {
+    made = Class::llama;
+  } else if (settings.tokenizer_class.empty()) {
+    if (settings.model_type == "qwen3") made = Class::qwen2;
+    if (settings.model_type == "opt") made = Class::gpt2;
+  }
+  // A vocabulary of the other kind makes no sense with it.
+  return byte_level == (made != Class::llama) ? made : Class::as_it_is;
+}
+
 class Reader {
  public:
-  Reader(const Json& json, const std::string& where) : json_(json), where_(where) {}
+  Reader(const Json& json, const TokenizerSettings& settings, const std::string& where)
+      : json_(json), settings_(settings), where_(where), class_(class_of(json, settings)) {}
 
   TokenizerParts read() {
     TokenizerParts parts;
+    if (class_ != Class::as_it_is) {
+      make_steps(parts);
+    } else {
+      read_steps(parts);
+    }
+    parts.bpe = read_model(parts.pre_tokenizer.byte_level());
+    read_added_tokens(parts);
+    if (const Json* processor = optional_field(json_, "post_processor"))
+      read_post_processor(*processor, parts, 0);
+    return parts;
+  }
+
+ private:
+  /// Everything but the model and what stands around a text, as the file has it.
+  void read_steps(TokenizerParts& parts) const {
     if (const Json* normalizer = optional_field(json_, "normalizer")) {
       std::vector<NormalizerStep> steps;
       read_normalizer(*normalizer, steps, 0);
@@ -38,18 +92,29 @@ class Reader {
       }
       parts.pre_tokenizer = PreTokenizer(std::move(steps));
     }
-    parts.bpe = read_model(parts.pre_tokenizer.byte_level());
-    read_added_tokens(parts);
-    if (const Json* processor = optional_field(json_, "post_processor"))
-      read_post_processor(*processor, parts, 0);
     if (const Json* decoder = optional_field(json_, "decoder")) read_decoder(*decoder, parts.decoder, 0);
-    return parts;
   }
 
-  /// Whether the file itself says what stands around a text.
-  bool has_template() const { return has_template_; }
+  /// The same as the class has it.
+  void make_steps(TokenizerParts& parts) const {
+    std::vector<PreTokenizerStep> steps;
+    if (class_ == Class::llama) {
+      const bool prefix = settings_.add_prefix_space.value_or(true);
+      steps.push_back(llama_metaspace(prefix, settings_.legacy.value_or(false)));
+      parts.decoder = sentencepiece_decoder(prefix);
+    } else {
+      const bool prefix = settings_.add_prefix_space.value_or(false);
+      if (class_ == Class::qwen2) {
+        parts.normalizer =
+            Normalizer({{.kind = NormalizerStep::Kind::kNfc, .pattern = {}, .content = {}, .regex = {}}});
+        steps.push_back(split_step(kQwen2Split, where_));
+      }
+      append_byte_level(prefix, class_ == Class::qwen2 ? nullptr : kGpt2Split, where_, steps);
+      parts.decoder = {{.kind = DecoderStep::Kind::kByteLevel, .pattern = {}, .content = {}}};
+    }
+    parts.pre_tokenizer = PreTokenizer(std::move(steps));
+  }
 
- private:
   [[noreturn]] void refuse(const std::string& what) const {
     throw InputError(fmt::format("{}: {} is not supported; use a tokenizer without it", where_, what));
   }
@@ -210,7 +275,10 @@ class Reader {
     options.byte_fallback = flag(model, "byte_fallback", false);
     options.fuse_unknown = flag(model, "fuse_unk", false);
     options.ignore_merges = flag(model, "ignore_merges", false);
-    if (const auto unknown = optional_string(model, "unk_token", where_)) {
+    if (class_ != Class::as_it_is) {
+      options.byte_fallback = options.fuse_unknown = class_ == Class::llama;
+      options.ignore_merges = false;
+    } else if (const auto unknown = optional_string(model, "unk_token", where_)) {
       options.unknown = vocabulary.find(*unknown);
       if (!options.unknown)
         damaged(fmt::format("the unknown token {} is not in the vocabulary", in_quotes(*unknown)));
@@ -282,7 +350,6 @@ class Reader {
     // A second template of a sequence goes around what the first one gave.
     parts.before.insert(parts.before.begin(), before.begin(), before.end());
     parts.after.insert(parts.after.end(), after.begin(), after.end());
-    has_template_ = true;
   }
 
   void read_template(const Json& json, TokenizerParts& parts) {
@@ -354,8 +421,9 @@ class Reader {
   }
 
   const Json& json_;
+  const TokenizerSettings& settings_;
   const std::string& where_;
-  bool has_template_ = false;
+  Class class_;
 };
 
 }  // namespace
@@ -363,9 +431,10 @@ class Reader {
 TokenizerParts read_tokenizer_json(std::string_view text, const TokenizerSettings& settings,
                                    const std::string& where) {
   const Json json = parse_json_object(text, where);
-  Reader reader(json, where);
+  Reader reader(json, settings, where);
   TokenizerParts parts = reader.read();
-  apply_settings(settings, !reader.has_template(), false, parts, where);
+  // What stands around a text is the template's alone: Transformers 5 does not read add_bos_token here.
+  apply_settings(settings, false, false, parts, where);
   return parts;
 }
 

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/text/utf8.h"
+#include "knapsaq/base/utf8.h"
 
 namespace knapsaq {
 
@@ -46,7 +46,7 @@ TokenizerModel::TokenizerModel(TokenizerParts parts)
     std::vector<AddedToken> tokens;
     std::copy_if(parts_.added.begin(), parts_.added.end(), std::back_inserter(tokens), wanted);
     return AddedTokenFinder(tokens, [&](const AddedToken& token) {
-      return normalize ? parts_.normalizer.apply(token.content, scratch) : token.content;
+      return normalize && !token.verbatim ? parts_.normalizer.apply(token.content, scratch) : token.content;
     });
   };
   in_text_ = finder(false, [](const AddedToken& token) { return !token.normalized; });

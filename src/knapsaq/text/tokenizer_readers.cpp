@@ -7,8 +7,8 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/quote.h"
+#include "knapsaq/base/utf8.h"
 #include "knapsaq/text/json_reader.h"
-#include "knapsaq/text/utf8.h"
 
 namespace knapsaq {
 namespace {
@@ -138,6 +138,16 @@ void append_byte_level(bool prefix_space, const char* split, const std::string& 
   if (split != nullptr) steps.push_back(split_step(split, where));
   steps.emplace_back();
   steps.back().kind = Kind::kByteLevel;
+}
+
+PreTokenizerStep llama_metaspace(bool prefix, bool legacy) {
+  using Prefix = PreTokenizerStep::Prefix;
+  PreTokenizerStep step;
+  step.kind = PreTokenizerStep::Kind::kMetaspace;
+  step.pattern = "\xE2\x96\x81";
+  step.prefix = !prefix ? Prefix::kNever : legacy ? Prefix::kAlways : Prefix::kFirst;
+  step.cut = false;
+  return step;
 }
 
 std::vector<DecoderStep> sentencepiece_decoder(bool prefix) {

@@ -72,6 +72,10 @@ PreTokenizerStep split_step(std::string_view pattern, const std::string& where);
 void append_byte_level(bool prefix_space, const char* split, const std::string& where,
                        std::vector<PreTokenizerStep>& steps);
 
+/// The step of Transformers 5's class for Llama: a blank in front of the first stretch of text, or if
+/// `legacy` of every one, unless one stands there; none without `prefix`.
+PreTokenizerStep llama_metaspace(bool prefix, bool legacy);
+
 /// How ids of SentencePiece's kind become text: metaspaces to blanks, byte tokens to bytes, and off with the
 /// blank in front if `prefix`.
 std::vector<DecoderStep> sentencepiece_decoder(bool prefix);

@@ -49,10 +49,13 @@ void read_roles(const Json& json, TokenizerSettings& settings, const std::string
   keep(settings.unknown, role("unk_token"));
   keep(settings.pad, role("pad_token"));
   for (const char* name : {"sep_token", "cls_token", "mask_token"}) role(name);
-  const Json* more = optional_field(json, "additional_special_tokens");
-  if (more == nullptr || !more->is_array()) return;
-  for (const Json& token : *more) {
-    if (auto text = token_text(token, where)) settings.special.push_back(std::move(*text));
+  // The second is Transformers 5's name, whose value may also be an object of names and tokens.
+  for (const char* name : {"additional_special_tokens", "extra_special_tokens"}) {
+    const Json* more = optional_field(json, name);
+    if (more == nullptr || !more->is_structured()) continue;
+    for (const Json& token : *more) {
+      if (auto text = token_text(token, where)) settings.special.push_back(std::move(*text));
+    }
   }
 }
 

@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/files.h"
 #include "knapsaq/base/json_text.h"
+#include "knapsaq/text/corpus.h"
 
 namespace knapsaq {
 namespace {
@@ -64,6 +64,8 @@ std::vector<TaskItem> parse_items(const Task& task, std::string_view text, std::
                                     lines.number(), what, task.name));
     };
     TaskItem item;
+    if (lines.number() == 1 && line->find_first_not_of(kBlanks) == line->find('['))
+      throw fail("the file is one JSON document, not an object on every line");
     try {
       const nlohmann::json object = parse_json(*line);
       if (!object.is_object()) throw InputError("is not an object");
@@ -97,10 +99,10 @@ std::vector<TaskItem> read_items(const Task& task, const std::filesystem::path& 
     throw IoError(fmt::format(
         "{}: there is no such file; --data names a folder with a NAME.jsonl for every task", path.string()));
   const std::filesystem::path labels = folder / fmt::format("{}-labels.lst", task.name);
-  return parse_items(
-      task, read_file(path, kLargest),
-      task.labels_beside && std::filesystem::exists(labels) ? read_file(labels, kLargest) : std::string(),
-      path.string(), limit);
+  return parse_items(task, read_utf8_file(path, kLargest),
+                     task.labels_beside && std::filesystem::exists(labels) ? read_utf8_file(labels, kLargest)
+                                                                           : std::string(),
+                     path.string(), limit);
 }
 
 }  // namespace knapsaq
