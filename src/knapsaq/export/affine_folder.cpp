@@ -6,7 +6,9 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
+#include "knapsaq/base/json_text.h"
 #include "knapsaq/export/carried.h"
+#include "knapsaq/export/tokenizer_check.h"
 #include "knapsaq/model/stored_tensors.h"
 
 namespace knapsaq {
@@ -76,8 +78,9 @@ ExportReport AffineFolderWriter::write(const Checkpoint& model, const ModelConfi
   nlohmann::ordered_json json = model.config();
   for (const char* key : {"quantization", "quantization_config", "knapsaq"}) json.erase(key);
   describe(plan, config, json, folder.staging());
-  write_file(folder.staging() / "config.json", json.dump(2) + "\n");
+  write_file(folder.staging() / "config.json", python_json_text(json, 2) + "\n");
   carry_files(model.folder(), folder.staging());
+  check_carried_tokenizer(model.folder(), folder.staging());
   folder.commit();
   return report;
 }

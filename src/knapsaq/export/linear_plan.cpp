@@ -123,7 +123,7 @@ PackedMatrix load_planned(const Checkpoint& model, const PlannedLinear& planned)
   std::vector<float> values(static_cast<std::size_t>(rows * cols));
   for (std::int64_t r = 0; r < rows; ++r)
     dequantize_row(stored, r, std::span(values).subspan(r * cols, cols));
-  return std::get<PackedMatrix>(quantize({rows, cols, values}, *planned.refit));
+  return std::get<PackedMatrix>(quantize(planned.linear.name, {rows, cols, values}, *planned.refit));
 }
 
 std::string fusion_note(const std::vector<PlannedLinear>& plan) {

@@ -23,7 +23,7 @@ QuantizedLinear DirectSource::linear(const Linear& linear, const Scheme& scheme)
   std::optional<InputStatistics> inputs;
   if (inputs_ != nullptr) inputs = inputs_->inputs(linear.name, linear.in);
   if (inputs && folding_ != nullptr) inputs = scaled(*std::move(inputs), folding_->input_scales(linear.name));
-  StoredMatrix stored = quantize(weights, scheme, inputs ? &*inputs : nullptr);
+  StoredMatrix stored = quantize(linear.name, weights, scheme, inputs ? &*inputs : nullptr);
   const double error = frobenius_error(weights, stored);
   return {std::move(stored), error};
 }

@@ -11,8 +11,10 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/float16.h"
+#include "knapsaq/base/json_text.h"
 #include "knapsaq/checkpoint/affine_layout.h"
 #include "knapsaq/export/carried.h"
+#include "knapsaq/export/tokenizer_check.h"
 #include "knapsaq/model/stored_tensors.h"
 #include "knapsaq/quant/quantizer.h"
 
@@ -125,7 +127,7 @@ std::string config_of(const Checkpoint& checkpoint, const Plan& plan) {
   if (std::ranges::all_of(plan.items, [](const Item& item) { return item.scheme == nf4_scheme(); }))
     config["quantization_config"] = bitsandbytes_config(config);
   for (const Item& item : plan.items) config["knapsaq"]["schemes"][item.linear.name] = to_string(item.scheme);
-  return config.dump(2) + "\n";
+  return python_json_text(config, 2) + "\n";
 }
 
 /// A norm or bias with scales folded in, in the type that it has in the checkpoint.
@@ -213,6 +215,7 @@ QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& 
   writer.commit();
   write_file(folder.staging() / "config.json", config_of(checkpoint, plan));
   carry_files(checkpoint.folder(), folder.staging());
+  check_carried_tokenizer(checkpoint.folder(), folder.staging());
   folder.commit();
   return model;
 }

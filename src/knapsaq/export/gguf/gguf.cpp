@@ -272,7 +272,7 @@ class Export {
       return write_rows(std::as_bytes(std::span(halves)), piece, writer);
     }
     const Scheme scheme = parse_scheme(info(std::get<GgmlType>(piece.spec.type)).name);
-    const StoredMatrix again = quantize({rows, cols, weights}, scheme);
+    const StoredMatrix again = quantize(piece.source, {rows, cols, weights}, scheme);
     write_rows(std::get<GgmlMatrix>(again).blocks, piece, writer);
   }
 

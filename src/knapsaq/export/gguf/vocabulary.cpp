@@ -3,16 +3,15 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <span>
 #include <string_view>
-#include <unordered_map>
 
 #include <fmt/core.h>
-#include <nlohmann/json.hpp>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/files.h"
-#include "knapsaq/base/json_text.h"
 #include "knapsaq/base/quote.h"
+#include "knapsaq/export/tokenizer_check.h"
+#include "knapsaq/text/chat_template.h"
 #include "knapsaq/text/gguf_cuts.h"
 #include "knapsaq/text/gguf_tokenizer.h"
 #include "knapsaq/text/tokenizer.h"
@@ -123,8 +122,13 @@ void add_byte_level(const fs::path& folder, const TokenizerParts& parts, Tokens 
   if (!merges.empty()) metadata.add("tokenizer.ggml.merges", GgufArray(std::move(merges)));
 }
 
-/// Whether a tokenizer of SentencePiece's kind puts a blank in front of text.
-enum class Blank : std::uint8_t { never, always, first };
+/// When a tokenizer of SentencePiece's kind puts a blank in front of text.
+enum class Blank : std::uint8_t {
+  never,
+  always,   ///< in front of every stretch between special tokens, as llama.cpp does
+  missing,  ///< the same, unless one stands there
+  first,    ///< in front of the whole text, unless one stands there
+};
 
 Blank blank_of(const fs::path& folder, const TokenizerParts& parts) {
   using Step = PreTokenizerStep;
@@ -144,11 +148,16 @@ Blank blank_of(const fs::path& folder, const TokenizerParts& parts) {
     if (step.kind != Step::Kind::kMetaspace || step.pattern != kMetaspace || step.cut || replaces)
       refuse(folder, "it cuts text before merging, otherwise than SentencePiece does");
     replaces = true;
-    if (step.prefix == Step::Prefix::kAlways) blank = Blank::always;
+    if (step.prefix == Step::Prefix::kAlways) blank = Blank::missing;
     if (step.prefix == Step::Prefix::kFirst) blank = Blank::first;
   }
   if (!replaces || !parts.bpe.options().byte_fallback)
     refuse(folder, "it is neither byte-level nor of SentencePiece's kind with byte tokens");
+  // llama.cpp fails at the first character that the vocabulary lacks and that has no byte tokens.
+  for (int byte = 0; byte < 256; ++byte)
+    if (!parts.bpe.vocabulary().find(fmt::format("<0x{:02X}>", byte)))
+      refuse(folder,
+             fmt::format("it has no token <0x{:02X}> for a byte, without which llama.cpp fails", byte));
   return blank;
 }
 
@@ -186,6 +195,11 @@ bool implied(const TokenizerParts& parts, const Tokens& tokens, const std::vecto
 void add_sentencepiece(const fs::path& folder, const TokenizerParts& parts, Tokens tokens,
                        GgufMetadata& metadata, std::vector<std::string>& notes) {
   const Blank blank = blank_of(folder, parts);
+  if (blank == Blank::missing)
+    notes.emplace_back(
+        "tokenizer: llama.cpp puts a blank in front of text also where one stands already; this tokenizer "
+        "does "
+        "not");
   if (blank == Blank::first)
     notes.emplace_back(
         "tokenizer: llama.cpp puts a blank in front of text behind every special token and of text that "
@@ -204,7 +218,8 @@ void add_sentencepiece(const fs::path& folder, const TokenizerParts& parts, Toke
   metadata.add("tokenizer.ggml.scores", GgufArray(std::move(scores)));
   metadata.add("tokenizer.ggml.token_type", GgufArray(std::move(tokens.types)));
   metadata.add("tokenizer.ggml.add_space_prefix", blank != Blank::never);
-  if (blank == Blank::first) metadata.add(kGgufFirstBlank, true);
+  if (blank == Blank::first) metadata.add(kGgufPrependScheme, "first");
+  if (blank == Blank::missing) metadata.add(kGgufPrependScheme, "always");
 }
 
 /// The ids of added tokens with flags, each followed by their sum.
@@ -219,34 +234,59 @@ std::vector<std::int32_t> token_flags(const TokenizerParts& parts) {
     add(token.strip_left, GgufTokenFlag::strip_left);
     add(token.strip_right, GgufTokenFlag::strip_right);
     add(token.single_word, GgufTokenFlag::single_word);
+    add(token.verbatim, GgufTokenFlag::verbatim);
     if (sum != 0) flags.insert(flags.end(), {token.id, sum});
   }
   return flags;
 }
 
-nlohmann::json read_json_file(const fs::path& path) {
-  if (!fs::exists(path)) return {};
-  try {
-    return parse_json(read_file(path));
-  } catch (const InputError& error) {
-    throw InputError(fmt::format("{}: {}", path.string(), error.what()));
-  }
+}  // namespace
+
+namespace {
+
+/// The rule for tokenizers in GGUF: read back from the metadata, Knapsaq gives the source's ids for all trial
+/// texts; llama.cpp, which ignores what Knapsaq adds, gives them for all ordinary ones at least, and where it
+/// does not for others a note says so.
+void check_ids(const fs::path& folder, const TokenizerModel& source, const GgufMetadata& metadata,
+               std::vector<std::string>& notes) {
+  const std::vector<TrialText> texts = trial_texts(source.parts());
+  const std::string where = folder.string();
+  const auto reread = [&](GgufReading reading) {
+    return compare_tokenizers(source, TokenizerModel(read_gguf_tokenizer(metadata, where, reading)), texts);
+  };
+  const TokenizerDifference own = reread(GgufReading::knapsaq);
+  if (!own.none())
+    refuse(folder, "the file's ids would differ for " +
+                       describe(own.ordinary.empty() ? own.unusual : own.ordinary, own.texts));
+  const TokenizerDifference other = reread(GgufReading::llama_cpp);
+  if (!other.ordinary.empty())
+    refuse(folder, "llama.cpp would give other ids for " + describe(other.ordinary, other.texts));
+  if (!other.unusual.empty())
+    notes.push_back(fmt::format("tokenizer: llama.cpp gives other ids than this model's own tokenizer for {}",
+                                describe(other.unusual, other.texts)));
 }
 
-/// Of chat_template.jinja, or else of tokenizer_config.json: one text, or several with names.
-std::optional<std::string> chat_template(const fs::path& folder) {
-  if (fs::exists(folder / "chat_template.jinja")) return read_file(folder / "chat_template.jinja");
-  const nlohmann::json config = read_json_file(folder / "tokenizer_config.json");
-  if (!config.is_object() || !config.contains("chat_template")) return std::nullopt;
-  const nlohmann::json& value = config["chat_template"];
-  if (value.is_string()) return value.get<std::string>();
-  if (!value.is_array()) return std::nullopt;
-  for (const nlohmann::json& one : value) {
-    if (one.is_object() && one.value("name", nlohmann::json()) == "default" && one.contains("template") &&
-        one["template"].is_string())
-      return one["template"].get<std::string>();
-  }
-  return std::nullopt;
+/// The tokens that end a text besides the EOS. llama.cpp has two more places for them, and knows some by
+/// their names.
+void add_ends(const TokenizerModel& model, std::span<const std::int32_t> ends,
+              std::optional<std::int32_t> eos, GgufMetadata& metadata, std::vector<std::string>& notes) {
+  std::vector<std::int32_t> more;
+  for (const std::int32_t id : ends)
+    if (id != eos && model.token_text(id, false)) more.push_back(id);
+  // Llama 3's <|eom_id|> ends a message, not a turn.
+  std::ranges::stable_partition(more, [&](std::int32_t id) {
+    return model.token_text(id, false)->find("eom") == std::string_view::npos;
+  });
+  constexpr std::array kKeys{"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+  for (std::size_t i = 0; i < std::min(more.size(), kKeys.size()); ++i)
+    metadata.add(kKeys[i], static_cast<std::uint32_t>(more[i]));
+  if (more.size() <= kKeys.size()) return;
+  std::string names;
+  for (const std::int32_t id : std::span(more).subspan(kKeys.size()))
+    names += (names.empty() ? "" : ", ") + in_quotes(*model.token_text(id, false));
+  notes.push_back(
+      fmt::format("tokenizer: GGUF has places for three tokens that end a text; {} of {} have none: {}",
+                  more.size() - kKeys.size(), ends.size(), names));
 }
 
 }  // namespace
@@ -267,7 +307,10 @@ void add_vocabulary(const fs::path& folder, std::int64_t vocab, GgufMetadata& me
     if (id) metadata.add(fmt::format("tokenizer.ggml.{}_token_id", name), static_cast<std::uint32_t>(*id));
   };
   role("bos", parts.bos);
-  role("eos", parts.eos);
+  const std::vector<std::int32_t> ends = ends_of_text(folder, parts.eos);
+  // A model may say in config.json alone what ends a text.
+  const std::optional<std::int32_t> eos = parts.eos || ends.empty() ? parts.eos : ends.front();
+  role("eos", eos);
   role("unknown", parts.unknown);
   role("padding", parts.pad);
   // Without these keys llama.cpp assumes what the kind of vocabulary usually does.
@@ -276,7 +319,10 @@ void add_vocabulary(const fs::path& folder, std::int64_t vocab, GgufMetadata& me
     refuse(folder, "it puts more around a text than a beginning and an end");
   metadata.add("tokenizer.ggml.add_bos_token", tokenizer.adds_bos());
   metadata.add("tokenizer.ggml.add_eos_token", adds_eos);
-  if (auto text = chat_template(folder)) metadata.add("tokenizer.chat_template", std::move(*text));
+  if (auto found = find_chat_template(folder))
+    metadata.add("tokenizer.chat_template", std::move(found->text));
+  add_ends(tokenizer.model(), ends, eos, metadata, notes);
+  check_ids(folder, tokenizer.model(), metadata, notes);
 }
 
 }  // namespace knapsaq
