@@ -88,8 +88,9 @@ TEST(Imatrix, WrittenFilesHoldWhatLlamaImatrixWrites) {
 TEST(Imatrix, OfAnotherModelIsRefusedInOneLine) {
   for (const char* name : {"imatrix.gguf", "imatrix.dat"}) {
     const auto path = kData / name;
-    EXPECT_THAT(complaint([&] { Imatrix::open(path, config_of(2)); }),
-                HasSubstr("imatrix of another model: it has no entry blk.1.attn_q.weight"));
+    EXPECT_THAT(
+        complaint([&] { Imatrix::open(path, config_of(3)); }),
+        HasSubstr("imatrix of another model: it has no entry blk.1.attn_q.weight, and none for 14 of 21"));
     EXPECT_THAT(
         complaint([&] { Imatrix::open(path, config_of(1, 8)); }),
         HasSubstr("imatrix of another model: blk.0.attn_q.weight has 4 inputs there, 8 in this model"));
@@ -99,6 +100,48 @@ TEST(Imatrix, OfAnotherModelIsRefusedInOneLine) {
   const Imatrix source = Imatrix::open(kData / "imatrix.gguf", config_of());
   EXPECT_THAT(complaint([&] { source.inputs("lm_head", 4); }), HasSubstr("no entry output.weight"));
   EXPECT_THAT(complaint([&] { source.inputs("something", 4); }), HasSubstr("no name"));
+}
+
+/// `file` without the tensors of some weights.
+void write_without(const std::filesystem::path& file, const std::vector<std::string>& weights,
+                   const std::filesystem::path& to) {
+  const GgufFile whole(file);
+  std::vector<GgufTensorSpec> specs;
+  std::vector<std::byte> bytes;
+  for (const auto& [name, tensor] : whole.tensors()) {
+    if (std::ranges::any_of(weights, [&](const std::string& weight) { return name.starts_with(weight); }))
+      continue;
+    specs.push_back({name, tensor.type, tensor.shape});
+    bytes.insert(bytes.end(), tensor.bytes.begin(), tensor.bytes.end());
+  }
+  GgufWriter writer(to, whole.metadata(), specs);
+  writer.write(bytes);
+  writer.commit();
+}
+
+TEST(Imatrix, EntriesThatAreMissingAreMadeUpForAndNamed) {
+  const Scratch scratch;
+  write_without(kData / "imatrix.gguf", {"blk.0.attn_q", "blk.0.ffn_down"}, scratch / "some.gguf");
+  const Imatrix whole = Imatrix::open(kData / "imatrix.gguf", config_of());
+  EXPECT_TRUE(whole.notes().empty());
+  const Imatrix some = Imatrix::open(scratch / "some.gguf", config_of());
+  ASSERT_EQ(some.notes().size(), 1U);
+  EXPECT_THAT(some.notes()[0],
+              HasSubstr("no entry for model.layers.0.mlp.down_proj: their columns count alike"));
+  for (const Linear& linear : linears(config_of())) {
+    const InputStatistics inputs = some.inputs(linear.name, linear.in);
+    if (linear.module == "mlp.down_proj") {
+      EXPECT_EQ(inputs.mean_square, std::vector<float>(static_cast<std::size_t>(linear.in), 1.0F));
+    } else if (linear.module == "self_attn.q_proj") {
+      // k and v multiply the same input.
+      EXPECT_EQ(inputs.mean_square, whole.inputs("model.layers.0.self_attn.k_proj", linear.in).mean_square);
+    } else {
+      EXPECT_EQ(inputs.mean_square, whole.inputs(linear.name, linear.in).mean_square) << linear.name;
+    }
+  }
+  write_without(kData / "imatrix.gguf", {"blk.0.attn", "blk.0.ffn_down"}, scratch / "few.gguf");
+  EXPECT_THAT(complaint([&] { Imatrix::open(scratch / "few.gguf", config_of()); }),
+              HasSubstr("imatrix of another model"));
 }
 
 TEST(Imatrix, DamagedFilesAreRefused) {

@@ -27,7 +27,7 @@ std::vector<double> measure_others(const Checkpoint& checkpoint, const Linear& l
     check_cancelled();
     if (values.empty()) values = checkpoint.floats(linear.name + ".weight");
     const MatrixView weights{linear.out, linear.in, values};
-    errors.push_back(frobenius_error(weights, quantize(weights, scheme)));
+    errors.push_back(frobenius_error(weights, quantize(linear.name, weights, scheme)));
   }
   return errors;
 }

@@ -155,7 +155,8 @@ class FoldingSearch {
     std::vector<float> folded = member.weights;
     for (std::size_t i = 0; i < folded.size(); i += scales.size())
       for (std::size_t k = 0; k < scales.size(); ++k) folded[i + k] *= scales[k];
-    StoredMatrix stored = quantize({member.linear.out, member.linear.in, folded}, scheme_);
+    StoredMatrix stored =
+        quantize(member.linear.name, {member.linear.out, member.linear.in, folded}, scheme_);
     return {std::move(folded), std::move(stored)};
   }
 

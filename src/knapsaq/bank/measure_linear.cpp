@@ -110,7 +110,7 @@ void check_weights(const MatrixView& piece, std::int64_t first_row, std::string_
   const std::int64_t at = bad - piece.values.begin();
   throw InputError(
       fmt::format("{}: the weight at [{}, {}] is {}; weights must be finite and at most {} to be "
-                  "stored with scales in fp16",
+                  "stored with scales in fp16: get the checkpoint anew, or set this weight right in it",
                   tensor, first_row + at / piece.cols, at % piece.cols, *bad, kLargestWeight));
 }
 

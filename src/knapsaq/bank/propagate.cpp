@@ -85,7 +85,7 @@ void quantize_into(const fs::path& path, const LinearFileLayout& layout, const C
   const std::vector<float> values = checkpoint.floats(tensor);
   checkpoint.release(tensor);
   const MatrixView weights{linear.out, linear.in, values};
-  const StoredMatrix stored = quantize(weights, layout.schemes.front(), &inputs);
+  const StoredMatrix stored = quantize(linear.name, weights, layout.schemes.front(), &inputs);
   LinearFileWriter writer(path, layout);
   writer.add(stored, local_errors(weights, stored, &inputs));
   writer.commit(statistics);

@@ -8,6 +8,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/hash.h"
+#include "knapsaq/base/looks_like.h"
 #include "knapsaq/base/quote.h"
 #include "knapsaq/checkpoint/gguf_file.h"
 #include "knapsaq/checkpoint/gguf_names.h"
@@ -121,32 +122,71 @@ Imatrix Imatrix::open(const std::filesystem::path& path, const ModelConfig& conf
   try {
     imatrix.entries_ = parse_imatrix(file.bytes());
   } catch (const InputError& error) {
-    throw InputError(fmt::format("{}: {}", path.string(), error.what()));
+    throw InputError(
+        fmt::format("{}: {}", path.string(), reason_or_look(file.bytes(), error.what(), FileKind::gguf)));
   }
+  const std::vector<Linear> all = linears(config);
   std::uint64_t tokens = 0;
-  for (const Linear& linear : linears(config))
-    tokens = std::max(tokens, imatrix.inputs(linear.name, linear.in).tokens);
+  const std::vector<std::size_t> owners = input_owners(all);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const std::string name = weight_name(all[i].name);
+    if (!imatrix.entries_.contains(name)) {
+      // What multiplies the same input has the same mean squares.
+      std::size_t other = 0;
+      while (other < all.size() &&
+             (owners[other] != owners[i] || !imatrix.entries_.contains(weight_name(all[other].name))))
+        ++other;
+      if (other == all.size()) {
+        imatrix.missing_.push_back(all[i].name);
+        continue;
+      }
+      imatrix.entries_.emplace(name, imatrix.entries_.at(weight_name(all[other].name)));
+    }
+    tokens = std::max(tokens, imatrix.inputs(all[i].name, all[i].in).tokens);
+  }
+  if (2 * imatrix.missing_.size() > all.size())
+    throw InputError(fmt::format(
+        "{}: is an imatrix of another model: it has no entry {}, and none for {} of {} linears",
+        path.string(), weight_name(imatrix.missing_.front()), imatrix.missing_.size(), all.size()));
   imatrix.identity_ = fmt::format("imatrix {}, {} tokens", hash_hex(file.bytes()), tokens);
   return imatrix;
 }
 
 InputStatistics Imatrix::inputs(std::string_view linear, std::int64_t width) const {
   const std::string name = weight_name(linear);
+  InputStatistics inputs{.name = std::string(linear),
+                         .width = width,
+                         .tokens = 0,
+                         .mean_square = {},
+                         .mean_abs = {},
+                         .max_abs = {},
+                         .second_moment = {}};
   const auto found = entries_.find(name);
-  if (found == entries_.end())
-    throw InputError(fmt::format("{}: is an imatrix of another model: it has no entry {}", where_, name));
+  if (found == entries_.end()) {
+    if (std::ranges::find(missing_, linear) == missing_.end())
+      throw InputError(fmt::format("{}: is an imatrix of another model: it has no entry {}", where_, name));
+    inputs.mean_square.assign(static_cast<std::size_t>(width), 1.0F);
+    return inputs;
+  }
   const ImatrixEntry& entry = found->second;
   if (std::ssize(entry.mean_square) != width)
     throw InputError(
         fmt::format("{}: is an imatrix of another model: {} has {} inputs there, {} in this model", where_,
                     name, entry.mean_square.size(), width));
-  return {.name = std::string(linear),
-          .width = width,
-          .tokens = entry.tokens,
-          .mean_square = entry.mean_square,
-          .mean_abs = {},
-          .max_abs = {},
-          .second_moment = {}};
+  inputs.tokens = entry.tokens;
+  inputs.mean_square = entry.mean_square;
+  return inputs;
+}
+
+std::vector<std::string> Imatrix::notes() const {
+  if (missing_.empty()) return {};
+  constexpr std::size_t kShown = 4;
+  std::string names;
+  for (std::size_t i = 0; i < std::min(kShown, missing_.size()); ++i)
+    names += (names.empty() ? "" : ", ") + missing_[i];
+  if (missing_.size() > kShown) names += fmt::format(" and {} more", missing_.size() - kShown);
+  return {fmt::format("{}: has no entry for {}: their columns count alike, as without an imatrix", where_,
+                      names)};
 }
 
 std::string Imatrix::identity() const { return identity_; }

@@ -30,11 +30,16 @@ std::map<std::string, ImatrixEntry, std::less<>> parse_imatrix(std::span<const s
 /// llama.cpp's importance matrix as a source of mean squares.
 class Imatrix final : public InputSource {
  public:
-  /// Throws InputError naming the file unless it has an entry of the right width for every linear: it then
-  /// belongs to another model.
+  /// Throws InputError naming the file if it belongs to another model: if an entry has another width than the
+  /// linear, or most linears have none. (llama-imatrix leaves out what no token went through, and some files
+  /// lack what their maker did not need.)
   static Imatrix open(const std::filesystem::path& path, const ModelConfig& config);
 
+  /// A linear without an entry gets that of another that multiplies the same input (q, k, v; gate, up), or
+  /// else mean squares of one: its columns count alike, as without an imatrix.
   InputStatistics inputs(std::string_view linear, std::int64_t width) const override;
+  /// Names the linears of which nothing is known.
+  std::vector<std::string> notes() const override;
   bool has_second_moments() const override { return false; }
   /// "imatrix <hash of the file>, <tokens> tokens"
   std::string identity() const override;
@@ -42,6 +47,7 @@ class Imatrix final : public InputSource {
  private:
   std::string where_;
   std::string identity_;
+  std::vector<std::string> missing_;  ///< linears without an entry, in the order of the forward pass
   std::map<std::string, ImatrixEntry, std::less<>> entries_;
 };
 

@@ -30,6 +30,8 @@ class InputSource {
   virtual InputStatistics inputs(std::string_view linear, std::int64_t width) const = 0;
   /// Whether inputs() fill mean_abs, max_abs and second_moment.
   virtual bool has_second_moments() const = 0;
+  /// Lines for people about what the source does not know; empty if it knows all.
+  virtual std::vector<std::string> notes() const { return {}; }
   /// Tells this source from any other, as text for people and for comparing: what a bank was built with.
   virtual std::string identity() const = 0;
 };

@@ -184,8 +184,7 @@ void GroupwiseQuantizer::solve(const MatrixView& rows, const Scheme& scheme, con
   for_groups(rows, group, [&](std::size_t i, std::int64_t, std::span<const float> weights) {
     WeightRange r = range(weights, whole);
     if (r.low < -kLargestWeight || r.high > kLargestWeight) {
-      throw InputError(fmt::format("a weight of {} is too large for scales in fp16 (at most {})",
-                                   r.high > kLargestWeight ? r.high : r.low, kLargestWeight));
+      throw LargeWeightError(r.high > kLargestWeight ? r.high : r.low);
     }
     if (twice || scheme.zero == ZeroPoint::integer) r = {std::min(r.low, 0.0f), std::max(r.high, 0.0f)};
     m.lows[i] = r.low;

@@ -170,7 +170,7 @@ class NormalFloat final : public Quantizer {
     });
 
     if (const float largest = *std::ranges::max_element(absmax); largest > kLargestWeight)
-      throw InputError(fmt::format("a weight of {} is too large (at most {})", largest, kLargestWeight));
+      throw LargeWeightError(largest);
     out.offset = sum_as_pytorch(absmax) / static_cast<float>(blocks);
     for (std::size_t first = 0; first < blocks; first += Nf4Matrix::kNested) {
       const std::size_t end = std::min<std::size_t>(first + Nf4Matrix::kNested, blocks);

@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include "knapsaq/base/error.h"
 #include "knapsaq/calib/input_statistics.h"
 #include "knapsaq/compute/stored_matrix.h"
 #include "knapsaq/quant/scheme.h"
@@ -82,9 +83,19 @@ class Quantizer {
 
 /// Throws UsageError listing the known methods.
 const Quantizer& quantizer(std::string_view method);
-/// quantizer(scheme.method).quantize(weights, scheme, inputs).
+/// quantizer(scheme.method).quantize(weights, scheme, inputs), for a matrix that errors then name: `linear`
+/// is a module path.
+StoredMatrix quantize(std::string_view linear, const MatrixView& weights, const Scheme& scheme,
+                      const InputStatistics* inputs = nullptr);
+/// The same where nothing has a name.
 StoredMatrix quantize(const MatrixView& weights, const Scheme& scheme,
                       const InputStatistics* inputs = nullptr);
+
+/// A weight beyond kLargestWeight. what() says which and what to do, but not of which matrix.
+class LargeWeightError : public InputError {
+ public:
+  explicit LargeWeightError(float weight);
+};
 
 /// The fewest rows whose groups fill whole second-level groups: a matrix can be cut at multiples of it
 /// without changing what a scheme makes of it. At most scheme.meta_group; 1 for fp16 metadata.

@@ -31,6 +31,22 @@ const Quantizer& quantizer(std::string_view method) {
   throw UsageError(fmt::format("there is no method {}; the methods are {}", in_quotes(method), known));
 }
 
+LargeWeightError::LargeWeightError(float weight)
+    : InputError(fmt::format(
+          "a weight of {} is beyond {}, the largest that any scheme stores (scales are kept in fp16); those "
+          "of "
+          "trained models are far smaller: get the checkpoint anew, or set this weight right in it",
+          weight, kLargestWeight)) {}
+
+StoredMatrix quantize(std::string_view linear, const MatrixView& weights, const Scheme& scheme,
+                      const InputStatistics* inputs) {
+  try {
+    return quantize(weights, scheme, inputs);
+  } catch (const LargeWeightError& error) {
+    throw InputError(fmt::format("{}: {}", linear, error.what()));
+  }
+}
+
 StoredMatrix quantize(const MatrixView& weights, const Scheme& scheme, const InputStatistics* inputs) {
   return quantizer(scheme.method).quantize(weights, scheme, inputs);
 }

@@ -97,8 +97,7 @@ class GgmlQuantizer final : public Quantizer {
     (void)stored_shape(scheme, weights.rows, weights.cols);
     const WeightRange range = range_of(weights);
     if (std::max(-range.low, range.high) > kLargestWeight) {
-      throw InputError(fmt::format("a weight of {} is beyond {}, the largest that GGML's types hold here",
-                                   -range.low > range.high ? range.low : range.high, kLargestWeight));
+      throw LargeWeightError(-range.low > range.high ? range.low : range.high);
     }
     const std::vector<float> columns =
         inputs != nullptr ? importance(*inputs, weights.cols) : std::vector<float>{};
