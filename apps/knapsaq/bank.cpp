@@ -24,7 +24,7 @@ void run(const Options& options) {
   start(options.common);
   const Menu menu = menu_of(options.bank);
   const Checkpoint checkpoint = Checkpoint::open_folder(options.model);
-  const ModelConfig config = parse_model_config(checkpoint.config());
+  const ModelConfig config = model_config(checkpoint);
   check_shapes(checkpoint, config);
   check_calibration_options(options.bank.calibration);
   const BankReport report =

@@ -12,6 +12,7 @@
 #include "knapsaq/eval/speed.h"
 #include "knapsaq/model/config.h"
 #include "memory_json.h"
+#include "number_check.h"
 #include "runtime_options.h"
 
 namespace knapsaq::command {
@@ -30,7 +31,7 @@ void run(Options options) {
   options.speed.context = options.runtime.context;
   const auto begin = std::chrono::steady_clock::now();
   const Checkpoint checkpoint = Checkpoint::open(options.model);
-  const ModelConfig config = parse_model_config(checkpoint.config());
+  const ModelConfig config = model_config(checkpoint);
   check(options.speed, config);
   const auto backend = make_runtime_backend(options.runtime);
   Decoder decoder = Decoder::load(checkpoint, config, *backend, progress());
@@ -91,13 +92,13 @@ void add_bench(CLI::App& app) {
   verb->add_option("model", options->model, "Model: a folder in Hugging Face layout, quantized or not")
       ->required();
   verb->add_option("--prompt", options->speed.prompt, "Tokens of the prompt")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number(1))
       ->capture_default_str();
   verb->add_option("--generate", options->speed.generate, "Tokens after it")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number(1))
       ->capture_default_str();
   verb->add_option("--repeats", options->speed.repeats, "Times are medians of so many")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number(1))
       ->capture_default_str();
   add_runtime_options(*verb, options->runtime);
   add_common(*verb, options->common);

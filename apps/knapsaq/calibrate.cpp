@@ -42,7 +42,7 @@ void run(const Options& options) {
   start(options.common);
   const auto begin = std::chrono::steady_clock::now();
   const Checkpoint checkpoint = Checkpoint::open(options.model);
-  const ModelConfig config = parse_model_config(checkpoint.config());
+  const ModelConfig config = model_config(checkpoint);
   check_shapes(checkpoint, config);
   check_imatrix(options, config);
   const auto backend = calibration_backend(options.calibration);

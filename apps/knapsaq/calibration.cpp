@@ -92,7 +92,9 @@ std::unique_ptr<InputSource> find_inputs(const Checkpoint& checkpoint, const Mod
         find_calibration(checkpoint, config, fingerprint, options, default_folder));
   if (!options.text.empty())
     throw UsageError(fmt::format("{}: is a file with statistics; --text goes with a folder", options.folder));
-  return open_input_source(options.folder, config, fingerprint);
+  auto source = open_input_source(options.folder, config, fingerprint);
+  for (const std::string& note : source->notes()) fmt::print(stderr, "note: {}\n", note);
+  return source;
 }
 
 Samples calibration_samples(const Checkpoint& checkpoint, const ModelConfig& config,

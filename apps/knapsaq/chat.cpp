@@ -13,6 +13,7 @@
 #include "generation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/text/chat_template.h"
+#include "knapsaq/text/corpus.h"
 #include "knapsaq/text/text_stream.h"
 #include "terminal_input.h"
 
@@ -43,7 +44,7 @@ ChatTemplate template_of(const std::string& model, const Tokenizer& tokenizer) {
 
 std::vector<ChatMessage> beginning(const Options& options) {
   if (options.system.empty()) return {};
-  return {{.role = "system", .content = options.system}};
+  return {{.role = "system", .content = to_text(options.system, "--system", "")}};
 }
 
 void run(const Options& options) {
@@ -76,7 +77,7 @@ void run(const Options& options) {
       messages = beginning(options);
       continue;
     }
-    messages.push_back({.role = "user", .content = *line});
+    messages.push_back({.role = "user", .content = to_text(*line, "standard input", "")});
     const std::vector<std::int32_t> prompt = tokenizer.encode(chat.render(messages, true));
     TextStream stream(tokenizer);
     std::string text;

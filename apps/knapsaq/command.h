@@ -11,6 +11,8 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "knapsaq/base/progress.h"
+#include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/model/config.h"
 
 namespace knapsaq::command {
 
@@ -34,6 +36,10 @@ Progress& progress();
 /// What --cost means, for the verbs that have it.
 inline constexpr const char* kCostHelp =
     "What is made small: fnorm, relative, or hessian (needs a bank with calibration)";
+
+/// What the model of a checkpoint is; says on standard error what is remarkable about its files
+/// (notes_about()), once for every checkpoint that is opened.
+ModelConfig model_config(const Checkpoint& checkpoint);
 
 /// Prints one JSON object and a newline.
 void print(const nlohmann::ordered_json& value);

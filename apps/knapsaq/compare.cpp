@@ -118,7 +118,7 @@ void run(const Options& options) {
   requested.protocol = parse_protocol(options.protocol);
 
   const Checkpoint checkpoint = Checkpoint::open_folder(options.model);
-  const ModelConfig config = parse_model_config(checkpoint.config());
+  const ModelConfig config = model_config(checkpoint);
   check_shapes(checkpoint, config);
   const Tokenizer tokenizer = Tokenizer::load(options.model);
 

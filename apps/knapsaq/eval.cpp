@@ -76,7 +76,7 @@ void run(const Options& options) {
   requested.protocol = parse_protocol(options.protocol);
 
   const Checkpoint checkpoint = Checkpoint::open(options.model);
-  const ModelConfig config = parse_model_config(checkpoint.config());
+  const ModelConfig config = model_config(checkpoint);
   const WindowOptions windows = resolve(requested, config.max_positions);
   const Tokenizer tokenizer = Tokenizer::load(options.model);
   // What is wrong with texts and tasks is said before the model is loaded.

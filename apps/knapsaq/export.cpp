@@ -29,7 +29,7 @@ void run(const Options& options) {
   const Writer& format = writer(options.format);
   refuse_existing(options.output, options.force);
   const Checkpoint checkpoint = Checkpoint::open_folder(options.model);
-  const ModelConfig config = parse_model_config(checkpoint.config());
+  const ModelConfig config = model_config(checkpoint);
   check_shapes(checkpoint, config);
   ExportOptions how;
   how.requantize = options.requantize;

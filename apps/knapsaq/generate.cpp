@@ -26,8 +26,11 @@ struct Options {
 };
 
 std::string prompt_of(const Options& options) {
-  if (options.prompt_given) return options.prompt;
-  return options.prompt_file == "-" ? read_standard_input() : read_text_file(options.prompt_file);
+  if (options.prompt_given) return to_text(options.prompt, "--prompt", "");
+  if (options.prompt_file == "-") return to_text(read_standard_input(), "standard input", "");
+  // What the tokenizer takes at once.
+  constexpr std::uint64_t kLongest = (std::uint64_t{1} << 31) - 1;
+  return read_utf8_file(options.prompt_file, kLongest);
 }
 
 std::vector<std::int32_t> prompt_tokens(const Tokenizer& tokenizer, const std::string& prompt) {

@@ -11,13 +11,14 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/memory.h"
 #include "knapsaq/base/units.h"
+#include "number_check.h"
 
 namespace knapsaq::command {
 
 void add_generation_options(CLI::App& verb, GenerationFlags& flags, std::int64_t max_tokens) {
   flags.max_tokens = max_tokens;
   verb.add_option("--max-tokens", flags.max_tokens, "Stop after so many tokens")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number(1))
       ->capture_default_str();
   verb.add_option("--temperature", flags.sampler.temperature,
                   "0: always the most likely token; 1: the model's own distribution")
@@ -34,7 +35,7 @@ void add_generation_options(CLI::App& verb, GenerationFlags& flags, std::int64_t
 TextModel::TextModel(const std::string& path, const GenerationFlags& flags)
     : runtime_(flags.runtime),
       checkpoint_(Checkpoint::open(path)),
-      config_(parse_model_config(checkpoint_.config())),
+      config_(model_config(checkpoint_)),
       tokenizer_(Tokenizer::load(path)),
       context_limit_(knapsaq::context_limit(config_, flags.runtime.context)) {
   check(flags.sampler);

@@ -31,7 +31,7 @@ std::string storage_of(const Checkpoint& checkpoint, const Linear& linear) {
 void run(const Options& options) {
   start(options.common);
   const Checkpoint checkpoint = Checkpoint::open(options.model);
-  const ModelConfig config = parse_model_config(checkpoint.config());
+  const ModelConfig config = model_config(checkpoint);
   check_shapes(checkpoint, config);
   const std::vector<Linear> all = linears(config);
   std::map<std::string, std::int64_t> weights_of;
@@ -56,6 +56,8 @@ void run(const Options& options) {
            {"positions", config.max_positions},
            {"tied", config.tied},
            {"linear_parameters", linear_weights},
+           {"notes", notes_about(checkpoint, config)},
+           {"unread_tensors", unread_tensors(checkpoint, config)},
            {"linears", list}});
     return;
   }

@@ -6,6 +6,7 @@
 #include "command.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
+#include "number_check.h"
 #include "run_options.h"
 #include "shipping.h"
 
@@ -57,7 +58,7 @@ void add_pick(CLI::App& app) {
           "--near", options->near,
           "With --bits: the best within so many bits above or below, as AMQ picks (0.005); not a hard "
           "budget then")
-      ->check(CLI::PositiveNumber);
+      ->check(positive_number());
   verb->add_option(
       "--codes", options->codes,
       "A bank of the same menu by another method: write its codes in the place of those that were "

@@ -26,6 +26,7 @@
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/quant/quantizer.h"
 #include "knapsaq/search/mxq.h"
+#include "number_check.h"
 #include "solver_options.h"
 
 namespace knapsaq::command {
@@ -169,7 +170,7 @@ void run(Options options) {
   refuse_existing(options.output, options.force);
   const auto begin = std::chrono::steady_clock::now();
   const Checkpoint checkpoint = Checkpoint::open_folder(options.model);
-  const ModelConfig config = parse_model_config(checkpoint.config());
+  const ModelConfig config = model_config(checkpoint);
   check_shapes(checkpoint, config);
   if (options.propagate) check_propagation_folder(propagation_folder(options), config);
   ModelIdentity identity(checkpoint);
@@ -229,7 +230,7 @@ void add_quantize(CLI::App& app) {
       ->required();
   verb->add_option("-o,--output", options->output, "Folder to write")->required();
   verb->add_option("--bits", options->bits, "Budget: average bits per quantized weight, metadata included")
-      ->check(CLI::PositiveNumber);
+      ->check(positive_number());
   verb->add_option("--budget", options->budget,
                    "Budget: bytes of all weight files, as 4200000, 4.2MiB, 1.5GB; never exceeded");
   verb->add_option("--scheme", options->scheme, "No search: this scheme for every linear, as hqq:b4g64");

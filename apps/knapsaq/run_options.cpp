@@ -19,6 +19,7 @@
 #include "knapsaq/search/goal.h"
 #include "knapsaq/text/tokenizer.h"
 #include "make_bank.h"
+#include "number_check.h"
 #include "search_display.h"
 
 namespace knapsaq::command {
@@ -120,10 +121,10 @@ void add_run_options(CLI::App& verb, RunOptions& options) {
   defines(verb.add_option("--pin", options.pins,
                           "'PATTERN=SCHEME', 'PATTERN>=BITS' or 'PATTERN<=BITS' for linears that match"));
   defines(verb.add_option("--tokens", options.tokens, "Tokens that an allocation is measured on")
-              ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 32))
+              ->check(whole_number(2, std::int64_t{1} << 32))
               ->capture_default_str());
   defines(verb.add_option("--heldout", options.heldout, "Tokens that the result is judged by, unseen before")
-              ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 32))
+              ->check(whole_number(2, std::int64_t{1} << 32))
               ->capture_default_str());
   defines(verb.add_option("--divergence", options.divergence, "kl, or jsd as AMQ measures")
               ->check(CLI::IsMember({"kl", "jsd"}))
@@ -143,7 +144,7 @@ Run find_run(const RunOptions& options, const std::function<void(const SearchSpa
     return run;
   }
   const Checkpoint checkpoint = Checkpoint::open_folder(options.model);
-  const ModelConfig config = parse_model_config(checkpoint.config());
+  const ModelConfig config = model_config(checkpoint);
   check_shapes(checkpoint, config);
   BankOptions bank{.menu = options.menu, .method = options.method, .calibration = options.calibration};
   // What judges the result must not have calibrated its codes. Text of the model's own is another one anyway.
@@ -177,7 +178,7 @@ Run find_run(const RunOptions& options, const std::function<void(const SearchSpa
 void add_budget_options(CLI::App& verb, BudgetOptions& options) {
   verb.add_option("--budget", options.bytes, "Most bytes of all files, as 4200000, 4.2MiB, 1.5GB");
   verb.add_option("--bits", options.bits, "Budget as average bits per quantized weight, metadata included")
-      ->check(CLI::PositiveNumber);
+      ->check(positive_number());
 }
 
 Budget parse_budget(const BudgetOptions& options, const SearchSpace& space) {
@@ -197,7 +198,7 @@ void add_search_options(CLI::App& verb, SearchOptions& options, bool with_strate
   verb.add_option("--seed", options.seed, "Seed of the search")->capture_default_str();
   verb.add_option("--evaluations", options.evaluations,
                   "Most measurements; 0: what the strategy's constants make of it")
-      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40))
+      ->check(whole_number(0, std::int64_t{1} << 40))
       ->capture_default_str();
 }
 

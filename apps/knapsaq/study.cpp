@@ -19,6 +19,7 @@
 #include "knapsaq/report/study_report.h"
 #include "knapsaq/search/goal.h"
 #include "knapsaq/search/uniform.h"
+#include "number_check.h"
 #include "run_options.h"
 #include "search_display.h"
 
@@ -203,11 +204,11 @@ void add_study(CLI::App& app) {
       ->delimiter(',')
       ->capture_default_str();
   verb->add_option("--repeats", options->settings.repeats, "Independent runs of each")
-      ->check(CLI::Range(std::int64_t{2}, std::int64_t{100000}))
+      ->check(whole_number(2, 100'000))
       ->capture_default_str();
   verb->add_option("--evaluations", options->settings.evaluations,
                    "Questions of every run; the paper's population of 10 with 10 epochs asks 110")
-      ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 40))
+      ->check(whole_number(2, std::int64_t{1} << 40))
       ->capture_default_str();
   verb->add_option("--seed", options->settings.seed,
                    "Seed of the first runs; the next ones get the next seeds")

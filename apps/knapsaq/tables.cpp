@@ -27,7 +27,7 @@ ErrorTable table_of(const Options& options) {
   if (!options.bank.empty()) return Bank::open(options.bank).table();
   const Menu menu = parse_menu(options.menu);
   const Checkpoint checkpoint = Checkpoint::open(options.model);
-  const ModelConfig config = parse_model_config(checkpoint.config());
+  const ModelConfig config = model_config(checkpoint);
   check_shapes(checkpoint, config);
   return build_error_table(checkpoint, config, menu, progress());
 }
