@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/utf8.h"
 #include "knapsaq/text/corpus.h"
-#include "knapsaq/text/utf8.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace knapsaq;

@@ -71,7 +71,7 @@ void add_allocate(CLI::App& app) {
   verb->add_option("--bank", options->bank, "Errors and sizes from a bank made by `knapsaq bank`");
   verb->add_option("--cost", options->cost, kCostHelp);
   verb->add_option("--bits", options->bits, "Budget: average bits per weight over all linears")
-      ->check(positive_number());
+      ->check(positive_number_check());
   verb->add_option("--budget", options->budget, "Budget: bytes of all linears, as 4200000, 4.2MiB, 1.5GB");
   verb->add_option("--tie", options->ties,
                    "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer; several with commas")

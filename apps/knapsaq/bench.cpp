@@ -92,13 +92,13 @@ void add_bench(CLI::App& app) {
   verb->add_option("model", options->model, "Model: a folder in Hugging Face layout, quantized or not")
       ->required();
   verb->add_option("--prompt", options->speed.prompt, "Tokens of the prompt")
-      ->check(whole_number(1))
+      ->check(whole_number_check(1))
       ->capture_default_str();
   verb->add_option("--generate", options->speed.generate, "Tokens after it")
-      ->check(whole_number(1))
+      ->check(whole_number_check(1))
       ->capture_default_str();
   verb->add_option("--repeats", options->speed.repeats, "Times are medians of so many")
-      ->check(whole_number(1))
+      ->check(whole_number_check(1))
       ->capture_default_str();
   add_runtime_options(*verb, options->runtime);
   add_common(*verb, options->common);

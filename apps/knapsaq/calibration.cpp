@@ -12,6 +12,7 @@
 #include "knapsaq/calib/open_input_source.h"
 #include "knapsaq/calib/self_text.h"
 #include "knapsaq/text/tokenizer.h"
+#include "number_check.h"
 
 namespace knapsaq::command {
 namespace {
@@ -36,11 +37,14 @@ void add_calibration_options(CLI::App& verb, CalibrationOptions& options, bool w
       "Calibration text: files (plain UTF-8, or JSONL with a field text, .jsonl), or the word "
       "self for text that the model itself samples; default: a calibration that is there, or self");
   verb.add_option("--samples", options.samples.samples, "Calibration windows, at random places of the text")
+      ->check(whole_number_check(0))
       ->capture_default_str();
-  verb.add_option(
-      "--window", options.samples.window,
-      "Tokens in a calibration window; default: 2048 (self: 512), or what the model can see if that is less");
+  verb.add_option("--window", options.samples.window,
+                  "Tokens in a calibration window; default: 2048 (self: 512), or what the model can see if "
+                  "that is less")
+      ->check(whole_number_check(0));
   verb.add_option(seed, options.samples.seed, "Seed of the places, or of the sampling")
+      ->check(whole_number_check(0))
       ->capture_default_str();
   verb.add_option("--precision", options.precision, "Arithmetic of the forward pass: bf16 or fp32")
       ->check(CLI::IsMember({"bf16", "fp32"}))

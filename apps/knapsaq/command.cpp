@@ -15,7 +15,7 @@ namespace knapsaq::command {
 void add_common(CLI::App& verb, Common& common) {
   verb.add_flag("--json", common.json, "Print one JSON object (docs/commands.md lists its fields)");
   verb.add_option("--threads", common.threads, "Threads to work with; 0: one per core")
-      ->check(whole_number(0, 1024))
+      ->check(whole_number_check(0, 1024))
       ->capture_default_str();
 }
 

@@ -23,6 +23,7 @@
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/report/comparison.h"
 #include "knapsaq/text/tokenizer.h"
+#include "number_check.h"
 #include "task_options.h"
 
 namespace knapsaq::command {
@@ -218,16 +219,24 @@ void add_compare(CLI::App& app) {
       ->capture_default_str();
   verb->add_option("--protocol", options->protocol, "gptq, stride or llama; see docs/commands.md")
       ->capture_default_str();
-  verb->add_option("--window", options->windows.window, "Tokens in a window that is scored");
-  verb->add_option("--stride", options->windows.stride, "Tokens between windows of protocol stride");
-  verb->add_option("--windows", options->windows.limit, "Score the first N windows only; 0: all");
+  verb->add_option("--window", options->windows.window, "Tokens in a window that is scored")
+      ->check(whole_number_check(0));
+  verb->add_option("--stride", options->windows.stride, "Tokens between windows of protocol stride")
+      ->check(whole_number_check(0));
+  verb->add_option("--windows", options->windows.limit, "Score the first N windows only; 0: all")
+      ->check(whole_number_check(0));
   add_task_options(*verb, options->tasks);
   verb->add_option("--calibration-text", options->calibration_text,
                    "Texts for gptq and awq, or self (the default) for text that the model itself samples");
-  verb->add_option("--samples", options->samples.samples, "Windows to calibrate on")->capture_default_str();
+  verb->add_option("--samples", options->samples.samples, "Windows to calibrate on")
+      ->check(whole_number_check(0))
+      ->capture_default_str();
   verb->add_option("--calibration-window", options->samples.window,
-                   "Tokens in each; default: 2048 (self: 512), or what the model can see if that is less");
-  verb->add_option("--seed", options->samples.seed, "Which windows")->capture_default_str();
+                   "Tokens in each; default: 2048 (self: 512), or what the model can see if that is less")
+      ->check(whole_number_check(0));
+  verb->add_option("--seed", options->samples.seed, "Which windows")
+      ->check(whole_number_check(0))
+      ->capture_default_str();
   verb->add_option("--precision", options->precision, "Arithmetic of the forward pass: bf16 or fp32")
       ->check(CLI::IsMember({"bf16", "fp32"}))
       ->capture_default_str();

@@ -23,6 +23,7 @@
 #include "knapsaq/search/run.h"
 #include "knapsaq/text/tokenizer.h"
 #include "memory_json.h"
+#include "number_check.h"
 #include "task_options.h"
 
 namespace knapsaq::command {
@@ -154,10 +155,13 @@ void add_eval(CLI::App& app) {
   verb->add_option("--protocol", options->protocol, "gptq, stride or llama; see docs/commands.md")
       ->capture_default_str();
   verb->add_option("--window", options->windows.window,
-                   "Tokens in a window; default: gptq 2048, stride 1024, llama 512");
+                   "Tokens in a window; default: gptq 2048, stride 1024, llama 512")
+      ->check(whole_number_check(0));
   verb->add_option("--stride", options->windows.stride,
-                   "Tokens between windows of protocol stride; default: half a window");
-  verb->add_option("--windows", options->windows.limit, "Score the first N windows only; 0: all");
+                   "Tokens between windows of protocol stride; default: half a window")
+      ->check(whole_number_check(0));
+  verb->add_option("--windows", options->windows.limit, "Score the first N windows only; 0: all")
+      ->check(whole_number_check(0));
   verb->add_option("--precision", options->precision, "Arithmetic of the forward pass: bf16 or fp32")
       ->check(CLI::IsMember({"bf16", "fp32"}))
       ->capture_default_str();

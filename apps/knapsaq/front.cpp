@@ -7,6 +7,7 @@
 #include "command.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/units.h"
+#include "number_check.h"
 #include "run_view.h"
 
 namespace knapsaq::command {
@@ -102,7 +103,8 @@ void add_front(CLI::App& app) {
       app.add_subcommand("front", "Show what the searches of a run have found, also while they run");
   verb->add_option("run", options->folder, "Folder of the run")->required();
   verb->add_option("--strategy", options->strategy, "Only what searches with this strategy found");
-  verb->add_option("--seed", options->seed, "Only what searches with this seed found");
+  verb->add_option("--seed", options->seed, "Only what searches with this seed found")
+      ->check(whole_number_check(0));
   verb->add_option("--model", options->model, "Where the model is now, if it was moved");
   add_common(*verb, options->common);
   verb->footer("Example:\n  knapsaq front RUN --json");

@@ -18,17 +18,20 @@ namespace knapsaq::command {
 void add_generation_options(CLI::App& verb, GenerationFlags& flags, std::int64_t max_tokens) {
   flags.max_tokens = max_tokens;
   verb.add_option("--max-tokens", flags.max_tokens, "Stop after so many tokens")
-      ->check(whole_number(1))
+      ->check(whole_number_check(1))
       ->capture_default_str();
   verb.add_option("--temperature", flags.sampler.temperature,
                   "0: always the most likely token; 1: the model's own distribution")
       ->capture_default_str();
   verb.add_option("--top-k", flags.sampler.top_k, "Draw from the K most likely tokens only; 0: from all")
+      ->check(whole_number_check(0))
       ->capture_default_str();
   verb.add_option("--top-p", flags.sampler.top_p,
                   "Draw from the fewest most likely tokens that have this probability together")
       ->capture_default_str();
-  verb.add_option("--seed", flags.sampler.seed, "The same seed gives the same text")->capture_default_str();
+  verb.add_option("--seed", flags.sampler.seed, "The same seed gives the same text")
+      ->check(whole_number_check(0))
+      ->capture_default_str();
   add_runtime_options(verb, flags.runtime);
 }
 

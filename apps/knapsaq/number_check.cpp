@@ -38,7 +38,7 @@ CLI::Validator number_check(std::string wanted, Test test) {
 
 }  // namespace
 
-CLI::Validator whole_number(std::int64_t least, std::int64_t most) {
+CLI::Validator whole_number_check(std::int64_t least, std::int64_t most) {
   const std::string wanted = most == std::numeric_limits<std::int64_t>::max()
                                  ? fmt::format("a whole number from {} on", least)
                                  : fmt::format("a whole number from {} to {}", least, most);
@@ -51,11 +51,11 @@ CLI::Validator whole_number(std::int64_t least, std::int64_t most) {
       "");
 }
 
-CLI::Validator positive_number() {
+CLI::Validator positive_number_check() {
   return number_check("a number above 0", [](double number) { return number > 0; });
 }
 
-CLI::Validator fraction() {
+CLI::Validator fraction_check() {
   return number_check("a number from 0 to 1", [](double number) { return number >= 0 && number <= 1; });
 }
 

@@ -11,10 +11,11 @@ namespace knapsaq::command {
 // library's own checks print the bounds of the type, which have 300 digits for a double.
 
 /// A whole number from `least` to `most`.
-CLI::Validator whole_number(std::int64_t least, std::int64_t most = std::numeric_limits<std::int64_t>::max());
+CLI::Validator whole_number_check(std::int64_t least,
+                                  std::int64_t most = std::numeric_limits<std::int64_t>::max());
 /// A finite number above zero.
-CLI::Validator positive_number();
+CLI::Validator positive_number_check();
 /// A finite number from 0 to 1.
-CLI::Validator fraction();
+CLI::Validator fraction_check();
 
 }  // namespace knapsaq::command

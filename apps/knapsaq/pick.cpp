@@ -58,7 +58,7 @@ void add_pick(CLI::App& app) {
           "--near", options->near,
           "With --bits: the best within so many bits above or below, as AMQ picks (0.005); not a hard "
           "budget then")
-      ->check(positive_number());
+      ->check(positive_number_check());
   verb->add_option(
       "--codes", options->codes,
       "A bank of the same menu by another method: write its codes in the place of those that were "

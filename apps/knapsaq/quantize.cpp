@@ -230,7 +230,7 @@ void add_quantize(CLI::App& app) {
       ->required();
   verb->add_option("-o,--output", options->output, "Folder to write")->required();
   verb->add_option("--bits", options->bits, "Budget: average bits per quantized weight, metadata included")
-      ->check(positive_number());
+      ->check(positive_number_check());
   verb->add_option("--budget", options->budget,
                    "Budget: bytes of all weight files, as 4200000, 4.2MiB, 1.5GB; never exceeded");
   verb->add_option("--scheme", options->scheme, "No search: this scheme for every linear, as hqq:b4g64");

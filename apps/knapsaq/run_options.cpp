@@ -121,10 +121,10 @@ void add_run_options(CLI::App& verb, RunOptions& options) {
   defines(verb.add_option("--pin", options.pins,
                           "'PATTERN=SCHEME', 'PATTERN>=BITS' or 'PATTERN<=BITS' for linears that match"));
   defines(verb.add_option("--tokens", options.tokens, "Tokens that an allocation is measured on")
-              ->check(whole_number(2, std::int64_t{1} << 32))
+              ->check(whole_number_check(2, std::int64_t{1} << 32))
               ->capture_default_str());
   defines(verb.add_option("--heldout", options.heldout, "Tokens that the result is judged by, unseen before")
-              ->check(whole_number(2, std::int64_t{1} << 32))
+              ->check(whole_number_check(2, std::int64_t{1} << 32))
               ->capture_default_str());
   defines(verb.add_option("--divergence", options.divergence, "kl, or jsd as AMQ measures")
               ->check(CLI::IsMember({"kl", "jsd"}))
@@ -178,7 +178,7 @@ Run find_run(const RunOptions& options, const std::function<void(const SearchSpa
 void add_budget_options(CLI::App& verb, BudgetOptions& options) {
   verb.add_option("--budget", options.bytes, "Most bytes of all files, as 4200000, 4.2MiB, 1.5GB");
   verb.add_option("--bits", options.bits, "Budget as average bits per quantized weight, metadata included")
-      ->check(positive_number());
+      ->check(positive_number_check());
 }
 
 Budget parse_budget(const BudgetOptions& options, const SearchSpace& space) {
@@ -195,10 +195,12 @@ void add_search_options(CLI::App& verb, SearchOptions& options, bool with_strate
   if (with_strategy) verb.add_option("--strategy", options.strategy, names)->capture_default_str();
   verb.add_option("--set", options.set,
                   "A constant of the strategy, as rounds=8; `knapsaq strategies` lists them");
-  verb.add_option("--seed", options.seed, "Seed of the search")->capture_default_str();
+  verb.add_option("--seed", options.seed, "Seed of the search")
+      ->check(whole_number_check(0))
+      ->capture_default_str();
   verb.add_option("--evaluations", options.evaluations,
                   "Most measurements; 0: what the strategy's constants make of it")
-      ->check(whole_number(0, std::int64_t{1} << 40))
+      ->check(whole_number_check(0, std::int64_t{1} << 40))
       ->capture_default_str();
 }
 

@@ -15,7 +15,7 @@ void add_runtime_options(CLI::App& verb, RuntimeOptions& options) {
       ->check(CLI::IsMember({"fp16", "int8"}))
       ->capture_default_str();
   verb.add_option("--context", options.context, "Tokens that the cache has room for; default: what is needed")
-      ->check(whole_number(0));
+      ->check(whole_number_check(0));
 }
 
 std::unique_ptr<Backend> make_runtime_backend(const RuntimeOptions& options) {

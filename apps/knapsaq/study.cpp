@@ -204,14 +204,15 @@ void add_study(CLI::App& app) {
       ->delimiter(',')
       ->capture_default_str();
   verb->add_option("--repeats", options->settings.repeats, "Independent runs of each")
-      ->check(whole_number(2, 100'000))
+      ->check(whole_number_check(2, 100'000))
       ->capture_default_str();
   verb->add_option("--evaluations", options->settings.evaluations,
                    "Questions of every run; the paper's population of 10 with 10 epochs asks 110")
-      ->check(whole_number(2, std::int64_t{1} << 40))
+      ->check(whole_number_check(2, std::int64_t{1} << 40))
       ->capture_default_str();
   verb->add_option("--seed", options->settings.seed,
                    "Seed of the first runs; the next ones get the next seeds")
+      ->check(whole_number_check(0))
       ->capture_default_str();
   verb->add_option("--set", options->set,
                    "A constant, as population=20 for all strategies or pso.inertia=0.5 for one");

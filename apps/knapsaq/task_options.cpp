@@ -6,6 +6,7 @@
 #include "command.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
+#include "number_check.h"
 
 namespace knapsaq::command {
 
@@ -16,7 +17,8 @@ void add_task_options(CLI::App& verb, TaskOptions& options) {
           "or all of them: all")
       ->delimiter(',');
   verb.add_option("--data", options.data, "Folder with a NAME.jsonl for every task; see docs/commands.md");
-  verb.add_option("--limit", options.limit, "The first N items of every task only; 0: all");
+  verb.add_option("--limit", options.limit, "The first N items of every task only; 0: all")
+      ->check(whole_number_check(0));
 }
 
 TaskSet read_tasks(const TaskOptions& options, const Tokenizer& tokenizer, const ModelConfig& config) {
