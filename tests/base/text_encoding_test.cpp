@@ -97,8 +97,12 @@ TEST(TextEncoding, MarksAndCutCharactersAreNoText) {
     // What head -c and tail -c leave is whole characters.
     const std::string_view head = without_cut_ends(std::string_view(text).substr(0, cut));
     const std::string_view tail = without_cut_ends(std::string_view(text).substr(cut));
-    if (cut >= 2) EXPECT_EQ(find_invalid_utf8(head), head.size()) << cut;
-    if (cut <= text.size() - 2) EXPECT_EQ(find_invalid_utf8(tail), tail.size()) << cut;
+    if (cut >= 2) {
+      EXPECT_EQ(find_invalid_utf8(head), head.size()) << cut;
+    }
+    if (cut <= text.size() - 2) {
+      EXPECT_EQ(find_invalid_utf8(tail), tail.size()) << cut;
+    }
   }
   EXPECT_EQ(without_cut_ends("é caf\xC3"), "é caf");
   // Nothing shows that these are UTF-8: the last letter must not vanish.
