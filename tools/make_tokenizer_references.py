@@ -427,6 +427,34 @@ def write_small(blobs):
     write_json(OUT / "small.json", out)
 
 
+def write_classes(blobs):
+    """Ids of the hard strings when tokenizer_config.json names a class and config.json a model type beside a tokenizer.json:
+    Transformers 5 rebuilds some classes from the vocabulary and the merges alone."""
+    texts = [blob.decode("utf-8", errors="replace") for blob in blobs]
+    cases = []
+    for name in ("gpt2", "qwen2", "llama2", "llama2-metaspace"):
+        for class_name in ("GPT2Tokenizer", "Qwen2Tokenizer", "LlamaTokenizerFast", "PreTrainedTokenizerFast", None):
+            # A class for byte-level vocabularies makes no sense with one of SentencePiece's.
+            metaspaces = name.startswith("llama2")
+            if metaspaces and class_name in ("GPT2Tokenizer", "Qwen2Tokenizer"):
+                continue
+            for model_type in ("llama", "mistral") if metaspaces else ("llama", "mistral", "qwen2", "qwen3", "opt"):
+                for legacy in (None, True) if class_name == "LlamaTokenizerFast" and model_type == "llama" else (None,):
+                    cases.append({"tokenizer": name, "class": class_name, "model_type": model_type, "legacy": legacy})
+    out = []
+    for case in cases:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = pathlib.Path(scratch)
+            shutil.copy(OUT / "small" / case["tokenizer"] / "tokenizer.json", folder)
+            (folder / "config.json").write_text(json.dumps({"model_type": case["model_type"]}))
+            config = {"tokenizer_class": case["class"], "legacy": case["legacy"]}
+            (folder / "tokenizer_config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+            tokenizer = AutoTokenizer.from_pretrained(folder).backend_tokenizer
+            ids = [i for text in texts for i in tokenizer.encode(text, add_special_tokens=False).ids]
+            out.append(case | {"count": len(ids), "hash": fnv1a(ids)})
+    write_json(OUT / "classes.json", out)
+
+
 def byte_alphabet():
     printable = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
     others = [b for b in range(256) if b not in printable]
@@ -525,6 +553,7 @@ def main():
     write_pieces()
     write_unicode()
     write_small(blobs)
+    write_classes(blobs)
     if arguments.shared:
         write_real(arguments.shared, blobs)
 

@@ -69,6 +69,12 @@ void check_calibration_options(const CalibrationOptions& options) {
       fmt::format("{}: holds no calibration: give --text FILE or --text self to make one", options.folder));
 }
 
+void check_texts(const CalibrationOptions& options) {
+  if (options.text.empty() || is_self(options.text)) return;
+  const std::vector<std::filesystem::path> files(options.text.begin(), options.text.end());
+  static_cast<void>(read_calibration_text(files));
+}
+
 Calibration find_calibration(const Checkpoint& checkpoint, const ModelConfig& config,
                              std::string_view fingerprint, const CalibrationOptions& options,
                              const std::filesystem::path& default_folder) {

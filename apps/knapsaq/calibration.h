@@ -39,6 +39,8 @@ bool is_self(std::span<const std::string> text);
 /// Throws UsageError for what can be known to be wrong before any work: --text of both kinds, or a folder
 /// given with --calibration that holds none while there is no --text to make one.
 void check_calibration_options(const CalibrationOptions& options);
+/// Reads the files that the options name, for refusing before any work what is no text (text/corpus.h).
+void check_texts(const CalibrationOptions& options);
 
 /// The calibration that a verb works with. With text: the one in the folder if it was made from this text
 /// with these options, else a new one is made there (after a kill: finished). Without text: the one in the

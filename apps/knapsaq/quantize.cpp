@@ -172,6 +172,7 @@ void run(Options options) {
   const Checkpoint checkpoint = Checkpoint::open_folder(options.model);
   const ModelConfig config = model_config(checkpoint);
   check_shapes(checkpoint, config);
+  check_texts(options.calibration);
   if (options.propagate) check_propagation_folder(propagation_folder(options), config);
   ModelIdentity identity(checkpoint);
 

@@ -152,6 +152,7 @@ Run find_run(const RunOptions& options, const std::function<void(const SearchSpa
     const std::int64_t window = resolved_samples(options, config).window;
     bank.calibration.samples.held_back = heldout_windows(options, window) * window;
   }
+  check_texts(options.calibration);
   check(space_of(
       options, checkpoint, config,
       options.bank.empty() ? size_table(linears(config), menu_of(bank)) : Bank::open(options.bank).table()));

@@ -77,6 +77,18 @@ TEST(TextEncoding, OlderEncodingsBinaryDataAndDamage) {
               HasSubstr("older encoding"));
   EXPECT_THAT(why_not_utf8("\xB6\xAB\xBE\xA9\xCA\xC7\xC8\xD5\xB1\xBE\xB5\xC4\xCA\xD7\xB6\xBC\xA1\xA3", "f"),
               HasSubstr("older encoding"));
+  // Shift_JIS and EUC-JP of "Tokyo is the capital of Japan.", which are no UTF-16 either.
+  EXPECT_THAT(
+      why_not_utf8("\x93\x8C\x8B\x9E\x82\xCD\x93\xFA\x96\x7B\x82\xCC\x8E\xF1\x93\x73\x82\xC5\x82\xB7\x81\x42",
+                   "f"),
+      HasSubstr("older encoding"));
+  EXPECT_THAT(
+      why_not_utf8("\xC5\xEC\xB5\xFE\xA4\xCF\xC6\xFC\xCB\xDC\xA4\xCE\xBC\xF3\xC5\xD4\xA4\xC7\xA4\xB9\xA1\xA3",
+                   "f"),
+      HasSubstr("older encoding"));
+  EXPECT_THAT(why_not_utf8("\x1B$BEl5~\x1B(B", "f"), HasSubstr("ISO-2022-JP"));
+  EXPECT_EQ(why_not_utf8("\x10\0\0\0\0\0\0\0{\"a\":{}}"s + std::string(2000, ' '), "f"),
+            "is a safetensors file");
   std::string noise;
   for (std::uint32_t state = 1; noise.size() < 5000;) {
     state = state * 1664525 + 1013904223;

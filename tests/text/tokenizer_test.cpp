@@ -191,6 +191,27 @@ TEST(Tokenizer, OfTokenizerJsonTheTemplateAloneSaysWhatStandsAround) {
   }
 }
 
+/// Transformers 5 makes some classes of a tokenizer.json's vocabulary and merges alone.
+TEST(Tokenizer, TheClassDecidesAsInTransformers) {
+  for (const nlohmann::json& wanted : read_json(data_folder() / "classes.json")) {
+    SCOPED_TRACE(wanted.dump());
+    const Scratch scratch;
+    std::filesystem::copy(data_folder() / "small" / wanted["tokenizer"].get<std::string>() / "tokenizer.json",
+                          scratch / "tokenizer.json");
+    write_file(scratch / "config.json", nlohmann::json{{"model_type", wanted["model_type"]}}.dump());
+    write_file(scratch / "tokenizer_config.json",
+               nlohmann::json{{"tokenizer_class", wanted["class"]}, {"legacy", wanted["legacy"]}}.dump());
+    const Tokenizer tokenizer = Tokenizer::load(scratch.path());
+    Ids all;
+    for (const std::string& text : hard_strings()) {
+      const Ids ids = tokenizer.encode(text, false);
+      all.insert(all.end(), ids.begin(), ids.end());
+    }
+    EXPECT_EQ(all.size(), wanted["count"].get<std::size_t>());
+    EXPECT_EQ(fnv1a(all), wanted["hash"].get<std::string>());
+  }
+}
+
 TEST(Corpus, ReadsAFileAsItIs) {
   const Scratch scratch;
   write_file(scratch / "text", "a\r\n\u6771z\n");

@@ -29,19 +29,23 @@ std::array<std::size_t, 4> count_nuls(std::string_view text) {
   return nuls;
 }
 
-/// Whether nearly all pairs of bytes are characters of Chinese, Japanese or Korean, their punctuation, or
-/// ASCII; `high` says which byte of a pair is the more significant one.
-bool is_east_asian_utf16(std::string_view text, std::size_t high) {
+/// The share of pairs of bytes that are characters of Chinese or Japanese, of their punctuation, or ASCII;
+/// `high` says which byte of a pair is the more significant one. 0 where hardly any lies below U+8000, as all
+/// pairs of Shift_JIS do. (Korean has blanks, whose zeros tell.)
+double east_asian_share(std::string_view text, std::size_t high) {
   std::size_t fitting = 0;
-  std::size_t ideographs = 0;
+  std::size_t low = 0;
+  std::size_t zeros = 0;  // of the less significant bytes: most are zero if the order is the other one
   for (std::size_t at = 0; at + 1 < text.size(); at += 2) {
     const auto byte = static_cast<unsigned char>(text[at + high]);
-    const bool ideograph = byte >= 0x4E && byte <= 0xD7;
-    ideographs += ideograph ? 1 : 0;
-    fitting += ideograph || byte == 0 || byte == 0x30 || byte == 0xFF ? 1 : 0;
+    low += byte == 0x30 || (byte >= 0x4E && byte < 0x80) ? 1 : 0;
+    zeros += text[at + 1 - high] == '\0' ? 1 : 0;
+    fitting += byte == 0 || byte == 0x30 || byte == 0xFF || (byte >= 0x4E && byte < 0xA0) ? 1 : 0;
   }
   const std::size_t pairs = text.size() / 2;
-  return pairs > 8 && fitting * 20 > pairs * 19 && ideographs * 2 > pairs;
+  // Enough to be no accident; half of ordinary text lies below U+8000.
+  if (pairs < 8 || low * 4 < pairs || zeros * 4 > pairs) return 0;
+  return static_cast<double>(fitting) / static_cast<double>(pairs);
 }
 
 /// Name for people and name for iconv.
@@ -62,14 +66,18 @@ Encoding wide_encoding(std::string_view text) {
   const auto nearly_all = [&](std::size_t count) { return quads > 0 && count * 10 > quads * 9; };
   if (nearly_all(n3) && nearly_all(n2) && !nearly_all(n0)) return {"UTF-32 (little-endian)", "UTF-32LE"};
   if (nearly_all(n0) && nearly_all(n1) && !nearly_all(n3)) return {"UTF-32 (big-endian)", "UTF-32BE"};
+  // The less significant bytes of Chinese and Japanese are spread over all values; U+4E00 has a zero there.
+  constexpr double kNearlyAll = 0.97;
+  const double little = east_asian_share(text, 1);
+  const double big = east_asian_share(text, 0);
+  if (std::max(little, big) >= kNearlyAll)
+    return little > big ? Encoding{"UTF-16 (little-endian)", "UTF-16LE"}
+                        : Encoding{"UTF-16 (big-endian)", "UTF-16BE"};
   const std::size_t even = n0 + n2;
   const std::size_t odd = n1 + n3;
-  // ASCII characters, line ends at least, have a zero byte; nothing else of a text does.
+  // ASCII characters, line ends at least, have a zero byte; hardly anything else of a text does.
   if (odd >= 2 && odd > 10 * even) return {"UTF-16 (little-endian)", "UTF-16LE"};
   if (even >= 2 && even > 10 * odd) return {"UTF-16 (big-endian)", "UTF-16BE"};
-  if (find_invalid_utf8(text) == text.size()) return {};
-  if (is_east_asian_utf16(text, 1)) return {"UTF-16 (little-endian)", "UTF-16LE"};
-  if (is_east_asian_utf16(text, 0)) return {"UTF-16 (big-endian)", "UTF-16BE"};
   return {};
 }
 
@@ -116,7 +124,14 @@ std::string why_not_utf8(std::string_view text, const std::string& file) {
   const std::size_t bad = find_invalid_utf8(text);
   const auto nuls = static_cast<std::size_t>(std::ranges::count(text, '\0'));
   const bool many_nuls = nuls > 1 && nuls > text.size() / 64;
-  if (bad == text.size() && !many_nuls) return "";
+  if (bad == text.size() && !many_nuls) {
+    // Bytes below 128 alone: a file of another kind whose beginning is text, or text that shifts alphabets.
+    if (nuls > 0) return looks_like(text);
+    if (text.find("\x1B$B") != std::string_view::npos || text.find("\x1B$@") != std::string_view::npos)
+      return fmt::format("is not UTF-8: it looks like ISO-2022-JP; convert it: {}",
+                         conversion("ISO-2022-JP", file));
+    return "";
+  }
 
   if (std::string look = looks_like(text); !look.empty()) return look;
   const std::string_view sample = text.substr(0, kLookedAt);
