@@ -16,7 +16,7 @@ using namespace std::string_literals;
 TEST(LooksLike, WhatDownloadsLeaveBehind) {
   EXPECT_THAT(looks_like(""), HasSubstr("is empty"));
   EXPECT_THAT(looks_like("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"),
-              HasSubstr("is a Git LFS pointer of 64 bytes"));
+              HasSubstr("is a Git LFS pointer of 63 bytes"));
   EXPECT_THAT(looks_like("\n <!DOCTYPE html><html>"), HasSubstr("is an HTML page"));
   EXPECT_THAT(looks_like("<HTML lang=en>"), HasSubstr("is an HTML page"));
   EXPECT_THAT(looks_like("<?xml version=\"1.0\"?><Error>"), HasSubstr("is an XML document"));
