@@ -5,6 +5,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "complaint.h"
 #include "knapsaq/base/files.h"
@@ -59,13 +60,21 @@ TEST(Samples, AreDisjointPartsOfTheTextInOrder) {
   }
 }
 
+/// A template that puts a token in front of every text.
+nlohmann::json bos_template(const std::string& token, std::int32_t id) {
+  nlohmann::json json = nlohmann::json::parse(
+      R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "B"}}, {"Sequence": {"id": "A"}}]})");
+  json["single"][0]["SpecialToken"]["id"] = token;
+  json["special_tokens"][token]["ids"] = nlohmann::json::array({id});
+  return json;
+}
+
 TEST(Samples, StartWithBosWhereTheTokenizerAddsOne) {
   const Scratch scratch;
-  fs::copy(asset("wiki-opt-3m") / "tokenizer.json", scratch / "tokenizer.json");
-  std::string settings = read_file(asset("wiki-opt-3m") / "tokenizer_config.json");
-  const std::string key = "\"add_bos_token\": ";
-  settings.replace(settings.find(key + "false"), key.size() + 5, key + "true");
-  write_file(scratch / "tokenizer_config.json", settings);
+  fs::copy(asset("wiki-opt-3m") / "tokenizer_config.json", scratch / "tokenizer_config.json");
+  nlohmann::json json = nlohmann::json::parse(read_file(asset("wiki-opt-3m") / "tokenizer.json"));
+  json["post_processor"] = bos_template("<|endoftext|>", 0);
+  write_file(scratch / "tokenizer.json", json.dump());
   const Tokenizer tokenizer = Tokenizer::load(scratch.path());
   ASSERT_TRUE(tokenizer.adds_bos());
   const Samples samples = sample_windows(text_of(long_text()), tokenizer, {.samples = 7, .window = 30});

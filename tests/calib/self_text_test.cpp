@@ -175,11 +175,23 @@ TEST(SelfText, SoundsLikeTheModel) {
                           [&](std::int32_t id) { return id >= 0 && id < model.config.vocab; }));
 }
 
+/// A template that puts a token in front of every text.
+nlohmann::json bos_template(const std::string& token, std::int32_t id) {
+  nlohmann::json json = nlohmann::json::parse(
+      R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "B"}}, {"Sequence": {"id": "A"}}]})");
+  json["single"][0]["SpecialToken"]["id"] = token;
+  json["special_tokens"][token]["ids"] = nlohmann::json::array({id});
+  return json;
+}
+
 TEST(DocumentTokens, ComeFromTokenizerAndConfiguration) {
   const Scratch scratch;
-  fs::copy(asset("wiki-opt-3m") / "tokenizer.json", scratch / "tokenizer.json");
+  const nlohmann::json original = nlohmann::json::parse(read_file(asset("wiki-opt-3m") / "tokenizer.json"));
   const auto settings_with = [&](const char* bos, const char* eos, bool adds) {
-    nlohmann::json settings = {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"add_bos_token", adds}};
+    nlohmann::json tokenizer = original;
+    if (adds) tokenizer["post_processor"] = bos_template(bos, tokenizer["model"]["vocab"][bos]);
+    write_file(scratch / "tokenizer.json", tokenizer.dump());
+    nlohmann::json settings = {{"tokenizer_class", "PreTrainedTokenizerFast"}};
     if (bos != nullptr) settings["bos_token"] = bos;
     if (eos != nullptr) settings["eos_token"] = eos;
     write_file(scratch / "tokenizer_config.json", settings.dump());

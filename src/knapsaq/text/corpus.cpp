@@ -35,10 +35,11 @@ bool begins_with_document(std::string_view text) {
 }
 
 void refuse_json(std::string_view text, const fs::path& path) {
-  if (path.extension() == ".jsonl") return;
+  if (path.extension() == ".jsonl" || path.extension() == ".txt") return;
   if (begins_with_document(text))
     throw InputError(
-        fmt::format("{}: holds documents as JSON, one on a line: give the file a name that ends in .jsonl",
+        fmt::format("{}: holds documents as JSON, one on a line: give the file a name that ends in .jsonl "
+                    "(or in .txt, if this is the text)",
                     path.string()));
   if (path.extension() == ".json")
     throw InputError(

@@ -23,7 +23,8 @@ std::string read_utf8_file(const std::filesystem::path& path, std::uint64_t limi
 /// The text of a plain-text file, all of it, as it is: WikiText's raw files are already their lines joined.
 /// An HTML or XML page is taken for a text only where the file's name says that it is one (.html, .htm,
 /// .xml). Throws InputError also for an empty file, and for JSON that is not meant as text: a whole document
-/// in a .json file, and documents line by line in a file that is not named .jsonl.
+/// in a .json file, and documents line by line in a file that is named neither
+/// .jsonl nor .txt.
 std::string read_text_file(const std::filesystem::path& path);
 
 /// The documents of a JSONL text: the string 'text' of the object on every line that is not blank, empty ones
