@@ -42,7 +42,7 @@ class Checkpoint {
   const std::filesystem::path& folder() const;
   /// config.json, parsed, or what it would be. One thing is corrected: tie_word_embeddings is false where it
   /// is true in the file but a head lies beside the embedding that differs from it. Transformers uses that
-  /// head (from version 5.4 on; older ones drop it), and so does everything here.
+  /// head (those before version 5 drop it), and so does everything here.
   const nlohmann::json& config() const;
   /// Lines for people about what was corrected.
   const std::vector<std::string>& notes() const;
