@@ -1,6 +1,7 @@
 #include "solver_options.h"
 
 #include "command.h"
+#include "number_check.h"
 
 namespace knapsaq::command {
 
@@ -10,11 +11,11 @@ void add_solver_options(CLI::App& verb, SolverOptions& options) {
       ->check(CLI::IsMember({"knapsack", "highs"}))
       ->capture_default_str();
   verb.add_option("--gap", options.gap, "HiGHS: stop at this relative distance from the proven bound")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(fraction_check())
       ->capture_default_str();
   verb.add_option("--time-limit", options.time_limit,
                   "HiGHS: seconds; then the best found is taken, with its gap")
-      ->check(CLI::PositiveNumber)
+      ->check(positive_number_check())
       ->capture_default_str();
 }
 
