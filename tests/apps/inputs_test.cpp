@@ -53,7 +53,6 @@ TEST_F(InputsTest, TextsInOtherEncodingsAreRefusedByEveryVerb) {
 TEST_F(InputsTest, PromptsAreTextToo) {
   expect_refused("generate " + llama_ + " --prompt \"$(printf 'caf\\351')\"", 1,
                  "--prompt: is not UTF-8: it looks like Latin-1");
-  expect_refused("chat " + llama_ + " --system \"$(printf 'caf\\351')\"", 1, "");
 }
 
 TEST_F(InputsTest, FilesThatADownloadLeftBehind) {
