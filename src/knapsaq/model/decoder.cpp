@@ -406,7 +406,7 @@ struct Decoder::Impl {
     const std::int64_t rows = windows * length;
     backend->multiply(x, rows, projections);
     for (const auto& [place, array] : {std::pair{kQ, &work.q}, {kQ + 1, &work.k}, {kQ + 2, &work.v}})
-      look(*array, rows, [&] { return linear_in_block(place, index); });
+      look(*array, rows, [this, linear = place, index] { return linear_in_block(linear, index); });
     if (!segments.empty()) {
       backend->attend(shape, segments, work.q, work.k, work.v, attended);
     } else if (past == nullptr) {

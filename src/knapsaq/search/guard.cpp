@@ -188,6 +188,7 @@ Verdict choose_near(Run& run, double bits, double tolerance, std::string_view st
     throw InputError(
         fmt::format("{}: nothing was measured yet; go on with `knapsaq search`", run.folder().string()));
   std::vector<Outcome> outcomes;
+  outcomes.reserve(entries.size());
   for (const Archive::Entry& entry : entries)
     outcomes.push_back({run.space().bits(entry.point),
                         entry.measurement.finite() ? entry.measurement.value(run.settings().divergence)

@@ -43,7 +43,7 @@ void ModelEvaluator::measure(std::span<const Point> points, WindowRange windows,
 }
 
 Measurement ModelEvaluator::reference(WindowRange windows) {
-  const Measurement measurement =
+  Measurement measurement =
       summarize(scorer_.reference(windows.first, windows.last), windows.count(), divergence_);
   // reference_windows() has looked at what the head multiplies.
   if (!measurement.finite())
