@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/checkpoint/fingerprint.h"
+#include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/text/tokenizer.h"
 #include "scratch.h"
 
@@ -104,8 +106,10 @@ TEST(ModelEvaluator, AReferenceThatIsNotFiniteIsAnError) {
   const Menu menu = parse_menu("rtn:b4g32,rtn:b8g32");
   build_bank(checkpoint, config, {fingerprint(checkpoint), menu, nullptr}, BankFolder(scratch / "bank"));
   const Bank bank = Bank::open(scratch / "bank");
+  const ErrorTable table = bank.table();
   const SearchSpace space =
-      make_space(bank.table(), "none", {}, Cost::fnorm, [](std::span<const Scheme>) { return 1u; });
+      make_space(table, "none", {}, Cost::fnorm,
+                 std::make_shared<FileSizes>(quantized_file_sizes(checkpoint, config, table)));
   const auto backend = make_cpu_backend(Precision::fp32);
   Decoder decoder = Decoder::load(checkpoint, config, *backend);
   const ReferencedWindows reference = reference_windows(decoder, {1, 2, 3, 4, 5, 6, 7, 8}, 2, 4);
