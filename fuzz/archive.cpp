@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,7 +33,13 @@ const SearchSpace& space() {
   static const SearchSpace made = [] {
     SearchSpace result;
     result.menu = parse_menu("b2g64,b4g64").schemes;
+    std::vector<FilePart> parts;
     for (std::size_t i = 0; i < 3; ++i) {
+      FilePart& part = parts.emplace_back();
+      part.module = i;
+      for (const std::int64_t bytes : {1100, 2100})
+        part.forms.push_back(
+            {{.name = std::string(i + 1, 'l') + ".weight", .type = DType::U8, .shape = {bytes}}});
       result.linears.emplace_back(i + 1, 'l');
       result.schemes.push_back(result.menu);
       result.variables.push_back({.name = result.linears.back(),
@@ -42,11 +49,7 @@ const SearchSpace& space() {
                                   .levels = {{0, 1100, 2, 4.0}, {1, 2100, 4, 1.0}}});
     }
     result.parameters = 3 * 4096;
-    result.written = [](std::span<const Scheme> schemes) {
-      std::uint64_t bytes = 1000;
-      for (const Scheme& scheme : schemes) bytes += scheme.bits == 2 ? 1100 : 2100;
-      return bytes;
-    };
+    result.files = std::make_shared<FileSizes>(parts);
     return result;
   }();
   return made;
