@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/retried.h"
 
 namespace knapsaq {
 namespace {
@@ -36,23 +37,26 @@ class Descriptor {
   int value_;
 };
 
-/// A rename is only durable once the folder that holds the name is on the disk.
-void sync_folder(const fs::path& folder) {
-  const Descriptor descriptor(
-      ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (descriptor.get() >= 0) ::fsync(descriptor.get());
+/// The file, cleared of what earlier processes left beside it, for a member that is made before the rest.
+const fs::path& cleared(const fs::path& path, AtomicFile::Leftovers leftovers) {
+  std::error_code ignored;
+  if (fs::exists(path, ignored) && !fs::is_regular_file(path, ignored))
+    throw IoError(fmt::format("{}: is not a regular file and cannot be replaced by one", path.string()));
+  if (leftovers == AtomicFile::Leftovers::removed) remove_leftovers(path);
+  return path;
 }
 
-fs::path partial_name(const fs::path& path) {
-  fs::path named = path.has_filename() ? path : path.parent_path();
-  named += fmt::format(".partial-{}", ::getpid());
-  return named;
+/// fsync() that goes on when a signal came; whether the disk has everything.
+bool sync(int descriptor) {
+  // The other errors are of what cannot be synced.
+  return retried([&] { return ::fsync(descriptor); }) == 0 || errno == EINVAL || errno == EROFS ||
+         errno == ENOTSUP;
 }
 
 }  // namespace
 
 MappedFile::MappedFile(const fs::path& path) : path_(path) {
-  const Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const Descriptor descriptor(retried([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC); }));
   if (descriptor.get() < 0) throw system_error(path, "open");
   struct stat status {};
   if (::fstat(descriptor.get(), &status) != 0) throw system_error(path, "read");
@@ -89,90 +93,40 @@ void MappedFile::release(std::span<const std::byte> part) const {
   if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
-AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), partial_(partial_name(path_)) {
-  std::error_code ignored;
-  if (fs::exists(path_, ignored) && !fs::is_regular_file(path_, ignored))
-    throw IoError(fmt::format("{}: is not a regular file and cannot be replaced by one", path_.string()));
-  descriptor_ = ::open(partial_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) throw system_error(path_, "write");
-}
-
-AtomicFile::~AtomicFile() {
-  if (descriptor_ < 0) return;
-  ::close(descriptor_);
-  ::unlink(partial_.c_str());
-}
+AtomicFile::AtomicFile(fs::path path, Leftovers leftovers)
+    : path_(std::move(path)), partial_(cleared(path_, leftovers), PartialOutput::Kind::file) {}
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
+    const ssize_t written =
+        retried([&] { return ::write(partial_.descriptor(), bytes.data(), bytes.size()); });
     if (written <= 0) throw system_error(path_, "write");
     bytes = bytes.subspan(static_cast<std::size_t>(written));
   }
 }
 
 void AtomicFile::commit() {
-  if (::fsync(descriptor_) != 0 && errno != EINVAL) throw system_error(path_, "write");
-  if (::close(std::exchange(descriptor_, -1)) != 0 || ::rename(partial_.c_str(), path_.c_str()) != 0) {
-    const IoError error = system_error(path_, "write");
-    ::unlink(partial_.c_str());
-    throw error;
-  }
+  if (!sync(partial_.descriptor()) || ::rename(partial_.path().c_str(), path_.c_str()) != 0)
+    throw system_error(path_, "write");
+  partial_.forget();
   sync_folder(path_.parent_path());
 }
 
 void refuse_existing(const fs::path& path, bool replace) {
   std::error_code ignored;
+  const bool is_link = fs::is_symlink(fs::symlink_status(path, ignored));
+  if (is_link && !fs::exists(path, ignored))
+    throw UsageError(fmt::format("{}: is a link to nothing: give another name", path.string()));
   if (!replace && fs::exists(path, ignored))
     throw UsageError(
         fmt::format("{}: exists already: give another name, or --force to replace it", path.string()));
 }
 
-AtomicFolder::AtomicFolder(fs::path path, bool replace)
-    : path_(path.has_filename() ? std::move(path) : path.parent_path()),
-      staging_(partial_name(path_)),
-      replace_(replace) {
-  refuse_existing(path_, replace_);
-  const fs::path name = staging_;
-  std::error_code status;
-  // A run that was killed may have left its folder, and in a container the next one often has its number.
-  for (int again = 1; !fs::create_directory(staging_, status); ++again) {
-    constexpr int kMost = 1000;
-    if (!status && again == kMost) status = std::make_error_code(std::errc::file_exists);
-    if (status)
-      throw IoError(fmt::format("{}: cannot create the folder: {}", path_.string(), status.message()));
-    staging_ = name;
-    staging_ += fmt::format("-{}", again);
-  }
-}
-
-AtomicFolder::~AtomicFolder() {
-  if (committed_) return;
-  std::error_code ignored;
-  fs::remove_all(staging_, ignored);
-}
-
-void AtomicFolder::commit() {
-  sync_folder(staging_);
-  std::error_code status;
-  fs::path old;
-  if (replace_ && fs::exists(path_, status)) {
-    old = path_;
-    old += fmt::format(".old-{}", ::getpid());
-    fs::rename(path_, old, status);
-    if (status)
-      throw IoError(fmt::format("{}: cannot replace the folder: {}", path_.string(), status.message()));
-  }
-  fs::rename(staging_, path_, status);
-  if (status) {
-    const std::string reason = status.message();
-    if (!old.empty()) fs::rename(old, path_, status);
-    throw IoError(fmt::format("{}: cannot name the finished folder: {}", path_.string(), reason));
-  }
-  committed_ = true;
-  sync_folder(path_.parent_path());
-  if (!old.empty()) fs::remove_all(old, status);
+void sync_folder(const fs::path& folder) {
+  const Descriptor descriptor(retried(
+      [&] { return ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
+  // A folder that may be written but not read cannot be synced.
+  if (descriptor.get() >= 0 && !sync(descriptor.get())) throw system_error(folder, "write");
 }
 
 std::string read_file(const fs::path& path, std::uint64_t limit) {

@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "knapsaq/base/partial_output.h"
+
 namespace knapsaq {
 
 /// A whole file, mapped read-only.
@@ -33,15 +35,15 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
-/// A file that appears under its name complete or not at all: written as `<path>.partial-<pid>`, renamed by
-/// commit(), removed if commit() is never reached.
+/// A file that appears under its name complete or not at all: written under a name of its own
+/// (partial_output.h), renamed by commit(), removed if commit() is never reached.
 class AtomicFile {
  public:
+  /// Whether to look for what dead processes left of this file, which reads its folder. Folders that whoever
+  /// works in them clears himself, file by file or as a whole, do without.
+  enum class Leftovers { removed, not_looked_for };
   /// Throws IoError if the file cannot be created.
-  explicit AtomicFile(std::filesystem::path path);
-  ~AtomicFile();
-  AtomicFile(const AtomicFile&) = delete;
-  AtomicFile& operator=(const AtomicFile&) = delete;
+  explicit AtomicFile(std::filesystem::path path, Leftovers leftovers = Leftovers::removed);
 
   /// Throws IoError when the disk is full or failing.
   void write(std::span<const std::byte> bytes);
@@ -51,33 +53,15 @@ class AtomicFile {
 
  private:
   std::filesystem::path path_;
-  std::filesystem::path partial_;
-  int descriptor_ = -1;
+  PartialOutput partial_;
 };
 
 /// Throws UsageError if `path` exists and `replace` is not set: for asking before long work instead of after
 /// it.
 void refuse_existing(const std::filesystem::path& path, bool replace);
 
-/// A folder that appears under its name complete or not at all; see AtomicFile.
-class AtomicFolder {
- public:
-  /// Starts with refuse_existing(). Nothing is touched before commit().
-  AtomicFolder(std::filesystem::path path, bool replace);
-  ~AtomicFolder();
-  AtomicFolder(const AtomicFolder&) = delete;
-  AtomicFolder& operator=(const AtomicFolder&) = delete;
-
-  /// Where to write until commit().
-  const std::filesystem::path& staging() const { return staging_; }
-  void commit();
-
- private:
-  std::filesystem::path path_;
-  std::filesystem::path staging_;
-  bool replace_;
-  bool committed_ = false;
-};
+/// Sees to it that the names in a folder are on the disk. Throws IoError if the disk fails.
+void sync_folder(const std::filesystem::path& folder);
 
 /// The whole content of a small file. Throws IoError, or InputError if it has more than `limit` bytes.
 std::string read_file(const std::filesystem::path& path, std::uint64_t limit = std::uint64_t{1} << 30);

@@ -436,6 +436,10 @@ GgufFile::GgufFile(const std::filesystem::path& path) : file_(path) {
   }
 }
 
+bool is_own_gguf(std::string_view beginning) {
+  return beginning.starts_with("GGUF") && beginning.find(kGgufWriterKey) != std::string_view::npos;
+}
+
 std::uint64_t gguf_file_bytes(const GgufMetadata& metadata, std::span<const GgufTensorSpec> tensors) {
   std::uint64_t bytes = build_header(metadata, tensors).size();
   for (const GgufTensorSpec& tensor : tensors) bytes += padded(tensor.bytes(), kDefaultAlignment);

@@ -102,6 +102,12 @@ class GgufFile {
 /// The exact size of the file that GgufWriter makes of these.
 std::uint64_t gguf_file_bytes(const GgufMetadata& metadata, std::span<const GgufTensorSpec> tensors);
 
+/// A key of the files that Knapsaq writes, among their first: by it a later command knows what it may
+/// replace.
+inline constexpr std::string_view kGgufWriterKey = "knapsaq.writer";
+/// Whether a file that begins like this (4 KiB) has that key.
+bool is_own_gguf(std::string_view beginning);
+
 /// Writes a GGUF file (version 3) front to back: metadata and layout are declared first, then the bytes of
 /// the tensors are streamed in that order. Padding between them is the writer's business.
 class GgufWriter {

@@ -341,7 +341,7 @@ std::uint64_t safetensors_file_bytes(std::span<const TensorSpec> tensors) {
 }
 
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, std::span<const TensorSpec> tensors)
-    : file_(path) {
+    : file_(path, AtomicFile::Leftovers::not_looked_for) {
   const std::string header = build_header(tensors);
   remaining_ = safetensors_file_bytes(tensors) - header.size();
   file_.write(header);

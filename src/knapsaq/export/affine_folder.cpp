@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "knapsaq/base/atomic_folder.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/json_text.h"

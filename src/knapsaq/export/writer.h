@@ -33,6 +33,8 @@ class Writer {
  public:
   virtual ~Writer() = default;
   virtual std::string_view name() const = 0;
+  /// Whether write() makes one file, and not a folder.
+  virtual bool makes_file() const { return false; }
   /// Writes `model`, quantized by Knapsaq (or dense, where the format has dense types), to `out`, which
   /// appears complete or not at all. Every linear is carried exactly: the reader's weights are those of
   /// Checkpoint::stored(). Throws UsageError, before anything is written, naming the first linear that the

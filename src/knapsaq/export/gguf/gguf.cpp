@@ -126,6 +126,7 @@ class Export {
   void metadata() {
     metadata_.add("general.architecture", arch_);
     metadata_.add("general.type", "model");
+    metadata_.add(std::string(kGgufWriterKey), "quantized model");
     metadata_.add("general.name", fs::weakly_canonical(model_.folder()).filename().string());
     add_model(config_, metadata_, report_.notes);
     add_vocabulary(model_.folder(), config_.vocab, metadata_, report_.notes);
@@ -305,6 +306,7 @@ class Export {
 class GgufExport final : public Writer {
  public:
   std::string_view name() const override { return "gguf"; }
+  bool makes_file() const override { return true; }
   ExportReport write(const Checkpoint& model, const ModelConfig& config, const fs::path& out,
                      const ExportOptions& options, Progress& progress) const override {
     return Export(model, config, options).run(out, progress);
