@@ -22,13 +22,18 @@ struct Options {
 
 void run(const Options& options) {
   start(options.common);
+  OutputPlan plan;
+  plan.reads("the model", options.model);
+  plan_bank(plan, options.bank, options.output);
+  const std::filesystem::path folder = plan.workspace(options.output);
+  check_bank_place(folder);
   const Menu menu = menu_of(options.bank);
   const Checkpoint checkpoint = Checkpoint::open_folder(options.model);
   const ModelConfig config = model_config(checkpoint);
   check_shapes(checkpoint, config);
   check_calibration_options(options.bank.calibration);
   const BankReport report =
-      make_bank(checkpoint, config, fingerprint(checkpoint, progress()), options.bank, options.output);
+      make_bank(checkpoint, config, fingerprint(checkpoint, progress()), options.bank, folder);
 
   if (options.common.json) {
     print({{"model", options.model},

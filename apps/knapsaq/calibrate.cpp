@@ -8,10 +8,11 @@
 #include "calibration.h"
 #include "command.h"
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/files.h"
+#include "knapsaq/base/output_plan.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/calib/imatrix.h"
 #include "knapsaq/checkpoint/fingerprint.h"
+#include "knapsaq/checkpoint/gguf_file.h"
 #include "knapsaq/checkpoint/gguf_names.h"
 #include "knapsaq/model/expected_tensors.h"
 
@@ -30,7 +31,6 @@ struct Options {
 /// That a model has no imatrix is said before it is calibrated, not after it.
 void check_imatrix(const Options& options, const ModelConfig& config) {
   if (options.imatrix.empty()) return;
-  refuse_existing(options.imatrix, options.force);
   for (const Linear& linear : linears(config))
     if (!gguf_module(linear.name))
       throw UsageError(fmt::format(
@@ -40,6 +40,13 @@ void check_imatrix(const Options& options, const ModelConfig& config) {
 
 void run(const Options& options) {
   start(options.common);
+  OutputPlan plan;
+  plan.reads("the model", options.model);
+  plan_texts(plan, options.calibration.text);
+  const std::filesystem::path folder = plan.workspace(options.output);
+  check_calibration_place(folder);
+  std::filesystem::path imatrix;
+  if (!options.imatrix.empty()) imatrix = plan.file(options.imatrix, options.force, is_own_gguf);
   const auto begin = std::chrono::steady_clock::now();
   const Checkpoint checkpoint = Checkpoint::open(options.model);
   const ModelConfig config = model_config(checkpoint);
@@ -50,14 +57,14 @@ void run(const Options& options) {
   const Samples samples = calibration_samples(checkpoint, config, options.calibration, *backend);
   const std::string id = fingerprint(checkpoint, progress());
   const Calibration calibration =
-      calibrate(checkpoint, config, id, samples, *backend, options.output, options.force, progress());
+      calibrate(checkpoint, config, id, samples, *backend, folder, options.force, progress());
   const bool own = options.calibration.text.empty() || is_self(options.calibration.text);
   if (!options.imatrix.empty())
     write_imatrix(calibration, config,
                   {.datasets = own ? std::vector<std::string>{samples.text} : options.calibration.text,
                    .chunks = static_cast<std::uint32_t>(samples.options.samples),
                    .chunk_size = static_cast<std::uint32_t>(samples.options.window)},
-                  options.imatrix);
+                  imatrix);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
   if (options.common.json) {
@@ -91,7 +98,8 @@ void add_calibrate(CLI::App& app) {
       ->required();
   add_calibration_options(*verb, options->calibration, false);
   verb->add_option("--imatrix", options->imatrix,
-                   "Also write the mean squares as an imatrix file of llama.cpp (.gguf)");
+                   "Also write the mean squares as an imatrix file of llama.cpp (.gguf)")
+      ->check(not_empty());
   verb->add_flag("--force", options->force,
                  "Replace the calibration in the output folder, and the imatrix file");
   add_common(*verb, options->common);

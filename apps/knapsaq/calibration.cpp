@@ -28,10 +28,11 @@ bool is_unfinished_self(const std::filesystem::path& folder) {
 void add_calibration_options(CLI::App& verb, CalibrationOptions& options, bool with_folder,
                              const std::string& seed) {
   if (with_folder)
-    verb.add_option(
-        "--calibration", options.folder,
-        "Folder of `knapsaq calibrate`, made there from --text if it does not exist; or an imatrix file of "
-        "llama.cpp");
+    verb.add_option("--calibration", options.folder,
+                    "Folder of `knapsaq calibrate`, made there from --text if it does not exist; or an "
+                    "imatrix file of "
+                    "llama.cpp")
+        ->check(not_empty());
   verb.add_option(
       "--text", options.text,
       "Calibration text: files (plain UTF-8, or JSONL with a field text, .jsonl), or the word "
@@ -75,36 +76,55 @@ void check_texts(const CalibrationOptions& options) {
   static_cast<void>(read_calibration_text(files));
 }
 
-Calibration find_calibration(const Checkpoint& checkpoint, const ModelConfig& config,
-                             std::string_view fingerprint, const CalibrationOptions& options,
-                             const std::filesystem::path& default_folder) {
-  check_calibration_options(options);
-  const std::filesystem::path folder =
-      options.folder.empty() ? default_folder : std::filesystem::path(options.folder);
-  if (options.text.empty()) {
-    if (has_calibration(folder) && !is_unfinished_self(folder)) {
-      Calibration calibration = Calibration::open(folder);
-      require_same_model(calibration, fingerprint);
-      return calibration;
-    }
-  }
-  const auto backend = calibration_backend(options);
-  return calibrate(checkpoint, config, fingerprint,
-                   calibration_samples(checkpoint, config, options, *backend), *backend, folder, false,
-                   progress());
+void plan_texts(OutputPlan& plan, std::span<const std::string> text) {
+  for (const std::string& file : text)
+    if (file != kSelf) plan.reads("the text", file);
 }
 
-std::unique_ptr<InputSource> find_inputs(const Checkpoint& checkpoint, const ModelConfig& config,
-                                         std::string_view fingerprint, const CalibrationOptions& options,
-                                         const std::filesystem::path& default_folder) {
-  if (!std::filesystem::is_regular_file(options.folder))
-    return std::make_unique<Calibration>(
-        find_calibration(checkpoint, config, fingerprint, options, default_folder));
-  if (!options.text.empty())
-    throw UsageError(fmt::format("{}: is a file with statistics; --text goes with a folder", options.folder));
-  auto source = open_input_source(options.folder, config, fingerprint);
-  for (const std::string& note : source->notes()) fmt::print(stderr, "note: {}\n", note);
-  return source;
+void plan_calibration(OutputPlan& plan, const CalibrationOptions& options) {
+  plan_texts(plan, options.text);
+  if (options.folder.empty()) return;
+  if (options.text.empty() || std::filesystem::is_regular_file(options.folder)) {
+    plan.reads("the calibration", options.folder);
+  } else {
+    check_calibration_place(plan.workspace(options.folder));
+  }
+}
+
+FoundInputs::FoundInputs(const Checkpoint& checkpoint, const ModelConfig& config,
+                         std::string_view fingerprint, const CalibrationOptions& options,
+                         const std::filesystem::path& default_folder)
+    : checkpoint_(checkpoint),
+      config_(config),
+      fingerprint_(fingerprint),
+      folder_(options.folder.empty() ? default_folder : std::filesystem::path(options.folder)) {
+  check_calibration_options(options);
+  if (std::filesystem::is_regular_file(folder_)) {
+    if (!options.text.empty())
+      throw UsageError(
+          fmt::format("{}: is a file with statistics; --text goes with a folder", folder_.string()));
+    there_ = open_input_source(folder_, config, fingerprint);
+    for (const std::string& note : there_->notes()) fmt::print(stderr, "note: {}\n", note);
+  } else if (options.text.empty() && has_calibration(folder_) && !is_unfinished_self(folder_)) {
+    auto calibration = std::make_unique<Calibration>(Calibration::open(folder_));
+    require_same_model(*calibration, fingerprint);
+    there_ = std::move(calibration);
+  } else {
+    backend_ = calibration_backend(options);
+    samples_ = calibration_samples(checkpoint, config, options, *backend_);
+  }
+}
+
+std::string FoundInputs::identity() const {
+  if (there_) return there_->identity();
+  return calibration_identity({fingerprint_, samples_->text, samples_->options, backend_->precision()},
+                              samples_->hash);
+}
+
+std::unique_ptr<InputSource> FoundInputs::get() {
+  if (there_) return std::move(there_);
+  return std::make_unique<Calibration>(
+      calibrate(checkpoint_, config_, fingerprint_, *samples_, *backend_, folder_, false, progress()));
 }
 
 Samples calibration_samples(const Checkpoint& checkpoint, const ModelConfig& config,

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 
 #include <CLI/App.hpp>
 
+#include "knapsaq/base/output_plan.h"
 #include "knapsaq/calib/calibration.h"
 #include "knapsaq/model/folding.h"
 #include "knapsaq/quant/scheme.h"
@@ -36,25 +38,44 @@ void add_calibration_options(CLI::App& verb, CalibrationOptions& options, bool w
 /// Whether `text` asks for text of the model's own. Throws UsageError if it asks for files as well.
 bool is_self(std::span<const std::string> text);
 
+/// Tells the plan of texts and calibration: what is read, and where a calibration is made that --calibration
+/// names.
+void plan_calibration(OutputPlan& plan, const CalibrationOptions& options);
+/// Tells the plan of texts.
+void plan_texts(OutputPlan& plan, std::span<const std::string> text);
+
 /// Throws UsageError for what can be known to be wrong before any work: --text of both kinds, or a folder
 /// given with --calibration that holds none while there is no --text to make one.
 void check_calibration_options(const CalibrationOptions& options);
 /// Reads the files that the options name, for refusing before any work what is no text (text/corpus.h).
 void check_texts(const CalibrationOptions& options);
 
-/// The calibration that a verb works with. With text: the one in the folder if it was made from this text
-/// with these options, else a new one is made there (after a kill: finished). Without text: the one in the
-/// folder, or one made of the model's own text where there is none. The folder is `options.folder`, or
-/// `default_folder` if that is empty. Throws UsageError if `options.folder` has no calibration and there is
-/// no text, or if the folder holds a calibration that was made from something else.
-Calibration find_calibration(const Checkpoint& checkpoint, const ModelConfig& config,
-                             std::string_view fingerprint, const CalibrationOptions& options,
-                             const std::filesystem::path& default_folder);
+/// Statistics of inputs that are there, or that can be made: what they are is known before anything is.
+class FoundInputs {
+ public:
+  /// With text: the calibration in the folder if it was made from this text with these options, else a new
+  /// one that is to be made there (after a kill: finished). Without text: the one in the folder, or one of
+  /// the model's own text where there is none. The folder is `options.folder`, which may also be an imatrix
+  /// file of llama.cpp, or `default_folder` if that is empty. Writes nothing. Throws UsageError if
+  /// `options.folder` has no calibration and there is no text. Checkpoint and config must outlive this.
+  FoundInputs(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
+              const CalibrationOptions& options, const std::filesystem::path& default_folder);
 
-/// find_calibration(), or the imatrix file of llama.cpp that `options.folder` names.
-std::unique_ptr<InputSource> find_inputs(const Checkpoint& checkpoint, const ModelConfig& config,
-                                         std::string_view fingerprint, const CalibrationOptions& options,
-                                         const std::filesystem::path& default_folder);
+  /// InputSource::identity() of what get() gives.
+  std::string identity() const;
+  /// Makes the calibration if it is not there. Throws UsageError if the folder holds one that was made from
+  /// something else.
+  std::unique_ptr<InputSource> get();
+
+ private:
+  const Checkpoint& checkpoint_;
+  const ModelConfig& config_;
+  std::string fingerprint_;
+  std::filesystem::path folder_;
+  std::unique_ptr<InputSource> there_;
+  std::unique_ptr<Backend> backend_;  ///< with samples_: of a calibration that is to be made, or finished
+  std::optional<Samples> samples_;
+};
 
 /// The windows of `options.text`, or without one of the model's own text, that a calibration looks at; at
 /// most `most_tokens` tokens of them, but one window, if that is not 0. `backend` runs the model for its own

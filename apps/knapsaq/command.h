@@ -3,6 +3,7 @@
 // The command line: one file per verb. A verb parses, calls the library, and prints; it decides nothing.
 
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -17,7 +18,13 @@
 namespace knapsaq::command {
 
 /// What the process ends with. Documented in docs/commands.md: scripts rely on it.
-enum ExitCode : int { done = 0, failed = 1, wrong_use = 2, interrupted = 130 };
+enum ExitCode : int {
+  done = 0,
+  failed = 1,
+  wrong_use = 2,
+  interrupted = 130,
+  unread = 141,  ///< as a shell says it of programs that SIGPIPE ends
+};
 
 /// What every verb has.
 struct Common {
@@ -30,6 +37,10 @@ void add_common(CLI::App& verb, Common& common);
 /// Makes the pool that --threads asks for. The first thing that a verb does.
 void start(const Common& common);
 
+/// For options that name a file or folder and may be left out: an empty name (an unset variable of a script)
+/// is refused, and not as if it had been left out.
+CLI::Validator not_empty();
+
 /// Bars on standard error if it is a terminal, silence otherwise.
 Progress& progress();
 
@@ -41,8 +52,14 @@ inline constexpr const char* kCostHelp =
 /// (notes_about()), once for every checkpoint that is opened.
 ModelConfig model_config(const Checkpoint& checkpoint);
 
-/// Prints one JSON object and a newline.
+/// Prints one JSON object and a newline, and sees to it that it was written.
 void print(const nlohmann::ordered_json& value);
+
+/// Whoever read standard output has gone: there is nobody to tell.
+class OutputClosed : public std::exception {};
+/// Writes what was printed so far. Throws OutputClosed, or IoError if the disk is full or failing: what
+/// nobody can read was not done.
+void flush_output();
 
 /// Each registers one verb; its options live as long as the CLI::App's callback does.
 void add_info(CLI::App& app);

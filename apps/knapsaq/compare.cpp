@@ -7,15 +7,19 @@
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
-#include <unistd.h>
 
 #include "calibration.h"
 #include "command.h"
 #include "knapsaq/bank/find_folding.h"
 #include "knapsaq/bank/folder_lock.h"
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/files.h"
+#include "knapsaq/base/exchange.h"
+#include "knapsaq/base/folder_record.h"
 #include "knapsaq/base/hash.h"
+#include "knapsaq/base/made_folder.h"
+#include "knapsaq/base/output_plan.h"
+#include "knapsaq/base/partial_output.h"
+#include "knapsaq/base/quote.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/calib/calibration.h"
 #include "knapsaq/checkpoint/fingerprint.h"
@@ -30,6 +34,9 @@ namespace knapsaq::command {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// In the work folder.
+constexpr std::string_view kCalibrationName = "calibration";
 
 struct Options {
   Common common;
@@ -48,36 +55,46 @@ struct Options {
   TaskOptions tasks;
 };
 
-/// The folder for what is kept between cases: beside the CSV, or temporary where there is none.
+/// The folder for what is kept between cases: beside the CSV, or temporary where there is none (an empty
+/// path).
 class WorkFolder {
  public:
-  explicit WorkFolder(const std::string& output) : temporary_(output.empty()) {
-    if (temporary_) {
-      std::string name = (fs::temp_directory_path() / "knapsaq-compare-XXXXXX").string();
-      if (::mkdtemp(name.data()) == nullptr) throw IoError(name + ": cannot be created");
-      path_ = name;
-    } else {
-      path_ = output + ".work";
-      fs::create_directories(path_);
+  explicit WorkFolder(const fs::path& beside) {
+    if (beside.empty()) {
+      const fs::path name = fs::temp_directory_path() / "knapsaq-compare";
+      remove_leftovers(name);
+      temporary_.emplace(name, PartialOutput::Kind::folder);
+      fs::permissions(temporary_->path(), fs::perms::owner_all);
+      return;
     }
-    lock_.emplace(path_);
+    kept_.emplace(beside);
+    lock_.emplace(beside);
     // What a killed run left of the model that it was trying.
-    for (const fs::directory_entry& entry : fs::directory_iterator(path_))
-      if (entry.path().filename().string().starts_with("model")) fs::remove_all(entry.path());
+    remove_leftovers(beside / kComparedModelName);
+    remove_finished(beside / kComparedModelName);
   }
-  ~WorkFolder() {
-    std::error_code ignored;
-    if (temporary_) fs::remove_all(path_, ignored);
-  }
-  WorkFolder(const WorkFolder&) = delete;
-  WorkFolder& operator=(const WorkFolder&) = delete;
-  const fs::path& path() const { return path_; }
+  const fs::path& path() const { return temporary_ ? temporary_->path() : kept_->path(); }
 
  private:
-  bool temporary_;
-  fs::path path_;
+  std::optional<PartialOutput> temporary_;
+  std::optional<MadeFolder> kept_;
   std::optional<FolderLock> lock_;  ///< two processes on one CSV would undo each other's work
 };
+
+/// Throws UsageError, before any work, if something is there that is no work folder of a comparison.
+void check_work_place(const fs::path& folder) {
+  if (!fs::exists(folder)) return;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    const bool is_model = name == kComparedModelName && !foreign_in(entry.path());
+    if (!is_model && !name.starts_with(fmt::format("{}.", kComparedModelName)) &&
+        !name.starts_with(kComparedErrorsName) && !name.starts_with(kCalibrationName))
+      throw UsageError(
+          fmt::format("{}: holds {}, which is not of a comparison, and one would work there: move it away or "
+                      "give another -o",
+                      folder.string(), in_quotes(name)));
+  }
+}
 
 nlohmann::ordered_json json_of(const CaseResult& one, const std::vector<std::string>& tasks) {
   nlohmann::ordered_json json = {{"method", one.method},
@@ -106,11 +123,23 @@ void print_row(const CaseResult& one) {
              one.method == "none" ? "" : format_seconds(one.quantize_seconds),
              one.tasks.empty() || !finite ? "" : fmt::format("  {:.4f}", one.average));
   if (!one.broken.empty()) fmt::print("  {}\n", one.broken);
-  std::fflush(stdout);  // a row that is finished is seen, also through a pipe
+  flush_output();  // a row that is finished is seen, also through a pipe
 }
 
 void run(const Options& options) {
   start(options.common);
+  OutputPlan plan;
+  plan.reads("the model", options.model);
+  plan.reads("the text", options.text);
+  plan_texts(plan, options.calibration_text);
+  plan.reads("the tasks", options.tasks.data);
+  fs::path csv;
+  fs::path work_place;
+  if (!options.output.empty()) {
+    csv = plan.log(options.output);
+    work_place = plan.workspace(csv.string() + ".work");
+    check_work_place(work_place);
+  }
   const std::vector<std::string> budgets = parse_budgets(options.budgets);
   const std::vector<ComparisonCase> cases =
       comparison_cases(options.methods, options.configurations, budgets);
@@ -149,10 +178,13 @@ void run(const Options& options) {
                   setup.windows.window, setup.windows.stride, setup.windows.limit, options.precision,
                   setup.menu.name, samples ? samples->hash : "") +
       tasks.hash();
-  const WorkFolder work(options.output);
+  const std::string id = hash_hex(what).substr(0, 16);
+  // Another comparison's rows are refused before anything is made or cleared away; what counts is read again
+  // when nobody else can write.
+  if (!csv.empty()) static_cast<void>(CaseLog(csv, id, tasks.names()));
+  const WorkFolder work(work_place);
   setup.work = work.path();
-  CaseLog log(options.output.empty() ? work.path() / "cases.csv" : fs::path(options.output),
-              hash_hex(what).substr(0, 16), tasks.names());
+  CaseLog log(csv.empty() ? work.path() / "cases.csv" : csv, id, tasks.names());
 
   std::optional<Calibration> calibration;
   std::optional<Samples> scale_samples;
@@ -160,7 +192,7 @@ void run(const Options& options) {
     return needs_statistics(one) && log.find(one.method, one.configuration) == nullptr;
   });
   if (left) {
-    const fs::path folder = work.path() / "calibration";
+    const fs::path folder = work.path() / kCalibrationName;
     const CalibrationSource source{setup.fingerprint, samples->text, samples->options, precision};
     const bool other = has_calibration(folder) && !is_calibration_of(folder, source);
     calibration =
@@ -204,7 +236,8 @@ void add_compare(CLI::App& app) {
   verb->add_option("--text", options->text, "Text file (UTF-8), or C4's documents as .jsonl, to score")
       ->required();
   verb->add_option("-o,--output", options->output,
-                   "CSV that gets a row per finished case; a run that was stopped goes on with it");
+                   "CSV that gets a row per finished case; a run that was stopped goes on with it")
+      ->check(not_empty());
   verb->add_option("--methods", options->methods, "Methods, with commas; mxq allocates within --budgets")
       ->delimiter(',')
       ->capture_default_str();

@@ -9,8 +9,8 @@
 
 #include "command.h"
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/files.h"
 #include "knapsaq/base/memory.h"
+#include "knapsaq/base/output_plan.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/compute/backend.h"
@@ -68,6 +68,13 @@ void run(const Options& options) {
     throw UsageError("there is nothing to do: give --text, --tasks or both");
   if (!options.samples.empty() && options.tasks.names.empty())
     throw UsageError("--samples writes what the items of --tasks got: name tasks");
+  OutputPlan plan;
+  plan.reads("the model", options.model);
+  plan.reads("the text", options.text);
+  plan.reads("the tasks", options.tasks.data);
+  plan.reads("the run", options.run);
+  std::filesystem::path samples;
+  if (!options.samples.empty()) samples = plan.file(options.samples, true, are_samples);
   if (!options.run.empty()) {
     if (options.tasks.names.empty()) throw UsageError("--run keeps what --tasks found: name tasks");
     if (!has_run(options.run))
@@ -121,7 +128,7 @@ void run(const Options& options) {
     const auto begin = std::chrono::steady_clock::now();
     const std::vector<TaskResult> results = judge(tasks, decoder);
     const double seconds = seconds_since(begin);
-    if (!options.samples.empty()) write_samples(results, options.samples);
+    if (!options.samples.empty()) write_samples(results, samples);
     if (!options.run.empty()) keep(options, checkpoint, config, tasks, results);
     json["precision"] = options.precision;
     json.update(json_of(results));
@@ -166,8 +173,10 @@ void add_eval(CLI::App& app) {
       ->check(CLI::IsMember({"bf16", "fp32"}))
       ->capture_default_str();
   add_task_options(*verb, options->tasks);
-  verb->add_option("--samples", options->samples, "JSONL file that gets a line for every item of the tasks");
-  verb->add_option("--run", options->run, "A run's folder whose report is to show what the tasks found");
+  verb->add_option("--samples", options->samples, "JSONL file that gets a line for every item of the tasks")
+      ->check(not_empty());
+  verb->add_option("--run", options->run, "A run's folder whose report is to show what the tasks found")
+      ->check(not_empty());
   add_common(*verb, options->common);
   verb->footer(
       "Example:\n  knapsaq eval MODEL --text wiki.test.raw --protocol gptq --window 512\n"

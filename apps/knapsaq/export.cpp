@@ -6,9 +6,10 @@
 #include <nlohmann/json.hpp>
 
 #include "command.h"
-#include "knapsaq/base/files.h"
+#include "knapsaq/base/output_plan.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/checkpoint/gguf_file.h"
 #include "knapsaq/export/writer.h"
 #include "knapsaq/model/expected_tensors.h"
 
@@ -27,14 +28,18 @@ struct Options {
 void run(const Options& options) {
   start(options.common);
   const Writer& format = writer(options.format);
-  refuse_existing(options.output, options.force);
+  OutputPlan plan;
+  plan.reads("the model", options.model);
+  const std::filesystem::path output = format.makes_file()
+                                           ? plan.file(options.output, options.force, is_own_gguf)
+                                           : plan.folder(options.output, options.force);
   const Checkpoint checkpoint = Checkpoint::open_folder(options.model);
   const ModelConfig config = model_config(checkpoint);
   check_shapes(checkpoint, config);
   ExportOptions how;
   how.requantize = options.requantize;
   how.replace = options.force;
-  const ExportReport report = format.write(checkpoint, config, options.output, how, progress());
+  const ExportReport report = format.write(checkpoint, config, output, how, progress());
 
   if (options.common.json) {
     print({{"model", options.model},

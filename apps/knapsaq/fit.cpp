@@ -8,9 +8,10 @@
 
 #include "command.h"
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/files.h"
+#include "knapsaq/base/output_plan.h"
 #include "knapsaq/base/quote.h"
 #include "knapsaq/base/units.h"
+#include "knapsaq/report/html_page.h"
 #include "make_report.h"
 #include "run_options.h"
 #include "shipping.h"
@@ -28,39 +29,56 @@ struct Options {
   bool force = false;
 };
 
+/// Canonical.
+struct Outputs {
+  std::filesystem::path model;
+  std::filesystem::path report;
+};
+
+/// Fills in what was left out, too.
+Outputs plan_outputs(OutputPlan& plan, Options& options) {
+  Outputs outputs;
+  plan.reads("the model", options.run.model);
+  outputs.model = plan.folder(options.output, options.force);
+  if (options.run.run.empty()) {
+    std::string name = options.output;
+    while (name.ends_with('/')) name.pop_back();
+    options.run.run = (name.ends_with('.') ? outputs.model.string() : name) + ".run";
+  }
+  if (options.report.empty())
+    options.report = (std::filesystem::path(options.run.run) / kReportName).string();
+  plan.allows(std::filesystem::path(options.run.run) / kReportName);
+  plan_run(plan, options.run);
+  outputs.report = plan.file(options.report, true, is_html_page);
+  return outputs;
+}
+
 void run(Options options) {
   start(options.common);
   if (!options.budget.given()) throw UsageError("give either --budget or --bits");
-  while (options.output.size() > 1 && options.output.back() == '/') options.output.pop_back();
-  if (options.run.folder.empty()) options.run.folder = options.output + ".run";
-  if (options.report.empty())
-    options.report = (std::filesystem::path(options.run.folder) / "report.html").string();
-  refuse_existing(options.output, options.force);
   find_strategy(options.search.strategy);
-  const std::filesystem::path page = std::filesystem::path(options.report).parent_path();
-  const std::filesystem::path run_folder = options.run.folder;
-  if (!page.empty() && page != run_folder && !std::filesystem::is_directory(page))
-    throw UsageError(fmt::format("{}: there is no folder {} for it", options.report, page.string()));
+  OutputPlan plan;
+  const Outputs outputs = plan_outputs(plan, options);
   const auto begin = std::chrono::steady_clock::now();
   Budget budget;
   Run run = find_run(options.run, [&](const SearchSpace& space) {
     budget = parse_budget(options.budget, space);
     check_search(options.search, space, budget);
   });
-  check_output(run, options.output);
+  plan.reads("the bank", run.bank().folder());
   SearchReport report;
   {
     const std::unique_ptr<Evaluator> evaluator = run.evaluator(kSearchSet, progress());
     report = run_search(run, *evaluator, options.search, budget);
   }
-  const Shipment shipment = ship(run, choose(run, budget, {}, progress()), {}, options.output, options.force);
-  make_report(run, options.report);
+  const Shipment shipment = ship(run, choose(run, budget, {}, progress()), {}, outputs.model, options.force);
+  make_report(run, outputs.report);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
   if (options.common.json) {
     nlohmann::ordered_json json = {{"model", options.run.model},
                                    {"output", options.output},
-                                   {"run", options.run.folder},
+                                   {"run", options.run.run},
                                    {"report", options.report},
                                    {"budget_bytes", nullptr},
                                    {"budget_bits", nullptr},
@@ -78,7 +96,7 @@ void run(Options options) {
   fmt::print("{} evaluations ({:.1f} full passes), {}; report: {}\n", report.evaluations, report.full_passes,
              format_seconds(seconds), options.report);
   fmt::print("other sizes from the same run: knapsaq pick {} --budget SIZE -o OUT\n",
-             in_shell(options.run.folder));
+             in_shell(options.run.run));
 }
 
 }  // namespace
@@ -91,10 +109,12 @@ void add_fit(CLI::App& app) {
       ->required();
   verb->add_option("-o,--output", options->output, "Folder to write")->required();
   add_budget_options(*verb, options->budget);
-  verb->add_option("--run", options->run.folder,
-                   "Folder of bank and archive, kept for other budgets; default: OUTPUT.run");
+  verb->add_option("--run", options->run.run,
+                   "Folder of bank and archive, kept for other budgets; default: OUTPUT.run")
+      ->check(not_empty());
   verb->add_option("--report", options->report,
-                   "HTML page about the run; default: report.html in the run's folder");
+                   "HTML page about the run; default: report.html in the run's folder")
+      ->check(not_empty());
   add_search_options(*verb, options->search, true);
   verb->add_flag("--force", options->force, "Replace the output folder");
   add_run_options(*verb, options->run);

@@ -84,8 +84,8 @@ void show_speed(const Generated& generated) {
 
 void put(const std::string& text) {
   if (text.empty()) return;
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-    throw IoError("cannot write to standard output");
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  flush_output();
 }
 
 }  // namespace knapsaq::command

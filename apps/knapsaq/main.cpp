@@ -1,8 +1,12 @@
 #include <cstdio>
 #include <exception>
+#include <iostream>
 #include <new>
+#include <string>
+#include <system_error>
 
 #include <CLI/CLI.hpp>
+#include <fcntl.h>
 #include <fmt/core.h>
 #include <signal.h>
 #include <unistd.h>
@@ -27,6 +31,21 @@ void listen_for_interrupts() {
   action.sa_flags = SA_RESTART;
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
+  // A terminal that goes away ends the work as Ctrl-C does, unless nohup said that it shall not.
+  struct sigaction before {};
+  if (::sigaction(SIGHUP, nullptr, &before) == 0 && before.sa_handler != SIG_IGN)
+    ::sigaction(SIGHUP, &action, nullptr);
+  // A reader of our output that is gone, and a limit on the size of files, are errors of the call that meets
+  // them: whatever is half-written then is cleared away.
+  ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);
+}
+
+/// A file that is opened gets the lowest free number. Where a standard file is closed that would be its
+/// number, and what is printed would go into a model.
+void occupy_standard_files() {
+  for (int number = 0; number <= 2; ++number)
+    if (::fcntl(number, F_GETFD) < 0) static_cast<void>(::open("/dev/null", O_RDONLY));
 }
 
 int complain(const char* what, command::ExitCode code) {
@@ -37,13 +56,14 @@ int complain(const char* what, command::ExitCode code) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  occupy_standard_files();
   listen_for_interrupts();
   CLI::App app("Knapsaq: the best quantized language model that fits a memory budget.", "knapsaq");
   app.set_version_flag("--version", KNAPSAQ_VERSION);
   app.require_subcommand(1);
   app.footer(
       "Example:\n  knapsaq fit MODEL --budget 4.2MiB -o OUT\n\n"
-      "Exit codes: 0 done, 1 the work failed, 2 wrong use, 130 interrupted.");
+      "Exit codes: 0 done, 1 the work failed, 2 wrong use, 130 interrupted, 141 nobody reads the output.");
   command::add_fit(app);
   command::add_search(app);
   command::add_front(app);
@@ -66,16 +86,27 @@ int main(int argc, char** argv) {
 
   try {
     static_cast<void>(most_allowed());  // a wrong KNAPSAQ_ISA is told before any work
-    app.parse(argc, argv);
-    if (std::fflush(stdout) != 0) return complain("cannot write to standard output", command::failed);
+    try {
+      app.parse(argc, argv);
+    } catch (const CLI::Success& asked) {  // --help, --version
+      app.exit(asked);
+      std::cout.flush();
+    }
+    command::flush_output();
     return command::done;
+  } catch (const command::OutputClosed&) {
+    return command::unread;
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
     return complain(fmt::format("{} (see knapsaq --help)", error.what()).c_str(), command::wrong_use);
   } catch (const UsageError& error) {
     return complain(error.what(), command::wrong_use);
   } catch (const Cancelled& error) {
     return complain(error.what(), command::interrupted);
+  } catch (const std::system_error& error) {
+    if (std::ferror(stdout) == 0) return complain(error.what(), command::failed);
+    // fmt's print() says only that it could not.
+    if (error.code() == std::errc::broken_pipe) return command::unread;
+    return complain(("cannot write to standard output: " + error.code().message()).c_str(), command::failed);
   } catch (const std::bad_alloc&) {
     return complain("out of memory", command::failed);
   } catch (const std::exception& error) {

@@ -31,13 +31,13 @@ bool needs_inputs(const Menu& menu) {
 }
 
 /// Statistics of the inputs, if they are asked for, or there from an earlier run, or the menu needs them.
-std::unique_ptr<InputSource> inputs_for(const CalibrationOptions& options, const Checkpoint& checkpoint,
-                                        const ModelConfig& config, const BankRecipe& recipe,
-                                        const std::filesystem::path& folder) {
+std::optional<FoundInputs> inputs_for(const CalibrationOptions& options, const Checkpoint& checkpoint,
+                                      const ModelConfig& config, const BankRecipe& recipe,
+                                      const std::filesystem::path& folder) {
   if (!needs_inputs(recipe.menu) && options.text.empty() && options.folder.empty() &&
       !has_calibration(folder))
-    return nullptr;
-  return find_inputs(checkpoint, config, recipe.model, options, folder);
+    return std::nullopt;
+  return std::optional<FoundInputs>(std::in_place, checkpoint, config, recipe.model, options, folder);
 }
 
 /// The scales that an earlier run found with these inputs, or those found now; nothing for methods that want
@@ -58,6 +58,7 @@ std::optional<Folding> folding_for(const CalibrationOptions& options, const Chec
                       path.string(), there.origin(), origin));
   }
   Folding folding = find_scales(checkpoint, config, recipe.model, *recipe.inputs, options);
+  folder.check_folding(folding.identity());
   folding.save(path);
   return folding;
 }
@@ -70,6 +71,11 @@ Menu menu_of(const BankOptions& options) {
   return menu;
 }
 
+void plan_bank(OutputPlan& plan, const BankOptions& options, const std::filesystem::path& folder) {
+  plan.allows(folder / kBankCalibrationName);
+  plan_calibration(plan, options.calibration);
+}
+
 BankReport make_bank(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view model,
                      const BankOptions& options, const std::filesystem::path& path) {
   check_calibration_options(options.calibration);
@@ -78,8 +84,13 @@ BankReport make_bank(const Checkpoint& checkpoint, const ModelConfig& config, st
   recipe.model = model;
   recipe.menu = menu_of(options);
   folder.check(recipe.model, recipe.menu);
-  const std::unique_ptr<InputSource> inputs =
+  check_full_precision(checkpoint, config);
+  std::optional<FoundInputs> found =
       inputs_for(options.calibration, checkpoint, config, recipe, folder.calibration());
+  // Whatever is refused is refused before a calibration is written that the bank would have to live with.
+  folder.check_inputs(found ? found->identity() : "");
+  std::unique_ptr<InputSource> inputs;
+  if (found) inputs = found->get();
   recipe.inputs = inputs.get();
   check_recipe(recipe);
   const std::optional<Folding> folding = folding_for(options.calibration, checkpoint, config, recipe, folder);

@@ -22,6 +22,9 @@ struct BankOptions {
 /// The menu with the method. Throws UsageError for what a method cannot do.
 Menu menu_of(const BankOptions& options);
 
+/// Tells the plan what is read, and where a calibration is made, for a bank in `folder`.
+void plan_bank(OutputPlan& plan, const BankOptions& options, const std::filesystem::path& folder);
+
 /// Builds the bank in `folder`, or goes on with it, with the calibration that it needs. `model` is the
 /// fingerprint of the checkpoint.
 BankReport make_bank(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view model,

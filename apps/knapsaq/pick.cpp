@@ -5,7 +5,7 @@
 
 #include "command.h"
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/files.h"
+#include "knapsaq/base/output_plan.h"
 #include "number_check.h"
 #include "run_options.h"
 #include "shipping.h"
@@ -27,15 +27,21 @@ struct Options {
 
 void run(const Options& options) {
   start(options.common);
-  refuse_existing(options.output, options.force);
+  OutputPlan plan;
+  plan.reads("the run", options.folder);
+  plan.reads("the bank", options.codes);
+  plan.reads("the model", options.model);
+  const std::filesystem::path output = plan.folder(options.output, options.force);
   if (options.near > 0 && (options.budget.bits <= 0 || !options.budget.bytes.empty()))
     throw UsageError("--near goes with --bits alone");
   Run run = Run::open(options.folder, Access::write_if_free, options.model);
-  check_output(run, options.output);
+  plan.reads("the model", run.model_folder());
+  plan.reads("the bank", run.bank().folder());
+  check_codes(run, options.codes);
   Verdict verdict =
       options.near > 0 ? choose_near(run, options.budget.bits, options.near, options.strategy, progress())
                        : choose(run, parse_budget(options.budget, run.space()), options.strategy, progress());
-  const Shipment shipment = ship(run, std::move(verdict), options.codes, options.output, options.force);
+  const Shipment shipment = ship(run, std::move(verdict), options.codes, output, options.force);
   if (options.common.json) {
     nlohmann::ordered_json json = {{"run", options.folder}, {"output", options.output}};
     json.update(json_of(shipment, run));

@@ -18,7 +18,7 @@
 #include "knapsaq/bank/match_table.h"
 #include "knapsaq/bank/propagate.h"
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/files.h"
+#include "knapsaq/base/output_plan.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/export/matrix_source.h"
@@ -36,6 +36,7 @@ struct Options {
   Common common;
   std::string model;
   std::string output;
+  std::filesystem::path place;  ///< canonical, of output
   double bits = 0;
   std::string budget;
   std::string scheme;
@@ -112,6 +113,16 @@ class ModelIdentity {
   std::optional<std::string> fingerprint_;
 };
 
+/// Where a calibration is kept that is made on the spot.
+std::filesystem::path calibration_folder(const Options& options) {
+  return options.place.string() + ".calibration";
+}
+
+/// Where a propagation keeps what is finished.
+std::filesystem::path propagation_folder(const Options& options) {
+  return options.place.string() + ".propagated";
+}
+
 /// Statistics of the inputs, if they are asked for or the schemes need them.
 std::unique_ptr<InputSource> inputs_for(const Options& options, const Checkpoint& checkpoint,
                                         const ModelConfig& config, ModelIdentity& identity,
@@ -119,8 +130,8 @@ std::unique_ptr<InputSource> inputs_for(const Options& options, const Checkpoint
   const bool needed = std::ranges::any_of(
       schemes, [](const Scheme& scheme) { return quantizer(scheme.method).needs() != Needs::nothing; });
   if (!needed && options.calibration.text.empty() && options.calibration.folder.empty()) return nullptr;
-  return find_inputs(checkpoint, config, identity.get(), options.calibration,
-                     options.output + ".calibration");
+  return FoundInputs(checkpoint, config, identity.get(), options.calibration, calibration_folder(options))
+      .get();
 }
 
 QuantizedModel write_direct(const Options& options, const Checkpoint& checkpoint, const ModelConfig& config,
@@ -130,12 +141,9 @@ QuantizedModel write_direct(const Options& options, const Checkpoint& checkpoint
   if (wants_folding(schemes))
     folding = find_scales(checkpoint, config, identity.get(), *inputs, options.calibration);
   return write_quantized(checkpoint, config, schemes,
-                         DirectSource(checkpoint, inputs.get(), folding ? &*folding : nullptr),
-                         options.output, options.force, progress());
+                         DirectSource(checkpoint, inputs.get(), folding ? &*folding : nullptr), options.place,
+                         options.force, progress());
 }
-
-/// Where a propagation keeps what is finished.
-std::filesystem::path propagation_folder(const Options& options) { return options.output + ".propagated"; }
 
 /// Quantizes anew for this allocation. What is finished is kept beside the output until all is.
 QuantizedModel write_propagated(const Options& options, const Checkpoint& checkpoint,
@@ -150,24 +158,37 @@ QuantizedModel write_propagated(const Options& options, const Checkpoint& checkp
   PropagatedSource source(
       config, propagate(checkpoint, config, identity.get(), schemes, samples, *backend, folder, progress()));
   const QuantizedModel model =
-      write_quantized(checkpoint, config, schemes, source, options.output, options.force, progress());
+      write_quantized(checkpoint, config, schemes, source, options.place, options.force, progress());
   remove_propagated(folder, config);
   return model;
 }
 
-/// The same folder without slashes at its end, so that names beside it are made by adding to its own.
-std::string without_slashes(std::string folder) {
-  while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
-  return folder;
+void plan(Options& options) {
+  OutputPlan plan;
+  plan.reads("the model", options.model);
+  plan.reads("the bank", options.bank);
+  plan.reads("the table", options.table);
+  plan.reads("the allocation", options.allocation);
+  plan_calibration(plan, options.calibration);
+  options.place = plan.folder(options.output, options.force);
+  if (options.calibration.folder.empty())
+    check_calibration_place(plan.workspace(calibration_folder(options)));
+  if (options.propagate) plan.workspace(propagation_folder(options));
+}
+
+/// What cannot be written is refused before a calibration is made for it.
+void check_schemes(const Checkpoint& checkpoint, const ModelConfig& config,
+                   const std::vector<Scheme>& schemes) {
+  for (const Scheme& scheme : schemes) quantizer(scheme.method).check(scheme);
+  static_cast<void>(layout_quantized(checkpoint, config, schemes));
 }
 
 void run(Options options) {
-  options.output = without_slashes(std::move(options.output));
   start(options.common);
   const int targets =
       (options.bits > 0) + !options.budget.empty() + !options.scheme.empty() + !options.allocation.empty();
   if (targets != 1) throw UsageError("give one of --bits, --budget, --scheme and --allocation");
-  refuse_existing(options.output, options.force);
+  plan(options);
   const auto begin = std::chrono::steady_clock::now();
   const Checkpoint checkpoint = Checkpoint::open_folder(options.model);
   const ModelConfig config = model_config(checkpoint);
@@ -182,9 +203,10 @@ void run(Options options) {
     bank->check_model(identity.get(), config);
   }
   const Choice choice = choose(options, checkpoint, config, bank ? &*bank : nullptr);
+  check_schemes(checkpoint, config, choice.schemes);
   const QuantizedModel model =
       options.propagate ? write_propagated(options, checkpoint, config, identity, choice.schemes)
-      : bank ? write_quantized(checkpoint, config, choice.schemes, BankSource(*bank, config), options.output,
+      : bank ? write_quantized(checkpoint, config, choice.schemes, BankSource(*bank, config), options.place,
                                options.force, progress())
              : write_direct(options, checkpoint, config, identity, choice.schemes);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();

@@ -5,7 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "command.h"
-#include "knapsaq/base/files.h"
+#include "knapsaq/base/output_plan.h"
+#include "knapsaq/report/html_page.h"
 #include "make_report.h"
 
 namespace knapsaq::command {
@@ -20,8 +21,15 @@ struct Options {
 
 void run(const Options& options) {
   start(options.common);
+  OutputPlan plan;
+  plan.allows(std::filesystem::path(options.folder) / kReportName);
+  plan.reads("the run", options.folder);
+  plan.reads("the model", options.model);
+  const std::filesystem::path output = plan.file(options.output, true, is_html_page);
   const Run run = Run::open(options.folder, Access::read, options.model);
-  make_report(run, options.output);
+  plan.reads("the model", run.model_folder());
+  plan.reads("the bank", run.bank().folder());
+  make_report(run, output);
   if (options.common.json) {
     print({{"run", options.folder}, {"output", options.output}});
     return;

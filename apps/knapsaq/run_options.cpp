@@ -9,6 +9,7 @@
 #include "command.h"
 #include "knapsaq/bank/match_table.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/made_folder.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/calib/search_text.h"
 #include "knapsaq/calib/self_text.h"
@@ -50,17 +51,20 @@ std::int64_t heldout_windows(const RunOptions& options, std::int64_t window) {
   return std::max<std::int64_t>(1, options.heldout / window);
 }
 
+bool is_self_text(const RunOptions& options) {
+  return options.calibration.text.empty() || is_self(options.calibration.text);
+}
+
 SampleOptions resolved_samples(const RunOptions& options, const ModelConfig& config) {
   const CalibrationOptions& calibration = options.calibration;
-  return calibration.text.empty() || is_self(calibration.text)
-             ? resolve_self(calibration.samples, config.max_positions)
-             : resolve(calibration.samples, config.max_positions);
+  return is_self_text(options) ? resolve_self(calibration.samples, config.max_positions)
+                               : resolve(calibration.samples, config.max_positions);
 }
 
 /// The windows that are searched on and those that are held out.
 SearchText search_text(const RunOptions& options, const Checkpoint& checkpoint, const ModelConfig& config) {
   const CalibrationOptions& calibration = options.calibration;
-  const bool self = calibration.text.empty() || is_self(calibration.text);
+  const bool self = is_self_text(options);
   SampleOptions search = resolved_samples(options, config);
   search.samples = search_count(options, search.window);
   SampleOptions heldout = search;
@@ -87,9 +91,8 @@ std::string text_name(const CalibrationOptions& options) {
 /// may have changed.
 void set_tokens(RunSettings& settings, const RunOptions& options, const Checkpoint& checkpoint,
                 const ModelConfig& config) {
-  const std::vector<std::string>& text = options.calibration.text;
   const std::int64_t window = resolved_samples(options, config).window;
-  if ((text.empty() || is_self(text)) && has_run(options.folder)) {
+  if (is_self_text(options) && has_run(options.folder)) {
     RunSettings known = read_run_settings(options.folder);
     if (known.model == settings.model && known.text == settings.text &&
         known.precision == settings.precision && known.search.length == window &&
@@ -135,6 +138,17 @@ void add_run_options(CLI::App& verb, RunOptions& options) {
     if (std::ranges::find(before, option) == before.end()) defines(option);
 }
 
+void plan_run(OutputPlan& plan, RunOptions& options) {
+  const fs::path own_bank = fs::path(options.run) / kRunBankName;
+  plan.allows(own_bank);
+  plan.reads("the model", options.model);
+  plan.reads("the bank", options.bank);
+  plan_texts(plan, options.calibration.text);
+  options.folder = plan.workspace(options.run);
+  Run::check_place(options.folder);
+  if (options.bank.empty()) check_bank_place(options.folder / kRunBankName);
+}
+
 Run find_run(const RunOptions& options, const std::function<void(const SearchSpace&)>& check) {
   const bool defined =
       std::ranges::any_of(options.defining, [](const CLI::Option* o) { return o->count() > 0; });
@@ -148,7 +162,7 @@ Run find_run(const RunOptions& options, const std::function<void(const SearchSpa
   check_shapes(checkpoint, config);
   BankOptions bank{.menu = options.menu, .method = options.method, .calibration = options.calibration};
   // What judges the result must not have calibrated its codes. Text of the model's own is another one anyway.
-  if (!options.calibration.text.empty() && !is_self(options.calibration.text)) {
+  if (!is_self_text(options)) {
     const std::int64_t window = resolved_samples(options, config).window;
     bank.calibration.samples.held_back = heldout_windows(options, window) * window;
   }
@@ -157,14 +171,8 @@ Run find_run(const RunOptions& options, const std::function<void(const SearchSpa
       options, checkpoint, config,
       options.bank.empty() ? size_table(linears(config), menu_of(bank)) : Bank::open(options.bank).table()));
   const std::string model = fingerprint(checkpoint, progress());
-  fs::path bank_folder = options.bank;
-  if (options.bank.empty()) {
-    std::error_code failure;
-    fs::create_directories(options.folder, failure);
-    if (failure) throw IoError(fmt::format("{}: cannot be created: {}", options.folder, failure.message()));
-    bank_folder = fs::path(options.folder) / "bank";
-    make_bank(checkpoint, config, model, bank, bank_folder);
-  }
+  if (!options.bank.empty()) Bank::open(options.bank).check_model(model, config);
+  const fs::path bank_folder = options.bank.empty() ? options.folder / kRunBankName : fs::path(options.bank);
   RunSettings settings;
   settings.model = model;
   settings.text = text_name(options.calibration);
@@ -172,7 +180,17 @@ Run find_run(const RunOptions& options, const std::function<void(const SearchSpa
   settings.pins = options.pins;
   settings.divergence = parse_divergence(options.divergence);
   settings.precision = options.calibration.precision == "fp32" ? Precision::fp32 : Precision::bf16;
-  set_tokens(settings, options, checkpoint, config);
+  settings.search.length = settings.heldout.length = resolved_samples(options, config).window;
+  // What is refused is refused before anything of it is in the folder, and before the bank is made. Only text
+  // of the model's own that is not there yet comes later: sampling it takes long, and would be lost with a
+  // kill.
+  Run::check(options.folder, settings, bank_folder);
+  const bool samples_later = is_self_text(options) && !has_run(options.folder);
+  if (!samples_later) set_tokens(settings, options, checkpoint, config);
+  Run::check(options.folder, settings, bank_folder);
+  const MadeFolder made(options.folder);
+  if (options.bank.empty()) make_bank(checkpoint, config, model, bank, bank_folder);
+  if (samples_later) set_tokens(settings, options, checkpoint, config);
   return Run::create(options.folder, options.model, bank_folder, settings);
 }
 
@@ -255,18 +273,21 @@ void check_search(const SearchOptions& options, const SearchSpace& space, std::o
   prepare(options, space, Divergence::kl, 1, budget);
 }
 
+void require_search(const fs::path& folder, const SearchOptions& options, const SearchSpace& space,
+                    std::optional<Budget> budget) {
+  const std::string course = prepare(options, space, Divergence::kl, 1, budget).course;
+  const auto is_this = [&](const SearchRecord& record) {
+    return record.strategy == options.strategy && record.options == course && record.seed == options.seed;
+  };
+  if (std::ranges::none_of(read_searches(folder), is_this))
+    throw UsageError(fmt::format(
+        "{}: has no such search that could be resumed: leave out --resume to start it", folder.string()));
+}
+
 SearchReport run_search(Run& run, Evaluator& evaluator, const SearchOptions& options,
-                        std::optional<Budget> budget, bool resume) {
+                        std::optional<Budget> budget) {
   const Prepared search =
       prepare(options, run.space(), run.settings().divergence, evaluator.windows(), budget);
-  const auto is_this = [&](const SearchRecord& record) {
-    return record.strategy == options.strategy && record.options == search.course &&
-           record.seed == options.seed;
-  };
-  if (resume && std::ranges::none_of(run.archive().searches(), is_this))
-    throw UsageError(
-        fmt::format("{}: has no such search that could be resumed: leave out --resume to start it",
-                    run.folder().string()));
   const SearchRecord record = run.archive().search(options.strategy, search.course, options.seed);
   run.reference_loss(kSearchSet, &evaluator);
   SearchDisplay display(run.space(), run.settings().divergence, options.strategy, budget);

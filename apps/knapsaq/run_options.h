@@ -3,6 +3,7 @@
 // What `search`, `fit` and `study` share: the options that a run is made with, and making or finding it.
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
@@ -19,8 +20,9 @@ namespace knapsaq::command {
 
 struct RunOptions {
   std::string model;
-  std::string folder;  ///< --run
-  std::string bank;    ///< --bank; empty: one in the run's folder
+  std::string run;               ///< --run, as it was given
+  std::filesystem::path folder;  ///< canonical, of plan_run()
+  std::string bank;              ///< --bank; empty: one in the run's folder
   /// All groups, too: at 3 bits per weight the choice of groups takes a third off the divergence.
   std::string menu = "mxq-f16";
   std::string method = "gptq";
@@ -35,6 +37,9 @@ struct RunOptions {
 
 /// Everything but the model and --run.
 void add_run_options(CLI::App& verb, RunOptions& options);
+
+/// Tells the plan what a run reads, and where it is. What is in the folder is a run, or the beginning of one.
+void plan_run(OutputPlan& plan, RunOptions& options);
 
 /// The run of the folder, if there is one and no option says what it is of; else one that is made as the
 /// options say, with its bank, or gone on with if it is the same. `check` sees the search space before any
@@ -67,8 +72,11 @@ void add_search_options(CLI::App& verb, SearchOptions& options, bool with_strate
 /// Throws UsageError for unknown strategies, and for options, goals and budgets that the strategy cannot use
 /// in this space.
 void check_search(const SearchOptions& options, const SearchSpace& space, std::optional<Budget> budget);
-/// Runs the search, showing how it goes. `resume`: it has to be there already (else UsageError).
+/// Throws UsageError unless the run in the folder has begun this search. Changes nothing.
+void require_search(const std::filesystem::path& folder, const SearchOptions& options,
+                    const SearchSpace& space, std::optional<Budget> budget);
+/// Runs the search, showing how it goes.
 SearchReport run_search(Run& run, Evaluator& evaluator, const SearchOptions& options,
-                        std::optional<Budget> budget, bool resume = false);
+                        std::optional<Budget> budget);
 
 }  // namespace knapsaq::command

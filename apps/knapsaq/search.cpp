@@ -27,24 +27,27 @@ struct Options {
 void require_begun(const Options& options) {
   if (!has_run(options.run.folder))
     throw UsageError(fmt::format("{}: holds no run that could be resumed: leave out --resume to start one",
-                                 options.run.folder));
+                                 options.run.run));
 }
 
-void run(const Options& options) {
+void run(Options& options) {
   start(options.common);
+  OutputPlan plan;
+  plan_run(plan, options.run);
   find_strategy(options.search.strategy);
   if (options.resume) require_begun(options);
   std::optional<Budget> budget;
   Run run = find_run(options.run, [&](const SearchSpace& space) {
     if (options.budget.given()) budget = parse_budget(options.budget, space);
     check_search(options.search, space, budget);
+    if (options.resume) require_search(options.run.folder, options.search, space, budget);
   });
   const std::unique_ptr<Evaluator> evaluator = run.evaluator(kSearchSet, progress());
-  const SearchReport report = run_search(run, *evaluator, options.search, budget, options.resume);
+  const SearchReport report = run_search(run, *evaluator, options.search, budget);
 
   const RunView view(run, {report.search});
   if (options.common.json) {
-    nlohmann::ordered_json json = {{"model", options.run.model},          {"run", options.run.folder},
+    nlohmann::ordered_json json = {{"model", options.run.model},          {"run", options.run.run},
                                    {"strategy", options.search.strategy}, {"seed", options.search.seed},
                                    {"evaluations", report.evaluations},   {"measured", report.measured},
                                    {"full_passes", report.full_passes},   {"hypervolume", view.hypervolume()},
@@ -59,7 +62,7 @@ void run(const Options& options) {
       options.search.strategy, options.search.seed, report.evaluations, report.measured, report.full_passes,
       view.front().size(), view.hypervolume(), format_seconds(report.seconds));
   fmt::print("`knapsaq front {0}` shows the front, `knapsaq pick {0} --budget SIZE -o OUT` writes a model\n",
-             in_shell(options.run.folder));
+             in_shell(options.run.run));
 }
 
 }  // namespace
@@ -69,7 +72,7 @@ void add_search(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("search", "Search for the front of size against quality");
   verb->add_option("model", options->run.model, "Model folder in Hugging Face layout, full precision")
       ->required();
-  verb->add_option("--run", options->run.folder,
+  verb->add_option("--run", options->run.run,
                    "Folder of the run: bank, archive; a search that was interrupted goes on where it was")
       ->required();
   add_search_options(*verb, options->search, true);

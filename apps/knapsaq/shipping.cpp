@@ -51,18 +51,18 @@ Scheme counterpart(const std::vector<Scheme>& schemes, const Scheme& scheme, con
 
 }  // namespace
 
-void check_output(const Run& run, const std::string& output) {
-  namespace fs = std::filesystem;
-  const fs::path out = fs::weakly_canonical(output);
-  for (const fs::path& folder : {run.folder(), run.model_folder(), run.bank().folder()}) {
-    const fs::path inside = fs::weakly_canonical(folder).lexically_relative(out);
-    if (!inside.empty() && *inside.begin() != "..")
-      throw UsageError(
-          fmt::format("{}: is or holds {}, which is needed: give another output", output, folder.string()));
-  }
+void check_codes(const Run& run, const std::string& codes) {
+  if (codes.empty()) return;
+  const Bank other = Bank::open(codes);
+  other.check_model(run.settings().model, run.config());
+  const std::vector<BankedLinear>& linears = run.bank().index().linears;
+  for (std::size_t i = 0; i < linears.size(); ++i)
+    for (const Scheme& scheme : linears[i].distinct())
+      static_cast<void>(counterpart(other.index().linears[i].schemes, scheme, linears[i].linear.name));
 }
 
-Shipment ship(Run& run, Verdict verdict, const std::string& codes, const std::string& output, bool force) {
+Shipment ship(Run& run, Verdict verdict, const std::string& codes, const std::filesystem::path& output,
+              bool force) {
   std::vector<Scheme> schemes = run.space().allocation(verdict.shipped.point);
   Shipment shipment{std::move(verdict), {}, codes};
   std::optional<Bank> other;

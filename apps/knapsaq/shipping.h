@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 
 #include <nlohmann/json_fwd.hpp>
@@ -16,13 +17,14 @@ struct Shipment {
   QuantizedModel model;
   std::string codes;  ///< the other bank that the codes are from; empty: the run's
 };
-/// Throws UsageError if the output is the run's or the model's folder or has it inside: --force would remove
-/// it.
-void check_output(const Run& run, const std::string& output);
+/// Throws UsageError if a bank whose codes are to be written lacks a scheme of the run's bank, InputError if
+/// it is of another model: before anything is measured. `codes` empty: nothing to check.
+void check_codes(const Run& run, const std::string& codes);
 /// Writes what was chosen. `codes`: a bank with the same bits and groups by another method, whose codes are
 /// written in the place of the run's; empty: none. Throws as write_quantized() does, UsageError if that bank
 /// lacks a scheme.
-Shipment ship(Run& run, Verdict verdict, const std::string& codes, const std::string& output, bool force);
+Shipment ship(Run& run, Verdict verdict, const std::string& codes, const std::filesystem::path& output,
+              bool force);
 
 nlohmann::ordered_json json_of(const Shipment& shipment, const Run& run);
 void print_summary(const Shipment& shipment, const Run& run, const std::string& output);

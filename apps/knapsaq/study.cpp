@@ -12,6 +12,7 @@
 #include "knapsaq/bank/find_folding.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/hash.h"
+#include "knapsaq/base/partial_output.h"
 #include "knapsaq/base/quote.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/report/case_log.h"
@@ -121,17 +122,19 @@ std::vector<StudyBaseline> baselines(const Options& options, const Run& run, Eva
               hash_hex(fmt::format("{} {} {} {}", setup.fingerprint, backend->description(), tokens.length,
                                    hash_hex(std::as_bytes(std::span(tokens.tokens)))))
                   .substr(0, 16));
-  std::optional<Calibration> calibration;
+  remove_leftovers(setup.work / kComparedModelName);
+  std::unique_ptr<InputSource> calibration;
   std::optional<Samples> samples;
   for (const ComparisonCase& one : cases) {
     check_cancelled();
     if (log.find(one.method, one.configuration) == nullptr) {
       if (needs_statistics(one)) {
-        calibration = find_calibration(run.checkpoint(), run.config(), setup.fingerprint,
-                                       options.run.calibration, run.folder() / "calibration");
+        calibration = FoundInputs(run.checkpoint(), run.config(), setup.fingerprint, options.run.calibration,
+                                  run.folder() / kStudyCalibrationName)
+                          .get();
         samples = calibration_samples(run.checkpoint(), run.config(), options.run.calibration, *backend,
                                       kFoldingTokens);
-        setup.inputs = &*calibration;
+        setup.inputs = calibration.get();
         setup.samples = &*samples;
       }
       log.add(Comparison(setup).measure(one, progress()));
@@ -150,6 +153,9 @@ void run(Options& options) {
   options.settings.strategies = strategies_of(options);
   if (options.goal == "budget" && !options.budget.given())
     throw UsageError("--goal budget needs --budget or --bits");
+  OutputPlan plan;
+  plan_run(plan, options.run);
+  check_calibration_place(options.run.folder / kStudyCalibrationName);
   std::optional<Budget> budget;
   Run run = find_run(options.run, [&](const SearchSpace& space) {
     if (options.budget.given()) budget = parse_budget(options.budget, space);
@@ -182,7 +188,7 @@ void run(Options& options) {
     return;
   }
   fmt::print("{}", study_table(study));
-  fmt::print("{}: study.json, runs.csv, curves.csv, tests.csv\n", options.run.folder);
+  fmt::print("{}: study.json, runs.csv, curves.csv, tests.csv\n", options.run.run);
 }
 
 }  // namespace
@@ -197,7 +203,7 @@ void add_study(CLI::App& app) {
       "study", "Compare search strategies by repeated runs, as the metaheuristic paper does");
   verb->add_option("model", options->run.model, "Model folder in Hugging Face layout, full precision")
       ->required();
-  verb->add_option("--run", options->run.folder,
+  verb->add_option("--run", options->run.run,
                    "Folder of the study; one that was interrupted goes on where it was")
       ->required();
   verb->add_option("--strategies", options->strategies, "Strategies, with commas")

@@ -9,6 +9,7 @@
 #include "knapsaq/bank/bank.h"
 #include "knapsaq/bank/error_table.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/output_plan.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/model/expected_tensors.h"
 
@@ -35,9 +36,13 @@ ErrorTable table_of(const Options& options) {
 void run(const Options& options) {
   start(options.common);
   if (options.model.empty() == options.bank.empty()) throw UsageError("give either a model or --bank");
+  OutputPlan plan;
+  plan.reads("the model", options.model);
+  plan.reads("the bank", options.bank);
+  const std::filesystem::path output = plan.file(options.output, true, is_error_csv);
   const auto begin = std::chrono::steady_clock::now();
   const ErrorTable table = table_of(options);
-  write_csv(table, options.output);
+  write_csv(table, output);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
   if (options.common.json) {

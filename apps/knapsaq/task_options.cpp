@@ -66,7 +66,12 @@ void print(std::span<const TaskResult> results) {
   fmt::print("average {} (acc_norm where there is one, else acc)\n", words(average(results)));
 }
 
-void write_samples(std::span<const TaskResult> results, const std::string& path) {
+bool are_samples(std::string_view beginning) {
+  const std::string_view line = beginning.substr(0, beginning.find('\n'));
+  return line.starts_with(R"({"task":")") && line.find(R"(,"log_likelihoods":[)") != line.npos;
+}
+
+void write_samples(std::span<const TaskResult> results, const std::filesystem::path& path) {
   AtomicFile file(path);
   for (const TaskResult& result : results) {
     for (const ItemResult& item : result.items) {

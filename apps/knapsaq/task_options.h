@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <CLI/App.hpp>
@@ -32,6 +34,8 @@ std::vector<TaskResult> judge(const TaskSet& tasks, Decoder& decoder);
 nlohmann::ordered_json json_of(std::span<const TaskResult> results);
 void print(std::span<const TaskResult> results);
 /// A line of JSON for every item.
-void write_samples(std::span<const TaskResult> results, const std::string& path);
+void write_samples(std::span<const TaskResult> results, const std::filesystem::path& path);
+/// Whether a file that begins like this is of write_samples().
+bool are_samples(std::string_view beginning);
 
 }  // namespace knapsaq::command

@@ -173,7 +173,7 @@ TEST_F(BankCommand, ScalesOfAnotherCalibrationAreNotTaken) {
   EXPECT_EQ(must("bank " + opt_ + " --method awq --menu b4g64 --json -o " + bank).json()["kept"], 72);
   // Another calibration for the bank that is begun: refused.
   const std::string other = " --calibration " + scratch("calibration");
-  expect_refused(common + "4 -o " + bank + other, 2, "folding.safetensors: was found with other statistics");
+  expect_refused(common + "4 -o " + bank + other, 2, "with other statistics");
   EXPECT_EQ(content_of(bank), whole);
   // Where only the scales are there yet, they are found again.
   must(common + "4 -o " + scratch("fresh") + other);

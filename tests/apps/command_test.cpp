@@ -258,9 +258,15 @@ TEST_F(Command, AnExistingOutputIsKeptUnlessForced) {
   fs::create_directory(out);
   write_file(out + "/precious", "data");
   expect_refused("quantize " + opt_ + " -o " + out + " --scheme rtn:b4g64", 2, "--force");
-  EXPECT_TRUE(fs::exists(out + "/precious"));
+  // What Knapsaq did not write is not replaced at all.
+  expect_refused("quantize " + opt_ + " -o " + out + " --scheme rtn:b4g64 --force", 2,
+                 "not written by Knapsaq");
+  EXPECT_EQ(read_file(out + "/precious"), "data");
+  fs::remove(out + "/precious");
+  EXPECT_EQ(run("quantize " + opt_ + " -o " + out + " --scheme rtn:b2g64 --force").code, 0);
+  const auto bytes = weight_bytes(out);
   EXPECT_EQ(run("quantize " + opt_ + " -o " + out + " --scheme rtn:b4g64 --force").code, 0);
-  EXPECT_FALSE(fs::exists(out + "/precious"));
+  EXPECT_GT(weight_bytes(out), bytes);
   EXPECT_TRUE(fs::exists(out + "/tokenizer.json"));
   EXPECT_TRUE(fs::exists(out + "/config.json"));
 }

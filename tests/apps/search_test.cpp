@@ -192,9 +192,12 @@ TEST_F(SearchCommand, WhatCannotBeDoneIsSaidInOneLine) {
   expect_refused("pick " + run + " --budget 100kB -o " + scratch("o"), 1, "smallest model");
   expect_refused("pick " + run + " -o " + scratch("o"), 2, "--budget");
   expect_refused("search " + llama_ + " --run " + run, 2, "not the model");
-  expect_refused("search " + llama_ + " --run " + run + small_, 2, "bank");
+  expect_refused("search " + llama_ + " --run " + run + small_, 2, "another model");
   expect_refused(search("run", "--tokens 512"), 2, "tokens");
-  expect_refused("search " + opt_ + " --run " + run + " --menu b2g64,b4g64", 2, "menu");
+  expect_refused("search " + opt_ + " --run " + run + " --menu b2g64,b4g64", 2, "another window");
+  expect_refused("search " + opt_ + " --run " + run +
+                     " --menu b2g64,b4g64 --method rtn --window 64 --tokens 256 --heldout 512",
+                 2, "menu");
   expect_refused(search("run", "--pin '*=b2g128' --pin '*=b3g128'"), 2, "pin");
   expect_refused(search("other", "--pin 'nothing=b2g128'"), 2, "nothing");
   expect_refused(search("other", "--pin 'lm_head=b4g128'"), 2, "not quantized");

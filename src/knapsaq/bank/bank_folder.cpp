@@ -16,16 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-fs::path made(fs::path path) {
-  if (!path.has_filename()) path = path.parent_path();
-  std::error_code status;
-  fs::create_directory(path, status);
-  if (status || !fs::is_directory(path))
-    throw IoError(fmt::format("{}: cannot create the folder: {}", path.string(),
-                              status ? status.message() : "there is a file of this name"));
-  return path;
-}
-
 /// Whether this is what a killed process leaves of the file `name`: AtomicFile's "<name>.partial-<digits>".
 bool is_partial(const fs::directory_entry& entry, std::string_view name) {
   constexpr std::string_view kEnding = ".partial-";
@@ -61,55 +51,59 @@ std::optional<BankIndex> read_index(const fs::path& folder) {
 
 }  // namespace
 
-BankFolder::BankFolder(fs::path path)
-    : is_new_(!fs::exists(path)), path_(made(std::move(path))), lock_(path_) {
-  // Nothing is removed before it is known that this is a bank. A folder in which calibration or the search
-  // for a folding was interrupted has nothing else yet.
-  if (!is_begun()) {
-    for (const fs::directory_entry& entry : fs::directory_iterator(path_))
-      if (entry.path() != calibration() && entry.path() != folding() && !is_partial_of_bank(entry))
-        throw UsageError(fmt::format(
-            "{}: exists and is not a bank: give the name of a bank or of a new folder", path_.string()));
-  }
-  remove_if(path_, is_partial_of_bank);
+void check_bank_place(const fs::path& path) {
+  if (!fs::exists(path) || read_index(path)) return;
+  // A folder in which calibration or the search for a folding was interrupted has nothing else yet.
+  for (const fs::directory_entry& entry : fs::directory_iterator(path))
+    if (entry.path().filename() != kBankCalibrationName && entry.path().filename() != kBankFoldingName &&
+        !is_partial_of_bank(entry))
+      throw UsageError(fmt::format("{}: exists and is not a bank: give the name of a bank or of a new folder",
+                                   path.string()));
 }
 
-BankFolder::~BankFolder() {
-  if (!is_new_) return;
-  std::error_code not_empty;
-  fs::remove(path_, not_empty);
+BankFolder::BankFolder(const fs::path& path) : folder_(path), lock_(this->path()) {
+  // Nothing is removed before it is known that this is a bank.
+  check_bank_place(this->path());
+  remove_if(this->path(), is_partial_of_bank);
 }
 
-bool BankFolder::is_begun() const { return read_index(path_).has_value(); }
+bool BankFolder::is_begun() const { return read_index(path()).has_value(); }
 
 void BankFolder::check(std::string_view model, const Menu& menu) const {
-  const std::optional<BankIndex> old = read_index(path_);
+  const std::optional<BankIndex> old = read_index(path());
   if (!old) return;
   if (old->model != model)
     throw UsageError(fmt::format("{}: is the bank of another model: give another folder, or remove this one",
-                                 path_.string()));
+                                 path().string()));
   if (old->menu.schemes != menu.schemes)
     throw UsageError(fmt::format("{}: was begun with another menu ({}): give the same, or another folder",
-                                 path_.string(), old->menu.name));
+                                 path().string(), old->menu.name));
+}
+
+void BankFolder::check_inputs(const std::string& identity) const {
+  const std::optional<BankIndex> old = read_index(path());
+  if (old && old->inputs != identity)
+    throw UsageError(fmt::format(
+        "{}: was begun with other statistics of the inputs ({} there, {} here): give the "
+        "same, or another folder",
+        path().string(), old->inputs.empty() ? "none" : old->inputs, identity.empty() ? "none" : identity));
+}
+
+void BankFolder::check_folding(const std::string& identity) const {
+  const std::optional<BankIndex> old = read_index(path());
+  if (old && old->folding != identity)
+    throw UsageError(
+        fmt::format("{}: was begun with another folding of scales: give another folder", path().string()));
 }
 
 void BankFolder::claim(const BankIndex& index) const {
   check(index.model, index.menu);
-  if (const std::optional<BankIndex> old = read_index(path_)) {
-    if (old->inputs != index.inputs)
-      throw UsageError(
-          fmt::format("{}: was begun with other statistics of the inputs ({} there, {} here): give the "
-                      "same, or another folder",
-                      path_.string(), old->inputs.empty() ? "none" : old->inputs,
-                      index.inputs.empty() ? "none" : index.inputs));
-    if (old->folding != index.folding)
-      throw UsageError(
-          fmt::format("{}: was begun with another folding of scales: give another folder", path_.string()));
-    // Names and shapes follow from the model, and schemes from those and the menu.
-  } else {
-    write_file(path_ / kBankIndexName, to_json(index));
-  }
-  const fs::path linears = made(path_ / "linears");
+  check_inputs(index.inputs);
+  check_folding(index.folding);
+  // Names and shapes follow from the model, and schemes from those and the menu.
+  if (!is_begun()) write_file(path() / kBankIndexName, to_json(index));
+  const fs::path linears = path() / "linears";
+  fs::create_directory(linears);
   std::set<std::string> names;
   for (const BankedLinear& linear : index.linears) names.insert(file_of(linear).filename().string());
   remove_if(linears, [&](const fs::directory_entry& entry) {

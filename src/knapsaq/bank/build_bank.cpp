@@ -25,19 +25,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-BankIndex index_of(const Checkpoint& checkpoint, const ModelConfig& config, const BankRecipe& recipe) {
+BankIndex index_of(const ModelConfig& config, const BankRecipe& recipe) {
   BankIndex index;
   index.model = recipe.model;
   index.menu = recipe.menu;
   if (recipe.inputs != nullptr) index.inputs = recipe.inputs->identity();
   if (recipe.folding != nullptr) index.folding = recipe.folding->identity();
-  for (const Linear& linear : linears(config)) {
-    if (checkpoint.packing(linear.name))
-      throw InputError(
-          fmt::format("{}: {} is quantized already; a bank is built from the full-precision model",
-                      checkpoint.folder().string(), linear.name));
+  for (const Linear& linear : linears(config))
     index.linears.push_back({linear, schemes_for(linear, recipe.menu)});
-  }
   return index;
 }
 
@@ -157,11 +152,20 @@ void check_recipe(const BankRecipe& recipe) {
   }
 }
 
+void check_full_precision(const Checkpoint& checkpoint, const ModelConfig& config) {
+  for (const Linear& linear : linears(config))
+    if (checkpoint.packing(linear.name))
+      throw InputError(
+          fmt::format("{}: {} is quantized already; a bank is built from the full-precision model",
+                      checkpoint.folder().string(), linear.name));
+}
+
 BankReport build_bank(const Checkpoint& checkpoint, const ModelConfig& config, const BankRecipe& recipe,
                       const BankFolder& folder, Progress& progress) {
   const auto begin = std::chrono::steady_clock::now();
   check_recipe(recipe);
-  const BankIndex index = index_of(checkpoint, config, recipe);
+  check_full_precision(checkpoint, config);
+  const BankIndex index = index_of(config, recipe);
   folder.claim(index);
 
   BankReport report;

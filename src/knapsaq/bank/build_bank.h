@@ -30,6 +30,9 @@ struct BankRecipe {
 /// are none. build_bank() does it too; this is for those who have something to do before.
 void check_recipe(const BankRecipe& recipe);
 
+/// Throws InputError, naming the first one, if linears of the checkpoint are quantized already.
+void check_full_precision(const Checkpoint& checkpoint, const ModelConfig& config);
+
 struct BankReport {
   std::size_t linears = 0;
   std::size_t kept = 0;     ///< of these, finished by an earlier run

@@ -330,6 +330,10 @@ ErrorTable parse_csv(std::string_view text, std::string_view source) {
 
 ErrorTable read_csv(const std::filesystem::path& path) { return parse_csv(read_file(path), path.string()); }
 
+bool is_error_csv(std::string_view beginning) {
+  return beginning.starts_with(fmt::format("{}\n", fmt::join(kNames, ",")));
+}
+
 void write_csv(const ErrorTable& table, const std::filesystem::path& path) {
   std::string text = fmt::format("{}\n", fmt::join(kNames, ","));
   for (const ErrorRow& row : table.rows) {

@@ -75,6 +75,8 @@ ErrorTable build_error_table(const Checkpoint& checkpoint, const ModelConfig& co
 /// columns; it throws InputError naming the line for a bad number, and naming linear and scheme for a missing
 /// or doubled cell.
 void write_csv(const ErrorTable& table, const std::filesystem::path& path);
+/// Whether a file that begins like this was written by write_csv(): MXQ's own tables have fewer columns.
+bool is_error_csv(std::string_view beginning);
 ErrorTable read_csv(const std::filesystem::path& path);
 ErrorTable parse_csv(std::string_view text, std::string_view source);
 

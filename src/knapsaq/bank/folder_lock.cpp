@@ -9,11 +9,12 @@
 #include <unistd.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/retried.h"
 
 namespace knapsaq {
 
 FolderLock::FolderLock(const std::filesystem::path& folder)
-    : descriptor_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    : descriptor_(retried([&] { return ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); })) {
   if (descriptor_ < 0)
     throw IoError(fmt::format("{}: cannot open the folder: {}", folder.string(), std::strerror(errno)));
   if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;

@@ -1,12 +1,16 @@
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <vector>
 
 #include <fmt/core.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/exchange.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/hash.h"
+#include "knapsaq/base/made_folder.h"
+#include "knapsaq/base/partial_output.h"
 #include "knapsaq/calib/calibration.h"
 #include "knapsaq/calib/calibrator.h"
 #include "knapsaq/calib/manifest.h"
@@ -56,36 +60,73 @@ std::size_t count_whole(const fs::path& folder, const Manifest& manifest) {
   return manifest.blocks.size();
 }
 
-/// Makes the folder ready for `wanted` and puts the blocks into it that are there already.
-void prepare_folder(const fs::path& folder, Manifest& wanted, bool replace) {
-  if (!fs::exists(folder)) {
-    fs::create_directories(folder);
-  } else if (!fs::is_directory(folder)) {
-    throw UsageError(fmt::format("{}: is not a folder; give another name", folder.string()));
-  } else if (!has_calibration(folder)) {
-    const bool only_ours =
-        std::all_of(fs::directory_iterator(folder), fs::directory_iterator(), [](auto& entry) {
-          const std::string name = entry.path().filename().string();
-          return is_block_file(name) || is_manifest_file(name);
-        });
-    if (!only_ours)
-      throw UsageError(
-          fmt::format("{}: holds something else than a calibration; give another name", folder.string()));
-    clean(folder, true);
-  } else if (replace) {
-    clean(folder, true);
-  } else {
-    Manifest found = read_manifest(folder);
-    if (found.source != wanted.source || found.tokens_hash != wanted.tokens_hash ||
-        found.layers != wanted.layers)
-      throw UsageError(
-          fmt::format("{}: holds a calibration made from something else (model, text, tokenizer or options); "
-                      "give another name, or --force to replace it",
-                      folder.string()));
-    clean(folder, false);
-    found.blocks.resize(count_whole(folder, found));
-    wanted.blocks = std::move(found.blocks);
+/// The description of the calibration in the folder if it is `wanted`, finished or not.
+std::optional<Manifest> find_same(const fs::path& folder, const Manifest& wanted) {
+  Manifest found = read_manifest(folder);
+  if (found.source == wanted.source && found.tokens_hash == wanted.tokens_hash &&
+      found.layers == wanted.layers)
+    return found;
+  return std::nullopt;
+}
+
+/// find_same(), where a damaged description is that of another calibration.
+std::optional<Manifest> find_whole(const fs::path& folder, const Manifest& wanted) {
+  try {
+    return find_same(folder, wanted);
+  } catch (const InputError&) {
+    return std::nullopt;
   }
+}
+
+bool holds_others(const fs::path& folder) {
+  return std::any_of(fs::directory_iterator(folder), fs::directory_iterator(), [](const auto& entry) {
+    const std::string name = entry.path().filename().string();
+    return !is_block_file(name) && !is_manifest_file(name);
+  });
+}
+
+/// The blocks that are finished in the folder, which holds the beginning of `wanted` or something that gives
+/// way to it.
+void take_up(const fs::path& folder, Manifest& wanted) {
+  std::optional<Manifest> found;
+  if (has_calibration(folder)) found = find_whole(folder, wanted);
+  clean(folder, !found);
+  if (!found) return;
+  found->blocks.resize(count_whole(folder, *found));
+  wanted.blocks = std::move(found->blocks);
+}
+
+/// Where a calibration is made that is to replace the one in `folder`.
+fs::path place_of_next(const fs::path& folder) {
+  fs::path next = folder;
+  next += ".new";
+  return next;
+}
+
+/// Removes a folder with a calibration that nobody needs any more.
+void discard(const fs::path& folder) {
+  std::error_code ignored;
+  if (!fs::exists(folder, ignored)) return;
+  clean(folder, true);
+  fs::remove(folder, ignored);
+}
+
+/// Whether a calibration that is another one than `wanted` is to give way to it when that is finished. Throws
+/// UsageError if it would have to and may not.
+bool gives_way(const fs::path& folder, const Manifest& wanted, bool replace) {
+  check_calibration_place(folder);
+  if (!has_calibration(folder) || (replace ? find_whole(folder, wanted) : find_same(folder, wanted)))
+    return false;
+  if (!replace)
+    throw UsageError(
+        fmt::format("{}: holds a calibration made from something else (model, text, tokenizer or options); "
+                    "give another name, or --force to replace it",
+                    folder.string()));
+  if (holds_others(folder))
+    throw UsageError(
+        fmt::format("{}: holds more than a calibration, which --force does not replace; give another name",
+                    folder.string()));
+  return true;
 }
 
 /// Writes floats made by `value(i)` in pieces that need little memory.
@@ -129,6 +170,15 @@ Manifest::Block write_block(const fs::path& path, std::span<const ObservedInput>
 
 }  // namespace
 
+void check_calibration_place(const fs::path& folder) {
+  if (!fs::exists(folder) || has_calibration(folder)) return;
+  if (!fs::is_directory(folder))
+    throw UsageError(fmt::format("{}: is not a folder; give another name", folder.string()));
+  if (holds_others(folder))
+    throw UsageError(
+        fmt::format("{}: holds something else than a calibration; give another name", folder.string()));
+}
+
 Calibration calibrate(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
                       const Samples& samples, Backend& backend, const fs::path& folder, bool replace,
                       Progress& progress) {
@@ -136,29 +186,41 @@ Calibration calibrate(const Checkpoint& checkpoint, const ModelConfig& config, s
   manifest.source = {std::string(fingerprint), samples.text, samples.options, backend.precision()};
   manifest.tokens_hash = samples.hash;
   manifest.layers = config.layers;
-  prepare_folder(folder, manifest, replace);
-  if (std::ssize(manifest.blocks) == config.layers) return Calibration::open(folder);
+  restore_waiting(folder);
+  const bool exchanges = gives_way(folder, manifest, replace);
+  const fs::path next = place_of_next(folder);
+  if (replace) check_calibration_place(next);
+  const MadeFolder place(exchanges ? next : folder);
+  take_up(place.path(), manifest);
 
   const std::vector<Linear> all = linears(config);
   const std::vector<std::size_t> owners = input_owners(all);
-  const auto total = static_cast<std::uint64_t>(config.layers * samples.options.samples);
-  ProgressScope scope(progress, "calibrating", total, "windows");
-  Calibrator calibrator(checkpoint, config, samples, backend, progress);
-  for (std::int64_t block = 0; block < config.layers; ++block) {
-    if (block < std::ssize(manifest.blocks)) {
-      calibrator.advance(block);
-      continue;
+  if (std::ssize(manifest.blocks) < config.layers) {
+    const auto total = static_cast<std::uint64_t>(config.layers * samples.options.samples);
+    ProgressScope scope(progress, "calibrating", total, "windows");
+    Calibrator calibrator(checkpoint, config, samples, backend, progress);
+    for (std::int64_t block = 0; block < config.layers; ++block) {
+      if (block < std::ssize(manifest.blocks)) {
+        calibrator.advance(block);
+        continue;
+      }
+      const std::vector<ObservedInput> inputs = calibrator.measure(block);
+      Manifest::Block written =
+          write_block(place.path() / block_file_name(static_cast<std::size_t>(block)), inputs);
+      for (const ObservedInput& input : inputs) {
+        Manifest::Input entry{.linears = {}, .width = input.sums.width};
+        for (std::size_t i = 0; i < all.size(); ++i)
+          if (all[owners[i]].name == input.first.name) entry.linears.push_back(all[i].name);
+        written.inputs.push_back(std::move(entry));
+      }
+      manifest.blocks.push_back(std::move(written));
+      write_file(place.path() / kManifestName, to_json(manifest));
     }
-    const std::vector<ObservedInput> inputs = calibrator.measure(block);
-    Manifest::Block written = write_block(folder / block_file_name(static_cast<std::size_t>(block)), inputs);
-    for (const ObservedInput& input : inputs) {
-      Manifest::Input entry{.linears = {}, .width = input.sums.width};
-      for (std::size_t i = 0; i < all.size(); ++i)
-        if (all[owners[i]].name == input.first.name) entry.linears.push_back(all[i].name);
-      written.inputs.push_back(std::move(entry));
-    }
-    manifest.blocks.push_back(std::move(written));
-    write_file(folder / kManifestName, to_json(manifest));
+  }
+  if (exchanges) exchange_folders(next, folder);
+  if (replace) {
+    discard(next);
+    remove_waited(folder, [](const fs::path& old) { return !holds_others(old); });
   }
   return Calibration::open(folder);
 }

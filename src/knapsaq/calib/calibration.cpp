@@ -141,12 +141,13 @@ InputStatistics Calibration::inputs(std::string_view linear, std::int64_t width)
 }
 
 std::string Calibration::identity() const {
-  const Manifest& manifest = impl_->manifest;
-  const CalibrationSource& source = manifest.source;
+  return calibration_identity(impl_->manifest.source, impl_->manifest.tokens_hash);
+}
+
+std::string calibration_identity(const CalibrationSource& source, std::string_view tokens_hash) {
   return fmt::format("calibration {}x{} seed {} {}, tokens {}, model {}", source.options.samples,
                      source.options.window, source.options.seed,
-                     source.precision == Precision::bf16 ? "bf16" : "fp32", manifest.tokens_hash,
-                     source.model);
+                     source.precision == Precision::bf16 ? "bf16" : "fp32", tokens_hash, source.model);
 }
 
 bool has_calibration(const fs::path& folder) {

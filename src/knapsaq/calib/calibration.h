@@ -55,6 +55,11 @@ class Calibration final : public InputSource {
 /// Whether `folder` holds a calibration, finished or not, that was made (or begun) from exactly this. Throws
 /// InputError if its calibration.json is damaged.
 bool is_calibration_of(const std::filesystem::path& folder, const CalibrationSource& source);
+/// Throws UsageError, before any work, if something is there that is no calibration, nor the beginning of
+/// one.
+void check_calibration_place(const std::filesystem::path& folder);
+/// Calibration::identity() of what calibrate() makes of this: `tokens_hash` is that of the samples.
+std::string calibration_identity(const CalibrationSource& source, std::string_view tokens_hash);
 /// Whether a calibration, finished or not, is there at all.
 bool has_calibration(const std::filesystem::path& folder);
 
@@ -66,8 +71,12 @@ void require_same_model(const Calibration& calibration, std::string_view fingerp
 /// called again after a kill with the same arguments, the statistics of finished blocks are not gathered
 /// again and the result is the same, byte for byte. `fingerprint` is that of the checkpoint.
 ///
-/// Throws UsageError if the folder holds another calibration and `replace` is not set, or if it holds
-/// something else; InputError if inputs of a linear are not finite, naming it; Cancelled.
+/// With `replace` another calibration in the folder gives way to the new one when that is finished; until
+/// then the new one lies in `<folder>.new`.
+///
+/// Throws UsageError, before anything is written, if the folder holds another calibration and `replace` is
+/// not set, or if it holds something else; InputError if inputs of a linear are not finite, naming it;
+/// Cancelled.
 Calibration calibrate(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
                       const Samples& samples, Backend& backend, const std::filesystem::path& folder,
                       bool replace = false, Progress& progress = Progress::none());

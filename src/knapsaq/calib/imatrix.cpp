@@ -195,6 +195,7 @@ void write_imatrix(const InputSource& source, const ModelConfig& config, const I
                    const std::filesystem::path& path) {
   GgufMetadata metadata;
   metadata.add("general.type", "imatrix");
+  metadata.add(std::string(kGgufWriterKey), "imatrix");
   metadata.add("imatrix.datasets", GgufArray(notes.datasets));
   metadata.add("imatrix.chunk_count", notes.chunks);
   metadata.add("imatrix.chunk_size", notes.chunk_size);

@@ -13,6 +13,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
+#include "knapsaq/base/retried.h"
 
 namespace knapsaq {
 namespace {
@@ -39,7 +40,8 @@ bool parse(std::string_view text, Number& value) {
 
 /// Appends to a file, to the disk.
 void append(const std::filesystem::path& path, std::string_view text) {
-  const int file = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+  const int file =
+      retried([&] { return ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666); });
   const auto fail = [&] {
     const int error = errno;
     if (file >= 0) ::close(file);
@@ -47,12 +49,12 @@ void append(const std::filesystem::path& path, std::string_view text) {
   };
   if (file < 0) fail();
   while (!text.empty()) {
-    const ssize_t written = ::write(file, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
+    const ssize_t written = retried([&] { return ::write(file, text.data(), text.size()); });
     if (written < 0) fail();
     text.remove_prefix(static_cast<std::size_t>(written));
   }
-  if (::fsync(file) != 0 && errno != EINVAL && errno != EROFS) fail();  // EINVAL: a pipe or /dev/null
+  if (retried([&] { return ::fsync(file); }) != 0 && errno != EINVAL && errno != EROFS)
+    fail();  // EINVAL: a pipe or /dev/null
   ::close(file);
 }
 
@@ -73,7 +75,7 @@ CaseLog::CaseLog(std::filesystem::path path, std::string run, std::vector<std::s
   };
   if (whole == 0) {
     if (!header.starts_with(text)) throw wrong(1, "is not the CSV of a comparison");
-    write_file(path_, header);
+    begin_ = header;
     return;
   }
   std::string_view rest = std::string_view(text).substr(0, whole);
@@ -105,7 +107,7 @@ CaseLog::CaseLog(std::filesystem::path path, std::string run, std::vector<std::s
     results_.push_back(std::move(result));
   }
   // Killed while it wrote: the row is not counted as finished.
-  if (whole < text.size()) write_file(path_, std::string_view(text).substr(0, whole));
+  if (whole < text.size()) begin_ = text.substr(0, whole);
 }
 
 const CaseResult* CaseLog::find(std::string_view method, std::string_view configuration) const {
@@ -121,6 +123,7 @@ void CaseLog::add(const CaseResult& result) {
                   result.bytes, result.memory, result.perplexity, result.quantize_seconds);
   for (const double task : result.tasks) row += fmt::format(",{}", task);
   if (!tasks_.empty()) row += fmt::format(",{}", result.average);
+  if (!begin_.empty()) write_file(path_, std::exchange(begin_, {}));
   append(path_, row + "\n");
   results_.push_back(result);
 }

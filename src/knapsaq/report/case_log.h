@@ -26,9 +26,10 @@ struct CaseResult {
 /// returns, so a killed comparison goes on with the first case that is missing.
 class CaseLog {
  public:
-  /// Creates `path` or goes on with it; a last row that a kill cut short is dropped. `run` tells this
-  /// comparison (model, text, protocol) from others: rows of another one are refused with InputError, as is
-  /// a file that is no such CSV. Every task has a column of its name, and their average one.
+  /// Reads `path` if it is there, to go on with it; a last row that a kill cut short does not count. Nothing
+  /// is written before the first add(). `run` tells this comparison (model, text, protocol) from others: rows
+  /// of another one are refused with InputError, as is a file that is no such CSV. Every task has a column of
+  /// its name, and their average one.
   CaseLog(std::filesystem::path path, std::string run, std::vector<std::string> tasks = {});
   /// Null for a case that is not there yet.
   const CaseResult* find(std::string_view method, std::string_view configuration) const;
@@ -38,6 +39,7 @@ class CaseLog {
 
  private:
   std::filesystem::path path_;
+  std::string begin_;  ///< what the file has to hold before a row is added; empty: it does
   std::string run_;
   std::vector<std::string> tasks_;
   std::vector<CaseResult> results_;

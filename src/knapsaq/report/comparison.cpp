@@ -5,12 +5,14 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include "knapsaq/bank/find_folding.h"
 #include "knapsaq/bank/match_table.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/exchange.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/hash.h"
 #include "knapsaq/base/not_finite_error.h"
@@ -65,6 +67,18 @@ std::size_t decimals(std::string_view text) {
   const std::size_t point = text.find('.');
   return point == std::string_view::npos ? 0 : text.size() - point - 1;
 }
+
+/// A folder that is gone when the scope is left, also by an exception.
+class Removed {
+ public:
+  explicit Removed(fs::path path) : path_(std::move(path)) {}
+  ~Removed() { remove_finished(path_); }
+  Removed(const Removed&) = delete;
+  Removed& operator=(const Removed&) = delete;
+
+ private:
+  fs::path path_;
+};
 
 }  // namespace
 
@@ -151,7 +165,7 @@ void Comparison::check(std::span<const ComparisonCase> cases) const {
 const ErrorTable& Comparison::table(Progress& progress) {
   if (table_) return *table_;
   const std::vector<Linear> all = linears(*setup_.config);
-  const fs::path kept = setup_.work / fmt::format("errors-{}-{}.csv", setup_.fingerprint,
+  const fs::path kept = setup_.work / fmt::format("{}-{}-{}.csv", kComparedErrorsName, setup_.fingerprint,
                                                   hash_hex(setup_.menu.name).substr(0, 8));
   if (fs::exists(kept)) {
     table_ = match_table(read_csv(kept), all, kept.string());
@@ -200,7 +214,7 @@ CaseResult Comparison::measure(const ComparisonCase& one, Progress& progress) {
   }
 
   if (one.method == kMxq) table(progress);  // made once for all budgets; no case's own time
-  const fs::path out = setup_.work / "model";
+  const fs::path out = setup_.work / kComparedModelName;
   const auto begin = std::chrono::steady_clock::now();
   const std::vector<Scheme> schemes = schemes_of(one, progress);
   Folding folding;
@@ -211,6 +225,7 @@ CaseResult Comparison::measure(const ComparisonCase& one, Progress& progress) {
                            *setup_.samples, rounding, *setup_.backend, progress);
   }
   const DirectSource source(*setup_.checkpoint, setup_.inputs, folding.empty() ? nullptr : &folding);
+  const Removed leftover(out);
   const QuantizedModel written =
       write_quantized(*setup_.checkpoint, *setup_.config, schemes, source, out, true, progress);
   result.quantize_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -228,7 +243,6 @@ CaseResult Comparison::measure(const ComparisonCase& one, Progress& progress) {
     result.average = result.tasks.empty() ? 0 : kNothing;
     result.broken = error.what();
   }
-  fs::remove_all(out);
   return result;
 }
 

@@ -47,6 +47,11 @@ std::vector<std::string> parse_budgets(std::string_view text);
 /// Whether a case cannot be done without statistics of the linears' inputs.
 bool needs_statistics(const ComparisonCase& one);
 
+/// Names in ComparisonSetup::work: the model of a case, while it is tried; tables of errors begin with the
+/// other.
+inline constexpr std::string_view kComparedModelName = "model";
+inline constexpr std::string_view kComparedErrorsName = "errors";
+
 /// What the cases of a comparison share. Everything must outlive the Comparison.
 struct ComparisonSetup {
   const Checkpoint* checkpoint = nullptr;

@@ -81,6 +81,11 @@ std::string html_page(const ReportData& data) {
   return result;
 }
 
+bool is_html_page(std::string_view beginning) {
+  return beginning.starts_with("<!doctype html>") &&
+         beginning.find(" - Knapsaq</title>") != std::string_view::npos;
+}
+
 void write_html(const ReportData& data, const std::filesystem::path& path) {
   write_file(path, html_page(data));
 }

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include "knapsaq/report/report_data.h"
 
@@ -15,6 +16,9 @@ std::string html_page(const ReportData& data);
 /// escape means the same, so that neither "</script" nor "<!--" can occur. Text that is not UTF-8 (names of
 /// files) gets replacement characters.
 std::string page_data(const ReportData& data);
+
+/// Whether a file that begins like this (4 KiB) is such a page.
+bool is_html_page(std::string_view beginning);
 
 /// Writes it atomically, over an older one. Throws IoError.
 void write_html(const ReportData& data, const std::filesystem::path& path);

@@ -197,9 +197,10 @@ Database::Mode reading_mode(const fs::path& path) {
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
   std::error_code ignored;
   const fs::path log = beside(path, "-wal");
-  if (::access(folder.c_str(), W_OK) == 0 || fs::exists(beside(path, "-shm"), ignored))
-    return Database::Mode::read;
-  if (!fs::exists(log, ignored) || fs::file_size(log, ignored) == 0) return Database::Mode::immutable;
+  const bool has_log = fs::exists(log, ignored) && fs::file_size(log, ignored) != 0;
+  if (::access(folder.c_str(), W_OK) == 0) return has_log ? Database::Mode::read : Database::Mode::visit;
+  if (fs::exists(beside(path, "-shm"), ignored)) return Database::Mode::read;
+  if (!has_log) return Database::Mode::immutable;
   throw IoError(
       fmt::format("{}: its last measurements are still in {}, and reading those needs a folder that "
                   "can be written: copy both into one",
@@ -333,7 +334,7 @@ Archive Archive::open(const fs::path& path) {
     throw IoError(fmt::format("{}: there is no such archive: begin a search first", path.string()));
   Database database(path, reading_mode(path));
   if (is_new(database))
-    throw IoError(fmt::format("{}: is empty yet: try again when the search has begun", path.string()));
+    throw EmptyArchive(fmt::format("{}: is empty yet: try again when the search has begun", path.string()));
   check_identity(database);
   return Archive(std::make_unique<Impl>(nullptr, std::move(database)));
 }
@@ -352,6 +353,7 @@ std::optional<std::string> Archive::about(std::string_view name) const {
 void Archive::set_about(std::string_view name, std::string_view value) {
   const std::span<const std::uint8_t> bytes(reinterpret_cast<const std::uint8_t*>(value.data()),
                                             value.size());
+  if (about(name) == value) return;  // not even the file's counter of changes moves
   impl_->write(Sync::now, [&] {
     Query(impl_->database,
           "INSERT INTO about VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name,

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "knapsaq/base/error.h"
 #include "knapsaq/search/measurement.h"
 #include "knapsaq/search/space.h"
 #include "knapsaq/search/strategy.h"
@@ -52,6 +53,12 @@ struct StoredNote {
   std::int64_t search = 0;
   std::int64_t batch = 0;
   Note note;
+};
+
+/// An archive that is being made, or whose maker was killed: nothing is in it yet.
+class EmptyArchive : public IoError {
+ public:
+  using IoError::IoError;
 };
 
 /// Everything that was ever measured in a run, in a SQLite file that survives kill -9 at any moment and can

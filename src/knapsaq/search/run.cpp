@@ -13,6 +13,7 @@
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/hash.h"
 #include "knapsaq/base/json_text.h"
+#include "knapsaq/base/made_folder.h"
 #include "knapsaq/base/quote.h"
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/export/quantized_checkpoint.h"
@@ -48,20 +49,30 @@ std::vector<std::int32_t> tokens_of(std::string_view bytes) {
 
 std::string_view name_of(Precision precision) { return precision == Precision::fp32 ? "fp32" : "bf16"; }
 
-/// What two runs in one folder have to agree in; the keys are words for people.
-nlohmann::ordered_json describe(const RunSettings& settings, const Bank& bank, const SearchSpace& space) {
+// Of what two runs in one folder have to agree in; words for people.
+constexpr const char* kTokensKey = "tokens";
+constexpr const char* kHeldOutKey = "held-out tokens";
+
+/// What two runs in one folder have to agree in, but for what a bank says.
+nlohmann::ordered_json describe(const RunSettings& settings) {
   return {{"model", settings.model},
-          {"menu", bank.index().menu.name},
-          {"bank", hash_hex(to_json(bank.index()))},
           {"ties", settings.ties},
           {"pins", settings.pins},
-          {"search space", space.identity()},
           {"divergence", name_of(settings.divergence)},
           {"precision", name_of(settings.precision)},
           {"text", settings.text},
           {"window", settings.search.length},
-          {"tokens", hash_hex(bytes_of(settings.search))},
-          {"held-out tokens", hash_hex(bytes_of(settings.heldout))}};
+          {kTokensKey, hash_hex(bytes_of(settings.search))},
+          {kHeldOutKey, hash_hex(bytes_of(settings.heldout))}};
+}
+
+/// All of it.
+nlohmann::ordered_json describe(const RunSettings& settings, const Bank& bank, const SearchSpace& space) {
+  nlohmann::ordered_json all = {
+      {"model", settings.model}, {"menu", bank.index().menu.name}, {"bank", hash_hex(to_json(bank.index()))}};
+  all.update(describe(settings));
+  all["search space"] = space.identity();
+  return all;
 }
 
 /// The settings that describe() wrote, without the token sets' tokens.
@@ -90,16 +101,13 @@ bool has_run(const fs::path& folder) {
   if (!fs::exists(folder / kArchiveName)) return false;
   try {
     return Archive::open(folder / kArchiveName).about(kSettings).has_value();
-  } catch (const IoError&) {
-    return false;  // nothing in it yet
+  } catch (const EmptyArchive&) {
+    return false;
   }
 }
 
-Run::Run(fs::path folder, fs::path model, Archive archive)
-    : folder_(std::move(folder)), model_(std::move(model)), archive_(std::move(archive)) {}
-
-void Run::load(const fs::path& bank, RunSettings settings) {
-  settings_ = std::move(settings);
+Run::Run(fs::path folder, fs::path model, const fs::path& bank, RunSettings settings)
+    : folder_(std::move(folder)), model_(std::move(model)), settings_(std::move(settings)) {
   checkpoint_ = std::make_unique<Checkpoint>(Checkpoint::open_folder(model_));
   config_ = parse_model_config(checkpoint_->config());
   bank_ = std::make_unique<Bank>(Bank::open(bank));
@@ -109,7 +117,11 @@ void Run::load(const fs::path& bank, RunSettings settings) {
   for (const std::string& pin : settings_.pins) pins.push_back(parse_pin(pin));
   space_ = make_space(table, settings_.ties, pins, usual_cost(table),
                       std::make_shared<FileSizes>(quantized_file_sizes(*checkpoint_, config_, table)));
-  archive_.expect(space_);
+}
+
+void Run::take(Archive archive) {
+  archive_ = std::move(archive);
+  archive_->expect(space_);
 }
 
 namespace {
@@ -132,28 +144,65 @@ void require_same(std::string_view known, const nlohmann::ordered_json& wanted, 
 
 }  // namespace
 
+void Run::check_place(const fs::path& folder) {
+  if (!fs::exists(folder) || fs::exists(folder / kArchiveName)) return;
+  if (!fs::is_directory(folder))
+    throw UsageError(fmt::format("{}: is not a folder: give another name", folder.string()));
+  // Stopped before its search began, a run has a bank, or what a lock and SQLite leave.
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name != kRunBankName && !name.starts_with(kArchiveName))
+      throw UsageError(fmt::format("{}: exists and holds no run: give the name of a run or of a new folder",
+                                   folder.string()));
+  }
+}
+
+namespace {
+
+/// A bank in the run's folder moves with it; others are where they are.
+std::string place_of_bank(const fs::path& folder, const fs::path& bank) {
+  const fs::path inside = fs::absolute(bank).lexically_relative(fs::absolute(folder));
+  const bool is_inside = !inside.empty() && *inside.begin() != "..";
+  return is_inside ? inside.string() : fs::absolute(bank).lexically_normal().string();
+}
+
+}  // namespace
+
+void Run::check(const fs::path& folder, const RunSettings& settings, const fs::path& bank) {
+  if (!has_run(folder)) return;
+  const Archive archive = Archive::open(folder / kArchiveName);
+  nlohmann::ordered_json wanted = describe(settings);
+  if (settings.search.tokens.empty())
+    for (const char* key : {kTokensKey, kHeldOutKey}) wanted.erase(key);
+  require_same(*archive.about(kSettings), wanted, folder);
+  const std::optional<std::string> place = archive.about(kBankFolder);
+  std::error_code ignored;
+  if (place && *place != place_of_bank(folder, bank) && !fs::exists(bank, ignored))
+    throw UsageError(
+        fmt::format("{}: holds a run with another bank: give it with --bank {}, or give another --run folder",
+                    folder.string(), *place));
+}
+
 Run Run::create(const fs::path& folder, const fs::path& model, const fs::path& bank,
                 const RunSettings& settings) {
-  std::error_code failure;
-  fs::create_directories(folder, failure);
-  if (failure) throw IoError(fmt::format("{}: cannot be created: {}", folder.string(), failure.message()));
-  Run run(folder, model, Archive::create(folder / kArchiveName));
-  run.load(bank, settings);
+  Run run(folder, model, bank, settings);
   const nlohmann::ordered_json wanted = describe(run.settings_, *run.bank_, run.space_);
-  if (const auto known = run.archive_.about(kSettings)) {
+  // Whatever is refused is refused before the archive is opened for writing, which may change it.
+  if (has_run(folder)) require_same(*Archive::open(folder / kArchiveName).about(kSettings), wanted, folder);
+  const MadeFolder made(folder);
+  run.take(Archive::create(folder / kArchiveName));
+  Archive& archive = run.archive();
+  if (const auto known = archive.about(kSettings)) {
     require_same(*known, wanted, folder);
   } else {
     for (const auto& [name, set] :
          {std::pair{kSearchSet, &settings.search}, {kHeldOutSet, &settings.heldout}})
-      run.archive_.set_about(fmt::format("{}{}", name, kTokens), bytes_of(*set));
+      archive.set_about(fmt::format("{}{}", name, kTokens), bytes_of(*set));
     // Last: a run with settings has everything else.
-    run.archive_.set_about(kSettings, wanted.dump());
+    archive.set_about(kSettings, wanted.dump());
   }
-  run.archive_.set_about(kModelFolder, fs::absolute(model).lexically_normal().string());
-  const fs::path inside = fs::absolute(bank).lexically_relative(fs::absolute(folder));
-  const bool is_inside = !inside.empty() && *inside.begin() != "..";
-  run.archive_.set_about(kBankFolder,
-                         is_inside ? inside.string() : fs::absolute(bank).lexically_normal().string());
+  archive.set_about(kModelFolder, fs::absolute(model).lexically_normal().string());
+  archive.set_about(kBankFolder, place_of_bank(folder, bank));
   return run;
 }
 
@@ -209,6 +258,10 @@ RunSettings read_run_settings(const fs::path& folder) {
   return read_settings(open_archive(folder, Access::read), folder);
 }
 
+std::vector<SearchRecord> read_searches(const fs::path& folder) {
+  return open_archive(folder, Access::read).searches();
+}
+
 Run Run::open(const fs::path& folder, Access access, const fs::path& model) {
   Archive archive = open_archive(folder, access);
   RunSettings settings = read_settings(archive, folder);
@@ -217,14 +270,13 @@ Run Run::open(const fs::path& folder, Access access, const fs::path& model) {
   if (!fs::is_directory(place))
     throw UsageError(fmt::format("{}: the model of {} is not there: say with --model where it is",
                                  place.string(), folder.string()));
-  Run run(folder, place, std::move(archive));
   // Reading a model whole costs less than measuring with it, and more than looking at a front.
   if (access != Access::read && fingerprint(Checkpoint::open(place)) != settings.model)
     throw UsageError(fmt::format("{}: is not the model that {} was made of: give that one", place.string(),
                                  folder.string()));
-  run.load(bank, std::move(settings));
-  require_same(required(run.archive_, folder, kSettings), describe(run.settings_, *run.bank_, run.space_),
-               folder);
+  Run run(folder, place, bank, std::move(settings));
+  require_same(required(archive, folder, kSettings), describe(run.settings_, *run.bank_, run.space_), folder);
+  run.take(std::move(archive));
   return run;
 }
 
@@ -272,7 +324,7 @@ std::unique_ptr<Evaluator> Run::evaluator(std::string_view set, Progress& progre
 }
 
 std::optional<double> Run::reference_loss(std::string_view set) const {
-  const auto known = archive_.about(fmt::format("{}{}", set, kReferenceLoss));
+  const auto known = archive_->about(fmt::format("{}{}", set, kReferenceLoss));
   if (!known) return std::nullopt;
   double loss = 0;
   const auto [end, error] = std::from_chars(known->data(), known->data() + known->size(), loss);
@@ -286,8 +338,8 @@ std::optional<double> Run::reference_loss(std::string_view set, Evaluator* evalu
   if (const auto known = std::as_const(*this).reference_loss(set)) return known;
   if (evaluator == nullptr) return std::nullopt;
   const double loss = evaluator->reference({0, evaluator->windows()}).loss;
-  if (archive_.writable())
-    archive_.set_about(fmt::format("{}{}", set, kReferenceLoss), fmt::format("{}", loss));
+  if (archive_->writable())
+    archive_->set_about(fmt::format("{}{}", set, kReferenceLoss), fmt::format("{}", loss));
   return loss;
 }
 

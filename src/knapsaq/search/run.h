@@ -49,6 +49,13 @@ enum class Access : std::uint8_t {
 /// has model, bank and search space at hand.
 class Run {
  public:
+  /// Throws UsageError, before any work, if something is there that is no run's folder, nor the beginning of
+  /// one.
+  static void check_place(const std::filesystem::path& folder);
+  /// Throws UsageError, saying what is different, if the folder holds a run with other settings than these;
+  /// token sets without tokens are not looked at. `bank`: where the bank is or will be. Changes nothing.
+  static void check(const std::filesystem::path& folder, const RunSettings& settings,
+                    const std::filesystem::path& bank);
   /// The folder's archive, for writing; made if there is none. Throws UsageError, saying what is different,
   /// if the folder holds a run of another model, bank, text or space; InputError if `bank` is not of the
   /// model.
@@ -68,8 +75,8 @@ class Run {
   const ModelConfig& config() const { return config_; }
   const Bank& bank() const { return *bank_; }
   const SearchSpace& space() const { return space_; }
-  Archive& archive() { return archive_; }
-  const Archive& archive() const { return archive_; }
+  Archive& archive() { return *archive_; }
+  const Archive& archive() const { return *archive_; }
 
   /// Loads the model and runs it over the tokens of `set` as they are asked for. Run and progress must
   /// outlive it.
@@ -81,8 +88,10 @@ class Run {
   std::optional<double> reference_loss(std::string_view set) const;
 
  private:
-  Run(std::filesystem::path folder, std::filesystem::path model, Archive archive);
-  void load(const std::filesystem::path& bank, RunSettings settings);
+  /// Everything but the archive.
+  Run(std::filesystem::path folder, std::filesystem::path model, const std::filesystem::path& bank,
+      RunSettings settings);
+  void take(Archive archive);
 
   std::filesystem::path folder_;
   std::filesystem::path model_;
@@ -91,14 +100,22 @@ class Run {
   ModelConfig config_;
   std::unique_ptr<Bank> bank_;
   SearchSpace space_;
-  Archive archive_;
+  std::optional<Archive> archive_;  ///< always there once create() or open() is done
 };
 
 /// Whether a run is in the folder whose settings are there: one that was killed before is begun again. Throws
 /// InputError for an archive that is none.
 bool has_run(const std::filesystem::path& folder);
 
+/// Where calibrations of a study's own are kept, in the run's folder.
+inline constexpr std::string_view kStudyCalibrationName = "calibration";
+/// Where a run keeps a bank of its own, in its folder.
+inline constexpr std::string_view kRunBankName = "bank";
+
 /// What the run of a folder is of. Throws as Run::open() does.
 RunSettings read_run_settings(const std::filesystem::path& folder);
+
+/// The searches of the run of a folder. Throws as Run::open() does.
+std::vector<SearchRecord> read_searches(const std::filesystem::path& folder);
 
 }  // namespace knapsaq

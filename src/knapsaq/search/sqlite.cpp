@@ -21,6 +21,8 @@ int open_flags(Database::Mode mode) {
   // One thread uses a connection at a time.
   constexpr int kAlways = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_URI;
   if (mode == Database::Mode::write) return kAlways | SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+  // Only who could write may take the files away at the end, and SQLite does it if it is the last one there.
+  if (mode == Database::Mode::visit) return kAlways | SQLITE_OPEN_READWRITE;
   return kAlways | SQLITE_OPEN_READONLY;
 }
 
@@ -55,6 +57,7 @@ Database::Database(std::filesystem::path path, Mode mode) : path_(std::move(path
   sqlite3_db_config(handle, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);
   sqlite3_db_config(handle, SQLITE_DBCONFIG_ENABLE_VIEW, 0, nullptr);
   run("PRAGMA cell_size_check = ON");
+  if (mode == Mode::visit) run("PRAGMA query_only = ON");
 }
 
 void Database::Close::operator()(sqlite3* handle) const { sqlite3_close_v2(handle); }

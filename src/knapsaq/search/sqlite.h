@@ -19,7 +19,8 @@ namespace knapsaq {
 class Database {
  public:
   enum class Mode {
-    read,       ///< never changes the content
+    read,       ///< never changes the content, but may leave SQLite's -wal and -shm files
+    visit,      ///< the same, and takes such files away: where there is no -wal file with something in it
     write,      ///< creates the file if there is none
     immutable,  ///< read, without any lock or file beside it: for media that nobody can write
   };

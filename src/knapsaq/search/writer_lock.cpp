@@ -10,13 +10,14 @@
 #include <unistd.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/retried.h"
 
 namespace knapsaq {
 
 WriterLock::WriterLock(const std::filesystem::path& path) : file_(path) {
   file_ += ".lock";
   while (true) {
-    descriptor_ = ::open(file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    descriptor_ = retried([&] { return ::open(file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666); });
     if (descriptor_ < 0)
       throw IoError(fmt::format("{}: cannot be written: {}", path.string(), std::strerror(errno)));
     if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
