@@ -46,6 +46,9 @@ ReportSpread negated(const ReportSpread& one) {
 
 /// The curves' spreads, one for each question, from one array for each of their numbers.
 std::vector<ReportSpread> band(const json& value, std::size_t evaluations) {
+  // Before room is made for so many.
+  if (!value.at("mean").is_array() || value.at("mean").size() < evaluations)
+    throw InputError("a curve has fewer points than there are evaluations");
   std::vector<ReportSpread> result(evaluations);
   const auto fill = [&](const char* name, double ReportSpread::*member) {
     const json& column = value.at(name);
