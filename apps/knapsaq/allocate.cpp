@@ -1,7 +1,6 @@
 #include <map>
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -11,7 +10,6 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/search/mxq.h"
-#include "number_check.h"
 #include "solver_options.h"
 
 namespace knapsaq::command {
@@ -63,25 +61,24 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_allocate(CLI::App& app) {
+void add_allocate(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand(
-      "allocate", "Solve MXQ's integer program on a table of errors and sizes, or on a bank");
-  verb->add_option("--table", options->table, "CSV made by `knapsaq tables` or by MXQ's own tools");
-  verb->add_option("--bank", options->bank, "Errors and sizes from a bank made by `knapsaq bank`");
-  verb->add_option("--cost", options->cost, kCostHelp);
-  verb->add_option("--bits", options->bits, "Budget: average bits per weight over all linears")
-      ->check(positive_number_check());
-  verb->add_option("--budget", options->budget, "Budget: bytes of all linears, as 4200000, 4.2MiB, 1.5GB");
-  verb->add_option("--tie", options->ties,
-                   "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer; several with commas")
-      ->capture_default_str();
-  add_solver_options(*verb, options->solver);
-  add_common(*verb, options->common);
-  verb->footer(
-      "Example:\n  knapsaq allocate --table tables.csv --bits 3.25\n  knapsaq allocate --bank BANK --bits "
+  const Verb verb =
+      app.add("allocate", "Solve MXQ's integer program on a table of errors and sizes, or on a bank");
+  verb.option("--table", options->table, "CSV made by `knapsaq tables` or by MXQ's own tools");
+  verb.option("--bank", options->bank, "Errors and sizes from a bank made by `knapsaq bank`");
+  verb.option("--cost", options->cost, kCostHelp);
+  verb.option("--bits", options->bits, "Budget: average bits per weight over all linears").positive();
+  verb.option("--budget", options->budget, "Budget: bytes of all linears, as 4200000, 4.2MiB, 1.5GB");
+  verb.option("--tie", options->ties,
+              "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer; several with commas")
+      .show_default();
+  add_solver_options(verb, options->solver);
+  add_common(verb, options->common);
+  verb.example(
+      "knapsaq allocate --table tables.csv --bits 3.25\n  knapsaq allocate --bank BANK --bits "
       "3.25 --cost hessian");
-  verb->callback([options] { run(*options); });
+  verb.runs([options] { run(*options); });
 }
 
 }  // namespace knapsaq::command

@@ -1,6 +1,5 @@
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -55,23 +54,22 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_bank(CLI::App& app) {
+void add_bank(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("bank", "Quantize every linear by every scheme, once, and keep it");
-  verb->add_option("model", options->model, "Model folder in Hugging Face layout, full precision")
-      ->required();
-  verb->add_option("-o,--output", options->output,
-                   "Folder of the bank; a run that was interrupted goes on where it was")
-      ->required();
-  verb->add_option("--menu", options->bank.menu,
-                   "mxq, mxq-f16, gguf or schemes separated by commas; see docs/commands.md")
-      ->capture_default_str();
-  verb->add_option("--method", options->bank.method,
-                   "Method for the menu's affine schemes: gptq, awq, hqq, rtn, hqq-diag, rtn-diag");
-  add_calibration_options(*verb, options->bank.calibration, true);
-  add_common(*verb, options->common);
-  verb->footer("Example:\n  knapsaq bank MODEL -o BANK --method gptq --text self");
-  verb->callback([options] { run(*options); });
+  const Verb verb = app.add("bank", "Quantize every linear by every scheme, once, and keep it");
+  verb.option("model", options->model, "Model folder in Hugging Face layout, full precision").required();
+  verb.option("-o,--output", options->output,
+              "Folder of the bank; a run that was interrupted goes on where it was")
+      .required();
+  verb.option("--menu", options->bank.menu,
+              "mxq, mxq-f16, gguf or schemes separated by commas; see docs/commands.md")
+      .show_default();
+  verb.option("--method", options->bank.method,
+              "Method for the menu's affine schemes: gptq, awq, hqq, rtn, hqq-diag, rtn-diag");
+  add_calibration_options(verb, options->bank.calibration, true);
+  add_common(verb, options->common);
+  verb.example("knapsaq bank MODEL -o BANK --method gptq --text self");
+  verb.runs([options] { run(*options); });
 }
 
 }  // namespace knapsaq::command

@@ -1,7 +1,6 @@
 #include <chrono>
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -12,7 +11,6 @@
 #include "knapsaq/eval/speed.h"
 #include "knapsaq/model/config.h"
 #include "memory_json.h"
-#include "number_check.h"
 #include "runtime_options.h"
 
 namespace knapsaq::command {
@@ -86,24 +84,17 @@ void run(Options options) {
 
 }  // namespace
 
-void add_bench(CLI::App& app) {
+void add_bench(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("bench", "Measure a model's speed and memory");
-  verb->add_option("model", options->model, "Model: a folder in Hugging Face layout, quantized or not")
-      ->required();
-  verb->add_option("--prompt", options->speed.prompt, "Tokens of the prompt")
-      ->check(whole_number_check(1))
-      ->capture_default_str();
-  verb->add_option("--generate", options->speed.generate, "Tokens after it")
-      ->check(whole_number_check(1))
-      ->capture_default_str();
-  verb->add_option("--repeats", options->speed.repeats, "Times are medians of so many")
-      ->check(whole_number_check(1))
-      ->capture_default_str();
-  add_runtime_options(*verb, options->runtime);
-  add_common(*verb, options->common);
-  verb->footer("Example:\n  knapsaq bench MODEL --prompt 512 --generate 128");
-  verb->callback([options] { run(*options); });
+  const Verb verb = app.add("bench", "Measure a model's speed and memory");
+  verb.option("model", options->model, "Model: a folder in Hugging Face layout, quantized or not").required();
+  verb.option("--prompt", options->speed.prompt, "Tokens of the prompt").range(1).show_default();
+  verb.option("--generate", options->speed.generate, "Tokens after it").range(1).show_default();
+  verb.option("--repeats", options->speed.repeats, "Times are medians of so many").range(1).show_default();
+  add_runtime_options(verb, options->runtime);
+  add_common(verb, options->common);
+  verb.example("knapsaq bench MODEL --prompt 512 --generate 128");
+  verb.runs([options] { run(*options); });
 }
 
 }  // namespace knapsaq::command

@@ -1,7 +1,6 @@
 #include <chrono>
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -88,25 +87,24 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_calibrate(CLI::App& app) {
+void add_calibrate(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb =
-      app.add_subcommand("calibrate", "Measure what a model's linears see on a text, or on text of its own");
-  verb->add_option("model", options->model, "Model folder in Hugging Face layout")->required();
-  verb->add_option("-o,--output", options->output,
-                   "Folder to write; a killed run goes on where it was when it is repeated")
-      ->required();
-  add_calibration_options(*verb, options->calibration, false);
-  verb->add_option("--imatrix", options->imatrix,
-                   "Also write the mean squares as an imatrix file of llama.cpp (.gguf)")
-      ->check(not_empty());
-  verb->add_flag("--force", options->force,
-                 "Replace the calibration in the output folder, and the imatrix file");
-  add_common(*verb, options->common);
-  verb->footer(
-      "Example:\n  knapsaq calibrate MODEL -o CALIBRATION\n  knapsaq calibrate MODEL --text wiki.train.raw "
+  const Verb verb =
+      app.add("calibrate", "Measure what a model's linears see on a text, or on text of its own");
+  verb.option("model", options->model, "Model folder in Hugging Face layout").required();
+  verb.option("-o,--output", options->output,
+              "Folder to write; a killed run goes on where it was when it is repeated")
+      .required();
+  add_calibration_options(verb, options->calibration, false);
+  verb.option("--imatrix", options->imatrix,
+              "Also write the mean squares as an imatrix file of llama.cpp (.gguf)")
+      .not_empty();
+  verb.flag("--force", options->force, "Replace the calibration in the output folder, and the imatrix file");
+  add_common(verb, options->common);
+  verb.example(
+      "knapsaq calibrate MODEL -o CALIBRATION\n  knapsaq calibrate MODEL --text wiki.train.raw "
       "--samples 128 --window 2048 -o CALIBRATION");
-  verb->callback([options] { run(*options); });
+  verb.runs([options] { run(*options); });
 }
 
 }  // namespace knapsaq::command

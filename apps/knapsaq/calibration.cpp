@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 
 #include "command.h"
@@ -12,7 +11,6 @@
 #include "knapsaq/calib/open_input_source.h"
 #include "knapsaq/calib/self_text.h"
 #include "knapsaq/text/tokenizer.h"
-#include "number_check.h"
 
 namespace knapsaq::command {
 namespace {
@@ -25,31 +23,28 @@ bool is_unfinished_self(const std::filesystem::path& folder) {
 
 }  // namespace
 
-void add_calibration_options(CLI::App& verb, CalibrationOptions& options, bool with_folder,
+void add_calibration_options(Verb verb, CalibrationOptions& options, bool with_folder,
                              const std::string& seed) {
   if (with_folder)
-    verb.add_option("--calibration", options.folder,
-                    "Folder of `knapsaq calibrate`, made there from --text if it does not exist; or an "
-                    "imatrix file of "
-                    "llama.cpp")
-        ->check(not_empty());
-  verb.add_option(
-      "--text", options.text,
-      "Calibration text: files (plain UTF-8, or JSONL with a field text, .jsonl), or the word "
-      "self for text that the model itself samples; default: a calibration that is there, or self");
-  verb.add_option("--samples", options.samples.samples, "Calibration windows, at random places of the text")
-      ->check(whole_number_check(0))
-      ->capture_default_str();
-  verb.add_option("--window", options.samples.window,
-                  "Tokens in a calibration window; default: 2048 (self: 512), or what the model can see if "
-                  "that is less")
-      ->check(whole_number_check(0));
-  verb.add_option(seed, options.samples.seed, "Seed of the places, or of the sampling")
-      ->check(whole_number_check(0))
-      ->capture_default_str();
-  verb.add_option("--precision", options.precision, "Arithmetic of the forward pass: bf16 or fp32")
-      ->check(CLI::IsMember({"bf16", "fp32"}))
-      ->capture_default_str();
+    verb.option("--calibration", options.folder,
+                "Folder of `knapsaq calibrate`, made there from --text if it does not exist; or an "
+                "imatrix file of "
+                "llama.cpp")
+        .not_empty();
+  verb.option("--text", options.text,
+              "Calibration text: files (plain UTF-8, or JSONL with a field text, .jsonl), or the word "
+              "self for text that the model itself samples; default: a calibration that is there, or self");
+  verb.option("--samples", options.samples.samples, "Calibration windows, at random places of the text")
+      .range(0)
+      .show_default();
+  verb.option("--window", options.samples.window,
+              "Tokens in a calibration window; default: 2048 (self: 512), or what the model can see if "
+              "that is less")
+      .range(0);
+  verb.option(seed, options.samples.seed, "Seed of the places, or of the sampling").range(0).show_default();
+  verb.option("--precision", options.precision, "Arithmetic of the forward pass: bf16 or fp32")
+      .one_of({"bf16", "fp32"})
+      .show_default();
 }
 
 bool is_self(std::span<const std::string> text) {

@@ -11,8 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include <CLI/App.hpp>
-
+#include "arguments.h"
 #include "knapsaq/base/output_plan.h"
 #include "knapsaq/calib/calibration.h"
 #include "knapsaq/model/folding.h"
@@ -32,7 +31,7 @@ struct CalibrationOptions {
 
 /// --text, --samples, --window, --seed (or as `seed` calls it) and --precision; with `with_folder` also
 /// --calibration.
-void add_calibration_options(CLI::App& verb, CalibrationOptions& options, bool with_folder,
+void add_calibration_options(Verb verb, CalibrationOptions& options, bool with_folder,
                              const std::string& seed = "--seed");
 
 /// Whether `text` asks for text of the model's own. Throws UsageError if it asks for files as well.

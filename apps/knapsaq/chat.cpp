@@ -4,7 +4,6 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 #include <unistd.h>
@@ -110,19 +109,17 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_chat(CLI::App& app) {
+void add_chat(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("chat", "Talk with a model that has a chat template");
-  verb->add_option("model", options->model,
-                   "Model folder in Hugging Face layout, quantized or not, or GGUF file")
-      ->required();
-  verb->add_option("--system", options->system, "What the model is told before the conversation");
-  add_generation_options(*verb, options->flags, 1024);
-  add_common(*verb, options->common);
-  verb->footer(
-      "A line is a turn, from the terminal or a pipe.\n"
-      "Example:\n  knapsaq chat MODEL --system \"Answer in one sentence.\"");
-  verb->callback([options] { run(*options); });
+  const Verb verb = app.add(
+      "chat", "Talk with a model that has a chat template; a line of the terminal or a pipe is a turn");
+  verb.option("model", options->model, "Model folder in Hugging Face layout, quantized or not, or GGUF file")
+      .required();
+  verb.option("--system", options->system, "What the model is told before the conversation");
+  add_generation_options(verb, options->flags, 1024);
+  add_common(verb, options->common);
+  verb.example("knapsaq chat MODEL --system \"Answer in one sentence.\"");
+  verb.runs([options] { run(*options); });
 }
 
 }  // namespace knapsaq::command

@@ -4,26 +4,20 @@
 #include <cstdio>
 #include <cstring>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/model/stored_tensors.h"
-#include "number_check.h"
 
 namespace knapsaq::command {
 
-void add_common(CLI::App& verb, Common& common) {
-  verb.add_flag("--json", common.json, "Print one JSON object (docs/commands.md lists its fields)");
-  verb.add_option("--threads", common.threads, "Threads to work with; 0: one per core")
-      ->check(whole_number_check(0, 1024))
-      ->capture_default_str();
-}
-
-CLI::Validator not_empty() {
-  return CLI::Validator([](const std::string& name) { return name.empty() ? "the name is empty" : ""; }, "");
+void add_common(Verb verb, Common& common) {
+  verb.flag("--json", common.json, "Print one JSON object (docs/commands.md lists its fields)");
+  verb.option("--threads", common.threads, "Threads to work with; 0: one per core")
+      .range(0, 1024)
+      .show_default();
 }
 
 void start(const Common& common) { set_default_threads(common.threads); }

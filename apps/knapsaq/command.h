@@ -8,9 +8,9 @@
 #include <string>
 #include <string_view>
 
-#include <CLI/App.hpp>
 #include <nlohmann/json_fwd.hpp>
 
+#include "arguments.h"
 #include "knapsaq/base/progress.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/model/config.h"
@@ -33,13 +33,9 @@ struct Common {
 };
 
 /// Adds --json and --threads to a verb.
-void add_common(CLI::App& verb, Common& common);
+void add_common(Verb verb, Common& common);
 /// Makes the pool that --threads asks for. The first thing that a verb does.
 void start(const Common& common);
-
-/// For options that name a file or folder and may be left out: an empty name (an unset variable of a script)
-/// is refused, and not as if it had been left out.
-CLI::Validator not_empty();
 
 /// Bars on standard error if it is a terminal, silence otherwise.
 Progress& progress();
@@ -61,25 +57,25 @@ class OutputClosed : public std::exception {};
 /// nobody can read was not done.
 void flush_output();
 
-/// Each registers one verb; its options live as long as the CLI::App's callback does.
-void add_info(CLI::App& app);
-void add_generate(CLI::App& app);
-void add_chat(CLI::App& app);
-void add_eval(CLI::App& app);
-void add_tables(CLI::App& app);
-void add_allocate(CLI::App& app);
-void add_quantize(CLI::App& app);
-void add_bank(CLI::App& app);
-void add_bench(CLI::App& app);
-void add_export(CLI::App& app);
-void add_compare(CLI::App& app);
-void add_calibrate(CLI::App& app);
-void add_fit(CLI::App& app);
-void add_search(CLI::App& app);
-void add_front(CLI::App& app);
-void add_pick(CLI::App& app);
-void add_study(CLI::App& app);
-void add_report(CLI::App& app);
-void add_strategies(CLI::App& app);
+/// Each registers one verb; its options live as long as the verb's does.
+void add_info(CommandLine& app);
+void add_generate(CommandLine& app);
+void add_chat(CommandLine& app);
+void add_eval(CommandLine& app);
+void add_tables(CommandLine& app);
+void add_allocate(CommandLine& app);
+void add_quantize(CommandLine& app);
+void add_bank(CommandLine& app);
+void add_bench(CommandLine& app);
+void add_export(CommandLine& app);
+void add_compare(CommandLine& app);
+void add_calibrate(CommandLine& app);
+void add_fit(CommandLine& app);
+void add_search(CommandLine& app);
+void add_front(CommandLine& app);
+void add_pick(CommandLine& app);
+void add_study(CommandLine& app);
+void add_report(CommandLine& app);
+void add_strategies(CommandLine& app);
 
 }  // namespace knapsaq::command

@@ -4,7 +4,6 @@
 #include <memory>
 #include <optional>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -27,7 +26,6 @@
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/report/comparison.h"
 #include "knapsaq/text/tokenizer.h"
-#include "number_check.h"
 #include "task_options.h"
 
 namespace knapsaq::command {
@@ -228,54 +226,44 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_compare(CLI::App& app) {
+void add_compare(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("compare", "Quantize a model in many ways and score each of them");
-  verb->add_option("model", options->model, "Model folder in Hugging Face layout, full precision")
-      ->required();
-  verb->add_option("--text", options->text, "Text file (UTF-8), or C4's documents as .jsonl, to score")
-      ->required();
-  verb->add_option("-o,--output", options->output,
-                   "CSV that gets a row per finished case; a run that was stopped goes on with it")
-      ->check(not_empty());
-  verb->add_option("--methods", options->methods, "Methods, with commas; mxq allocates within --budgets")
-      ->delimiter(',')
-      ->capture_default_str();
-  verb->add_option("--configurations", options->configurations,
-                   "Schemes without their method, with commas: what every uniform method is tried with")
-      ->delimiter(',')
-      ->capture_default_str();
-  verb->add_option("--budgets", options->budgets,
-                   "Bits per weight for mxq: a list with commas, or FIRST:LAST:STEP")
-      ->capture_default_str();
-  verb->add_option("--menu", options->menu, "Schemes that mxq chooses from: mxq, mxq-f16, gguf or a list")
-      ->capture_default_str();
-  verb->add_option("--protocol", options->protocol, "gptq, stride or llama; see docs/commands.md")
-      ->capture_default_str();
-  verb->add_option("--window", options->windows.window, "Tokens in a window that is scored")
-      ->check(whole_number_check(0));
-  verb->add_option("--stride", options->windows.stride, "Tokens between windows of protocol stride")
-      ->check(whole_number_check(0));
-  verb->add_option("--windows", options->windows.limit, "Score the first N windows only; 0: all")
-      ->check(whole_number_check(0));
-  add_task_options(*verb, options->tasks);
-  verb->add_option("--calibration-text", options->calibration_text,
-                   "Texts for gptq and awq, or self (the default) for text that the model itself samples");
-  verb->add_option("--samples", options->samples.samples, "Windows to calibrate on")
-      ->check(whole_number_check(0))
-      ->capture_default_str();
-  verb->add_option("--calibration-window", options->samples.window,
-                   "Tokens in each; default: 2048 (self: 512), or what the model can see if that is less")
-      ->check(whole_number_check(0));
-  verb->add_option("--seed", options->samples.seed, "Which windows")
-      ->check(whole_number_check(0))
-      ->capture_default_str();
-  verb->add_option("--precision", options->precision, "Arithmetic of the forward pass: bf16 or fp32")
-      ->check(CLI::IsMember({"bf16", "fp32"}))
-      ->capture_default_str();
-  add_common(*verb, options->common);
-  verb->footer("Example:\n  knapsaq compare MODEL --text wiki.test.raw -o compare.csv");
-  verb->callback([options] { run(*options); });
+  const Verb verb = app.add("compare", "Quantize a model in many ways and score each of them");
+  verb.option("model", options->model, "Model folder in Hugging Face layout, full precision").required();
+  verb.option("--text", options->text, "Text file (UTF-8), or C4's documents as .jsonl, to score").required();
+  verb.option("-o,--output", options->output,
+              "CSV that gets a row per finished case; a run that was stopped goes on with it")
+      .not_empty();
+  verb.option("--methods", options->methods, "Methods, with commas; mxq allocates within --budgets")
+      .separated_by(',')
+      .show_default();
+  verb.option("--configurations", options->configurations,
+              "Schemes without their method, with commas: what every uniform method is tried with")
+      .separated_by(',')
+      .show_default();
+  verb.option("--budgets", options->budgets,
+              "Bits per weight for mxq: a list with commas, or FIRST:LAST:STEP")
+      .show_default();
+  verb.option("--menu", options->menu, "Schemes that mxq chooses from: mxq, mxq-f16, gguf or a list")
+      .show_default();
+  verb.option("--protocol", options->protocol, "gptq, stride or llama; see docs/commands.md").show_default();
+  verb.option("--window", options->windows.window, "Tokens in a window that is scored").range(0);
+  verb.option("--stride", options->windows.stride, "Tokens between windows of protocol stride").range(0);
+  verb.option("--windows", options->windows.limit, "Score the first N windows only; 0: all").range(0);
+  add_task_options(verb, options->tasks);
+  verb.option("--calibration-text", options->calibration_text,
+              "Texts for gptq and awq, or self (the default) for text that the model itself samples");
+  verb.option("--samples", options->samples.samples, "Windows to calibrate on").range(0).show_default();
+  verb.option("--calibration-window", options->samples.window,
+              "Tokens in each; default: 2048 (self: 512), or what the model can see if that is less")
+      .range(0);
+  verb.option("--seed", options->samples.seed, "Which windows").range(0).show_default();
+  verb.option("--precision", options->precision, "Arithmetic of the forward pass: bf16 or fp32")
+      .one_of({"bf16", "fp32"})
+      .show_default();
+  add_common(verb, options->common);
+  verb.example("knapsaq compare MODEL --text wiki.test.raw -o compare.csv");
+  verb.runs([options] { run(*options); });
 }
 
 }  // namespace knapsaq::command

@@ -3,7 +3,6 @@
 #include <memory>
 #include <optional>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -23,7 +22,6 @@
 #include "knapsaq/search/run.h"
 #include "knapsaq/text/tokenizer.h"
 #include "memory_json.h"
-#include "number_check.h"
 #include "task_options.h"
 
 namespace knapsaq::command {
@@ -151,37 +149,33 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_eval(CLI::App& app) {
+void add_eval(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb =
-      app.add_subcommand("eval", "Measure a model's perplexity on a text, and its answers to tasks");
-  verb->add_option("model", options->model,
-                   "Model folder in Hugging Face layout, quantized or not, or GGUF file")
-      ->required();
-  verb->add_option("--text", options->text, "Text file (UTF-8), or C4's documents as .jsonl");
-  verb->add_option("--protocol", options->protocol, "gptq, stride or llama; see docs/commands.md")
-      ->capture_default_str();
-  verb->add_option("--window", options->windows.window,
-                   "Tokens in a window; default: gptq 2048, stride 1024, llama 512")
-      ->check(whole_number_check(0));
-  verb->add_option("--stride", options->windows.stride,
-                   "Tokens between windows of protocol stride; default: half a window")
-      ->check(whole_number_check(0));
-  verb->add_option("--windows", options->windows.limit, "Score the first N windows only; 0: all")
-      ->check(whole_number_check(0));
-  verb->add_option("--precision", options->precision, "Arithmetic of the forward pass: bf16 or fp32")
-      ->check(CLI::IsMember({"bf16", "fp32"}))
-      ->capture_default_str();
-  add_task_options(*verb, options->tasks);
-  verb->add_option("--samples", options->samples, "JSONL file that gets a line for every item of the tasks")
-      ->check(not_empty());
-  verb->add_option("--run", options->run, "A run's folder whose report is to show what the tasks found")
-      ->check(not_empty());
-  add_common(*verb, options->common);
-  verb->footer(
-      "Example:\n  knapsaq eval MODEL --text wiki.test.raw --protocol gptq --window 512\n"
+  const Verb verb = app.add("eval", "Measure a model's perplexity on a text, and its answers to tasks");
+  verb.option("model", options->model, "Model folder in Hugging Face layout, quantized or not, or GGUF file")
+      .required();
+  verb.option("--text", options->text, "Text file (UTF-8), or C4's documents as .jsonl");
+  verb.option("--protocol", options->protocol, "gptq, stride or llama; see docs/commands.md").show_default();
+  verb.option("--window", options->windows.window,
+              "Tokens in a window; default: gptq 2048, stride 1024, llama 512")
+      .range(0);
+  verb.option("--stride", options->windows.stride,
+              "Tokens between windows of protocol stride; default: half a window")
+      .range(0);
+  verb.option("--windows", options->windows.limit, "Score the first N windows only; 0: all").range(0);
+  verb.option("--precision", options->precision, "Arithmetic of the forward pass: bf16 or fp32")
+      .one_of({"bf16", "fp32"})
+      .show_default();
+  add_task_options(verb, options->tasks);
+  verb.option("--samples", options->samples, "JSONL file that gets a line for every item of the tasks")
+      .not_empty();
+  verb.option("--run", options->run, "A run's folder whose report is to show what the tasks found")
+      .not_empty();
+  add_common(verb, options->common);
+  verb.example(
+      "knapsaq eval MODEL --text wiki.test.raw --protocol gptq --window 512\n"
       "  knapsaq eval MODEL --tasks all --data FOLDER");
-  verb->callback([options] { run(*options); });
+  verb.runs([options] { run(*options); });
 }
 
 }  // namespace knapsaq::command

@@ -1,6 +1,5 @@
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
@@ -62,19 +61,18 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_export(CLI::App& app) {
+void add_export(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("export", "Write a quantized model in a format that others load");
-  verb->add_option("model", options->model, "Model folder that `knapsaq quantize` wrote")->required();
-  verb->add_option("--format", options->format, fmt::format("{}", fmt::join(export_formats(), ", ")))
-      ->required();
-  verb->add_option("-o,--output", options->output, "File or folder to write")->required();
-  verb->add_flag("--requantize", options->requantize,
-                 "Quantize linears once more where the format cannot hold them exactly, and say which");
-  verb->add_flag("--force", options->force, "Replace the output if it exists");
-  add_common(*verb, options->common);
-  verb->footer(fmt::format("Example:\n  knapsaq export QMODEL --format {} -o OUT", export_formats().front()));
-  verb->callback([options] { run(*options); });
+  const Verb verb = app.add("export", "Write a quantized model in a format that others load");
+  verb.option("model", options->model, "Model folder that `knapsaq quantize` wrote").required();
+  verb.option("--format", options->format, fmt::format("{}", fmt::join(export_formats(), ", "))).required();
+  verb.option("-o,--output", options->output, "File or folder to write").required();
+  verb.flag("--requantize", options->requantize,
+            "Quantize linears once more where the format cannot hold them exactly, and say which");
+  verb.flag("--force", options->force, "Replace the output if it exists");
+  add_common(verb, options->common);
+  verb.example(fmt::format("knapsaq export QMODEL --format {} -o OUT", export_formats().front()));
+  verb.runs([options] { run(*options); });
 }
 
 }  // namespace knapsaq::command

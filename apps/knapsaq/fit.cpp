@@ -2,7 +2,6 @@
 #include <filesystem>
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -101,26 +100,25 @@ void run(Options options) {
 
 }  // namespace
 
-void add_fit(CLI::App& app) {
+void add_fit(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand(
-      "fit", "All of it: quantize, search, compare with uniform, write the best model that fits");
-  verb->add_option("model", options->run.model, "Model folder in Hugging Face layout, full precision")
-      ->required();
-  verb->add_option("-o,--output", options->output, "Folder to write")->required();
-  add_budget_options(*verb, options->budget);
-  verb->add_option("--run", options->run.run,
-                   "Folder of bank and archive, kept for other budgets; default: OUTPUT.run")
-      ->check(not_empty());
-  verb->add_option("--report", options->report,
-                   "HTML page about the run; default: report.html in the run's folder")
-      ->check(not_empty());
-  add_search_options(*verb, options->search, true);
-  verb->add_flag("--force", options->force, "Replace the output folder");
-  add_run_options(*verb, options->run);
-  add_common(*verb, options->common);
-  verb->footer("Example:\n  knapsaq fit MODEL --budget 4.2MiB -o OUT");
-  verb->callback([options] { run(*options); });
+  const Verb verb =
+      app.add("fit", "All of it: quantize, search, compare with uniform, write the best model that fits");
+  verb.option("model", options->run.model, "Model folder in Hugging Face layout, full precision").required();
+  verb.option("-o,--output", options->output, "Folder to write").required();
+  add_budget_options(verb, options->budget);
+  verb.option("--run", options->run.run,
+              "Folder of bank and archive, kept for other budgets; default: OUTPUT.run")
+      .not_empty();
+  verb.option("--report", options->report,
+              "HTML page about the run; default: report.html in the run's folder")
+      .not_empty();
+  add_search_options(verb, options->search, true);
+  verb.flag("--force", options->force, "Replace the output folder");
+  add_run_options(verb, options->run);
+  add_common(verb, options->common);
+  verb.example("knapsaq fit MODEL --budget 4.2MiB -o OUT");
+  verb.runs([options] { run(*options); });
 }
 
 }  // namespace knapsaq::command

@@ -1,13 +1,11 @@
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
 #include "command.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/units.h"
-#include "number_check.h"
 #include "run_view.h"
 
 namespace knapsaq::command {
@@ -97,18 +95,16 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_front(CLI::App& app) {
+void add_front(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb =
-      app.add_subcommand("front", "Show what the searches of a run have found, also while they run");
-  verb->add_option("run", options->folder, "Folder of the run")->required();
-  verb->add_option("--strategy", options->strategy, "Only what searches with this strategy found");
-  verb->add_option("--seed", options->seed, "Only what searches with this seed found")
-      ->check(whole_number_check(0));
-  verb->add_option("--model", options->model, "Where the model is now, if it was moved");
-  add_common(*verb, options->common);
-  verb->footer("Example:\n  knapsaq front RUN --json");
-  verb->callback([options] { run(*options); });
+  const Verb verb = app.add("front", "Show what the searches of a run have found, also while they run");
+  verb.option("run", options->folder, "Folder of the run").required();
+  verb.option("--strategy", options->strategy, "Only what searches with this strategy found");
+  verb.option("--seed", options->seed, "Only what searches with this seed found").range(0);
+  verb.option("--model", options->model, "Where the model is now, if it was moved");
+  add_common(verb, options->common);
+  verb.example("knapsaq front RUN --json");
+  verb.runs([options] { run(*options); });
 }
 
 }  // namespace knapsaq::command

@@ -2,7 +2,6 @@
 #include <cstdio>
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -97,19 +96,19 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_generate(CLI::App& app) {
+void add_generate(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("generate", "Continue a text with a model");
-  verb->add_option("model", options->model,
-                   "Model folder in Hugging Face layout, quantized or not, or GGUF file")
-      ->required();
-  verb->add_option("--prompt", options->prompt, "The text to continue; it is not printed again");
-  verb->add_option("--prompt-file", options->prompt_file, "Read the text from a file; -: standard input");
-  add_generation_options(*verb, options->flags, 128);
-  add_common(*verb, options->common);
-  verb->footer("Example:\n  knapsaq generate MODEL --prompt \"The river \" --max-tokens 64");
-  verb->callback([options, verb] {
-    options->prompt_given = verb->count("--prompt") > 0;
+  const Verb verb = app.add("generate", "Continue a text with a model");
+  verb.option("model", options->model, "Model folder in Hugging Face layout, quantized or not, or GGUF file")
+      .required();
+  const Option prompt =
+      verb.option("--prompt", options->prompt, "The text to continue; it is not printed again");
+  verb.option("--prompt-file", options->prompt_file, "Read the text from a file; -: standard input");
+  add_generation_options(verb, options->flags, 128);
+  add_common(verb, options->common);
+  verb.example("knapsaq generate MODEL --prompt \"The river \" --max-tokens 64");
+  verb.runs([options, prompt] {
+    options->prompt_given = prompt.given();
     run(*options);
   });
 }

@@ -2,7 +2,6 @@
 
 #include <cstdio>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 #include <unistd.h>
@@ -11,27 +10,22 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/memory.h"
 #include "knapsaq/base/units.h"
-#include "number_check.h"
 
 namespace knapsaq::command {
 
-void add_generation_options(CLI::App& verb, GenerationFlags& flags, std::int64_t max_tokens) {
+void add_generation_options(Verb verb, GenerationFlags& flags, std::int64_t max_tokens) {
   flags.max_tokens = max_tokens;
-  verb.add_option("--max-tokens", flags.max_tokens, "Stop after so many tokens")
-      ->check(whole_number_check(1))
-      ->capture_default_str();
-  verb.add_option("--temperature", flags.sampler.temperature,
-                  "0: always the most likely token; 1: the model's own distribution")
-      ->capture_default_str();
-  verb.add_option("--top-k", flags.sampler.top_k, "Draw from the K most likely tokens only; 0: from all")
-      ->check(whole_number_check(0))
-      ->capture_default_str();
-  verb.add_option("--top-p", flags.sampler.top_p,
-                  "Draw from the fewest most likely tokens that have this probability together")
-      ->capture_default_str();
-  verb.add_option("--seed", flags.sampler.seed, "The same seed gives the same text")
-      ->check(whole_number_check(0))
-      ->capture_default_str();
+  verb.option("--max-tokens", flags.max_tokens, "Stop after so many tokens").range(1).show_default();
+  verb.option("--temperature", flags.sampler.temperature,
+              "0: always the most likely token; 1: the model's own distribution")
+      .show_default();
+  verb.option("--top-k", flags.sampler.top_k, "Draw from the K most likely tokens only; 0: from all")
+      .range(0)
+      .show_default();
+  verb.option("--top-p", flags.sampler.top_p,
+              "Draw from the fewest most likely tokens that have this probability together")
+      .show_default();
+  verb.option("--seed", flags.sampler.seed, "The same seed gives the same text").range(0).show_default();
   add_runtime_options(verb, flags.runtime);
 }
 

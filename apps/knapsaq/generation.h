@@ -6,9 +6,9 @@
 #include <optional>
 #include <string>
 
-#include <CLI/App.hpp>
 #include <nlohmann/json_fwd.hpp>
 
+#include "arguments.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/model/config.h"
 #include "knapsaq/model/generator.h"
@@ -24,7 +24,7 @@ struct GenerationFlags {
   std::int64_t max_tokens = 0;
 };
 /// Adds --max-tokens, --temperature, --top-k, --top-p, --seed and the runtime's options.
-void add_generation_options(CLI::App& verb, GenerationFlags& flags, std::int64_t max_tokens);
+void add_generation_options(Verb verb, GenerationFlags& flags, std::int64_t max_tokens);
 
 /// A model that can be talked to. Everything that can be wrong with an input is found before weights are
 /// loaded: make the prompt between open and load().

@@ -2,7 +2,6 @@
 #include <map>
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -77,15 +76,14 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_info(CLI::App& app) {
+void add_info(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("info", "Show what a model is and how its linears are stored");
-  verb->add_option("model", options->model,
-                   "Model folder in Hugging Face layout, quantized or not, or GGUF file")
-      ->required();
-  add_common(*verb, options->common);
-  verb->footer("Example:\n  knapsaq info MODEL --json");
-  verb->callback([options] { run(*options); });
+  const Verb verb = app.add("info", "Show what a model is and how its linears are stored");
+  verb.option("model", options->model, "Model folder in Hugging Face layout, quantized or not, or GGUF file")
+      .required();
+  add_common(verb, options->common);
+  verb.example("knapsaq info MODEL --json");
+  verb.runs([options] { run(*options); });
 }
 
 }  // namespace knapsaq::command

@@ -1,11 +1,9 @@
 #include <cstdio>
 #include <exception>
-#include <iostream>
 #include <new>
 #include <string>
 #include <system_error>
 
-#include <CLI/CLI.hpp>
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <signal.h>
@@ -58,10 +56,8 @@ int complain(const char* what, command::ExitCode code) {
 int main(int argc, char** argv) {
   occupy_standard_files();
   listen_for_interrupts();
-  CLI::App app("Knapsaq: the best quantized language model that fits a memory budget.", "knapsaq");
-  app.set_version_flag("--version", KNAPSAQ_VERSION);
-  app.require_subcommand(1);
-  app.footer(
+  command::CommandLine app(
+      "Knapsaq: the best quantized language model that fits a memory budget.", KNAPSAQ_VERSION,
       "Example:\n  knapsaq fit MODEL --budget 4.2MiB -o OUT\n\n"
       "Exit codes: 0 done, 1 the work failed, 2 wrong use, 130 interrupted, 141 nobody reads the output.");
   command::add_fit(app);
@@ -86,18 +82,11 @@ int main(int argc, char** argv) {
 
   try {
     static_cast<void>(most_allowed());  // a wrong KNAPSAQ_ISA is told before any work
-    try {
-      app.parse(argc, argv);
-    } catch (const CLI::Success& asked) {  // --help, --version
-      app.exit(asked);
-      std::cout.flush();
-    }
+    app.run(argc, argv);
     command::flush_output();
     return command::done;
   } catch (const command::OutputClosed&) {
     return command::unread;
-  } catch (const CLI::ParseError& error) {
-    return complain(fmt::format("{} (see knapsaq --help)", error.what()).c_str(), command::wrong_use);
   } catch (const UsageError& error) {
     return complain(error.what(), command::wrong_use);
   } catch (const Cancelled& error) {

@@ -1,12 +1,10 @@
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "command.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/output_plan.h"
-#include "number_check.h"
 #include "run_options.h"
 #include "shipping.h"
 
@@ -53,28 +51,26 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_pick(CLI::App& app) {
+void add_pick(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand(
-      "pick", "Write the best model within a budget that a run has found, also while it runs");
-  verb->add_option("run", options->folder, "Folder of the run")->required();
-  verb->add_option("-o,--output", options->output, "Folder to write")->required();
-  add_budget_options(*verb, options->budget);
-  verb->add_option(
-          "--near", options->near,
-          "With --bits: the best within so many bits above or below, as AMQ picks (0.005); not a hard "
-          "budget then")
-      ->check(positive_number_check());
-  verb->add_option(
-      "--codes", options->codes,
-      "A bank of the same menu by another method: write its codes in the place of those that were "
-      "searched on, as AMQ does");
-  verb->add_option("--model", options->model, "Where the model is now, if it was moved");
-  verb->add_option("--strategy", options->strategy, "Only what searches with this strategy found");
-  verb->add_flag("--force", options->force, "Replace the output folder");
-  add_common(*verb, options->common);
-  verb->footer("Example:\n  knapsaq pick RUN --budget 4.2MiB -o OUT");
-  verb->callback([options] { run(*options); });
+  const Verb verb =
+      app.add("pick", "Write the best model within a budget that a run has found, also while it runs");
+  verb.option("run", options->folder, "Folder of the run").required();
+  verb.option("-o,--output", options->output, "Folder to write").required();
+  add_budget_options(verb, options->budget);
+  verb.option("--near", options->near,
+              "With --bits: the best within so many bits above or below, as AMQ picks (0.005); not a hard "
+              "budget then")
+      .positive();
+  verb.option("--codes", options->codes,
+              "A bank of the same menu by another method: write its codes in the place of those that were "
+              "searched on, as AMQ does");
+  verb.option("--model", options->model, "Where the model is now, if it was moved");
+  verb.option("--strategy", options->strategy, "Only what searches with this strategy found");
+  verb.flag("--force", options->force, "Replace the output folder");
+  add_common(verb, options->common);
+  verb.example("knapsaq pick RUN --budget 4.2MiB -o OUT");
+  verb.runs([options] { run(*options); });
 }
 
 }  // namespace knapsaq::command

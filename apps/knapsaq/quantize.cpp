@@ -6,7 +6,6 @@
 #include <string>
 #include <utility>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -26,7 +25,6 @@
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/quant/quantizer.h"
 #include "knapsaq/search/mxq.h"
-#include "number_check.h"
 #include "solver_options.h"
 
 namespace knapsaq::command {
@@ -246,42 +244,40 @@ void run(Options options) {
 
 }  // namespace
 
-void add_quantize(CLI::App& app) {
+void add_quantize(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("quantize", "Write the best quantized model that fits a budget");
-  verb->add_option("model", options->model, "Model folder in Hugging Face layout, full precision")
-      ->required();
-  verb->add_option("-o,--output", options->output, "Folder to write")->required();
-  verb->add_option("--bits", options->bits, "Budget: average bits per quantized weight, metadata included")
-      ->check(positive_number_check());
-  verb->add_option("--budget", options->budget,
-                   "Budget: bytes of all weight files, as 4200000, 4.2MiB, 1.5GB; never exceeded");
-  verb->add_option("--scheme", options->scheme, "No search: this scheme for every linear, as hqq:b4g64");
-  verb->add_option("--allocation", options->allocation,
-                   "No search: the JSON that `knapsaq allocate --json` printed");
-  CLI::Option* bank = verb->add_option("--bank", options->bank,
-                                       "Choose among and write the linears of a bank made by `knapsaq bank`");
-  verb->add_option("--menu", options->menu,
-                   "Schemes to choose from: mxq, mxq-f16, gguf or a list with commas")
-      ->excludes(bank)
-      ->capture_default_str();
-  verb->add_option("--table", options->table,
-                   "Errors from a CSV of `knapsaq tables` in the place of measuring them")
-      ->excludes(bank);
-  verb->add_option("--cost", options->cost, kCostHelp);
-  verb->add_option("--tie", options->ties,
-                   "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer; several with commas")
-      ->capture_default_str();
-  add_solver_options(*verb, options->solver);
-  verb->add_flag("--propagate", options->propagate,
-                 "Quantize block by block with the inputs that the quantized blocks before make (gptq)");
-  verb->add_flag("--force", options->force, "Replace the output folder if it exists");
-  add_calibration_options(*verb, options->calibration, true);
-  add_common(*verb, options->common);
-  verb->footer(
-      "Example:\n  knapsaq quantize MODEL -o OUT --budget 4.2MiB\n  knapsaq quantize MODEL --bank BANK -o "
+  const Verb verb = app.add("quantize", "Write the best quantized model that fits a budget");
+  verb.option("model", options->model, "Model folder in Hugging Face layout, full precision").required();
+  verb.option("-o,--output", options->output, "Folder to write").required();
+  verb.option("--bits", options->bits, "Budget: average bits per quantized weight, metadata included")
+      .positive();
+  verb.option("--budget", options->budget,
+              "Budget: bytes of all weight files, as 4200000, 4.2MiB, 1.5GB; never exceeded");
+  verb.option("--scheme", options->scheme, "No search: this scheme for every linear, as hqq:b4g64");
+  verb.option("--allocation", options->allocation,
+              "No search: the JSON that `knapsaq allocate --json` printed");
+  const Option bank = verb.option("--bank", options->bank,
+                                  "Choose among and write the linears of a bank made by `knapsaq bank`");
+  verb.option("--menu", options->menu, "Schemes to choose from: mxq, mxq-f16, gguf or a list with commas")
+      .excludes(bank)
+      .show_default();
+  verb.option("--table", options->table,
+              "Errors from a CSV of `knapsaq tables` in the place of measuring them")
+      .excludes(bank);
+  verb.option("--cost", options->cost, kCostHelp);
+  verb.option("--tie", options->ties,
+              "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer; several with commas")
+      .show_default();
+  add_solver_options(verb, options->solver);
+  verb.flag("--propagate", options->propagate,
+            "Quantize block by block with the inputs that the quantized blocks before make (gptq)");
+  verb.flag("--force", options->force, "Replace the output folder if it exists");
+  add_calibration_options(verb, options->calibration, true);
+  add_common(verb, options->common);
+  verb.example(
+      "knapsaq quantize MODEL -o OUT --budget 4.2MiB\n  knapsaq quantize MODEL --bank BANK -o "
       "OUT --bits 3.25");
-  verb->callback([options] { run(*options); });
+  verb.runs([options] { run(*options); });
 }
 
 }  // namespace knapsaq::command

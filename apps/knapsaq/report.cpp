@@ -1,6 +1,5 @@
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -39,15 +38,15 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_report(CLI::App& app) {
+void add_report(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("report", "Write an HTML page about a run, also while it runs");
-  verb->add_option("run", options->folder, "Folder of the run")->required();
-  verb->add_option("-o,--output", options->output, "File to write; an older one is replaced")->required();
-  verb->add_option("--model", options->model, "Where the model is now, if it was moved");
-  add_common(*verb, options->common);
-  verb->footer("Example:\n  knapsaq report RUN -o report.html");
-  verb->callback([options] { run(*options); });
+  const Verb verb = app.add("report", "Write an HTML page about a run, also while it runs");
+  verb.option("run", options->folder, "Folder of the run").required();
+  verb.option("-o,--output", options->output, "File to write; an older one is replaced").required();
+  verb.option("--model", options->model, "Where the model is now, if it was moved");
+  add_common(verb, options->common);
+  verb.example("knapsaq report RUN -o report.html");
+  verb.runs([options] { run(*options); });
 }
 
 }  // namespace knapsaq::command

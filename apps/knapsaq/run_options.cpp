@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 
 #include "command.h"
@@ -20,7 +19,6 @@
 #include "knapsaq/search/goal.h"
 #include "knapsaq/text/tokenizer.h"
 #include "make_bank.h"
-#include "number_check.h"
 #include "search_display.h"
 
 namespace knapsaq::command {
@@ -110,31 +108,30 @@ void set_tokens(RunSettings& settings, const RunOptions& options, const Checkpoi
 
 }  // namespace
 
-void add_run_options(CLI::App& verb, RunOptions& options) {
-  const auto defines = [&](CLI::Option* option) { options.defining.push_back(option); };
-  defines(verb.add_option("--menu", options.menu, "Schemes to choose from: mxq, mxq-f16, gguf or a list")
-              ->capture_default_str());
-  defines(verb.add_option("--method", options.method, "Method for the menu's affine schemes")
-              ->capture_default_str());
-  defines(verb.add_option("--bank", options.bank,
-                          "A bank made by `knapsaq bank`, in the place of one of the run's own"));
-  defines(verb.add_option("--tie", options.ties,
-                          "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer")
-              ->capture_default_str());
-  defines(verb.add_option("--pin", options.pins,
-                          "'PATTERN=SCHEME', 'PATTERN>=BITS' or 'PATTERN<=BITS' for linears that match"));
-  defines(verb.add_option("--tokens", options.tokens, "Tokens that an allocation is measured on")
-              ->check(whole_number_check(2, std::int64_t{1} << 32))
-              ->capture_default_str());
-  defines(verb.add_option("--heldout", options.heldout, "Tokens that the result is judged by, unseen before")
-              ->check(whole_number_check(2, std::int64_t{1} << 32))
-              ->capture_default_str());
-  defines(verb.add_option("--divergence", options.divergence, "kl, or jsd as AMQ measures")
-              ->check(CLI::IsMember({"kl", "jsd"}))
-              ->capture_default_str());
-  const std::vector<CLI::Option*> before = verb.get_options();
+void add_run_options(Verb verb, RunOptions& options) {
+  const auto defines = [&](Option option) { options.defining.push_back(option); };
+  defines(verb.option("--menu", options.menu, "Schemes to choose from: mxq, mxq-f16, gguf or a list")
+              .show_default());
+  defines(verb.option("--method", options.method, "Method for the menu's affine schemes").show_default());
+  defines(verb.option("--bank", options.bank,
+                      "A bank made by `knapsaq bank`, in the place of one of the run's own"));
+  defines(verb.option("--tie", options.ties,
+                      "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer")
+              .show_default());
+  defines(verb.option("--pin", options.pins,
+                      "'PATTERN=SCHEME', 'PATTERN>=BITS' or 'PATTERN<=BITS' for linears that match"));
+  defines(verb.option("--tokens", options.tokens, "Tokens that an allocation is measured on")
+              .range(2, std::int64_t{1} << 32)
+              .show_default());
+  defines(verb.option("--heldout", options.heldout, "Tokens that the result is judged by, unseen before")
+              .range(2, std::int64_t{1} << 32)
+              .show_default());
+  defines(verb.option("--divergence", options.divergence, "kl, or jsd as AMQ measures")
+              .one_of({"kl", "jsd"})
+              .show_default());
+  const std::vector<Option> before = verb.options();
   add_calibration_options(verb, options.calibration, false, "--text-seed");
-  for (CLI::Option* option : verb.get_options())
+  for (Option option : verb.options())
     if (std::ranges::find(before, option) == before.end()) defines(option);
 }
 
@@ -150,8 +147,7 @@ void plan_run(OutputPlan& plan, RunOptions& options) {
 }
 
 Run find_run(const RunOptions& options, const std::function<void(const SearchSpace&)>& check) {
-  const bool defined =
-      std::ranges::any_of(options.defining, [](const CLI::Option* o) { return o->count() > 0; });
+  const bool defined = std::ranges::any_of(options.defining, [](Option o) { return o.given(); });
   if (!defined && has_run(options.folder)) {
     Run run = Run::open(options.folder, Access::write, options.model);
     check(run.space());
@@ -194,10 +190,10 @@ Run find_run(const RunOptions& options, const std::function<void(const SearchSpa
   return Run::create(options.folder, options.model, bank_folder, settings);
 }
 
-void add_budget_options(CLI::App& verb, BudgetOptions& options) {
-  verb.add_option("--budget", options.bytes, "Most bytes of all files, as 4200000, 4.2MiB, 1.5GB");
-  verb.add_option("--bits", options.bits, "Budget as average bits per quantized weight, metadata included")
-      ->check(positive_number_check());
+void add_budget_options(Verb verb, BudgetOptions& options) {
+  verb.option("--budget", options.bytes, "Most bytes of all files, as 4200000, 4.2MiB, 1.5GB");
+  verb.option("--bits", options.bits, "Budget as average bits per quantized weight, metadata included")
+      .positive();
 }
 
 Budget parse_budget(const BudgetOptions& options, const SearchSpace& space) {
@@ -208,19 +204,17 @@ Budget parse_budget(const BudgetOptions& options, const SearchSpace& space) {
   return budget;
 }
 
-void add_search_options(CLI::App& verb, SearchOptions& options, bool with_strategy) {
+void add_search_options(Verb verb, SearchOptions& options, bool with_strategy) {
   std::string names;
   for (const StrategyInfo& info : strategies()) names += (names.empty() ? "" : ", ") + std::string(info.name);
-  if (with_strategy) verb.add_option("--strategy", options.strategy, names)->capture_default_str();
-  verb.add_option("--set", options.set,
-                  "A constant of the strategy, as rounds=8; `knapsaq strategies` lists them");
-  verb.add_option("--seed", options.seed, "Seed of the search")
-      ->check(whole_number_check(0))
-      ->capture_default_str();
-  verb.add_option("--evaluations", options.evaluations,
-                  "Most measurements; 0: what the strategy's constants make of it")
-      ->check(whole_number_check(0, std::int64_t{1} << 40))
-      ->capture_default_str();
+  if (with_strategy) verb.option("--strategy", options.strategy, names).show_default();
+  verb.option("--set", options.set,
+              "A constant of the strategy, as rounds=8; `knapsaq strategies` lists them");
+  verb.option("--seed", options.seed, "Seed of the search").range(0).show_default();
+  verb.option("--evaluations", options.evaluations,
+              "Most measurements; 0: what the strategy's constants make of it")
+      .range(0, std::int64_t{1} << 40)
+      .show_default();
 }
 
 namespace {

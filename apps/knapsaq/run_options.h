@@ -9,8 +9,7 @@
 #include <string>
 #include <vector>
 
-#include <CLI/App.hpp>
-
+#include "arguments.h"
 #include "calibration.h"
 #include "knapsaq/search/run.h"
 #include "knapsaq/search/run_search.h"
@@ -32,11 +31,11 @@ struct RunOptions {
   std::int64_t tokens = 8192;
   std::int64_t heldout = 16384;
   std::string divergence = "kl";
-  std::vector<const CLI::Option*> defining;  ///< those of them that decide about what a run is of
+  std::vector<Option> defining;  ///< those of them that decide about what a run is of
 };
 
 /// Everything but the model and --run.
-void add_run_options(CLI::App& verb, RunOptions& options);
+void add_run_options(Verb verb, RunOptions& options);
 
 /// Tells the plan what a run reads, and where it is. What is in the folder is a run, or the beginning of one.
 void plan_run(OutputPlan& plan, RunOptions& options);
@@ -53,7 +52,7 @@ struct BudgetOptions {
   double bits = 0;
   bool given() const { return !bytes.empty() || bits > 0; }
 };
-void add_budget_options(CLI::App& verb, BudgetOptions& options);
+void add_budget_options(Verb verb, BudgetOptions& options);
 /// Bytes of the files, or of the linears where bits are given. Throws UsageError if both or none are given,
 /// InfeasibleError if nothing fits.
 Budget parse_budget(const BudgetOptions& options, const SearchSpace& space);
@@ -67,7 +66,7 @@ struct SearchOptions {
   std::string goal;
   bool faithful = false;  ///< --amq-faithful
 };
-void add_search_options(CLI::App& verb, SearchOptions& options, bool with_strategy);
+void add_search_options(Verb verb, SearchOptions& options, bool with_strategy);
 
 /// Throws UsageError for unknown strategies, and for options, goals and budgets that the strategy cannot use
 /// in this space.

@@ -1,21 +1,17 @@
 #include "runtime_options.h"
 
-#include <CLI/CLI.hpp>
-
-#include "number_check.h"
-
 namespace knapsaq::command {
 
-void add_runtime_options(CLI::App& verb, RuntimeOptions& options) {
-  verb.add_option("--activations", options.activations,
-                  "What packed weights are multiplied by: int8 (fastest), bf16, or fp32 (exact)")
-      ->check(CLI::IsMember({"int8", "bf16", "fp32"}))
-      ->capture_default_str();
-  verb.add_option("--cache", options.cache, "Keys and values of the tokens so far: fp16 or int8")
-      ->check(CLI::IsMember({"fp16", "int8"}))
-      ->capture_default_str();
-  verb.add_option("--context", options.context, "Tokens that the cache has room for; default: what is needed")
-      ->check(whole_number_check(0));
+void add_runtime_options(Verb verb, RuntimeOptions& options) {
+  verb.option("--activations", options.activations,
+              "What packed weights are multiplied by: int8 (fastest), bf16, or fp32 (exact)")
+      .one_of({"int8", "bf16", "fp32"})
+      .show_default();
+  verb.option("--cache", options.cache, "Keys and values of the tokens so far: fp16 or int8")
+      .one_of({"fp16", "int8"})
+      .show_default();
+  verb.option("--context", options.context, "Tokens that the cache has room for; default: what is needed")
+      .range(0);
 }
 
 std::unique_ptr<Backend> make_runtime_backend(const RuntimeOptions& options) {

@@ -4,8 +4,7 @@
 #include <memory>
 #include <string>
 
-#include <CLI/App.hpp>
-
+#include "arguments.h"
 #include "knapsaq/compute/backend.h"
 
 namespace knapsaq::command {
@@ -18,7 +17,7 @@ struct RuntimeOptions {
 };
 
 /// Adds --activations, --cache and --context.
-void add_runtime_options(CLI::App& verb, RuntimeOptions& options);
+void add_runtime_options(Verb verb, RuntimeOptions& options);
 /// A backend whose quantized weights stay packed.
 std::unique_ptr<Backend> make_runtime_backend(const RuntimeOptions& options);
 CacheElement cache_element(const RuntimeOptions& options);

@@ -1,6 +1,5 @@
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -67,28 +66,27 @@ void run(Options& options) {
 
 }  // namespace
 
-void add_search(CLI::App& app) {
+void add_search(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("search", "Search for the front of size against quality");
-  verb->add_option("model", options->run.model, "Model folder in Hugging Face layout, full precision")
-      ->required();
-  verb->add_option("--run", options->run.run,
-                   "Folder of the run: bank, archive; a search that was interrupted goes on where it was")
-      ->required();
-  add_search_options(*verb, options->search, true);
-  verb->add_option("--goal", options->search.goal,
-                   "What ga, pso, sa and de look for: budget (divergence within it) or paper (1000 / (PPL x "
-                   "sum of bits)); default: budget");
-  verb->add_flag("--amq-faithful", options->search.faithful,
-                 "amq with the known flaws of its reference code; give --divergence jsd --tokens 8192 too");
-  add_budget_options(*verb, options->budget);
-  verb->add_flag("--resume", options->resume, "Refuse to start anew: there has to be a run in the folder");
-  add_run_options(*verb, options->run);
-  add_common(*verb, options->common);
-  verb->footer(
-      "Example:\n  knapsaq search MODEL --run RUN --strategy front\n  knapsaq search MODEL --run RUN "
+  const Verb verb = app.add("search", "Search for the front of size against quality");
+  verb.option("model", options->run.model, "Model folder in Hugging Face layout, full precision").required();
+  verb.option("--run", options->run.run,
+              "Folder of the run: bank, archive; a search that was interrupted goes on where it was")
+      .required();
+  add_search_options(verb, options->search, true);
+  verb.option("--goal", options->search.goal,
+              "What ga, pso, sa and de look for: budget (divergence within it) or paper (1000 / (PPL x "
+              "sum of bits)); default: budget");
+  verb.flag("--amq-faithful", options->search.faithful,
+            "amq with the known flaws of its reference code; give --divergence jsd --tokens 8192 too");
+  add_budget_options(verb, options->budget);
+  verb.flag("--resume", options->resume, "Refuse to start anew: there has to be a run in the folder");
+  add_run_options(verb, options->run);
+  add_common(verb, options->common);
+  verb.example(
+      "knapsaq search MODEL --run RUN --strategy front\n  knapsaq search MODEL --run RUN "
       "--strategy amq --seed 1 --set rounds=50");
-  verb->callback([options] { run(*options); });
+  verb.runs([options] { run(*options); });
 }
 
 }  // namespace knapsaq::command

@@ -2,8 +2,7 @@
 
 #include <string>
 
-#include <CLI/CLI.hpp>
-
+#include "arguments.h"
 #include "knapsaq/search/problem.h"
 
 namespace knapsaq::command {
@@ -14,7 +13,7 @@ struct SolverOptions {
   double gap = SolveOptions().gap;
   double time_limit = SolveOptions().time_limit;
 };
-void add_solver_options(CLI::App& verb, SolverOptions& options);
+void add_solver_options(Verb verb, SolverOptions& options);
 
 /// With the terminal's progress.
 SolveOptions solve_options(const SolverOptions& options);

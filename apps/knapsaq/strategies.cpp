@@ -1,6 +1,5 @@
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -31,12 +30,12 @@ void run(const Common& common) {
 
 }  // namespace
 
-void add_strategies(CLI::App& app) {
+void add_strategies(CommandLine& app) {
   auto common = std::make_shared<Common>();
-  CLI::App* verb = app.add_subcommand("strategies", "List the strategies of `search` with their constants");
-  add_common(*verb, *common);
-  verb->footer("Example:\n  knapsaq strategies");
-  verb->callback([common] { run(*common); });
+  const Verb verb = app.add("strategies", "List the strategies of `search` with their constants");
+  add_common(verb, *common);
+  verb.example("knapsaq strategies");
+  verb.runs([common] { run(*common); });
 }
 
 }  // namespace knapsaq::command

@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -20,7 +19,6 @@
 #include "knapsaq/report/study_report.h"
 #include "knapsaq/search/goal.h"
 #include "knapsaq/search/uniform.h"
-#include "number_check.h"
 #include "run_options.h"
 #include "search_display.h"
 
@@ -193,46 +191,43 @@ void run(Options& options) {
 
 }  // namespace
 
-void add_study(CLI::App& app) {
+void add_study(CommandLine& app) {
   auto options = std::make_shared<Options>();
   // The metaheuristic paper's setting: one choice for a whole layer, 2, 3 or 4 bits, plain rounding.
   options->run.menu = "b2g64,b3g64,b4g64";
   options->run.method = "rtn";
   options->run.ties = "layer";
-  CLI::App* verb = app.add_subcommand(
-      "study", "Compare search strategies by repeated runs, as the metaheuristic paper does");
-  verb->add_option("model", options->run.model, "Model folder in Hugging Face layout, full precision")
-      ->required();
-  verb->add_option("--run", options->run.run,
-                   "Folder of the study; one that was interrupted goes on where it was")
-      ->required();
-  verb->add_option("--strategies", options->strategies, "Strategies, with commas")
-      ->delimiter(',')
-      ->capture_default_str();
-  verb->add_option("--repeats", options->settings.repeats, "Independent runs of each")
-      ->check(whole_number_check(2, 100'000))
-      ->capture_default_str();
-  verb->add_option("--evaluations", options->settings.evaluations,
-                   "Questions of every run; the paper's population of 10 with 10 epochs asks 110")
-      ->check(whole_number_check(2, std::int64_t{1} << 40))
-      ->capture_default_str();
-  verb->add_option("--seed", options->settings.seed,
-                   "Seed of the first runs; the next ones get the next seeds")
-      ->check(whole_number_check(0))
-      ->capture_default_str();
-  verb->add_option("--set", options->set,
-                   "A constant, as population=20 for all strategies or pso.inertia=0.5 for one");
-  verb->add_option("--goal", options->goal,
-                   "paper: 1000 / (PPL x sum of bits); budget: divergence within --budget or --bits")
-      ->check(CLI::IsMember({"paper", "budget"}))
-      ->capture_default_str();
-  add_budget_options(*verb, options->budget);
-  add_run_options(*verb, options->run);
-  add_common(*verb, options->common);
-  verb->footer(
-      "Example:\n  knapsaq study MODEL --strategies ga,pso,sa,de --repeats 10 --text wiki.test.raw --run "
+  const Verb verb =
+      app.add("study", "Compare search strategies by repeated runs, as the metaheuristic paper does");
+  verb.option("model", options->run.model, "Model folder in Hugging Face layout, full precision").required();
+  verb.option("--run", options->run.run, "Folder of the study; one that was interrupted goes on where it was")
+      .required();
+  verb.option("--strategies", options->strategies, "Strategies, with commas")
+      .separated_by(',')
+      .show_default();
+  verb.option("--repeats", options->settings.repeats, "Independent runs of each")
+      .range(2, 100'000)
+      .show_default();
+  verb.option("--evaluations", options->settings.evaluations,
+              "Questions of every run; the paper's population of 10 with 10 epochs asks 110")
+      .range(2, std::int64_t{1} << 40)
+      .show_default();
+  verb.option("--seed", options->settings.seed, "Seed of the first runs; the next ones get the next seeds")
+      .range(0)
+      .show_default();
+  verb.option("--set", options->set,
+              "A constant, as population=20 for all strategies or pso.inertia=0.5 for one");
+  verb.option("--goal", options->goal,
+              "paper: 1000 / (PPL x sum of bits); budget: divergence within --budget or --bits")
+      .one_of({"paper", "budget"})
+      .show_default();
+  add_budget_options(verb, options->budget);
+  add_run_options(verb, options->run);
+  add_common(verb, options->common);
+  verb.example(
+      "knapsaq study MODEL --strategies ga,pso,sa,de --repeats 10 --text wiki.test.raw --run "
       "STUDY");
-  verb->callback([options] { run(*options); });
+  verb.runs([options] { run(*options); });
 }
 
 }  // namespace knapsaq::command

@@ -1,7 +1,6 @@
 #include <chrono>
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -59,20 +58,20 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_tables(CLI::App& app) {
+void add_tables(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("tables", "Measure the error and size of every linear in every scheme");
-  verb->add_option("model", options->model, "Model folder in Hugging Face layout, full precision");
-  CLI::Option* bank =
-      verb->add_option("--bank", options->bank, "Errors and sizes from a bank made by `knapsaq bank`");
-  verb->add_option("-o,--output", options->output, "CSV file to write; replaced if it exists")->required();
-  verb->add_option("--menu", options->menu,
-                   "mxq, mxq-f16, gguf or schemes separated by commas; see docs/commands.md")
-      ->excludes(bank)
-      ->capture_default_str();
-  add_common(*verb, options->common);
-  verb->footer("Example:\n  knapsaq tables MODEL -o tables.csv");
-  verb->callback([options] { run(*options); });
+  const Verb verb = app.add("tables", "Measure the error and size of every linear in every scheme");
+  verb.option("model", options->model, "Model folder in Hugging Face layout, full precision");
+  const Option bank =
+      verb.option("--bank", options->bank, "Errors and sizes from a bank made by `knapsaq bank`");
+  verb.option("-o,--output", options->output, "CSV file to write; replaced if it exists").required();
+  verb.option("--menu", options->menu,
+              "mxq, mxq-f16, gguf or schemes separated by commas; see docs/commands.md")
+      .excludes(bank)
+      .show_default();
+  add_common(verb, options->common);
+  verb.example("knapsaq tables MODEL -o tables.csv");
+  verb.runs([options] { run(*options); });
 }
 
 }  // namespace knapsaq::command

@@ -1,24 +1,20 @@
 #include "task_options.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 
 #include "command.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
-#include "number_check.h"
 
 namespace knapsaq::command {
 
-void add_task_options(CLI::App& verb, TaskOptions& options) {
-  verb.add_option(
-          "--tasks", options.names,
-          "Zero-shot tasks, with commas: arc_easy, arc_challenge, piqa, hellaswag, winogrande, boolq, "
-          "or all of them: all")
-      ->delimiter(',');
-  verb.add_option("--data", options.data, "Folder with a NAME.jsonl for every task; see docs/commands.md");
-  verb.add_option("--limit", options.limit, "The first N items of every task only; 0: all")
-      ->check(whole_number_check(0));
+void add_task_options(Verb verb, TaskOptions& options) {
+  verb.option("--tasks", options.names,
+              "Zero-shot tasks, with commas: arc_easy, arc_challenge, piqa, hellaswag, winogrande, boolq, "
+              "or all of them: all")
+      .separated_by(',');
+  verb.option("--data", options.data, "Folder with a NAME.jsonl for every task; see docs/commands.md");
+  verb.option("--limit", options.limit, "The first N items of every task only; 0: all").range(0);
 }
 
 TaskSet read_tasks(const TaskOptions& options, const Tokenizer& tokenizer, const ModelConfig& config) {

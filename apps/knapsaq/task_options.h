@@ -6,9 +6,9 @@
 #include <string_view>
 #include <vector>
 
-#include <CLI/App.hpp>
 #include <nlohmann/json.hpp>
 
+#include "arguments.h"
 #include "knapsaq/eval/tasks/task_set.h"
 #include "knapsaq/model/config.h"
 #include "knapsaq/model/decoder.h"
@@ -23,7 +23,7 @@ struct TaskOptions {
 };
 
 /// Adds --tasks, --data and --limit.
-void add_task_options(CLI::App& verb, TaskOptions& options);
+void add_task_options(Verb verb, TaskOptions& options);
 /// The tasks, read and tokenized; none if none is asked for. Throws UsageError for options that miss each
 /// other, and as TaskSet::read(): everything that can be said before a model is loaded.
 TaskSet read_tasks(const TaskOptions& options, const Tokenizer& tokenizer, const ModelConfig& config);
