@@ -1,4 +1,5 @@
-// Runs a fuzz target once over every file of the folders named on the command line.
+// Runs a fuzz target once over every file of a folder: fuzz_corpora TARGET FOLDER. All targets are in one program, each
+// under a name of its own instead of LLVMFuzzerTestOneInput (CMakeLists.txt).
 
 #include <cstddef>
 #include <cstdint>
@@ -6,20 +7,40 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <string_view>
 #include <vector>
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
+#define X(name) extern "C" int fuzz_##name(const std::uint8_t* data, std::size_t size);
+#include "fuzz_names.inc"
+#undef X
+
+namespace {
+
+struct Target {
+  std::string_view name;
+  int (*run)(const std::uint8_t* data, std::size_t size);
+};
+#define X(name) {#name, fuzz_##name},
+constexpr Target kTargets[] = {
+#include "fuzz_names.inc"
+};
+#undef X
+
+}  // namespace
 
 int main(int argc, char** argv) {
-  std::size_t inputs = 0;
-  for (int i = 1; i < argc; ++i) {
-    for (const auto& entry : std::filesystem::directory_iterator(argv[i])) {
+  if (argc != 3) return std::fprintf(stderr, "usage: fuzz_corpora TARGET FOLDER\n"), 2;
+  for (const Target& target : kTargets) {
+    if (target.name != argv[1]) continue;
+    std::size_t inputs = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(argv[2])) {
       std::ifstream file(entry.path(), std::ios::binary);
       const std::vector<char> bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-      LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
+      target.run(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
       ++inputs;
     }
+    std::printf("%zu inputs\n", inputs);
+    return inputs > 0 ? 0 : 1;
   }
-  std::printf("%zu inputs\n", inputs);
-  return inputs > 0 ? 0 : 1;
+  return std::fprintf(stderr, "no target %s\n", argv[1]), 2;
 }
