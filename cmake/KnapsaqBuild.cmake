@@ -10,7 +10,9 @@ if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
 endif()
 find_program(KNAPSAQ_CCACHE ccache)
 if(KNAPSAQ_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${KNAPSAQ_CCACHE})
+  # What its manual asks for where there are precompiled headers; nothing here uses __TIME__.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
+      CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${KNAPSAQ_CCACHE})
 endif()
 
 add_library(knapsaq_flags INTERFACE)
@@ -18,6 +20,8 @@ add_library(knapsaq_flags INTERFACE)
 # the same numbers whatever the optimiser finds.
 target_compile_options(knapsaq_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
                        -Wno-sign-conversion -Wnon-virtual-dtor -Woverloaded-virtual -ffp-contract=off)
+# For ccache: without it g++ does not say in its preprocessed output which precompiled header it used.
+target_compile_options(knapsaq_flags INTERFACE $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
 if(KNAPSAQ_WERROR)
   target_compile_options(knapsaq_flags INTERFACE -Werror)
 endif()
@@ -34,6 +38,35 @@ if(KNAPSAQ_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
 
+# Precompiled are the headers of the standard library that most sources include, half a second of a compiler's time for
+# each of them. Sources include what they use all the same: builds for sanitizers, fuzzers and clang-tidy go without.
+set(knapsaq_common_headers <algorithm> <array> <chrono> <cmath> <cstdint> <filesystem> <functional> <map> <memory>
+    <optional> <random> <ranges> <span> <string> <string_view> <vector>)
+
+# knapsaq_precompile(TARGET PROVIDER header...)
+# The first target of a PROVIDER's name makes the precompiled headers, the others use them: they have to be compiled with
+# the same options.
+function(knapsaq_precompile TARGET PROVIDER)
+  if(KNAPSAQ_SANITIZE OR KNAPSAQ_TSAN OR KNAPSAQ_FUZZ)
+    return()
+  endif()
+  get_property(made GLOBAL PROPERTY KNAPSAQ_PRECOMPILED_${PROVIDER})
+  if(made)
+    target_precompile_headers(${TARGET} REUSE_FROM ${made})
+  else()
+    target_precompile_headers(${TARGET} PRIVATE ${knapsaq_common_headers} ${ARGN})
+    set_property(GLOBAL PROPERTY KNAPSAQ_PRECOMPILED_${PROVIDER} ${TARGET})
+  endif()
+endfunction()
+
+# knapsaq_source_options(file... OPTIONS option...)
+# Compiles these sources with options of their own, which precompiled headers do not have.
+function(knapsaq_source_options)
+  cmake_parse_arguments(SOURCE "" "" "OPTIONS" ${ARGN})
+  set_source_files_properties(${SOURCE_UNPARSED_ARGUMENTS} PROPERTIES
+    COMPILE_OPTIONS "${SOURCE_OPTIONS}" SKIP_PRECOMPILE_HEADERS ON)
+endfunction()
+
 # knapsaq_room(NAME SOURCES file... [ROOMS room...] [LIBRARIES target...])
 # One folder under src/knapsaq, one static library knapsaq_NAME. ROOMS are the rooms below that its
 # headers or sources use; LIBRARIES are outside libraries that only its sources see.
@@ -48,21 +81,48 @@ function(knapsaq_room NAME)
   list(TRANSFORM ROOM_ROOMS PREPEND knapsaq_)
   target_link_libraries(knapsaq_${NAME} PUBLIC ${ROOM_ROOMS}
                         PRIVATE $<BUILD_INTERFACE:knapsaq_flags> ${ROOM_LIBRARIES})
+  if(NOT NAME STREQUAL compute)  # OpenMP's flag is not for the others, and its sources include little
+    knapsaq_precompile(knapsaq_${NAME} room <fmt/core.h>)
+  endif()
   set_property(GLOBAL APPEND PROPERTY KNAPSAQ_ROOMS knapsaq_${NAME})
 endfunction()
 
-# knapsaq_test(NAME SOURCES file... ROOMS room... [LIBRARIES target...])
-# One GoogleTest program test_NAME; every test case becomes a ctest test.
+# knapsaq_test(NAME [ARITHMETIC] ROOMS room... [LIBRARIES target...])
+# One GoogleTest program test_NAME of all sources *_test.cpp, and what they share, in this folder and below it; every test
+# case becomes a ctest test. A new test is a new file. In release builds tests are compiled with -O1, which takes a third
+# less time: what they call is in the rooms. ARITHMETIC: what is tested computes with kernels, so all of it is tested once
+# more with those of weaker processors.
 function(knapsaq_test NAME)
-  cmake_parse_arguments(TEST "" "" "SOURCES;ROOMS;LIBRARIES" ${ARGN})
-  add_executable(test_${NAME} ${TEST_SOURCES})
+  cmake_parse_arguments(TEST "ARITHMETIC" "" "ROOMS;LIBRARIES" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  list(FILTER sources EXCLUDE REGEX "/(make_[a-z_]*|shim)\\.cpp$")  # programs and libraries of their own
+  add_executable(test_${NAME} ${sources})
   list(TRANSFORM TEST_ROOMS PREPEND knapsaq_)
   target_link_libraries(test_${NAME} PRIVATE knapsaq_flags ${TEST_ROOMS} ${TEST_LIBRARIES}
-                        GTest::gmock GTest::gtest GTest::gtest_main)
+                        fmt::fmt nlohmann_json::nlohmann_json GTest::gmock GTest::gtest GTest::gtest_main)
   target_include_directories(test_${NAME} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  # With -O1 g++ 12 takes the buffer inside of a short string for the whole of a long one.
+  target_compile_options(test_${NAME} PRIVATE
+    $<$<CONFIG:Release>:-O1> $<$<CXX_COMPILER_ID:GNU>:-Wno-array-bounds> $<$<CXX_COMPILER_ID:GNU>:-Wno-stringop-overflow>)
   target_compile_definitions(test_${NAME} PRIVATE
     KNAPSAQ_SOURCE_DIR="${PROJECT_SOURCE_DIR}" KNAPSAQ_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data")
-  gtest_discover_tests(test_${NAME} DISCOVERY_TIMEOUT 120)
+  knapsaq_precompile(test_${NAME} test <gmock/gmock.h> <gtest/gtest.h> <nlohmann/json.hpp>)
+  gtest_discover_tests(test_${NAME} DISCOVERY_TIMEOUT 120 PROPERTIES LABELS ${NAME})
+  if(TEST_ARITHMETIC AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+    knapsaq_test_with(${NAME} avx2 Haswell)
+    knapsaq_test_with(${NAME} portable Nehalem)
+  endif()
+endfunction()
+
+# knapsaq_test_with(NAME ISA CORE)
+# All cases of test_NAME once more in one process, with our kernels and oneDNN lowered to the instruction set ISA and
+# OpenBLAS to what it has for the processor CORE, so that no machine's tests depend on instructions that others lack.
+function(knapsaq_test_with NAME ISA CORE)
+  add_test(NAME ${NAME}_with_${ISA} COMMAND test_${NAME} --gtest_brief=1)
+  set_tests_properties(${NAME}_with_${ISA} PROPERTIES
+    ENVIRONMENT "KNAPSAQ_ISA=${ISA};OPENBLAS_CORETYPE=${CORE}" LABELS instructions
+    COST 1000  # the longest: first
+    TIMEOUT 3600)
 endfunction()
 
 # knapsaq_embed(TARGET FUNCTION HEADER FILES file...)

@@ -131,8 +131,16 @@ build_highs() {
   : >"$source_folder/highs.pc.in"
   mkdir -p "$source_folder/app"
   : >"$source_folder/app/CMakeLists.txt"
+  # Its headers cost more than its sources: eight sources to a compilation save a fifth of the time. Its C sources and
+  # its readers of files define the same names twice, so they stay apart.
+  cat >>"$source_folder/src/CMakeLists.txt" <<'END'
+set_target_properties(highs PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+get_target_property(sources highs SOURCES)
+list(FILTER sources INCLUDE REGEX "\\.c$|[Rr]eader\\.cpp$")
+set_source_files_properties(${sources} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+END
 
-  say "building HiGHS $highs_version (2 to 4 CPU minutes, once)"
+  say "building HiGHS $highs_version (2 to 3 CPU minutes, once)"
   # Its CMakeLists prefers clang when both are there; its warnings are not ours to mend.
   local launcher=()
   command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
