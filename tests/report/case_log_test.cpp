@@ -138,7 +138,10 @@ TEST(CaseLog, HasAColumnForEveryTask) {
   EXPECT_THROW(CaseLog(scratch / "bad.csv", "r1", tasks), InputError);
 }
 
-TEST(CaseLog, SaysThatItCannotWrite) { EXPECT_THROW(CaseLog("/nowhere/at/all.csv", "r1"), IoError); }
+TEST(CaseLog, SaysThatItCannotWrite) {
+  CaseLog log("/nowhere/at/all.csv", "r1");  // nothing is written yet
+  EXPECT_THROW(log.add({}), IoError);
+}
 
 }  // namespace
 }  // namespace knapsaq
