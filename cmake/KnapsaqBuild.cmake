@@ -115,10 +115,12 @@ function(knapsaq_test NAME)
 endfunction()
 
 # knapsaq_test_with(NAME ISA CORE)
-# All cases of test_NAME once more in one process, with our kernels and oneDNN lowered to the instruction set ISA and
+# The cases of test_NAME once more in one process, with our kernels and oneDNN lowered to the instruction set ISA and
 # OpenBLAS to what it has for the processor CORE, so that no machine's tests depend on instructions that others lack.
+# Left out are those that kill processes or look at files and names: no kernel decides how they end, and they take most
+# of the time.
 function(knapsaq_test_with NAME ISA CORE)
-  add_test(NAME ${NAME}_with_${ISA} COMMAND test_${NAME} --gtest_brief=1)
+  add_test(NAME ${NAME}_with_${ISA} COMMAND test_${NAME} --gtest_brief=1 --gtest_filter=-*Kill*:CutArchive.*:Outputs.*:Inputs*)
   set_tests_properties(${NAME}_with_${ISA} PROPERTIES
     ENVIRONMENT "KNAPSAQ_ISA=${ISA};OPENBLAS_CORETYPE=${CORE}" LABELS instructions
     COST 1000  # the longest: first
