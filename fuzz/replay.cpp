@@ -1,5 +1,5 @@
-// Runs a fuzz target once over every file of a folder: fuzz_corpora TARGET FOLDER. All targets are in one program, each
-// under a name of its own instead of LLVMFuzzerTestOneInput (CMakeLists.txt).
+// Runs a fuzz target once over every file of a folder: fuzz_corpora TARGET FOLDER. All targets are in one
+// program, each under a name of its own instead of LLVMFuzzerTestOneInput (CMakeLists.txt).
 
 #include <cstddef>
 #include <cstdint>
