@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "calib/bos_template.h"
 #include "complaint.h"
 #include "knapsaq/base/files.h"
 #include "scratch.h"
@@ -58,15 +59,6 @@ TEST(Samples, AreDisjointPartsOfTheTextInOrder) {
       EXPECT_EQ(samples.tokens[static_cast<std::size_t>(50 * i)], tokenizer.bos());
     }
   }
-}
-
-/// A template that puts a token in front of every text.
-nlohmann::json bos_template(const std::string& token, std::int32_t id) {
-  nlohmann::json json = nlohmann::json::parse(
-      R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "B"}}, {"Sequence": {"id": "A"}}]})");
-  json["single"][0]["SpecialToken"]["id"] = token;
-  json["special_tokens"][token]["ids"] = nlohmann::json::array({id});
-  return json;
 }
 
 TEST(Samples, StartWithBosWhereTheTokenizerAddsOne) {

@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "calib/bos_template.h"
 #include "complaint.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
@@ -173,15 +174,6 @@ TEST(SelfText, SoundsLikeTheModel) {
   EXPECT_LT(mean, 5);
   EXPECT_TRUE(std::all_of(samples.tokens.begin(), samples.tokens.end(),
                           [&](std::int32_t id) { return id >= 0 && id < model.config.vocab; }));
-}
-
-/// A template that puts a token in front of every text.
-nlohmann::json bos_template(const std::string& token, std::int32_t id) {
-  nlohmann::json json = nlohmann::json::parse(
-      R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "B"}}, {"Sequence": {"id": "A"}}]})");
-  json["single"][0]["SpecialToken"]["id"] = token;
-  json["special_tokens"][token]["ids"] = nlohmann::json::array({id});
-  return json;
 }
 
 TEST(DocumentTokens, ComeFromTokenizerAndConfiguration) {
