@@ -113,7 +113,7 @@ void file_knapsack_405b(benchmark::State& state) {
       item.costs.push_back(problem.items[i][c].cost);
     }
   }
-  const FileSizes sizes(parts);
+  const CheckpointSizes sizes(parts);
   const auto budget = static_cast<std::uint64_t>(problem.budget) + 4 * kEnds + 1'000'000;
   FrontPoint point;
   for (auto _ : state) point = FileKnapsack(sizes, items).best_within(budget);

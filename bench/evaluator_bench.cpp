@@ -31,6 +31,7 @@
 #include "knapsaq/base/random.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/eval/candidate_scorer.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/quantizer.h"
 
 namespace {
@@ -89,8 +90,8 @@ class BarePasses {
     Backend& backend = decoder.backend();
     batch_ = Decoder::windows_per_batch(length);
     const std::int64_t rows = std::min(batch_, windows) * length;
-    input_ = backend.allocate(rows, decoder.head().in(), Element::working);
-    logits_ = backend.allocate(rows, decoder.head().out(), Element::full);
+    input_ = backend.allocate(rows, decoder.head()->in(), Element::working);
+    logits_ = backend.allocate(rows, decoder.head()->out(), Element::full);
   }
 
   void run() {
@@ -102,7 +103,7 @@ class BarePasses {
       for (std::int64_t block = 0; block < decoder_.config().layers; ++block)
         for (const Stage stage : kStages) decoder_.run(block, stage, pass_);
       decoder_.head_input(pass_.hidden, input_);
-      const Product product{&decoder_.head(), &logits_, false};
+      const Product product{decoder_.head().get(), &logits_, false};
       decoder_.backend().multiply(input_, count * length_, {&product, 1});
     }
   }
@@ -121,10 +122,10 @@ int run(const Options& options) {
   const ModelConfig config = parse_model_config(checkpoint.config());
   const auto backend = make_cpu_backend(Precision::bf16);
   Decoder decoder = Decoder::load(checkpoint, config, *backend);
-  const std::vector<Linear> all = linears(config);
+  const std::vector<Matrix> all = linears(config);
 
   std::vector<StoredMatrix> stored;
-  for (const Linear& linear : all) {
+  for (const Matrix& linear : all) {
     const std::vector<float> weights = checkpoint.floats(linear.name + ".weight");
     for (const std::string& scheme : kSchemes)
       stored.push_back(quantize({linear.out, linear.in, weights}, parse_scheme(scheme), nullptr));

@@ -15,7 +15,7 @@
 #include "knapsaq/base/threads.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/checkpoint/safetensors.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/quantizer.h"
 
 namespace knapsaq {
@@ -39,7 +39,7 @@ void run(const Arguments& arguments) {
   double seconds = 0;
   double decode_seconds = 0;
   double bytes = 0;
-  for (const Linear& linear : linears(parse_model_config(checkpoint.config()))) {
+  for (const Matrix& linear : linears(parse_model_config(checkpoint.config()))) {
     const std::vector<float> weights = checkpoint.floats(linear.name + ".weight");
     InputStatistics inputs;
     if (importance) {

@@ -25,6 +25,7 @@
 #include "knapsaq/base/random.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
 
 namespace {
@@ -47,7 +48,7 @@ double median(std::vector<double> values) {
 class BareProducts {
  public:
   BareProducts(const ModelConfig& config, std::int64_t rows, memory::data_type type) : stream_(engine_) {
-    for (const Linear& linear : linears(config)) add(rows, linear.out, linear.in, type);
+    for (const Matrix& linear : linears(config)) add(rows, linear.out, linear.in, type);
     add(rows, config.vocab, config.embedding, type);
   }
 
@@ -102,7 +103,7 @@ class BareProducts {
 /// Floating-point operations of all products per token.
 double product_flops(const ModelConfig& config) {
   double sum = static_cast<double>(config.vocab) * static_cast<double>(config.embedding);
-  for (const Linear& linear : linears(config)) sum += static_cast<double>(linear.parameters());
+  for (const Matrix& linear : linears(config)) sum += static_cast<double>(linear.parameters());
   return 2 * sum;
 }
 

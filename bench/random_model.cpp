@@ -26,7 +26,7 @@
 #include "knapsaq/base/threads.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/checkpoint/shards.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/text/byte_alphabet.h"
 
@@ -160,7 +160,7 @@ void run(const Options& options) {
   std::vector<TensorSpec> tensors{{embedding_name(config), type, {config.vocab, config.embedding}}};
   for (const ExpectedTensor& tensor : dense_tensors(config))
     tensors.push_back({tensor.name, type, tensor.shape});
-  for (const Linear& linear : linears(config))
+  for (const Matrix& linear : linears(config))
     tensors.push_back({linear.name + ".weight", type, {linear.out, linear.in}});
   if (!config.tied) tensors.push_back({std::string(kHeadName), type, {config.vocab, config.embedding}});
 

@@ -22,6 +22,7 @@
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/eval/referenced_windows.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/quantizer.h"
 #include "knapsaq/text/tokenizer.h"
 
@@ -61,7 +62,7 @@ void run(const std::string& folder, const std::string& text) {
 
   const auto logits_of = [&](const Array& inputs) {
     Array logits = backend->allocate(rows, config.vocab, Element::full);
-    const Product product{&decoder.head(), &logits, false};
+    const Product product{decoder.head().get(), &logits, false};
     backend->multiply(inputs, rows, {&product, 1});
     std::vector<float> out(static_cast<std::size_t>(rows * config.vocab));
     backend->download(logits, 0, out);
@@ -70,7 +71,7 @@ void run(const std::string& folder, const std::string& text) {
   const std::vector<float> p_logits = logits_of(reference.head_inputs);
   std::vector<Array> candidates;
   for (const char* scheme : {"rtn:b2g128", "rtn:b3g128", "rtn:b4g128"}) {
-    for (const Linear& linear : linears(config)) {
+    for (const Matrix& linear : linears(config)) {
       const std::vector<float> weights = checkpoint.floats(linear.name + ".weight");
       decoder.replace(linear.name, quantize({linear.out, linear.in, weights}, parse_scheme(scheme), nullptr));
     }
@@ -78,7 +79,7 @@ void run(const std::string& folder, const std::string& text) {
     const std::vector<float> q_logits = logits_of(candidates.back());
     std::vector<RowComparison> compared(targets.size());
     const Compared one{&candidates.back(), compared};
-    backend->compare(reference.head_inputs, decoder.head(), targets, false, {&one, 1});
+    backend->compare(reference.head_inputs, *decoder.head(), targets, false, {&one, 1});
     double recomputed = 0;
     double exact = 0;
     constexpr std::int64_t kKept[] = {128, 512, 1024};
@@ -129,12 +130,12 @@ void run(const std::string& folder, const std::string& text) {
   constexpr int kRepeats = 3;
   for (int repeat = 0; repeat < kRepeats; ++repeat) {
     floor += processor_seconds([&] {
-      for (const Compared& one : compared) backend->losses(*one.in, decoder.head(), targets, losses);
+      for (const Compared& one : compared) backend->losses(*one.in, *decoder.head(), targets, losses);
     });
     kl += processor_seconds(
-        [&] { backend->compare(reference.head_inputs, decoder.head(), targets, false, compared); });
+        [&] { backend->compare(reference.head_inputs, *decoder.head(), targets, false, compared); });
     jsd += processor_seconds(
-        [&] { backend->compare(reference.head_inputs, decoder.head(), targets, true, compared); });
+        [&] { backend->compare(reference.head_inputs, *decoder.head(), targets, true, compared); });
   }
   const double each = 1e3 / (kRepeats * kTogether);
   fmt::print(

@@ -12,7 +12,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/json_text.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -24,7 +24,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     // More layers only cost time.
     if (config.layers > 8) return 0;
     std::set<std::string> names;
-    for (const Linear& linear : linears(config)) {
+    for (const Matrix& linear : linears(config)) {
       if (linear.parameters() <= 0 || !names.insert(linear.name + ".weight").second) std::abort();
     }
     for (const ExpectedTensor& tensor : dense_tensors(config)) {

@@ -1,5 +1,6 @@
 #include <map>
 #include <memory>
+#include <utility>
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -7,6 +8,7 @@
 #include "allocation_json.h"
 #include "command.h"
 #include "knapsaq/bank/bank.h"
+#include "knapsaq/bank/match_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/search/mxq.h"
@@ -29,9 +31,11 @@ struct Options {
 void run(const Options& options) {
   start(options.common);
   if ((options.bits > 0) == !options.budget.empty())
-    throw UsageError("give either --bits (average per weight) or --budget (bytes of the linears)");
+    throw UsageError("give either --bits (average per weight of the linears) or --budget (bytes of all matrices)");
   if (options.table.empty() == options.bank.empty()) throw UsageError("give either --table or --bank");
-  const ErrorTable table = options.table.empty() ? Bank::open(options.bank).table() : read_csv(options.table);
+  ErrorTable table = options.table.empty() ? Bank::open(options.bank).table() : read_csv(options.table);
+  // The papers' average is one over the linears of the blocks.
+  if (options.bits > 0) table = without_ends(std::move(table));
   const Cost cost = options.cost.empty() ? usual_cost(table) : parse_cost(options.cost);
   const std::uint64_t budget =
       options.budget.empty() ? budget_bytes(table, options.bits) : parse_bytes(options.budget);
@@ -68,8 +72,8 @@ void add_allocate(CommandLine& app) {
   verb.option("--table", options->table, "CSV made by `knapsaq tables` or by MXQ's own tools");
   verb.option("--bank", options->bank, "Errors and sizes from a bank made by `knapsaq bank`");
   verb.option("--cost", options->cost, kCostHelp);
-  verb.option("--bits", options->bits, "Budget: average bits per weight over all linears").positive();
-  verb.option("--budget", options->budget, "Budget: bytes of all linears, as 4200000, 4.2MiB, 1.5GB");
+  verb.option("--bits", options->bits, "Budget: average bits per weight over the linears of the blocks").positive();
+  verb.option("--budget", options->budget, "Budget: bytes of all matrices of the table, as 4200000, 4.2MiB, 1.5GB");
   verb.option("--tie", options->ties,
               "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer; several with commas")
       .show_default();

@@ -6,6 +6,7 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
+#include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/json_text.h"
@@ -19,7 +20,8 @@ nlohmann::ordered_json allocation_json(const ErrorTable& table, const Allocation
   return list;
 }
 
-std::vector<Scheme> read_allocation(const std::filesystem::path& path, const std::vector<Linear>& linears) {
+std::vector<MatrixScheme> read_allocation(const std::filesystem::path& path,
+                                          const std::vector<Matrix>& matrices) {
   const auto wrong = [&](const std::string& what) {
     return InputError(
         fmt::format("{}: {}: give what `knapsaq allocate --json` printed", path.string(), what));
@@ -34,25 +36,28 @@ std::vector<Scheme> read_allocation(const std::filesystem::path& path, const std
   if (!list.is_array()) throw wrong("has no list \"allocation\"");
 
   std::map<std::string, std::size_t> index_of;
-  for (std::size_t i = 0; i < linears.size(); ++i) {
-    index_of[linears[i].name] = i;
-    index_of[fmt::format("{}.{}", linears[i].block, linears[i].module)] = i;
+  for (std::size_t i = 0; i < matrices.size(); ++i) {
+    index_of[matrices[i].name] = i;
+    index_of[fmt::format("{}.{}", matrices[i].block, matrices[i].module)] = i;
   }
-  std::vector<std::optional<Scheme>> schemes(linears.size());
+  std::vector<std::optional<Scheme>> schemes(matrices.size());
   for (const auto& entry : list) {
     if (!entry.is_object() || !entry.contains("linear") || !entry["linear"].is_string() ||
         !entry.contains("scheme") || !entry["scheme"].is_string())
       throw wrong("an entry without \"linear\" and \"scheme\"");
     const std::string name = entry["linear"];
     const auto found = index_of.find(name);
-    if (found == index_of.end()) throw wrong(fmt::format("the model has no linear {}", name));
+    if (found == index_of.end()) throw wrong(fmt::format("the model has no matrix {}", name));
     if (schemes[found->second]) throw wrong(fmt::format("{} is there twice", name));
     schemes[found->second] = parse_scheme(entry["scheme"].get<std::string>());
   }
-  std::vector<Scheme> result;
-  for (std::size_t i = 0; i < linears.size(); ++i) {
-    if (!schemes[i]) throw wrong(fmt::format("{} has no scheme", linears[i].name));
-    result.push_back(*schemes[i]);
+  std::vector<MatrixScheme> result;
+  for (std::size_t i = 0; i < matrices.size(); ++i) {
+    if (schemes[i]) {
+      result.push_back({matrices[i], *schemes[i]});
+    } else if (matrices[i].in_block()) {
+      throw wrong(fmt::format("{} has no scheme", matrices[i].name));
+    }
   }
   return result;
 }

@@ -45,9 +45,9 @@ void run(const Options& options) {
            {"seconds", report.seconds}});
     return;
   }
-  fmt::print("{}: {} linears by {} schemes, {}, {}", options.output, report.linears, menu.schemes.size(),
+  fmt::print("{}: {} matrices by {} schemes, {}, {}", options.output, report.linears, menu.schemes.size(),
              format_bytes(report.bytes), format_seconds(report.seconds));
-  if (report.kept != 0) fmt::print(", {} linears were there already", report.kept);
+  if (report.kept != 0) fmt::print(", {} matrices were there already", report.kept);
   if (report.damaged != 0) fmt::print(", {} were damaged and made anew", report.damaged);
   fmt::print("\n");
 }
@@ -56,7 +56,7 @@ void run(const Options& options) {
 
 void add_bank(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  const Verb verb = app.add("bank", "Quantize every linear by every scheme, once, and keep it");
+  const Verb verb = app.add("bank", "Quantize every matrix by every scheme, once, and keep it");
   verb.option("model", options->model, "Model folder in Hugging Face layout, full precision").required();
   verb.option("-o,--output", options->output,
               "Folder of the bank; a run that was interrupted goes on where it was")
@@ -66,6 +66,7 @@ void add_bank(CommandLine& app) {
       .show_default();
   verb.option("--method", options->bank.method,
               "Method for the menu's affine schemes: gptq, awq, hqq, rtn, hqq-diag, rtn-diag");
+  verb.option("--keep", options->bank.keep, kKeepHelp);
   add_calibration_options(verb, options->bank.calibration, true);
   add_common(verb, options->common);
   verb.example("knapsaq bank MODEL -o BANK --method gptq --text self");

@@ -13,6 +13,7 @@
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/checkpoint/gguf_file.h"
 #include "knapsaq/checkpoint/gguf_names.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
 
 namespace knapsaq::command {
@@ -30,7 +31,7 @@ struct Options {
 /// That a model has no imatrix is said before it is calibrated, not after it.
 void check_imatrix(const Options& options, const ModelConfig& config) {
   if (options.imatrix.empty()) return;
-  for (const Linear& linear : linears(config))
+  for (const Matrix& linear : matrices(config))
     if (!gguf_module(linear.name))
       throw UsageError(fmt::format(
           "{}: GGUF has no name for the linear {}, so no imatrix can hold it: leave --imatrix out",

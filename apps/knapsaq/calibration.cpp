@@ -6,6 +6,7 @@
 
 #include "command.h"
 #include "knapsaq/bank/find_folding.h"
+#include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/calib/manifest.h"
 #include "knapsaq/calib/open_input_source.h"
@@ -160,6 +161,12 @@ Folding find_scales(const Checkpoint& checkpoint, const ModelConfig& config, std
   const auto backend = calibration_backend(options);
   const Samples samples = calibration_samples(checkpoint, config, options, *backend, kFoldingTokens);
   return find_folding(checkpoint, config, fingerprint, inputs, samples, scheme, *backend, progress());
+}
+
+bool wants_folding(std::span<const MatrixScheme> allocation) {
+  std::vector<Scheme> schemes;
+  for (const MatrixScheme& one : allocation) schemes.push_back(one.scheme);
+  return wants_folding(schemes);
 }
 
 bool wants_folding(std::span<const Scheme> schemes) {

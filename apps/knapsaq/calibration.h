@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "arguments.h"
+#include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/base/output_plan.h"
 #include "knapsaq/calib/calibration.h"
 #include "knapsaq/model/folding.h"
@@ -99,5 +100,6 @@ std::string scales_origin(const InputSource& inputs);
 
 /// Whether a scheme is of a method that is meant for folded weights.
 bool wants_folding(std::span<const Scheme> schemes);
+bool wants_folding(std::span<const MatrixScheme> allocation);
 
 }  // namespace knapsaq::command

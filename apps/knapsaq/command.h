@@ -41,6 +41,8 @@ void start(const Common& common);
 Progress& progress();
 
 /// What --cost means, for the verbs that have it.
+inline constexpr const char* kKeepHelp =
+    "'PATTERN': leave matrices that match as they are stored, as 'lm_head' or '*.0.*'";
 inline constexpr const char* kCostHelp =
     "What is made small: fnorm, relative, or hessian (needs a bank with calibration)";
 

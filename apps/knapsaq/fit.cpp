@@ -54,14 +54,15 @@ Outputs plan_outputs(OutputPlan& plan, Options& options) {
 
 void run(Options options) {
   start(options.common);
-  if (!options.budget.given()) throw UsageError("give either --budget or --bits");
+  if (!options.budget.given()) throw UsageError("give one of --budget, --bpw and --bits");
   find_strategy(options.search.strategy);
   OutputPlan plan;
   const Outputs outputs = plan_outputs(plan, options);
   const auto begin = std::chrono::steady_clock::now();
   Budget budget;
-  Run run = find_run(options.run, [&](const SearchSpace& space) {
-    budget = parse_budget(options.budget, space);
+  options.run.keep_ends = options.budget.bits > 0;
+  Run run = find_run(options.run, [&](const SearchSpace& space, std::int64_t parameters) {
+    budget = parse_budget(options.budget, space, parameters);
     check_search(options.search, space, budget);
   });
   plan.reads("the bank", run.bank().folder());

@@ -8,7 +8,7 @@
 #include "command.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/checkpoint/checkpoint.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/stored_tensors.h"
 
 namespace knapsaq::command {
@@ -20,7 +20,7 @@ struct Options {
 };
 
 /// How a linear is stored, for people: "hqq:b3g64/m8g128", or the type of a dense one: "f16".
-std::string storage_of(const Checkpoint& checkpoint, const Linear& linear) {
+std::string storage_of(const Checkpoint& checkpoint, const Matrix& linear) {
   if (const auto packing = checkpoint.packing(linear.name)) return packing->scheme;
   std::string name(name_of(checkpoint.spec(linear.name + ".weight").type));
   std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
@@ -32,22 +32,22 @@ void run(const Options& options) {
   const Checkpoint checkpoint = Checkpoint::open(options.model);
   const ModelConfig config = model_config(checkpoint);
   check_shapes(checkpoint, config);
-  const std::vector<Linear> all = linears(config);
+  const std::vector<Matrix> all = matrices(config);
   std::map<std::string, std::int64_t> weights_of;
   std::int64_t linear_weights = 0;
-  for (const Linear& linear : all) {
-    weights_of[storage_of(checkpoint, linear)] += linear.parameters();
-    linear_weights += linear.parameters();
+  for (const Matrix& matrix : all) {
+    weights_of[storage_of(checkpoint, matrix)] += matrix.parameters();
+    if (matrix.in_block()) linear_weights += matrix.parameters();
   }
 
   if (options.common.json) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
-    for (const Linear& linear : all)
+    for (const Matrix& linear : all)
       list.push_back({{"name", linear.name},
                       {"shape", {linear.out, linear.in}},
                       {"scheme", storage_of(checkpoint, linear)}});
     print({{"architecture", config.architecture},
-           {"parameters", parameters(checkpoint, config)},
+           {"parameters", parameters(config)},
            {"bytes", checkpoint.tensor_bytes()},
            {"layers", config.layers},
            {"hidden", config.hidden},
@@ -61,7 +61,7 @@ void run(const Options& options) {
     return;
   }
   fmt::print("{}\n", config.architecture);
-  fmt::print("  {} parameters, {} in tensors\n", parameters(checkpoint, config),
+  fmt::print("  {} parameters, {} in tensors\n", parameters(config),
              format_bytes(checkpoint.tensor_bytes()));
   fmt::print(
       "  {} layers, hidden {}, {} heads ({} for keys and values) of {}, ffn {}, vocabulary {}, {} "

@@ -84,7 +84,8 @@ BankReport make_bank(const Checkpoint& checkpoint, const ModelConfig& config, st
   recipe.model = model;
   recipe.menu = menu_of(options);
   folder.check(recipe.model, recipe.menu);
-  check_full_precision(checkpoint, config);
+  recipe.matrices = select_matrices(config, options.keep, options.ends).quantized;
+  check_full_precision(checkpoint, recipe.matrices);
   std::optional<FoundInputs> found =
       inputs_for(options.calibration, checkpoint, config, recipe, folder.calibration());
   // Whatever is refused is refused before a calibration is written that the bank would have to live with.
@@ -95,7 +96,7 @@ BankReport make_bank(const Checkpoint& checkpoint, const ModelConfig& config, st
   check_recipe(recipe);
   const std::optional<Folding> folding = folding_for(options.calibration, checkpoint, config, recipe, folder);
   if (folding) recipe.folding = &*folding;
-  return build_bank(checkpoint, config, recipe, folder, progress());
+  return build_bank(checkpoint, recipe, folder, progress());
 }
 
 }  // namespace knapsaq::command

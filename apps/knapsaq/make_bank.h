@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "calibration.h"
 #include "knapsaq/bank/build_bank.h"
@@ -16,8 +17,11 @@ namespace knapsaq::command {
 struct BankOptions {
   std::string menu = "mxq";
   std::string method;  ///< for the menu's affine schemes; empty: the menu's own
+  std::vector<std::string> keep;  ///< patterns of what is not quantized (select_matrices())
+  bool ends = true;               ///< embedding and head are
   CalibrationOptions calibration;
 };
+
 
 /// The menu with the method. Throws UsageError for what a method cannot do.
 Menu menu_of(const BankOptions& options);

@@ -37,7 +37,7 @@ void make_report(const Run& run, const fs::path& output) {
   sources.tokens = tokens.windows() * (tokens.length - 1);
   sources.model.name = name_of_model(run.model_folder());
   sources.model.architecture = run.config().architecture;
-  sources.model.parameters = parameters(run.checkpoint(), run.config());
+  sources.model.parameters = parameters(run.config());
   sources.model.bytes = run.checkpoint().tensor_bytes();
   sources.model.loss = run.reference_loss(kSearchSet);
   sources.model.heldout_loss = run.reference_loss(kHeldOutSet);

@@ -5,6 +5,7 @@
 #include "command.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/output_plan.h"
+#include "knapsaq/model/stored_tensors.h"
 #include "run_options.h"
 #include "shipping.h"
 
@@ -38,7 +39,7 @@ void run(const Options& options) {
   check_codes(run, options.codes);
   Verdict verdict =
       options.near > 0 ? choose_near(run, options.budget.bits, options.near, options.strategy, progress())
-                       : choose(run, parse_budget(options.budget, run.space()), options.strategy, progress());
+                       : choose(run, parse_budget(options.budget, run.space(), parameters(run.config())), options.strategy, progress());
   const Shipment shipment = ship(run, std::move(verdict), options.codes, output, options.force);
   if (options.common.json) {
     nlohmann::ordered_json json = {{"run", options.folder}, {"output", options.output}};

@@ -14,7 +14,9 @@
 #include "knapsaq/calib/self_text.h"
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/export/quantized_checkpoint.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
+#include "knapsaq/model/stored_tensors.h"
 #include "knapsaq/search/best_point.h"
 #include "knapsaq/search/goal.h"
 #include "knapsaq/text/tokenizer.h"
@@ -29,12 +31,12 @@ namespace fs = std::filesystem;
 /// The space that the options describe, without local errors: for refusing before anything is made what
 /// cannot be done in it.
 SearchSpace space_of(const RunOptions& options, const Checkpoint& checkpoint, const ModelConfig& config,
-                     const ErrorTable& table) {
+                     const ErrorTable& table, const std::vector<std::string>& kept) {
   std::vector<Pin> pins;
   for (const std::string& pin : options.pins) pins.push_back(parse_pin(pin));
   SearchSpace space =
       make_space(table, options.ties, pins, Cost::fnorm,
-                 std::make_shared<FileSizes>(quantized_file_sizes(checkpoint, config, table)));
+                 quantized_file_sizes(checkpoint, config, table, {.kept = kept}));
   for (Variable& variable : space.variables)
     for (SpaceLevel& level : variable.levels) level.error = 0;
   return space;
@@ -106,6 +108,11 @@ void set_tokens(RunSettings& settings, const RunOptions& options, const Checkpoi
   settings.heldout = {found.heldout.tokens, found.heldout.options.window};
 }
 
+/// Whether something outside the blocks is chosen about.
+bool has_ends(const SearchSpace& space) {
+  return std::ranges::any_of(space.variables, [](const Variable& variable) { return variable.block < 0; });
+}
+
 }  // namespace
 
 void add_run_options(Verb verb, RunOptions& options) {
@@ -120,6 +127,7 @@ void add_run_options(Verb verb, RunOptions& options) {
               .show_default());
   defines(verb.option("--pin", options.pins,
                       "'PATTERN=SCHEME', 'PATTERN>=BITS' or 'PATTERN<=BITS' for linears that match"));
+  defines(verb.option("--keep", options.keep, kKeepHelp));
   defines(verb.option("--tokens", options.tokens, "Tokens that an allocation is measured on")
               .range(2, std::int64_t{1} << 32)
               .show_default());
@@ -146,26 +154,36 @@ void plan_run(OutputPlan& plan, RunOptions& options) {
   if (options.bank.empty()) check_bank_place(options.folder / kRunBankName);
 }
 
-Run find_run(const RunOptions& options, const std::function<void(const SearchSpace&)>& check) {
+Run find_run(const RunOptions& options, const SpaceCheck& check) {
   const bool defined = std::ranges::any_of(options.defining, [](Option o) { return o.given(); });
   if (!defined && has_run(options.folder)) {
     Run run = Run::open(options.folder, Access::write, options.model);
-    check(run.space());
+    if (options.keep_ends && has_ends(run.space()))
+      throw UsageError(
+          fmt::format("{}: holds a run that decides about embedding and head too, and --bits is an average "
+                      "over the linears of the blocks: give --budget or --bpw, or another --run",
+                      options.folder.string()));
+    check(run.space(), parameters(run.config()));
     return run;
   }
   const Checkpoint checkpoint = Checkpoint::open_folder(options.model);
   const ModelConfig config = model_config(checkpoint);
   check_shapes(checkpoint, config);
-  BankOptions bank{.menu = options.menu, .method = options.method, .calibration = options.calibration};
+  const Selection selection = select_matrices(config, options.keep, !options.keep_ends);
+  BankOptions bank{.menu = options.menu,
+                   .method = options.method,
+                   .keep = options.keep,
+                   .ends = !options.keep_ends,
+                   .calibration = options.calibration};
   // What judges the result must not have calibrated its codes. Text of the model's own is another one anyway.
   if (!is_self_text(options)) {
     const std::int64_t window = resolved_samples(options, config).window;
     bank.calibration.samples.held_back = heldout_windows(options, window) * window;
   }
   check_texts(options.calibration);
-  check(space_of(
-      options, checkpoint, config,
-      options.bank.empty() ? size_table(linears(config), menu_of(bank)) : Bank::open(options.bank).table()));
+  const ErrorTable sizes = options.bank.empty() ? size_table(selection.quantized, menu_of(bank))
+                                                : without(Bank::open(options.bank).table(), selection.kept);
+  check(space_of(options, checkpoint, config, sizes, selection.kept), parameters(config));
   const std::string model = fingerprint(checkpoint, progress());
   if (!options.bank.empty()) Bank::open(options.bank).check_model(model, config);
   const fs::path bank_folder = options.bank.empty() ? options.folder / kRunBankName : fs::path(options.bank);
@@ -174,6 +192,7 @@ Run find_run(const RunOptions& options, const std::function<void(const SearchSpa
   settings.text = text_name(options.calibration);
   settings.ties = options.ties;
   settings.pins = options.pins;
+  settings.kept = selection.kept;
   settings.divergence = parse_divergence(options.divergence);
   settings.precision = options.calibration.precision == "fp32" ? Precision::fp32 : Precision::bf16;
   settings.search.length = settings.heldout.length = resolved_samples(options, config).window;
@@ -192,14 +211,21 @@ Run find_run(const RunOptions& options, const std::function<void(const SearchSpa
 
 void add_budget_options(Verb verb, BudgetOptions& options) {
   verb.option("--budget", options.bytes, "Most bytes of all files, as 4200000, 4.2MiB, 1.5GB");
-  verb.option("--bits", options.bits, "Budget as average bits per quantized weight, metadata included")
+  verb.option("--bpw", options.bits_of_files, "Budget as bits of all files per weight of the whole model")
+      .positive();
+  verb.option("--bits", options.bits,
+              "Budget as average bits per weight of the linears, embedding and head as stored")
       .positive();
 }
 
-Budget parse_budget(const BudgetOptions& options, const SearchSpace& space) {
-  if (!options.bytes.empty() == (options.bits > 0)) throw UsageError("give either --budget or --bits");
-  const Budget budget = options.bytes.empty() ? bits_budget(options.bits, space.parameters)
-                                              : Budget{parse_bytes(options.bytes), Budget::Of::files};
+Budget parse_budget(const BudgetOptions& options, const SearchSpace& space, std::int64_t parameters) {
+  const int given = !options.bytes.empty() + (options.bits > 0) + (options.bits_of_files > 0);
+  if (given != 1) throw UsageError("give one of --budget, --bpw and --bits");
+  Budget budget;
+  if (!options.bytes.empty()) budget = {parse_bytes(options.bytes), Budget::Of::files};
+  if (options.bits_of_files > 0)
+    budget = {bits_budget(options.bits_of_files, parameters).bytes, Budget::Of::files};
+  if (options.bits > 0) budget = bits_budget(options.bits, space.parameters);
   require_feasible(space, budget);
   return budget;
 }

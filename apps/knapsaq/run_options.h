@@ -27,6 +27,9 @@ struct RunOptions {
   std::string method = "gptq";
   std::string ties = "none";
   std::vector<std::string> pins;
+  std::vector<std::string> keep;  ///< patterns of what is not quantized
+  /// Embedding and head are as stored: what average bits per weight (--bits) are about, as in the papers.
+  bool keep_ends = false;
   CalibrationOptions calibration;  ///< text, samples, window, seed, precision: of the bank, and of the tokens
   std::int64_t tokens = 8192;
   std::int64_t heldout = 16384;
@@ -42,20 +45,24 @@ void plan_run(OutputPlan& plan, RunOptions& options);
 
 /// The run of the folder, if there is one and no option says what it is of; else one that is made as the
 /// options say, with its bank, or gone on with if it is the same. `check` sees the search space before any
-/// work is done (local errors are not known then) and throws for what cannot be done in it. Throws UsageError
-/// for a folder with another run.
-Run find_run(const RunOptions& options, const std::function<void(const SearchSpace&)>& check);
+/// work is done (local errors are not known then), with the weights of the whole model, and throws for what cannot
+/// be done in it. Throws UsageError for a folder with another run.
+using SpaceCheck = std::function<void(const SearchSpace& space, std::int64_t parameters)>;
+Run find_run(const RunOptions& options, const SpaceCheck& check);
 
-/// A budget as users give it: --budget in bytes of the files or --bits per weight.
+/// A budget as users give it: --budget in bytes of the files, --bpw in bits of the files per weight of the model,
+/// or --bits per quantized weight.
 struct BudgetOptions {
   std::string bytes;
+  double bits_of_files = 0;
   double bits = 0;
-  bool given() const { return !bytes.empty() || bits > 0; }
+  bool given() const { return !bytes.empty() || bits > 0 || bits_of_files > 0; }
 };
 void add_budget_options(Verb verb, BudgetOptions& options);
-/// Bytes of the files, or of the linears where bits are given. Throws UsageError if both or none are given,
+/// Bytes of the files, or of the linears where bits are given. Throws UsageError unless one of them is given,
 /// InfeasibleError if nothing fits.
-Budget parse_budget(const BudgetOptions& options, const SearchSpace& space);
+/// `parameters`: weights of the whole model.
+Budget parse_budget(const BudgetOptions& options, const SearchSpace& space, std::int64_t parameters);
 
 /// Which search: strategy, its options, how much of it.
 struct SearchOptions {

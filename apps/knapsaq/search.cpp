@@ -36,8 +36,9 @@ void run(Options& options) {
   find_strategy(options.search.strategy);
   if (options.resume) require_begun(options);
   std::optional<Budget> budget;
-  Run run = find_run(options.run, [&](const SearchSpace& space) {
-    if (options.budget.given()) budget = parse_budget(options.budget, space);
+  options.run.keep_ends = options.budget.bits > 0;
+  Run run = find_run(options.run, [&](const SearchSpace& space, std::int64_t parameters) {
+    if (options.budget.given()) budget = parse_budget(options.budget, space, parameters);
     check_search(options.search, space, budget);
     if (options.resume) require_search(options.run.folder, options.search, space, budget);
   });

@@ -1,5 +1,6 @@
 #include "shipping.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <optional>
@@ -8,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "command.h"
+#include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/export/matrix_source.h"
@@ -37,12 +39,15 @@ std::string line_of(std::string_view name, const Contender& one) {
 }
 
 /// The scheme of the same bits, groups and metadata by another method.
-Scheme counterpart(const std::vector<Scheme>& schemes, const Scheme& scheme, const std::string& linear) {
-  for (Scheme one : schemes) {
-    const Scheme found = one;
-    one.method = scheme.method;
-    if (one == scheme) return found;
-  }
+Scheme counterpart(const BankIndex& bank, const Scheme& scheme, const std::string& linear) {
+  const auto there = std::ranges::find_if(
+      bank.linears, [&](const BankedLinear& banked) { return banked.linear.name == linear; });
+  if (there != bank.linears.end())
+    for (Scheme one : there->schemes) {
+      const Scheme found = one;
+      one.method = scheme.method;
+      if (one == scheme) return found;
+    }
   throw UsageError(
       fmt::format("the bank has no counterpart of {} for {}: build it with the run's menu and another "
                   "method",
@@ -55,26 +60,26 @@ void check_codes(const Run& run, const std::string& codes) {
   if (codes.empty()) return;
   const Bank other = Bank::open(codes);
   other.check_model(run.settings().model, run.config());
-  const std::vector<BankedLinear>& linears = run.bank().index().linears;
-  for (std::size_t i = 0; i < linears.size(); ++i)
-    for (const Scheme& scheme : linears[i].distinct())
-      static_cast<void>(counterpart(other.index().linears[i].schemes, scheme, linears[i].linear.name));
+  for (std::size_t i = 0; i < run.space().linears.size(); ++i)
+    for (const Scheme& scheme : run.space().schemes[i])
+      static_cast<void>(counterpart(other.index(), scheme, run.space().linears[i]));
 }
 
 Shipment ship(Run& run, Verdict verdict, const std::string& codes, const std::filesystem::path& output,
               bool force) {
-  std::vector<Scheme> schemes = run.space().allocation(verdict.shipped.point);
+  std::vector<MatrixScheme> allocation = allocation_of(find_matrices(run.config(), run.space().linears),
+                                                       run.space().allocation(verdict.shipped.point));
   Shipment shipment{std::move(verdict), {}, codes};
   std::optional<Bank> other;
   if (!codes.empty()) {
     other = Bank::open(codes);
     other->check_model(run.settings().model, run.config());
-    for (std::size_t i = 0; i < schemes.size(); ++i)
-      schemes[i] = counterpart(other->index().linears[i].schemes, schemes[i], run.space().linears[i]);
+    for (MatrixScheme& one : allocation) one.scheme = counterpart(other->index(), one.scheme, one.matrix.name);
   }
   shipment.model =
-      write_quantized(run.checkpoint(), run.config(), schemes,
-                      BankSource(other ? *other : run.bank(), run.config()), output, force, progress());
+      write_quantized(run.checkpoint(), run.config(), allocation,
+                      BankSource(other ? *other : run.bank(), run.config()), output, force, progress(),
+                      {.kept = run.settings().kept});
   return shipment;
 }
 

@@ -155,8 +155,9 @@ void run(Options& options) {
   plan_run(plan, options.run);
   check_calibration_place(options.run.folder / kStudyCalibrationName);
   std::optional<Budget> budget;
-  Run run = find_run(options.run, [&](const SearchSpace& space) {
-    if (options.budget.given()) budget = parse_budget(options.budget, space);
+  options.run.keep_ends = options.budget.bits > 0;
+  Run run = find_run(options.run, [&](const SearchSpace& space, std::int64_t parameters) {
+    if (options.budget.given()) budget = parse_budget(options.budget, space, parameters);
   });
   const std::unique_ptr<Evaluator> evaluator = run.evaluator(kSearchSet, progress());
 

@@ -10,6 +10,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/output_plan.h"
 #include "knapsaq/base/units.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
 
 namespace knapsaq::command {
@@ -21,6 +22,7 @@ struct Options {
   std::string bank;
   std::string output;
   std::string menu = "mxq";
+  std::vector<std::string> keep;
 };
 
 ErrorTable table_of(const Options& options) {
@@ -29,7 +31,7 @@ ErrorTable table_of(const Options& options) {
   const Checkpoint checkpoint = Checkpoint::open(options.model);
   const ModelConfig config = model_config(checkpoint);
   check_shapes(checkpoint, config);
-  return build_error_table(checkpoint, config, menu, progress());
+  return build_error_table(checkpoint, select_matrices(config, options.keep).quantized, menu, progress());
 }
 
 void run(const Options& options) {
@@ -52,7 +54,7 @@ void run(const Options& options) {
            {"seconds", seconds}});
     return;
   }
-  fmt::print("{}: {} linears by {} schemes, {}\n", options.output, table.rows.size(), table.menu.size(),
+  fmt::print("{}: {} matrices by {} schemes, {}\n", options.output, table.rows.size(), table.menu.size(),
              format_seconds(seconds));
 }
 
@@ -60,7 +62,7 @@ void run(const Options& options) {
 
 void add_tables(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  const Verb verb = app.add("tables", "Measure the error and size of every linear in every scheme");
+  const Verb verb = app.add("tables", "Measure the error and size of every matrix in every scheme");
   verb.option("model", options->model, "Model folder in Hugging Face layout, full precision");
   const Option bank =
       verb.option("--bank", options->bank, "Errors and sizes from a bank made by `knapsaq bank`");
@@ -69,6 +71,7 @@ void add_tables(CommandLine& app) {
               "mxq, mxq-f16, gguf or schemes separated by commas; see docs/commands.md")
       .excludes(bank)
       .show_default();
+  verb.option("--keep", options->keep, kKeepHelp).excludes(bank);
   add_common(verb, options->common);
   verb.example("knapsaq tables MODEL -o tables.csv");
   verb.runs([options] { run(*options); });

@@ -15,6 +15,7 @@
 #include "knapsaq/base/random.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/checkpoint/fingerprint.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/local_errors.h"
 #include "knapsaq/quant/quantizer.h"
 #include "scratch.h"
@@ -93,7 +94,7 @@ class BankOf : public ::testing::Test {
   const Checkpoint checkpoint_ = Checkpoint::open(fs::path(KNAPSAQ_SOURCE_DIR) / "assets" / "wiki-opt-3m");
   const ModelConfig config_ = parse_model_config(checkpoint_.config());
   const std::string model_ = fingerprint(checkpoint_);
-  const std::vector<Linear> linears_ = linears(config_);
+  const std::vector<Matrix> linears_ = linears(config_);
   Menu menu_ = parse_menu("rtn:b4g64,hqq:b2g32/m8g128,hqq:b3g128,rtn:b8row,nf4");
   const Scratch scratch_;
 };
@@ -109,7 +110,7 @@ TEST_F(BankOf, HoldsWhatTheQuantizersMakeCodeForCode) {
   EXPECT_EQ(table.menu, menu_.schemes);
   ASSERT_EQ(table.rows.size(), linears_.size());
   for (std::size_t i = 0; i < linears_.size(); i += 5) {
-    const Linear& linear = linears_[i];
+    const Matrix& linear = linears_[i];
     SCOPED_TRACE(linear.name);
     const std::vector<float> values = checkpoint_.floats(linear.name + ".weight");
     const MatrixView weights{linear.out, linear.in, values};

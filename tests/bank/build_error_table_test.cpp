@@ -8,6 +8,7 @@
 #include "knapsaq/bank/error_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/progress.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/quantizer.h"
 
 namespace knapsaq {
@@ -22,7 +23,7 @@ TEST(BuildErrorTable, MeasuresEveryLinearOfTheEmbeddedModel) {
   const ModelConfig config = parse_model_config(checkpoint.config());
   const Menu menu = parse_menu("mxq");
   const ErrorTable table = build_error_table(checkpoint, config, menu);
-  const std::vector<Linear> expected = linears(config);
+  const std::vector<Matrix> expected = linears(config);
   ASSERT_EQ(table.rows.size(), expected.size());
   EXPECT_EQ(table.menu, menu.schemes);
   for (std::size_t i = 0; i < expected.size(); ++i) {

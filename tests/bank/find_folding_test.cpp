@@ -19,6 +19,7 @@
 #include "knapsaq/base/float16.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/calib/calibrator.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/local_errors.h"
 #include "knapsaq/quant/quantizer.h"
 
@@ -36,7 +37,7 @@ class Measured final : public InputSource {
     for (std::int64_t block = 0; block < config.layers; ++block)
       for (const ObservedInput& input : calibrator.measure(block))
         statistics_[input.first.name] = statistics_of(input);
-    const std::vector<Linear> all = linears(config);
+    const std::vector<Matrix> all = linears(config);
     const std::vector<std::size_t> owners = input_owners(all);
     for (std::size_t i = 0; i < all.size(); ++i) owners_[all[i].name] = all[owners[i]].name;
   }

@@ -16,6 +16,7 @@
 #include "knapsaq/calib/manifest.h"
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/checkpoint/safetensors.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
 #include "scratch.h"
 
@@ -86,7 +87,7 @@ INSTANTIATE_TEST_SUITE_P(Models, CalibrateReference,
 
 TEST_P(CalibrateReference, StatisticsAreThoseOfTransformers) {
   const Reference model(GetParam());
-  const std::vector<Linear> all = linears(model.config);
+  const std::vector<Matrix> all = linears(model.config);
   const std::vector<std::size_t> owners = input_owners(all);
   // fp32: two implementations of the same forward pass. bf16: inputs and weights are rounded by 2^-9 at most,
   // and a few layers add up; the maximum of a column is one value, the others are means.
@@ -366,7 +367,7 @@ TEST(Calibrator, ReplacedWeightsReachTheNextBlock) {
   Hidden hidden = decoder.embed(model.samples.tokens, 5, 21);
   decoder.block(0, hidden);
   std::vector<InputStatistics> expected;
-  decoder.block(1, hidden, [&](const Linear& first, const Array& x, std::int64_t rows) {
+  decoder.block(1, hidden, [&](const Matrix& first, const Array& x, std::int64_t rows) {
     ObservedInput input{first, InputSums(first.in)};
     backend->sum_inputs(x, rows, input.sums);
     expected.push_back(statistics_of(input));

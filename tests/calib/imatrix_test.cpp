@@ -9,6 +9,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/checkpoint/gguf_file.h"
+#include "knapsaq/model/architecture.h"
 #include "scratch.h"
 
 namespace knapsaq {
@@ -47,7 +48,7 @@ std::string complaint(const std::function<void()>& call) {
 }
 
 void expect_entries(const InputSource& source, std::uint64_t tokens) {
-  const std::vector<Linear> all = linears(config_of());
+  const std::vector<Matrix> all = linears(config_of());
   for (std::size_t i = 0; i < all.size(); ++i) {
     const InputStatistics inputs = source.inputs(all[i].name, all[i].in);
     EXPECT_EQ(inputs.name, all[i].name);
@@ -131,7 +132,7 @@ TEST(Imatrix, EntriesThatAreMissingAreMadeUpForAndNamed) {
   ASSERT_EQ(some.notes().size(), 1U);
   EXPECT_THAT(some.notes()[0],
               HasSubstr("no entry for model.layers.0.mlp.down_proj: their columns count alike"));
-  for (const Linear& linear : linears(config_of())) {
+  for (const Matrix& linear : linears(config_of())) {
     const InputStatistics inputs = some.inputs(linear.name, linear.in);
     if (linear.module == "mlp.down_proj") {
       EXPECT_EQ(inputs.mean_square, std::vector<float>(static_cast<std::size_t>(linear.in), 1.0F));

@@ -67,7 +67,7 @@ TEST(FileSizes, AreThoseOfTheWriterToTheByte) {
     const std::size_t modules = random.below(12);
     const std::vector<FilePart> parts = random_parts(modules, random);
     const std::uint64_t shard = random.below(3) == 0 ? kShardBytes : 1 + random.below(4000);
-    const FileSizes sizes(parts, shard);
+    const CheckpointSizes sizes(parts, shard);
     ASSERT_EQ(sizes.modules(), modules);
     for (int i = 0; i < 3; ++i) {
       std::vector<std::size_t> forms;
@@ -82,7 +82,7 @@ TEST(FileSizes, SumsBoundTheTruthOnBothSides) {
   std::size_t in_shards = 0;
   for (int round = 0; round < 400; ++round) {
     const std::vector<FilePart> parts = random_parts(1 + random.below(4), random);
-    const FileSizes sizes(parts, random.below(2) == 0 ? kShardBytes : 1 + random.below(4000));
+    const CheckpointSizes sizes(parts, random.below(2) == 0 ? kShardBytes : 1 + random.below(4000));
     std::vector<std::size_t> forms(sizes.modules(), 0);
     std::vector<std::pair<std::vector<std::size_t>, std::uint64_t>> all;
     do {
@@ -115,7 +115,7 @@ TEST(FileSizes, AlikeFormsMakeEqualTotals) {
   const FilePart part{
       {{{"m.a", DType::U8, {4, 10}}}, {{"m.b", DType::U8, {40, 1}}}, {{"m.a", DType::U8, {40}}}},
       std::size_t{0}};
-  const FileSizes sizes(std::vector<FilePart>{part});
+  const CheckpointSizes sizes(std::vector<FilePart>{part});
   EXPECT_TRUE(sizes.alike(0, 0, 1));   // other shape and name, the same lengths
   EXPECT_FALSE(sizes.alike(0, 0, 2));  // a shorter shape
 }
@@ -127,7 +127,7 @@ TEST(FileSizes, TheWindowOfOneFileIsNarrow) {
     const std::string name = fmt::format("model.layers.{}.proj", m);
     parts.push_back({{{{name, DType::U8, {100, 100}}}, {{name, DType::U8, {100, 200}}}}, m});
   }
-  const FileSizes::Sum sum = FileSizes(parts).sum_within(1'300'000);
+  const FileSizes::Sum sum = CheckpointSizes(parts).sum_within(1'300'000);
   // Offsets pass 10^6 between the 21st and the 41st of the linears: two digits for each.
   EXPECT_LE(sum.most - sum.least, 7 + 2 * 21);
 }

@@ -26,7 +26,7 @@
 #include "knapsaq/base/hash.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/checkpoint/shards.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "scratch.h"
 #include "search/archive_dump.h"
@@ -79,7 +79,7 @@ void write_small_model(const fs::path& folder) {
   };
   for (const ExpectedTensor& tensor : dense_tensors(parsed)) add(tensor.name, tensor.shape, 1);
   add(embedding_name(parsed), {parsed.vocab, parsed.embedding}, 0);
-  for (const Linear& linear : linears(parsed)) add(linear.name + ".weight", {linear.out, linear.in}, 0);
+  for (const Matrix& linear : linears(parsed)) add(linear.name + ".weight", {linear.out, linear.in}, 0);
   CheckpointWriter writer(folder, specs);
   writer.write(bytes);
   writer.commit();

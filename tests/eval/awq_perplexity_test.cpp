@@ -13,6 +13,7 @@
 #include "knapsaq/calib/calibrator.h"
 #include "knapsaq/checkpoint/safetensors.h"
 #include "knapsaq/eval/perplexity.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
 #include "knapsaq/quant/quantizer.h"
 #include "scratch.h"
@@ -31,7 +32,7 @@ class Measured final : public InputSource {
     for (std::int64_t block = 0; block < config.layers; ++block)
       for (const ObservedInput& input : calibrator.measure(block))
         statistics_[input.first.name] = statistics_of(input);
-    const std::vector<Linear> all = linears(config);
+    const std::vector<Matrix> all = linears(config);
     const std::vector<std::size_t> owners = input_owners(all);
     for (std::size_t i = 0; i < all.size(); ++i) owners_[all[i].name] = all[owners[i]].name;
   }
@@ -87,7 +88,7 @@ TEST_P(AwqPerplexity, IsBelowThatOfRoundToNearestAtThreeBits) {
     const Checkpoint folded = Checkpoint::open(scratch.path());
     const FoldedInputs folded_inputs(inputs, used);
     Decoder decoder = Decoder::load(folded, config, *backend);
-    for (const Linear& linear : linears(config)) {
+    for (const Matrix& linear : linears(config)) {
       const std::vector<float> weights = folded.floats(linear.name + ".weight");
       const InputStatistics statistics = folded_inputs.inputs(linear.name, linear.in);
       decoder.replace(linear.name, quantize({linear.out, linear.in, weights}, scheme, &statistics));

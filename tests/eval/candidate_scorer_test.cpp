@@ -18,6 +18,7 @@
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/base/threads.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/quantizer.h"
 #include "knapsaq/text/tokenizer.h"
 
@@ -30,18 +31,18 @@ constexpr std::int64_t kLength = 96;
 constexpr std::int64_t kWindows = 4;
 constexpr std::size_t kChoices = 3;
 
-/// A model, its reference, and codes of every linear by every choice: 2, 3 and 4 bits.
+/// A model, its reference, and codes of every matrix by every choice: 2, 3 and 4 bits.
 struct Fixture {
   explicit Fixture(const std::string& name, Precision precision = Precision::bf16)
       : checkpoint(Checkpoint::open(fs::path(KNAPSAQ_SOURCE_DIR) / "assets" / name)),
         config(parse_model_config(checkpoint.config())),
-        all(linears(config)),
+        all(matrices(config)),
         backend(make_cpu_backend(precision)),
         decoder(Decoder::load(checkpoint, config, *backend)) {
     const fs::path assets = fs::path(KNAPSAQ_SOURCE_DIR) / "assets";
     tokens = Tokenizer::load(assets / name).encode(read_file(assets / (name + "-sample.txt")));
     tokens.resize(kWindows * kLength);
-    for (const Linear& linear : all) {
+    for (const Matrix& linear : all) {
       const std::vector<float> weights = checkpoint.floats(linear.name + ".weight");
       for (const char* scheme : {"rtn:b2g64", "rtn:b3g64", "rtn:b4g64"})
         stored.push_back(quantize({linear.out, linear.in, weights}, parse_scheme(scheme), nullptr));
@@ -70,8 +71,8 @@ struct Fixture {
     for (std::int64_t i = 0; i < count; ++i)
       targets.push_back((i + 1) % kLength == 0 ? -1 : some[static_cast<std::size_t>(i + 1)]);
     std::vector<RowComparison> rows(targets.size());
-    const Compared one{&input, rows};
-    backend->compare(backend->view(reference.head_inputs, first * kLength, count), other.head(), targets,
+    const Compared one{&input, rows, other.head().get()};
+    backend->compare(backend->view(reference.head_inputs, first * kLength, count), *reference.head, targets,
                      true, {&one, 1});
     std::vector<RowComparison> scored;
     for (std::size_t i = 0; i < rows.size(); ++i)
@@ -86,7 +87,7 @@ struct Fixture {
 
   Checkpoint checkpoint;
   ModelConfig config;
-  std::vector<Linear> all;
+  std::vector<Matrix> all;
   std::unique_ptr<Backend> backend;
   Decoder decoder;
   std::vector<std::int32_t> tokens;
@@ -144,7 +145,7 @@ TEST_P(CandidateScorerTest, EveryResultIsThatOfTheCandidateAlone) {
   const std::vector<Choices> candidates = mixed_candidates(model.all.size(), 11);
   ScorerOptions options;
   options.jsd = true;
-  CandidateScorer scorer(model.reference, model.decoder, model.source(), options);
+  CandidateScorer scorer(model.reference, model.decoder, model.all, model.source(), options);
   const Rows found = score(scorer, candidates, 0, kWindows);
   for (std::size_t i = 0; i < candidates.size(); ++i)
     expect_same(found[i], model.alone(candidates[i], 0, kWindows));
@@ -160,7 +161,7 @@ TEST_P(CandidateScorerTest, NothingDependsOnOrderThreadsOrMemory) {
   const std::vector<Choices> candidates = mixed_candidates(model.all.size(), 12);
   ScorerOptions options;
   options.jsd = true;
-  CandidateScorer plain(model.reference, model.decoder, model.source(), options);
+  CandidateScorer plain(model.reference, model.decoder, model.all, model.source(), options);
   const Rows expected = score(plain, candidates, 0, 3);
 
   std::vector<std::size_t> order(candidates.size());
@@ -175,7 +176,7 @@ TEST_P(CandidateScorerTest, NothingDependsOnOrderThreadsOrMemory) {
     little.weight_cache = 1;
     little.waiting = 1;
     Decoder decoder = Decoder::load(model.checkpoint, model.config, *model.backend);
-    CandidateScorer scorer(model.reference, decoder, model.source(), little);
+    CandidateScorer scorer(model.reference, decoder, model.all, model.source(), little);
     const Rows found = score(scorer, shuffled, 0, 3);
     for (std::size_t i = 0; i < order.size(); ++i) expect_same(found[i], expected[order[i]]);
   }
@@ -185,7 +186,7 @@ TEST_P(CandidateScorerTest, NothingDependsOnOrderThreadsOrMemory) {
 TEST_P(CandidateScorerTest, WindowsDoNotDependOnEachOther) {
   Fixture model(GetParam());
   const std::vector<Choices> candidates = mixed_candidates(model.all.size(), 14);
-  CandidateScorer scorer(model.reference, model.decoder, model.source(), {});
+  CandidateScorer scorer(model.reference, model.decoder, model.all, model.source(), {});
   const Rows all = score(scorer, candidates, 0, kWindows);
   constexpr std::size_t kTargets = kLength - 1;
   for (std::int64_t first = 0; first < kWindows; ++first) {
@@ -205,7 +206,7 @@ TEST_P(CandidateScorerTest, TheReferenceItselfDiffersInNothing) {
   for (std::size_t i = 0; i < model.all.size(); ++i)
     model.decoder.replace(model.all[i].name, model.stored[i * kChoices + 2]);
   model.reference = reference_windows(model.decoder, model.tokens, kWindows, kLength);
-  CandidateScorer scorer(model.reference, model.decoder, model.source(), {});
+  CandidateScorer scorer(model.reference, model.decoder, model.all, model.source(), {});
   const Rows found = score(scorer, {&base, 1}, 0, kWindows);
   for (const RowComparison& token : found[0]) {
     EXPECT_EQ(token.kl, 0);
@@ -216,7 +217,7 @@ TEST_P(CandidateScorerTest, TheReferenceItselfDiffersInNothing) {
 
 TEST_P(CandidateScorerTest, CostIsTheShareOfWork) {
   Fixture model(GetParam());
-  CandidateScorer scorer(model.reference, model.decoder, model.source(), {});
+  CandidateScorer scorer(model.reference, model.decoder, model.all, model.source(), {});
   const std::size_t n = model.all.size();
   const Choices base(n, 2);
   EXPECT_DOUBLE_EQ(scorer.cost({&base, 1}, 0, kWindows), 1);
@@ -230,7 +231,7 @@ TEST_P(CandidateScorerTest, CostIsTheShareOfWork) {
   const double head = static_cast<double>(config.vocab * config.embedding);
   const double attention = static_cast<double>(config.heads * config.head_dim * (kLength + 1));
   double total = head + static_cast<double>(config.layers) * attention;
-  for (const Linear& linear : model.all) total += static_cast<double>(linear.parameters());
+  for (const Matrix& linear : model.all) total += static_cast<double>(linear.parameters());
   Choices last = base;
   last.back() = 0;
   const std::vector<Choices> pair{base, last};

@@ -11,6 +11,7 @@
 
 #include "knapsaq/base/files.h"
 #include "knapsaq/eval/referenced_windows.h"
+#include "knapsaq/model/architecture.h"
 
 namespace knapsaq {
 namespace {
@@ -33,7 +34,7 @@ TEST(Divergence, IsThatOfTransformers) {
     const ReferencedWindows reference = reference_windows(decoder, tokens, windows, length);
 
     const auto steps = expected.at("steps").get<float>();
-    for (const Linear& linear : linears(config)) {
+    for (const Matrix& linear : linears(config)) {
       std::vector<float> weights = checkpoint.floats(linear.name + ".weight");
       for (float& weight : weights) weight = std::nearbyint(weight * steps) / steps;
       decoder.replace(linear.name,
@@ -45,7 +46,7 @@ TEST(Divergence, IsThatOfTransformers) {
       targets.push_back((static_cast<std::int64_t>(i) + 1) % length == 0 ? -1 : tokens[i + 1]);
     std::vector<RowComparison> rows(tokens.size());
     const Compared one{&candidate.head_inputs, rows};
-    backend->compare(reference.head_inputs, decoder.head(), targets, true, {&one, 1});
+    backend->compare(reference.head_inputs, *decoder.head(), targets, true, {&one, 1});
 
     double jsd = 0;
     double loss = 0;

@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/files.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
 #include "knapsaq/quant/quantizer.h"
 #include "knapsaq/text/tokenizer.h"
@@ -76,7 +77,7 @@ class PackedDecoder : public testing::TestWithParam<const char*> {
   fs::path folder;
   Checkpoint checkpoint;
   ModelConfig config;
-  std::vector<Linear> all;
+  std::vector<Matrix> all;
   std::vector<std::int32_t> text;
   std::vector<StoredMatrix> stored;
 };

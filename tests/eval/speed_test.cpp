@@ -8,6 +8,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/memory.h"
 #include "knapsaq/base/progress.h"
+#include "knapsaq/model/architecture.h"
 
 namespace knapsaq {
 namespace {
@@ -42,7 +43,7 @@ TEST(MeasureSpeed, CountsMemoryByItsUse) {
   const Speed speed = measure_speed(llama.decoder, options, Progress::none());
 
   std::uint64_t parameters = 0;
-  for (const Linear& linear : linears(llama.config))
+  for (const Matrix& linear : linears(llama.config))
     parameters += static_cast<std::uint64_t>(linear.out * linear.in);
   const auto hidden = static_cast<std::uint64_t>(llama.config.hidden);
   const std::uint64_t norms = hidden * 2 * static_cast<std::uint64_t>(llama.config.layers);

@@ -14,6 +14,7 @@
 #include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/export/tokenizer_check.h"
 #include "knapsaq/export/writer.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/stored_tensors.h"
 #include "knapsaq/text/gguf_tokenizer.h"
 #include "knapsaq/text/tokenizer.h"

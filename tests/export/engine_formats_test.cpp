@@ -9,6 +9,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/export/writer.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/quantizer.h"
 #include "made_model.h"
 #include "scratch.h"
@@ -65,7 +66,7 @@ Number element(const TensorView& view, std::int64_t i) {
 
 using Weights = std::vector<float>;
 
-Weights decode_compressed_tensors(const Folder& folder, const Linear& linear) {
+Weights decode_compressed_tensors(const Folder& folder, const Matrix& linear) {
   const ordered_json& quantization = folder.config["quantization_config"];
   const ordered_json* own = nullptr;
   for (const auto& group : quantization["config_groups"]) {
@@ -110,7 +111,7 @@ Weights decode_compressed_tensors(const Folder& folder, const Linear& linear) {
   return weights;
 }
 
-Weights decode_gptq(const Folder& folder, const Linear& linear, int bits, int group, int added_to_zeros) {
+Weights decode_gptq(const Folder& folder, const Matrix& linear, int bits, int group, int added_to_zeros) {
   const std::int64_t size = group < 0 ? linear.in : group;
   const std::int64_t groups = linear.in / size;
   const std::int64_t zero_words = linear.out * bits / 32;
@@ -147,7 +148,7 @@ ordered_json look_up_dynamic(const ordered_json& quantization, const std::string
   return quantization;
 }
 
-Weights read_gptq(const Folder& folder, const Linear& linear) {
+Weights read_gptq(const Folder& folder, const Matrix& linear) {
   const ordered_json& quantization = folder.config["quantization_config"];
   const ordered_json own = look_up_dynamic(quantization, linear.name);
   if (own.is_null()) return {};
@@ -158,7 +159,7 @@ Weights read_gptq(const Folder& folder, const Linear& linear) {
   return decode_gptq(folder, linear, own["bits"], group, quantization["checkpoint_format"] == "gptq" ? 1 : 0);
 }
 
-Weights read_auto_round(const Folder& folder, const Linear& linear) {
+Weights read_auto_round(const Folder& folder, const Matrix& linear) {
   ordered_json own = folder.config["quantization_config"];
   const bool plain = own["packing_format"] == "auto_round";
   if (own.contains("extra_config") && own["extra_config"].contains(linear.name))
@@ -168,7 +169,7 @@ Weights read_auto_round(const Folder& folder, const Linear& linear) {
   return decode_gptq(folder, linear, own["bits"], own["group_size"], plain ? 0 : 1);
 }
 
-Weights read_as(const std::string& format, const Folder& folder, const Linear& linear) {
+Weights read_as(const std::string& format, const Folder& folder, const Matrix& linear) {
   if (format == "compressed-tensors") return decode_compressed_tensors(folder, linear);
   if (format == "gptq") return read_gptq(folder, linear);
   return read_auto_round(folder, linear);
@@ -198,7 +199,7 @@ class EngineFormats : public ::testing::Test {
   void expect_exact(const std::string& format) const {
     const Checkpoint model = Checkpoint::open(scratch_ / "q");
     const Folder folder(scratch_ / "out");
-    for (const Linear& linear : linears(parse_model_config(model.config()))) {
+    for (const Matrix& linear : linears(parse_model_config(model.config()))) {
       SCOPED_TRACE(format + " " + linear.name);
       const Weights weights = read_as(format, folder, linear);
       if (!model.packing(linear.name)) {
@@ -372,7 +373,7 @@ TEST_F(EngineFormats, RealZeroPointsAreRefusedOrQuantizedOnceMore) {
 
     const Checkpoint model = Checkpoint::open(scratch_ / "q");
     const Folder folder(scratch_ / "out");
-    const std::vector<Linear> all = linears(parse_model_config(model.config()));
+    const std::vector<Matrix> all = linears(parse_model_config(model.config()));
     for (std::size_t i = 0; i < 4; ++i) {
       const StoredMatrix stored = model.stored(all[i].name);
       const auto in = static_cast<std::size_t>(all[i].in);

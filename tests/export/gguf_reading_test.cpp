@@ -15,6 +15,7 @@
 #include "knapsaq/export/gguf/vocabulary.h"
 #include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/export/writer.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/model/rotation.h"
@@ -189,7 +190,7 @@ class GgufReading : public ::testing::Test {
     std::vector<TensorSpec> specs;
     for (const ExpectedTensor& tensor : dense_tensors(config_))
       specs.push_back({tensor.name, DType::F16, tensor.shape});
-    for (const Linear& linear : linears(config_))
+    for (const Matrix& linear : linears(config_))
       specs.push_back({linear.name + ".weight", DType::F16, {linear.out, linear.in}});
     specs.push_back({embedding_name(config_), DType::F16, {config_.vocab, config_.hidden}});
     if (!config_.tied) specs.push_back({"lm_head.weight", DType::F16, {config_.vocab, config_.hidden}});
@@ -242,7 +243,7 @@ class GgufReading : public ::testing::Test {
     ASSERT_EQ(read_frequencies.size(), frequencies.size());
     for (std::size_t i = 0; i < frequencies.size(); ++i)
       EXPECT_NEAR(read_frequencies[i], frequencies[i], (same_positions ? 0 : 2e-7) * frequencies[i]);
-    for (const Linear& linear : linears(config_))
+    for (const Matrix& linear : linears(config_))
       EXPECT_EQ(weights_of(found, linear.name), weights_of(wanted, linear.name)) << linear.name;
     for (const ExpectedTensor& tensor : dense_tensors(config_))
       EXPECT_EQ(found.floats(tensor.name), wanted.floats(tensor.name)) << tensor.name;

@@ -16,6 +16,7 @@
 #include "knapsaq/export/gguf/vocabulary.h"
 #include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/export/writer.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/quant/quantizer.h"
 #include "scratch.h"
@@ -361,7 +362,7 @@ class GgufExport : public ::testing::Test {
     std::vector<TensorSpec> specs;
     for (const ExpectedTensor& tensor : dense_tensors(config_))
       specs.push_back({tensor.name, DType::F16, tensor.shape});
-    for (const Linear& linear : linears(config_))
+    for (const Matrix& linear : linears(config_))
       specs.push_back({linear.name + ".weight", DType::F16, {linear.out, linear.in}});
     specs.push_back({embedding_name(config_), DType::F16, {config_.vocab, config_.hidden}});
     specs.push_back({"lm_head.weight", DType::F16, {config_.vocab, config_.hidden}});
@@ -394,7 +395,7 @@ class GgufExport : public ::testing::Test {
     const Checkpoint model = Checkpoint::open(scratch_ / folder);
     const GgufFile file(scratch_ / "out.gguf");
     const bool rotated = value<std::string>(file.metadata(), "general.architecture") == "llama";
-    for (const Linear& linear : linears(config_)) {
+    for (const Matrix& linear : linears(config_)) {
       static const std::map<std::string, std::string> kNames = {
           {"self_attn.q_proj", "attn_q"},      {"self_attn.k_proj", "attn_k"}, {"self_attn.v_proj", "attn_v"},
           {"self_attn.o_proj", "attn_output"}, {"mlp.gate_proj", "ffn_gate"},  {"mlp.up_proj", "ffn_up"},

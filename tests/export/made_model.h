@@ -11,6 +11,7 @@
 #include "knapsaq/base/float16.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/checkpoint/shards.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
 
 namespace knapsaq {
@@ -104,7 +105,7 @@ inline void write_made_model(const std::filesystem::path& folder, nlohmann::json
   nlohmann::json quantization{{"bits", 4}, {"group_size", 32}, {"mode", "affine"}};
   for (const ExpectedTensor& tensor : dense_tensors(parsed)) add_dense(tensor.name, tensor.shape);
   add_dense(embedding_name(parsed), {parsed.vocab, parsed.embedding});
-  const std::vector<Linear> all = linears(parsed);
+  const std::vector<Matrix> all = linears(parsed);
   for (std::size_t i = 0; i < all.size(); ++i) {
     const MadeLinear& own = how[i % how.size()];
     if (own.group < 0) {

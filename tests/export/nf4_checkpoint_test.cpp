@@ -10,6 +10,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/export/quantized_checkpoint.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
 #include "knapsaq/quant/quantizer.h"
 #include "scratch.h"
@@ -36,7 +37,7 @@ class Nf4Checkpoint : public ::testing::Test {
   Scratch scratch_;
   Checkpoint model_;
   ModelConfig config_;
-  std::vector<Linear> linears_;
+  std::vector<Matrix> linears_;
 };
 
 TEST_F(Nf4Checkpoint, IsReadBackAndTellsTransformersHowToLoadIt) {
@@ -54,7 +55,7 @@ TEST_F(Nf4Checkpoint, IsReadBackAndTellsTransformersHowToLoadIt) {
   const auto backend = make_cpu_backend(Precision::fp32);
   Decoder from_file = Decoder::load(read, config_, *backend);
   Decoder expected = Decoder::load(model_, config_, *backend);
-  for (const Linear& linear : linears_) {
+  for (const Matrix& linear : linears_) {
     EXPECT_EQ(read.packing(linear.name)->scheme, "nf4");
     const std::vector<float> weights = model_.floats(linear.name + ".weight");
     expected.replace(linear.name, quantize({linear.out, linear.in, weights}, nf4_scheme()));

@@ -9,6 +9,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/float16.h"
 #include "knapsaq/base/random.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/stored_tensors.h"
 #include "knapsaq/quant/quantizer.h"
 #include "scratch.h"
@@ -47,7 +48,7 @@ class QuantizedCheckpoint : public ::testing::Test {
     std::vector<TensorSpec> specs;
     for (const ExpectedTensor& tensor : dense_tensors(config))
       specs.push_back({tensor.name, DType::F16, tensor.shape});
-    for (const Linear& linear : linears(config))
+    for (const Matrix& linear : linears(config))
       specs.push_back({linear.name + ".weight", DType::F16, {linear.out, linear.in}});
     specs.push_back({"model.embed_tokens.weight", DType::F16, {50, 80}});
     specs.push_back({"lm_head.weight", DType::F16, {50, 80}});  // a second copy of a tied head
@@ -86,7 +87,7 @@ std::vector<Scheme> mixed(std::size_t count) {
 
 TEST_F(QuantizedCheckpoint, ReadsBackAsWhatTheQuantizersMade) {
   const Checkpoint source = model();
-  const std::vector<Linear> all = linears(config_);
+  const std::vector<Matrix> all = linears(config_);
   const std::vector<Scheme> schemes = mixed(all.size());
   const QuantizedModel written = write_quantized(source, config_, schemes, scratch_ / "out", false);
 
@@ -148,12 +149,12 @@ TEST_F(QuantizedCheckpoint, ShardsHoldTheSameModel) {
 }
 
 TEST_F(QuantizedCheckpoint, ConfigHasAnMlxEntryForEveryLinear) {
-  const std::vector<Linear> all = linears(config_);
+  const std::vector<Matrix> all = linears(config_);
   write_quantized(model(), config_, mixed(all.size()), scratch_ / "out", false);
   const nlohmann::json config = nlohmann::json::parse(read_file(scratch_ / "out" / "config.json"));
   EXPECT_EQ(config["quantization"], config["quantization_config"]);
   EXPECT_EQ(config["quantization"]["mode"], "affine");
-  for (const Linear& linear : all) EXPECT_TRUE(config["quantization"].contains(linear.name)) << linear.name;
+  for (const Matrix& linear : all) EXPECT_TRUE(config["quantization"].contains(linear.name)) << linear.name;
   EXPECT_EQ(config["quantization"][all[1].name]["bits"], 3);
   EXPECT_EQ(config["quantization"][all[1].name]["group_size"], 64);
   EXPECT_FALSE(config["quantization"][all[1].name].contains("meta_bits"));

@@ -1,4 +1,4 @@
-#include "knapsaq/model/config.h"
+#include "knapsaq/model/architecture.h"
 
 #include <filesystem>
 #include <map>
@@ -101,7 +101,7 @@ TEST(ModelConfig, TheTensorsAreThoseOfTheRealModel) {
     add(embedding_name(config), {config.vocab, config.embedding});
     if (!config.tied) add(std::string(kHeadName), {config.vocab, config.embedding});
     for (const ExpectedTensor& tensor : dense_tensors(config)) add(tensor.name, tensor.shape);
-    for (const Linear& linear : linears(config)) add(linear.name + ".weight", {linear.out, linear.in});
+    for (const Matrix& linear : linears(config)) add(linear.name + ".weight", {linear.out, linear.in});
     EXPECT_EQ(json(ours), expected.at("tensors"));
   });
 }
@@ -128,10 +128,10 @@ TEST(ModelConfig, OptVariants) {
 }
 
 TEST(ModelConfig, LinearsComeInTheOrderOfTheForwardPass) {
-  const std::vector<Linear> all = linears(parse_model_config(small_llama()));
+  const std::vector<Matrix> all = linears(parse_model_config(small_llama()));
   ASSERT_EQ(all.size(), 14u);
   std::vector<std::string> modules;
-  for (const Linear& linear : all) modules.push_back(std::to_string(linear.block) + " " + linear.module);
+  for (const Matrix& linear : all) modules.push_back(std::to_string(linear.block) + " " + linear.module);
   EXPECT_THAT(
       std::vector(modules.begin() + 7, modules.end()),
       testing::ElementsAre("1 self_attn.q_proj", "1 self_attn.k_proj", "1 self_attn.v_proj",

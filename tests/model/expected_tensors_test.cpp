@@ -9,6 +9,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/checkpoint/shards.h"
+#include "knapsaq/model/architecture.h"
 #include "scratch.h"
 
 namespace knapsaq {
@@ -35,7 +36,7 @@ class CheckShapes : public testing::Test {
     specs_.push_back({"model.embed_tokens.weight", DType::BF16, {40, 64}});
     for (const ExpectedTensor& tensor : dense_tensors(config))
       specs_.push_back({tensor.name, DType::BF16, tensor.shape});
-    for (const Linear& linear : linears(config))
+    for (const Matrix& linear : linears(config))
       specs_.push_back({linear.name + ".weight", DType::BF16, {linear.out, linear.in}});
   }
 

@@ -19,6 +19,7 @@
 #include "knapsaq/base/random.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/checkpoint/safetensors.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
 #include "scratch.h"
 
@@ -123,16 +124,16 @@ TEST_P(FoldingOfModel, WhileLoadingIsThatOfTheWrittenModel) {
 TEST_P(FoldingOfModel, HasEachLinearOnceAndItsOwnWidth) {
   const ModelConfig config = parse_model_config(Checkpoint::open(GetParam()).config());
   std::set<std::string> seen;
-  const std::vector<Linear> all = linears(config);
+  const std::vector<Matrix> all = linears(config);
   for (const FoldPoint& point : fold_points(config)) {
     for (const std::string& name : point.linears) {
-      const auto linear = std::ranges::find(all, name, &Linear::name);
+      const auto linear = std::ranges::find(all, name, &Matrix::name);
       ASSERT_NE(linear, all.end()) << name;
       EXPECT_EQ(linear->in, point.width);
       EXPECT_EQ(linear->block, point.block);
       EXPECT_TRUE(seen.insert(name).second) << name;
     }
-    const auto previous = std::ranges::find(all, point.name, &Linear::name);
+    const auto previous = std::ranges::find(all, point.name, &Matrix::name);
     EXPECT_EQ(previous == all.end(), point.norm) << point.name;
     if (!point.norm) {
       EXPECT_EQ(previous->out, point.width);

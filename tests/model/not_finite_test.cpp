@@ -14,6 +14,7 @@
 #include "huge_weight.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/not_finite_error.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
 #include "knapsaq/model/generator.h"
 #include "knapsaq/model/kv_cache.h"
@@ -43,17 +44,17 @@ struct Model {
       tokens.push_back((7 * i + 3) % static_cast<std::int32_t>(config.vocab));
   }
 
-  void replace(const Linear& linear, const std::vector<float>& values) {
+  void replace(const Matrix& linear, const std::vector<float>& values) {
     decoder.replace(linear.name,
                     TensorView{DType::F32, {linear.out, linear.in}, std::as_bytes(std::span(values))});
   }
-  void scale(const Linear& linear, float factor) {
+  void scale(const Matrix& linear, float factor) {
     std::vector<float> values = checkpoint.floats(linear.name + ".weight");
     for (float& value : values) value *= factor;
     replace(linear, values);
   }
   /// Its output overflows, to both sides: a ReLU makes 0 of all that is below.
-  void overflow(const Linear& linear) {
+  void overflow(const Matrix& linear) {
     std::vector<float> values;
     for (std::int64_t i = 0; i < linear.parameters(); ++i)
       values.push_back(i / linear.in % 2 == 0 ? kHuge : -kHuge);
@@ -104,7 +105,7 @@ struct Model {
   std::vector<std::int32_t> tokens;
 };
 
-bool ends_with(const Linear& linear, std::initializer_list<const char*> endings) {
+bool ends_with(const Matrix& linear, std::initializer_list<const char*> endings) {
   return std::ranges::any_of(endings, [&](const char* ending) { return linear.name.ends_with(ending); });
 }
 
@@ -113,11 +114,11 @@ class NotFinite : public ::testing::TestWithParam<std::tuple<const char*, Precis
 TEST_P(NotFinite, TheFirstLayerIsNamed) {
   const auto [name, precision] = GetParam();
   const fs::path folder = model_folder(name);
-  const std::vector<Linear> all = linears(parse_model_config(Checkpoint::open(folder).config()));
-  for (const Linear& linear : all) {
+  const std::vector<Matrix> all = linears(parse_model_config(Checkpoint::open(folder).config()));
+  for (const Matrix& linear : all) {
     Model model(folder, precision);
     // What these two multiply is small in a random model.
-    for (const Linear& other : all)
+    for (const Matrix& other : all)
       if (other.block == linear.block &&
           ((ends_with(linear, {"o_proj", "out_proj"}) && ends_with(other, {"v_proj"})) ||
            (ends_with(linear, {"down_proj", "fc2"}) && ends_with(other, {"up_proj", "fc1"}))))
@@ -169,9 +170,9 @@ TEST(NotFiniteHead, IsNamed) {
 /// A linear that stays packed, with inputs in int8, does not hide what came before it.
 TEST(NotFinitePacked, IsNamedAsWell) {
   const fs::path folder = model_folder("llama-gqa");
-  const std::vector<Linear> all = linears(parse_model_config(Checkpoint::open(folder).config()));
+  const std::vector<Matrix> all = linears(parse_model_config(Checkpoint::open(folder).config()));
   for (const Packed packed : {Packed::exact, Packed::int8})
-    for (const Linear& linear : all) {
+    for (const Matrix& linear : all) {
       if (!ends_with(linear, {"gate_proj", "up_proj", "v_proj", "q_proj"})) continue;
       Model model(folder, Precision::fp32, packed);
       model.overflow(linear);

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/random.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
 #include "scratch.h"
 
@@ -87,10 +88,10 @@ TEST_P(StreamedDecoder, HalvesOfABlockMakeTheBlock) {
   Hidden hidden = decoder.embed(tokens, kWindows, kLength);
   const std::vector<float> before = values_of(*backend, hidden.state, hidden.tokens());
 
-  const std::vector<Linear> names = linears(config_);
+  const std::vector<Matrix> names = linears(config_);
   const std::vector<std::size_t> owners = input_owners(names);
   std::map<std::string, Array> inputs;
-  decoder.block(0, hidden, [&](const Linear& first, const Array& x, std::int64_t rows) {
+  decoder.block(0, hidden, [&](const Matrix& first, const Array& x, std::int64_t rows) {
     EXPECT_EQ(x.cols(), first.in);
     EXPECT_EQ(rows, kWindows * kLength);
     Array wide = backend->upload(values_of(*backend, x, rows), rows, x.cols());

@@ -13,6 +13,7 @@
 #include "knapsaq/bank/match_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/export/quantized_checkpoint.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/search/best_point.h"
 #include "knapsaq/search/file_knapsack.h"
 #include "knapsaq/search/mxq.h"
@@ -96,7 +97,7 @@ TEST(Budgets, OfFilesAreExactByEnumeration) {
   std::size_t in_the_window = 0;
   for (int round = 0; round < 1500; ++round) {
     const MadeFiles made = made_files(random);
-    const FileSizes sizes(made.parts, made.shard);
+    const CheckpointSizes sizes(made.parts, made.shard);
     const FileKnapsack knapsack(sizes, made.items);
     const std::vector<Possible> all = enumerate(made);
     const std::uint64_t least = std::ranges::min_element(all, {}, &Possible::bytes)->bytes;
@@ -165,7 +166,7 @@ class ModelBudgets : public ::testing::TestWithParam<const char*> {
     if (random.below(3) == 0) pins.push_back(parse_pin(kPins[random.below(3)]));
     const ErrorTable table = random_table(kMenus[random.below(std::size(kMenus))], random);
     return make_space(table, kTies[random.below(4)], pins, Cost::fnorm,
-                      std::make_shared<FileSizes>(quantized_file_sizes(checkpoint_, config_, table)));
+                      quantized_file_sizes(checkpoint_, config_, table));
   }
 
   std::uint64_t written(const SearchSpace& space, const Point& point) const {
@@ -214,7 +215,7 @@ TEST_P(ModelBudgets, HoldForFilesOnDisk) {
   const Scratch scratch;
   for (int round = 0; round < 6; ++round) {
     const ErrorTable table = random_table("rtn:b2g128/m8g128,rtn:b3g64,rtn:b4row,nf4", random);
-    const FileSizes sizes = quantized_file_sizes(checkpoint_, config_, table);
+    const std::shared_ptr<const FileSizes> sizes = quantized_file_sizes(checkpoint_, config_, table);
     const std::uint64_t least = static_cast<std::uint64_t>([&] {
       try {
         allocate_mxq_written(table, 1, sizes);
@@ -244,7 +245,7 @@ TEST_P(ModelBudgets, HiGHSAgrees) {
   highs.solver = Solver::highs;
   for (int round = 0; round < 4; ++round) {
     const ErrorTable table = random_table(round % 2 == 0 ? "b2g128,b3g64,q4_k" : "mxq", random);
-    const FileSizes sizes = quantized_file_sizes(checkpoint_, config_, table);
+    const std::shared_ptr<const FileSizes> sizes = quantized_file_sizes(checkpoint_, config_, table);
     const double bits = 2.6 + random.uniform();
     const std::uint64_t linears = budget_bytes(table, bits);
     const Allocation ours = allocate_mxq(table, linears);

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/pattern.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/search/core.h"

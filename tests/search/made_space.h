@@ -63,7 +63,7 @@ inline SearchSpace made_space(std::size_t variables, std::string_view menu = kMa
                      [](const SpaceLevel& a, const SpaceLevel& b) { return a.bytes < b.bytes; });
     space.variables.push_back(std::move(variable));
   }
-  space.files = std::make_shared<FileSizes>(parts);
+  space.files = std::make_shared<CheckpointSizes>(parts);
   return space;
 }
 

@@ -1,5 +1,6 @@
 // Points of a space measured by running the model, against a decoder with the bank's matrices in it.
 
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/search/model_evaluator.h"
 
 #include <cmath>
@@ -37,9 +38,9 @@ TEST(ModelEvaluator, MeasuresTheBanksModels) {
 
   // Two variables: the first block, and the rest. A third choice is the second one once more.
   SearchSpace space;
-  const std::vector<Linear> all = linears(config);
+  const std::vector<Matrix> all = linears(config);
   space.menu = {menu.schemes[0], menu.schemes[1], menu.schemes[1]};
-  for (const Linear& linear : all) {
+  for (const Matrix& linear : all) {
     space.linears.push_back(linear.name);
     space.schemes.push_back(space.menu);
   }
@@ -109,7 +110,7 @@ TEST(ModelEvaluator, AReferenceThatIsNotFiniteIsAnError) {
   const ErrorTable table = bank.table();
   const SearchSpace space =
       make_space(table, "none", {}, Cost::fnorm,
-                 std::make_shared<FileSizes>(quantized_file_sizes(checkpoint, config, table)));
+                 quantized_file_sizes(checkpoint, config, table));
   const auto backend = make_cpu_backend(Precision::fp32);
   Decoder decoder = Decoder::load(checkpoint, config, *backend);
   const ReferencedWindows reference = reference_windows(decoder, {1, 2, 3, 4, 5, 6, 7, 8}, 2, 4);

@@ -11,8 +11,10 @@
 
 #include "knapsaq/bank/match_table.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/pattern.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/export/quantized_checkpoint.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/search/problem.h"
 
 namespace knapsaq {
@@ -31,10 +33,10 @@ constexpr const char* kModules[] = {"self_attn.q_proj", "self_attn.k_proj", "sel
 /// no multiple of 256.
 ErrorTable random_table(std::string_view menu, int layers, Random& random) {
   const Menu schemes = parse_menu(menu);
-  std::vector<Linear> all;
+  std::vector<Matrix> all;
   for (int layer = 0; layer < layers; ++layer) {
     for (const char* module : kModules) {
-      Linear linear;
+      Matrix linear;
       linear.block = layer;
       linear.module = module;
       linear.name = fmt::format("model.layers.{}.{}", layer, module);
@@ -143,12 +145,12 @@ TEST(Space, TiesShareALevel) {
 }
 
 TEST(Space, ChoicesThatStoreALinearAlikeAreOneLevel) {
-  Linear whole;
+  Matrix whole;
   whole.module = "self_attn.q_proj";
   whole.name = "model.layers.0.self_attn.q_proj";
   whole.out = 8;
   whole.in = 512;
-  Linear odd = whole;
+  Matrix odd = whole;
   odd.module = "self_attn.k_proj";
   odd.name = "model.layers.0.self_attn.k_proj";
   odd.in = 96;  // q2_k and q3_k become q4_0 here
@@ -334,12 +336,12 @@ TEST(Space, KnowsTheFilesOfTheEmbeddedModelsToTheByte) {
     const std::filesystem::path folder = std::filesystem::path(KNAPSAQ_SOURCE_DIR) / "assets" / name;
     const Checkpoint checkpoint = Checkpoint::open(folder);
     const ModelConfig config = parse_model_config(checkpoint.config());
-    const std::vector<Linear> all = linears(config);
+    const std::vector<Matrix> all = linears(config);
     for (const char* menu : {"mxq", "hqq:b2g128,hqq:b3g128,hqq:b4g128", "gguf"}) {
       const ErrorTable table = size_table(all, parse_menu(menu));
       const SearchSpace space =
           make_space(table, "none", {}, Cost::fnorm,
-                     std::make_shared<FileSizes>(quantized_file_sizes(checkpoint, config, table)));
+                     quantized_file_sizes(checkpoint, config, table));
       for (int round = 0; round < 20; ++round) {
         const Point point = random_point(space, random);
         const QuantizedLayout layout = layout_quantized(checkpoint, config, space.allocation(point));

@@ -9,6 +9,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/quote.h"
+#include "knapsaq/model/architecture.h"
 
 namespace knapsaq {
 
@@ -49,15 +50,22 @@ void Bank::check_model(std::string_view fingerprint) const {
 
 void Bank::check_model(std::string_view fingerprint, const ModelConfig& config) const {
   check_model(fingerprint);
-  const auto fits = [&](const BankedLinear& banked, const Linear& linear) {
-    const Linear& there = banked.linear;
+  const auto fits = [&](const BankedLinear& banked, const Matrix& linear) {
+    const Matrix& there = banked.linear;
     return there.name == linear.name && there.block == linear.block && there.module == linear.module &&
            there.out == linear.out && there.in == linear.in &&
            banked.schemes == schemes_for(linear, index_.menu);
   };
-  if (!std::ranges::equal(index_.linears, linears(config), fits))
+  // Some of the model's matrices, in its order: others were kept as they are.
+  const std::vector<Matrix> all = matrices(config);
+  auto next = all.begin();
+  const bool is_of_model = std::ranges::all_of(index_.linears, [&](const BankedLinear& banked) {
+    next = std::find_if(next, all.end(), [&](const Matrix& matrix) { return fits(banked, matrix); });
+    return next != all.end() && (++next, true);
+  });
+  if (!is_of_model)
     throw InputError(
-        fmt::format("{}: does not list the linears of this model in the menu's schemes: build the "
+        fmt::format("{}: does not list matrices of this model in the menu's schemes: build the "
                     "bank again",
                     (folder_ / kBankIndexName).string()));
 }
@@ -87,7 +95,7 @@ ErrorTable Bank::table() const {
     for (const Scheme& scheme : banked.schemes) {
       const LocalErrors& known = errors(banked.linear.name, scheme);
       row.cells.push_back({scheme, known.fnorm, storage_bytes(scheme, banked.linear.out, banked.linear.in),
-                           known.relative, known.hessian});
+                           known.relative, known.hessian, known.lookup});
     }
   }
   return table;

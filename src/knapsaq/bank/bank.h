@@ -10,6 +10,7 @@
 #include "knapsaq/bank/error_table.h"
 #include "knapsaq/bank/linear_file.h"
 #include "knapsaq/compute/stored_matrix.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/folding.h"
 
 namespace knapsaq {

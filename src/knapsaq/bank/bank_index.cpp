@@ -9,6 +9,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/hash.h"
 #include "knapsaq/base/json_text.h"
+#include "knapsaq/model/architecture.h"
 
 namespace knapsaq {
 namespace {
@@ -55,12 +56,13 @@ bool is_module_path(std::string_view name) {
 
 BankedLinear parse_linear(const json& entry, const std::vector<Scheme>& menu) {
   BankedLinear banked;
-  Linear& linear = banked.linear;
+  Matrix& linear = banked.linear;
   linear.name = entry.at("name").get<std::string>();
   if (!is_module_path(linear.name))
     throw InputError(fmt::format("{} is not the name of a linear", in_quotes(linear.name)));
-  linear.block = whole_number(entry.at("block"), "block", 0, kMostBlocks);
+  linear.block = whole_number(entry.at("block"), "block", -1, kMostBlocks);
   linear.module = entry.at("module").get<std::string>();
+  linear.role = role_of(linear.name).value_or(Role::q);  // of which only what is looked up matters here
   const json& shape = entry.at("shape");
   if (!shape.is_array() || shape.size() != 2) throw InputError(linear.name + ": shape is not [out, in]");
   linear.out = whole_number(shape[0], "shape", 1, kLargestExtent);
@@ -97,7 +99,7 @@ std::filesystem::path file_of(const BankedLinear& linear) {
 std::string to_json(const BankIndex& index) {
   ordered_json linears = ordered_json::array();
   for (const BankedLinear& banked : index.linears) {
-    const Linear& linear = banked.linear;
+    const Matrix& linear = banked.linear;
     ordered_json entry = {{"name", linear.name},
                           {"block", linear.block},
                           {"module", linear.module},

@@ -6,14 +6,14 @@
 #include <string_view>
 #include <vector>
 
-#include "knapsaq/model/config.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/scheme.h"
 
 namespace knapsaq {
 
 /// A linear of a bank and the schemes in which it is stored there.
 struct BankedLinear {
-  Linear linear;
+  Matrix linear;
   std::vector<Scheme> schemes;  ///< one for each of the menu, in its order; may repeat (see ErrorTable)
 
   /// `schemes` without repetitions: what the linear's file holds.

@@ -17,6 +17,7 @@
 #include "knapsaq/bank/measure_linear.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/not_finite_error.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/local_errors.h"
 #include "knapsaq/quant/quantizer.h"
 
@@ -25,14 +26,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-BankIndex index_of(const ModelConfig& config, const BankRecipe& recipe) {
+BankIndex index_of(const BankRecipe& recipe) {
   BankIndex index;
   index.model = recipe.model;
   index.menu = recipe.menu;
   if (recipe.inputs != nullptr) index.inputs = recipe.inputs->identity();
   if (recipe.folding != nullptr) index.folding = recipe.folding->identity();
-  for (const Linear& linear : linears(config))
-    index.linears.push_back({linear, schemes_for(linear, recipe.menu)});
+  for (const Matrix& matrix : recipe.matrices)
+    index.linears.push_back({matrix, schemes_for(matrix, recipe.menu)});
   return index;
 }
 
@@ -55,11 +56,12 @@ class CurrentInput {
  public:
   explicit CurrentInput(const BankRecipe& recipe) : recipe_(recipe) {}
 
-  void move_to(const Linear& linear) {
+  void move_to(const Matrix& linear) {
     if (recipe_.inputs == nullptr) return;
     // Never two at a time: a Hessian may be the largest thing in memory.
     statistics_.reset();
-    InputStatistics next = recipe_.inputs->inputs(linear.name, linear.in);
+    InputStatistics next = linear.is_multiplied() ? recipe_.inputs->inputs(linear.name, linear.in)
+                                                  : columns_alike(linear.name, linear.in);
     if (next.name != name_ || next.width != width_) prepared_.clear();
     name_ = next.name;
     width_ = next.width;
@@ -84,7 +86,7 @@ class CurrentInput {
 };
 
 /// What a folding divides the linear's outputs by; empty if by nothing.
-std::vector<float> scales_of_outputs(const Folding* folding, const Linear& linear) {
+std::vector<float> scales_of_outputs(const Folding* folding, const Matrix& linear) {
   const std::string bias = linear.name + ".bias";
   if (folding == nullptr || !folding->touches(bias)) return {};
   // A bias is divided as the outputs are.
@@ -94,8 +96,18 @@ std::vector<float> scales_of_outputs(const Folding* folding, const Linear& linea
   return scales;
 }
 
-void build_linear(const Checkpoint& checkpoint, const Linear& linear, const Folding* folding,
-                  CurrentInput& input, const fs::path& path, LinearFileLayout layout,
+/// How often the rows are looked up: all alike where nothing is known. Empty for what is not looked up.
+RowShares row_shares_of(const Matrix& matrix, const InputSource* inputs) {
+  if (!matrix.is_looked_up()) return {};
+  RowShares shares;
+  if (inputs != nullptr) shares = inputs->row_shares(matrix.out);
+  if (shares.empty())
+    shares.assign(static_cast<std::size_t>(matrix.out), 1.0f / static_cast<float>(matrix.out));
+  return shares;
+}
+
+void build_linear(const Checkpoint& checkpoint, const Matrix& linear, const InputSource* inputs,
+                  const Folding* folding, CurrentInput& input, const fs::path& path, LinearFileLayout layout,
                   ProgressScope& progress) {
   const std::string tensor = linear.name + ".weight";
   const WeightStatistics statistics =
@@ -104,6 +116,7 @@ void build_linear(const Checkpoint& checkpoint, const Linear& linear, const Fold
   checkpoint.release(tensor);
   if (folding != nullptr) folding->apply(tensor, values);
   const std::vector<float> output_scales = scales_of_outputs(folding, linear);
+  const RowShares row_shares = row_shares_of(linear, inputs);
   const MatrixView weights{linear.out, linear.in, values};
   input.move_to(linear);
   const std::vector<Scheme> schemes = layout.schemes;
@@ -113,21 +126,24 @@ void build_linear(const Checkpoint& checkpoint, const Linear& linear, const Fold
     const Quantizer& method = quantizer(scheme.method);
     const StoredMatrix stored =
         method.quantize_prepared(weights, scheme, input.statistics(), input.prepared(method));
-    LocalErrors errors = local_errors(weights, stored, input.statistics(), output_scales);
+    LocalErrors errors = local_errors(weights, stored, input.statistics(), output_scales, row_shares);
     const auto require_finite = [&](double error, std::string_view which) {
       if (!std::isfinite(error))
-        throw NotFiniteError(
-            fmt::format("{} in block {}: its error in {}{} is not finite: its weights or inputs "
-                        "are broken or too large",
-                        linear.name, linear.block, to_string(scheme), which));
+        throw NotFiniteError(fmt::format(
+            "{}{}: its error in {}{} is not finite: its weights or inputs are broken or too large",
+            linear.name, linear.in_block() ? fmt::format(" in block {}", linear.block) : "",
+            to_string(scheme), which));
     };
     require_finite(errors.fnorm, "");
     require_finite(errors.relative, ", beside its weights,");
     if (input.statistics() == nullptr) {
       errors.hessian = ErrorCell::kUnknown;
     } else {
+      // What is only looked up has no inputs of its own.
+      if (!linear.is_multiplied()) errors.hessian = 0;
       require_finite(errors.hessian, ", weighted by its inputs,");
     }
+    require_finite(errors.lookup, ", weighted by how often its rows are looked up,");
     writer.add(stored, errors);
     progress.advance(static_cast<std::uint64_t>(linear.parameters()));
   }
@@ -152,20 +168,20 @@ void check_recipe(const BankRecipe& recipe) {
   }
 }
 
-void check_full_precision(const Checkpoint& checkpoint, const ModelConfig& config) {
-  for (const Linear& linear : linears(config))
+void check_full_precision(const Checkpoint& checkpoint, std::span<const Matrix> matrices) {
+  for (const Matrix& linear : matrices)
     if (checkpoint.packing(linear.name))
       throw InputError(
           fmt::format("{}: {} is quantized already; a bank is built from the full-precision model",
                       checkpoint.folder().string(), linear.name));
 }
 
-BankReport build_bank(const Checkpoint& checkpoint, const ModelConfig& config, const BankRecipe& recipe,
-                      const BankFolder& folder, Progress& progress) {
+BankReport build_bank(const Checkpoint& checkpoint, const BankRecipe& recipe, const BankFolder& folder,
+                      Progress& progress) {
   const auto begin = std::chrono::steady_clock::now();
   check_recipe(recipe);
-  check_full_precision(checkpoint, config);
-  const BankIndex index = index_of(config, recipe);
+  check_full_precision(checkpoint, recipe.matrices);
+  const BankIndex index = index_of(recipe);
   folder.claim(index);
 
   BankReport report;
@@ -190,7 +206,7 @@ BankReport build_bank(const Checkpoint& checkpoint, const ModelConfig& config, c
   CurrentInput input(recipe);
   for (const BankedLinear* banked : unfinished) {
     check_cancelled();
-    build_linear(checkpoint, banked->linear, recipe.folding, input, folder.path() / file_of(*banked),
+    build_linear(checkpoint, banked->linear, recipe.inputs, recipe.folding, input, folder.path() / file_of(*banked),
                  layout_of(index, *banked), scope);
   }
   for (const BankedLinear& banked : index.linears)

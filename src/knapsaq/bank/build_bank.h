@@ -2,12 +2,13 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "knapsaq/bank/bank_folder.h"
 #include "knapsaq/base/progress.h"
 #include "knapsaq/calib/input_statistics.h"
 #include "knapsaq/checkpoint/checkpoint.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/folding.h"
 #include "knapsaq/quant/scheme.h"
 
@@ -17,7 +18,9 @@ namespace knapsaq {
 struct BankRecipe {
   std::string model;  ///< fingerprint() of the checkpoint
   Menu menu;
-  /// Statistics of the linears' inputs; null if there are none, then errors weighted by them are unknown.
+  /// What the bank holds: some of matrices(config), in that order.
+  std::vector<Matrix> matrices;
+  /// Statistics of their inputs; null if there are none, then errors weighted by them are unknown.
   const InputSource* inputs = nullptr;
   /// Scales that are folded into the weights before they are quantized; null if there are none. The
   /// statistics are those of the inputs without it. Errors weighted by inputs are those of the model's
@@ -30,8 +33,8 @@ struct BankRecipe {
 /// are none. build_bank() does it too; this is for those who have something to do before.
 void check_recipe(const BankRecipe& recipe);
 
-/// Throws InputError, naming the first one, if linears of the checkpoint are quantized already.
-void check_full_precision(const Checkpoint& checkpoint, const ModelConfig& config);
+/// Throws InputError, naming the first one, if some of `matrices` are quantized already.
+void check_full_precision(const Checkpoint& checkpoint, std::span<const Matrix> matrices);
 
 struct BankReport {
   std::size_t linears = 0;
@@ -41,7 +44,7 @@ struct BankReport {
   double seconds = 0;
 };
 
-/// Quantizes every linear by every scheme and keeps it, with its errors, in `folder`. A linear's file appears
+/// Quantizes every matrix of the recipe by every scheme and keeps it, with its errors, in `folder`. A linear's file appears
 /// when the linear is finished; a run that was killed goes on where it was, after reading what is there and
 /// checking it. The bank's bytes depend neither on the number of threads nor on where runs were interrupted.
 ///
@@ -49,7 +52,6 @@ struct BankReport {
 /// Throws UsageError for a scheme that its method cannot do, for methods that need statistics where there are
 /// none, and for a folder that holds another bank; InputError naming the tensor for weights that cannot be
 /// quantized; Cancelled.
-BankReport build_bank(const Checkpoint& checkpoint, const ModelConfig& config, const BankRecipe& recipe,
-                      const BankFolder& folder, Progress& progress = Progress::none());
+BankReport build_bank(const Checkpoint& checkpoint, const BankRecipe& recipe, const BankFolder& folder, Progress& progress = Progress::none());
 
 }  // namespace knapsaq

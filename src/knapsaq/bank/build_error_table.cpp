@@ -10,6 +10,7 @@
 #include "knapsaq/bank/measure_linear.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/progress.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/quantizer.h"
 
 namespace knapsaq {
@@ -18,7 +19,7 @@ namespace {
 
 /// Errors of the schemes whose groups are not independent of each other, which therefore have to be quantized
 /// to be measured; in their order.
-std::vector<double> measure_others(const Checkpoint& checkpoint, const Linear& linear,
+std::vector<double> measure_others(const Checkpoint& checkpoint, const Matrix& linear,
                                    const std::vector<Scheme>& schemes) {
   std::vector<double> errors;
   std::vector<float> values;
@@ -32,7 +33,7 @@ std::vector<double> measure_others(const Checkpoint& checkpoint, const Linear& l
   return errors;
 }
 
-ErrorRow measure(const Checkpoint& checkpoint, const Linear& linear, const Menu& menu,
+ErrorRow measure(const Checkpoint& checkpoint, const Matrix& linear, const Menu& menu,
                  const std::function<void(std::uint64_t)>& progress) {
   const std::string tensor = linear.name + ".weight";
   if (checkpoint.packing(linear.name)) {
@@ -74,8 +75,8 @@ ErrorRow measure(const Checkpoint& checkpoint, const Linear& linear, const Menu&
 
 }  // namespace
 
-ErrorTable build_error_table(const Checkpoint& checkpoint, const ModelConfig& config, const Menu& menu,
-                             Progress& progress) {
+ErrorTable build_error_table(const Checkpoint& checkpoint, std::span<const Matrix> matrices,
+                             const Menu& menu, Progress& progress) {
   if (menu.schemes.empty()) throw UsageError("the menu has no schemes");
   for (const Scheme& scheme : menu.schemes) {
     quantizer(scheme.method).check(scheme);
@@ -85,15 +86,14 @@ ErrorTable build_error_table(const Checkpoint& checkpoint, const ModelConfig& co
           "--text FILE) and work from it (--bank BANK)",
           to_string(scheme)));
   }
-  const std::vector<Linear> all = linears(config);
   std::uint64_t weights = 0;
-  for (const Linear& linear : all) weights += static_cast<std::uint64_t>(linear.parameters());
+  for (const Matrix& linear : matrices) weights += static_cast<std::uint64_t>(linear.parameters());
 
   ErrorTable table;
   table.menu = menu.schemes;
   ProgressScope scope(progress, "measuring errors", weights, "weights");
   const auto advance = [&](std::uint64_t done) { scope.advance(done); };
-  for (const Linear& linear : all) table.rows.push_back(measure(checkpoint, linear, menu, advance));
+  for (const Matrix& linear : matrices) table.rows.push_back(measure(checkpoint, linear, menu, advance));
   return table;
 }
 

@@ -40,7 +40,7 @@ double cost_of(const ErrorCell& cell, Cost cost) {
     case Cost::relative:
       return cell.relative;
     case Cost::hessian:
-      return cell.hessian;
+      return cell.hessian + cell.lookup;
     case Cost::fnorm:
       break;
   }

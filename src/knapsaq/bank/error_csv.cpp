@@ -36,6 +36,7 @@ enum Column : std::size_t {
   kChoice,
   kRelative,
   kHessian,
+  kLookup,
   kKurtosis,
   kFirstPercentile,
   kColumns = kFirstPercentile + 5
@@ -43,7 +44,7 @@ enum Column : std::size_t {
 constexpr std::array<std::string_view, kColumns> kNames = {
     "layer",   "module",   "nbit1", "gsize1", "nbit2",   "gsize2",   "fnorm",
     "memmb",   "params",   "bytes", "linear", "scheme",  "choice",   "relative",
-    "hessian", "kurtosis", "pct_0", "pct_99", "pct_999", "pct_9999", "pct_100"};
+    "hessian", "lookup",   "kurtosis", "pct_0", "pct_99", "pct_999", "pct_9999", "pct_100"};
 
 /// Ours have about 200 characters; a longer line than this is not a table.
 constexpr std::size_t kLongestLine = 65536;
@@ -302,6 +303,7 @@ ErrorTable parse_csv(std::string_view text, std::string_view source) {
     cell.bytes = bytes_of(record);
     if (!record.text(kRelative).empty()) cell.relative = record.number(kRelative, 0);
     if (!record.text(kHessian).empty()) cell.hessian = record.number(kHessian, 0);
+    if (!record.text(kLookup).empty()) cell.lookup = record.number(kLookup, 0);
     const Scheme choice = record.text(kChoice).empty() ? cell.scheme : scheme_in(record, kChoice);
 
     const auto [place, is_new] = places.try_emplace({row.layer, row.module}, rows.size());
@@ -347,11 +349,11 @@ void write_csv(const ErrorTable& table, const std::filesystem::path& path) {
       const ErrorCell& cell = row.cells[c];
       const Scheme& scheme = cell.scheme;
       text += fmt::format(
-          "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", row.layer, csv_field(row.module), scheme.bits,
+          "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", row.layer, csv_field(row.module), scheme.bits,
           scheme.group, scheme.meta_bits, scheme.meta_group, exact(cell.fnorm),
           exact(static_cast<double>(cell.bytes) / kMebibyte), row.parameters, cell.bytes, csv_field(row.name),
           to_string(scheme), scheme == table.menu[c] ? "" : to_string(table.menu[c]), known(cell.relative),
-          known(cell.hessian), statistics);
+          known(cell.hessian), cell.lookup == 0 ? "" : exact(cell.lookup), statistics);
     }
   }
   write_file(path, text);

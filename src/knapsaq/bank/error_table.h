@@ -3,18 +3,19 @@
 #include <cstdint>
 #include <filesystem>
 #include <limits>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "knapsaq/base/progress.h"
 #include "knapsaq/checkpoint/checkpoint.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/scheme.h"
 
 namespace knapsaq {
 
-/// What one linear loses and takes in one scheme.
+/// What one matrix loses and takes in one scheme.
 struct ErrorCell {
   Scheme scheme;     ///< in which the linear is stored
   double fnorm = 0;  ///< || W - Q(W) ||_F
@@ -22,12 +23,14 @@ struct ErrorCell {
       0;  ///< exact when we made the table; memmb * 2^20 when it came from a file without bytes
   double relative = kUnknown;  ///< || W - Q(W) ||_F / || W ||_F
   double hessian = kUnknown;   ///< tr((W - Q(W)) H (W - Q(W))^T), H = X^T X / tokens: mean squared change of
-                               ///< the linear's output per token
+                               ///< the matrix's output per token; 0 for what is only looked up
+  double lookup = 0;           ///< mean squared change of what an embedding gives per token; 0 for other matrices
 
   static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 };
 
-/// Which of a cell's errors a search makes small.
+/// Which of a cell's errors a search makes small. `hessian` counts both uses of an embedding that is the head too:
+/// hessian + lookup.
 enum class Cost : std::uint8_t { fnorm, relative, hessian };
 /// Throws UsageError listing them.
 Cost parse_cost(std::string_view text);
@@ -41,8 +44,8 @@ struct WeightStatistics {
 };
 
 struct ErrorRow {
-  std::int64_t layer = 0;
-  std::string module;  ///< "self_attn.q_proj"
+  std::int64_t layer = 0;  ///< -1 for embedding and head
+  std::string module;      ///< "self_attn.q_proj", "lm_head"
   std::string name;    ///< full module path; "layer.module" if the table does not know it
   std::int64_t parameters = 0;
   WeightStatistics statistics;
@@ -50,7 +53,7 @@ struct ErrorRow {
   std::vector<ErrorCell> cells;  ///< one for each of `menu`, in its order
 };
 
-/// MXQ's matrices F and S: every linear by every scheme of a menu. A cell's own scheme is the menu's, or what
+/// MXQ's matrices F and S: every matrix by every scheme of a menu. A cell's own scheme is the menu's, or what
 /// takes its place where the menu's cannot hold the linear (fitting() of quant/scheme.h); so it may occur
 /// twice in a row.
 struct ErrorTable {
@@ -62,10 +65,10 @@ struct ErrorTable {
 /// search takes when nobody says otherwise.
 Cost usual_cost(const ErrorTable& table);
 
-/// Quantizes every linear of the checkpoint by every scheme and keeps only the numbers. At most one linear's
+/// Quantizes each of `matrices` by every scheme and keeps only the numbers. At most one linear's
 /// weights (as floats), one packed form and its file pages are in memory at a time. Throws UsageError for
 /// methods that need statistics of the inputs: their tables come from a bank.
-ErrorTable build_error_table(const Checkpoint& checkpoint, const ModelConfig& config, const Menu& menu,
+ErrorTable build_error_table(const Checkpoint& checkpoint, std::span<const Matrix> matrices, const Menu& menu,
                              Progress& progress = Progress::none());
 
 /// CSV with the columns of the MXQ authors' tables

@@ -14,6 +14,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/float16.h"
 #include "knapsaq/base/threads.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
 #include "knapsaq/quant/local_errors.h"
 #include "knapsaq/quant/quantizer.h"
@@ -53,7 +54,7 @@ float rounded_to(DType type, float value) {
 
 /// A linear of the point that is searched.
 struct Member {
-  Linear linear;
+  Matrix linear;
   std::vector<float> weights;
 };
 
@@ -80,14 +81,14 @@ class FoldingSearch {
     hidden_ = decoder_.embed(std::span(samples.tokens).first(static_cast<std::size_t>(windows * length)),
                              windows, length);
     decoder_.unload_embedding();
-    for (const Linear& linear : linears(config)) linears_[linear.name] = linear;
+    for (const Matrix& linear : linears(config)) linears_[linear.name] = linear;
   }
 
   /// Searches the fold points of one block, after those of all blocks before it.
   void run(std::int64_t block, std::span<const FoldPoint> points, Folding& folding, Progress& progress) {
     decoder_.load_block(checkpoint_, block);
     std::map<std::string, Array, std::less<>> seen;
-    decoder_.block(block, hidden_, [&](const Linear& first, const Array& x, std::int64_t rows) {
+    decoder_.block(block, hidden_, [&](const Matrix& first, const Array& x, std::int64_t rows) {
       const bool wanted = std::ranges::any_of(
           points, [&](const FoldPoint& point) { return point.norm && point.linears.front() == first.name; });
       if (wanted) seen[first.name] = copy(x, rows);
@@ -237,7 +238,7 @@ class FoldingSearch {
   Backend& backend_;
   Decoder decoder_;
   Hidden hidden_;
-  std::map<std::string, Linear, std::less<>> linears_;
+  std::map<std::string, Matrix, std::less<>> linears_;
 };
 
 }  // namespace

@@ -23,8 +23,8 @@ InputStatistics scaled(InputStatistics inputs, std::span<const float> scales) {
   return inputs;
 }
 
-InputStatistics FoldedInputs::inputs(std::string_view linear, std::int64_t width) const {
-  return scaled(source_.inputs(linear, width), folding_.input_scales(linear));
+InputStatistics FoldedInputs::inputs(std::string_view matrix, std::int64_t width) const {
+  return scaled(source_.inputs(matrix, width), folding_.input_scales(matrix));
 }
 
 }  // namespace knapsaq

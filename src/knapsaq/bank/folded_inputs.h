@@ -17,7 +17,8 @@ InputStatistics scaled(InputStatistics inputs, std::span<const float> scales);
 class FoldedInputs final : public InputSource {
  public:
   FoldedInputs(const InputSource& source, const Folding& folding) : source_(source), folding_(folding) {}
-  InputStatistics inputs(std::string_view linear, std::int64_t width) const override;
+  InputStatistics inputs(std::string_view matrix, std::int64_t width) const override;
+  RowShares row_shares(std::int64_t rows) const override { return source_.row_shares(rows); }
   bool has_second_moments() const override { return source_.has_second_moments(); }
   /// That of the source: a bank states the folding beside it.
   std::string identity() const override { return source_.identity(); }

@@ -13,7 +13,6 @@
 namespace knapsaq {
 namespace {
 
-constexpr std::size_t kErrors = 3;
 constexpr std::size_t kStatistics = 1 + std::extent_v<decltype(WeightStatistics::percentiles)>;
 constexpr std::size_t kDigits = 32;
 
@@ -28,6 +27,9 @@ std::string hash_of(std::string_view key, std::span<const std::span<const std::b
   return hasher.hex();
 }
 
+/// Numbers of one scheme.
+std::size_t errors_of(const LinearFileLayout& layout) { return layout.looked_up ? 4 : 3; }
+
 bool is_error(double value) { return std::isfinite(value) && value >= 0; }
 
 }  // namespace
@@ -38,14 +40,15 @@ std::vector<TensorSpec> LinearFileLayout::tensors() const {
     for (TensorSpec& tensor : tensors_of(to_string(scheme), stored_shape(scheme, out, in)))
       all.push_back(std::move(tensor));
   const auto count = static_cast<std::int64_t>(schemes.size());
-  all.push_back({"errors", DType::F64, {count, std::int64_t{kErrors}}});
+  all.push_back({"errors", DType::F64, {count, static_cast<std::int64_t>(errors_of(*this))}});
   all.push_back({"statistics", DType::F64, {std::int64_t{kStatistics}}});
   all.push_back({"checksums", DType::U8, {count + 2, std::int64_t{kDigits}}});
   return all;
 }
 
 LinearFileLayout layout_of(const BankIndex& index, const BankedLinear& banked) {
-  return {index.key(banked), banked.linear.out, banked.linear.in, banked.distinct()};
+  return {index.key(banked), banked.linear.out, banked.linear.in, banked.distinct(),
+          banked.linear.is_looked_up()};
 }
 
 LinearFileWriter::LinearFileWriter(const std::filesystem::path& path, LinearFileLayout layout)
@@ -56,6 +59,7 @@ void LinearFileWriter::add(const StoredMatrix& stored, const LocalErrors& errors
   for (const std::span<const std::byte> part : parts) writer_.write(part);
   checksums_ += hash_of(layout_.key, parts);
   numbers_.insert(numbers_.end(), {errors.fnorm, errors.relative, errors.hessian});
+  if (layout_.looked_up) numbers_.push_back(errors.lookup);
 }
 
 void LinearFileWriter::commit(const WeightStatistics& statistics) {
@@ -90,13 +94,15 @@ LinearFile::LinearFile(const std::filesystem::path& path, LinearFileLayout layou
   const std::span<const std::byte> parts[] = {file_.tensors().find("errors")->second.bytes,
                                               file_.tensors().find("statistics")->second.bytes};
   if (hash_of(layout_.key, parts) != checksums_[count]) throw wrong("is damaged: its numbers have changed");
-  std::vector<double> numbers(count * kErrors);
+  const std::size_t width = errors_of(layout_);
+  std::vector<double> numbers(count * width);
   std::memcpy(numbers.data(), parts[0].data(), parts[0].size());
   for (std::size_t i = 0; i < count; ++i)
-    errors_.push_back({numbers[kErrors * i], numbers[kErrors * i + 1], numbers[kErrors * i + 2]});
+    errors_.push_back({numbers[width * i], numbers[width * i + 1], numbers[width * i + 2],
+                       layout_.looked_up ? numbers[width * i + 3] : 0});
   for (const LocalErrors& errors : errors_)
     if (!is_error(errors.fnorm) || !is_error(errors.relative) ||
-        !(std::isnan(errors.hessian) || is_error(errors.hessian)))
+        !(std::isnan(errors.hessian) || is_error(errors.hessian)) || !is_error(errors.lookup))
       throw wrong("has errors that are negative or not finite");
   double statistics[kStatistics];
   std::memcpy(statistics, parts[1].data(), sizeof statistics);

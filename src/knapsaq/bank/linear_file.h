@@ -11,14 +11,16 @@
 #include "knapsaq/base/hash.h"
 #include "knapsaq/checkpoint/safetensors.h"
 #include "knapsaq/compute/stored_matrix.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/local_errors.h"
 #include "knapsaq/quant/scheme.h"
 
 namespace knapsaq {
 
-/// The file of one linear in a bank: a safetensors file that holds, for each of S schemes in their order, the
+/// The file of one matrix in a bank: a safetensors file that holds, for each of S schemes in their order, the
 /// tensors of checkpoint/stored_layout.h under the module name "<scheme>" ("gptq:b4g64.weight", ...), then
-///   errors      F64 [S, 3]       LocalErrors of each scheme: fnorm, relative, hessian; NaN: unknown
+///   errors      F64 [S, 3 or 4]  LocalErrors of each scheme: fnorm, relative, hessian; of an embedding lookup
+///                                too; NaN: unknown
 ///   statistics  F64 [6]          WeightStatistics
 ///   checksums   U8  [S + 2, 32]  of each scheme's tensors, then of errors and statistics, then the key: 32
 ///                                hexadecimal digits each, XXH3-128 of the key and the bytes of the tensors
@@ -28,11 +30,12 @@ struct LinearFileLayout {
   std::int64_t out = 0;
   std::int64_t in = 0;
   std::vector<Scheme> schemes;  ///< each once
+  bool looked_up = false;       ///< Matrix::is_looked_up()
 
   std::vector<TensorSpec> tensors() const;
 };
 
-/// What the file of a bank's linear must be.
+/// What the file of a bank's matrix must be.
 LinearFileLayout layout_of(const BankIndex& index, const BankedLinear& banked);
 
 /// Writes the file front to back: one scheme at a time is in memory.

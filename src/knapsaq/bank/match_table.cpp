@@ -1,23 +1,39 @@
 #include "knapsaq/bank/match_table.h"
 
+#include <algorithm>
 #include <map>
 
 #include <fmt/core.h>
 
+#include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/quant/quantizer.h"
 
 namespace knapsaq {
 
-std::vector<Scheme> schemes_for(const Linear& linear, const Menu& menu) {
+Scheme scheme_for(const Matrix& matrix, const Scheme& scheme) {
+  if (matrix.is_multiplied() || quantizer(scheme.method).needs() != Needs::second_moments)
+    return fitting(scheme, matrix.in);
+  Scheme other = scheme;
+  other.method = "hqq-diag";
+  try {
+    quantizer(other.method).check(other);
+  } catch (const UsageError&) {
+    other.method = "rtn-diag";
+  }
+  return other;
+}
+
+std::vector<Scheme> schemes_for(const Matrix& matrix, const Menu& menu) {
   std::vector<Scheme> schemes;
-  for (const Scheme& scheme : menu.schemes) schemes.push_back(fitting(scheme, linear.in));
+  for (const Scheme& scheme : menu.schemes) schemes.push_back(scheme_for(matrix, scheme));
   return schemes;
 }
 
-ErrorTable size_table(std::span<const Linear> linears, const Menu& menu) {
+ErrorTable size_table(std::span<const Matrix> linears, const Menu& menu) {
   ErrorTable table;
   table.menu = menu.schemes;
-  for (const Linear& linear : linears) {
+  for (const Matrix& linear : linears) {
     ErrorRow& row = table.rows.emplace_back();
     row.layer = linear.block;
     row.module = linear.module;
@@ -29,13 +45,26 @@ ErrorTable size_table(std::span<const Linear> linears, const Menu& menu) {
   return table;
 }
 
-ErrorTable match_table(const ErrorTable& table, std::span<const Linear> linears, std::string_view source) {
+ErrorTable without(ErrorTable table, std::span<const std::string> kept) {
+  std::erase_if(table.rows,
+                [&](const ErrorRow& row) { return std::ranges::find(kept, row.name) != kept.end(); });
+  return table;
+}
+
+ErrorTable without_ends(ErrorTable table) {
+  std::erase_if(table.rows, [](const ErrorRow& row) { return row.layer < 0; });
+  return table;
+}
+
+ErrorTable match_table(const ErrorTable& table, std::span<const Matrix> linears, std::string_view source) {
   std::map<std::pair<std::int64_t, std::string>, const ErrorRow*> rows;
   for (const ErrorRow& row : table.rows) rows[{row.layer, row.module}] = &row;
   ErrorTable matched;
   matched.menu = table.menu;
-  for (const Linear& linear : linears) {
+  for (const Matrix& linear : linears) {
     const auto found = rows.find({linear.block, linear.module});
+    // The authors' tables know the linears of the blocks alone.
+    if (found == rows.end() && !linear.in_block()) continue;
     if (found == rows.end())
       throw InputError(
           fmt::format("{}: has no row for {}: make the table from this model", source, linear.name));
@@ -49,6 +78,21 @@ ErrorTable match_table(const ErrorTable& table, std::span<const Linear> linears,
     matched.rows.push_back(std::move(row));
   }
   return matched;
+}
+
+std::vector<MatrixScheme> allocation_of(std::span<const Matrix> matrices, std::span<const Scheme> schemes) {
+  if (matrices.size() != schemes.size())
+    throw UsageError(
+        fmt::format("{} schemes for {} matrices: give one for each", schemes.size(), matrices.size()));
+  std::vector<MatrixScheme> allocation;
+  for (std::size_t i = 0; i < matrices.size(); ++i) allocation.push_back({matrices[i], schemes[i]});
+  return allocation;
+}
+
+std::vector<MatrixScheme> uniform_allocation(std::span<const Matrix> matrices, const Scheme& scheme) {
+  std::vector<MatrixScheme> allocation;
+  for (const Matrix& matrix : matrices) allocation.push_back({matrix, scheme_for(matrix, scheme)});
+  return allocation;
 }
 
 }  // namespace knapsaq

@@ -8,6 +8,7 @@
 #include <fmt/core.h>
 
 #include "knapsaq/bank/folder_lock.h"
+#include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/bank/measure_linear.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/hash.h"
@@ -20,9 +21,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-void check_schemes(const std::vector<Linear>& all, std::span<const Scheme> schemes) {
+/// One for each of `all`.
+std::vector<Scheme> schemes_of(const std::vector<Matrix>& all, std::span<const MatrixScheme> allocation) {
+  std::vector<Scheme> schemes;
+  for (const MatrixScheme& one : allocation)
+    if (one.matrix.in_block()) schemes.push_back(one.scheme);
   if (schemes.size() != all.size())
-    throw UsageError(fmt::format("{} schemes for {} linears: give one for each", schemes.size(), all.size()));
+    throw UsageError(fmt::format("{} schemes for {} linears: propagation needs one for each", schemes.size(),
+                                 all.size()));
   bool looks = false;
   for (const Scheme& scheme : schemes) {
     quantizer(scheme.method).check(scheme);
@@ -32,19 +38,20 @@ void check_schemes(const std::vector<Linear>& all, std::span<const Scheme> schem
     throw UsageError(
         fmt::format("{} does not look at the linears' inputs: there is nothing to propagate for it; use gptq",
                     schemes.empty() ? "" : schemes.front().method));
+  return schemes;
 }
 
 constexpr std::string_view kExtension = ".safetensors";
 
 /// Whether propagate() writes such files: `<linear>.safetensors`, or what a killed run left of an AtomicFile.
-bool is_own(const fs::directory_entry& entry, const std::vector<Linear>& all) {
+bool is_own(const fs::directory_entry& entry, const std::vector<Matrix>& all) {
   if (!fs::is_regular_file(entry.symlink_status())) return false;
   std::string name = entry.path().filename().string();
   const std::size_t partial = name.rfind(".partial-");
   if (partial != std::string::npos) name.resize(partial);
   if (!name.ends_with(kExtension)) return false;
   name.resize(name.size() - kExtension.size());
-  return std::ranges::find(all, name, &Linear::name) != all.end();
+  return std::ranges::find(all, name, &Matrix::name) != all.end();
 }
 
 /// What a linear's codes follow from, but for its name: the model, the samples, the arithmetic, and the
@@ -78,7 +85,7 @@ std::optional<LinearFile> finished(const fs::path& path, const LinearFileLayout&
 }
 
 void quantize_into(const fs::path& path, const LinearFileLayout& layout, const Checkpoint& checkpoint,
-                   const Linear& linear, const InputStatistics& inputs) {
+                   const Matrix& linear, const InputStatistics& inputs) {
   const std::string tensor = linear.name + ".weight";
   const WeightStatistics statistics =
       measure_linear(checkpoint.tensor(tensor), {}, tensor, [](std::uint64_t) {}).statistics;
@@ -94,15 +101,15 @@ void quantize_into(const fs::path& path, const LinearFileLayout& layout, const C
 }  // namespace
 
 std::vector<LinearFile> propagate(const Checkpoint& checkpoint, const ModelConfig& config,
-                                  std::string_view fingerprint, std::span<const Scheme> schemes,
+                                  std::string_view fingerprint, std::span<const MatrixScheme> allocation,
                                   const Samples& samples, Backend& backend, const fs::path& folder,
                                   Progress& progress) {
-  const std::vector<Linear> all = linears(config);
-  check_schemes(all, schemes);
+  const std::vector<Matrix> all = linears(config);
+  const std::vector<Scheme> schemes = schemes_of(all, allocation);
   check_propagation_folder(folder, config);
   fs::create_directory(folder);
   const FolderLock lock(folder);
-  const std::string allocation = key_of(fingerprint, schemes, samples, backend.precision());
+  const std::string key = key_of(fingerprint, schemes, samples, backend.precision());
 
   const auto windows = static_cast<std::uint64_t>(samples.options.samples);
   // Each block sees the windows twice: to look at inputs, and to move on.
@@ -116,11 +123,11 @@ std::vector<LinearFile> propagate(const Checkpoint& checkpoint, const ModelConfi
     for (; next < std::ssize(all) && all[static_cast<std::size_t>(next)].block == block; ++next) {
       check_cancelled();
       const auto i = static_cast<std::size_t>(next);
-      const Linear& linear = all[i];
+      const Matrix& linear = all[i];
       if (const auto first = std::ranges::find(inputs, linear.name, &InputStatistics::name);
           first != inputs.end())
         input = first;
-      const LinearFileLayout layout{hash_hex(allocation + linear.name), linear.out, linear.in, {schemes[i]}};
+      const LinearFileLayout layout{hash_hex(key + linear.name), linear.out, linear.in, {schemes[i]}};
       const fs::path path = folder / (linear.name + std::string(kExtension));
       std::optional<LinearFile> file = finished(path, layout);
       if (!file) {
@@ -140,7 +147,7 @@ void check_propagation_folder(const fs::path& folder, const ModelConfig& config)
   if (!fs::exists(status)) return;
   if (!fs::is_directory(status))
     throw UsageError(fmt::format("{}: is in the way: propagation keeps a folder there", folder.string()));
-  const std::vector<Linear> all = linears(config);
+  const std::vector<Matrix> all = linears(config);
   for (const fs::directory_entry& entry : fs::directory_iterator(folder))
     if (!is_own(entry, all))
       throw UsageError(fmt::format(
@@ -149,7 +156,7 @@ void check_propagation_folder(const fs::path& folder, const ModelConfig& config)
 }
 
 void remove_propagated(const fs::path& folder, const ModelConfig& config) {
-  const std::vector<Linear> all = linears(config);
+  const std::vector<Matrix> all = linears(config);
   std::vector<fs::path> own;
   bool others = false;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {

@@ -7,11 +7,12 @@
 #include <vector>
 
 #include "knapsaq/bank/linear_file.h"
+#include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/base/progress.h"
 #include "knapsaq/calib/samples.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/compute/backend.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/scheme.h"
 
 namespace knapsaq {
@@ -22,12 +23,12 @@ namespace knapsaq {
 /// a bank does not hold such.
 ///
 /// The files of finished linears, one scheme each, are in `folder`, in the order of linears(config); called
-/// again with the same arguments after a kill, what is there is not quantized again. `schemes` has one for
-/// each linear; `fingerprint` is that of the checkpoint. Throws UsageError for a scheme that its method
+/// again with the same arguments after a kill, what is there is not quantized again. `allocation` has one scheme for
+/// each linear of the blocks; `fingerprint` is that of the checkpoint. Throws UsageError for a scheme that its method
 /// cannot do, for allocations in which no method looks at inputs and for a folder that
 /// check_propagation_folder() refuses; Cancelled.
 std::vector<LinearFile> propagate(const Checkpoint& checkpoint, const ModelConfig& config,
-                                  std::string_view fingerprint, std::span<const Scheme> schemes,
+                                  std::string_view fingerprint, std::span<const MatrixScheme> allocation,
                                   const Samples& samples, Backend& backend,
                                   const std::filesystem::path& folder, Progress& progress = Progress::none());
 

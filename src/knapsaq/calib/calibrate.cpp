@@ -15,6 +15,7 @@
 #include "knapsaq/calib/calibrator.h"
 #include "knapsaq/calib/manifest.h"
 #include "knapsaq/checkpoint/safetensors.h"
+#include "knapsaq/model/architecture.h"
 
 namespace knapsaq {
 namespace {
@@ -141,8 +142,9 @@ void write_values(SafetensorsWriter& writer, std::size_t count, Function&& value
 }
 
 /// Tensors NAME.second_moment (lower triangle, row by row), .mean_square, .mean_abs and .max_abs, F32, for
-/// each input, NAME being its first linear.
-Manifest::Block write_block(const fs::path& path, std::span<const ObservedInput> inputs) {
+/// each input, NAME being its first matrix; and `shares`, if there are any.
+Manifest::Block write_block(const fs::path& path, std::span<const ObservedInput> inputs,
+                            std::span<const float> shares = {}) {
   std::vector<TensorSpec> specs;
   for (const ObservedInput& input : inputs) {
     const std::int64_t width = input.sums.width;
@@ -150,6 +152,7 @@ Manifest::Block write_block(const fs::path& path, std::span<const ObservedInput>
     for (const char* name : {".mean_square", ".mean_abs", ".max_abs"})
       specs.push_back({input.first.name + name, DType::F32, {width}});
   }
+  if (!shares.empty()) specs.push_back({std::string(kRowSharesName), DType::F32, {std::ssize(shares)}});
   {
     SafetensorsWriter writer(path, specs);
     for (const ObservedInput& input : inputs) {
@@ -162,10 +165,18 @@ Manifest::Block write_block(const fs::path& path, std::span<const ObservedInput>
       write_values(writer, width, [&](std::size_t i) { return mean(sums.abs[i]); });
       write_values(writer, width, [&](std::size_t i) { return sums.max_abs[i]; });
     }
+    if (!shares.empty()) writer.write(std::as_bytes(shares));
     writer.commit();
   }
   const MappedFile written(path);
-  return {.bytes = written.bytes().size(), .hash = hash_hex(written.bytes()), .inputs = {}};
+  return {.bytes = written.bytes().size(), .hash = hash_hex(written.bytes()), .inputs = {}, .rows = std::ssize(shares)};
+}
+
+/// [vocab] how often each token occurs.
+std::vector<std::int64_t> count_tokens(std::span<const std::int32_t> tokens, std::int64_t vocab) {
+  std::vector<std::int64_t> counts(static_cast<std::size_t>(vocab));
+  for (const std::int32_t token : tokens) ++counts[static_cast<std::size_t>(token)];
+  return counts;
 }
 
 }  // namespace
@@ -193,10 +204,21 @@ Calibration calibrate(const Checkpoint& checkpoint, const ModelConfig& config, s
   const MadeFolder place(exchanges ? next : folder);
   take_up(place.path(), manifest);
 
-  const std::vector<Linear> all = linears(config);
-  const std::vector<std::size_t> owners = input_owners(all);
-  if (std::ssize(manifest.blocks) < config.layers) {
-    const auto total = static_cast<std::uint64_t>(config.layers * samples.options.samples);
+  const std::vector<Matrix> all = matrices(config);
+  if (!manifest.has_ends()) {
+    const auto total = static_cast<std::uint64_t>((config.layers + 1) * samples.options.samples);
+    const auto add = [&](std::int64_t block, std::span<const ObservedInput> inputs, const RowShares& shares) {
+      Manifest::Block written =
+          write_block(place.path() / block_file_name(static_cast<std::size_t>(block)), inputs, shares);
+      for (const ObservedInput& input : inputs) {
+        Manifest::Input entry{.linears = {}, .width = input.sums.width};
+        for (const Matrix& matrix : all)
+          if (matrix.input == input.first.number) entry.linears.push_back(matrix.name);
+        written.inputs.push_back(std::move(entry));
+      }
+      manifest.blocks.push_back(std::move(written));
+      write_file(place.path() / kManifestName, to_json(manifest));
+    };
     ProgressScope scope(progress, "calibrating", total, "windows");
     Calibrator calibrator(checkpoint, config, samples, backend, progress);
     for (std::int64_t block = 0; block < config.layers; ++block) {
@@ -204,18 +226,11 @@ Calibration calibrate(const Checkpoint& checkpoint, const ModelConfig& config, s
         calibrator.advance(block);
         continue;
       }
-      const std::vector<ObservedInput> inputs = calibrator.measure(block);
-      Manifest::Block written =
-          write_block(place.path() / block_file_name(static_cast<std::size_t>(block)), inputs);
-      for (const ObservedInput& input : inputs) {
-        Manifest::Input entry{.linears = {}, .width = input.sums.width};
-        for (std::size_t i = 0; i < all.size(); ++i)
-          if (all[owners[i]].name == input.first.name) entry.linears.push_back(all[i].name);
-        written.inputs.push_back(std::move(entry));
-      }
-      manifest.blocks.push_back(std::move(written));
-      write_file(place.path() / kManifestName, to_json(manifest));
+      add(block, calibrator.measure(block), {});
     }
+    const Matrix& head = config.tied ? all.front() : all.back();
+    const std::vector<ObservedInput> of_head = {calibrator.measure_head(head)};
+    add(config.layers, of_head, shares_of(count_tokens(samples.tokens, config.vocab)));
   }
   if (exchanges) exchange_folders(next, folder);
   if (replace) {

@@ -101,17 +101,21 @@ Calibration Calibration::open(const fs::path& folder) {
 const fs::path& Calibration::folder() const { return impl_->folder; }
 const CalibrationSource& Calibration::source() const { return impl_->manifest.source; }
 
-InputStatistics Calibration::inputs(std::string_view linear, std::int64_t width) const {
-  const auto place = impl_->places.find(linear);
+InputStatistics Calibration::inputs(std::string_view matrix, std::int64_t width) const {
+  const auto place = impl_->places.find(matrix);
+  if (place == impl_->places.end() && !impl_->manifest.has_ends())
+    throw InputError(fmt::format("{}: was made by Knapsaq 0.1, which did not look at {}: run the `knapsaq calibrate` "
+                                 "that made it again, which adds that",
+                                 impl_->folder.string(), in_quotes(matrix)));
   if (place == impl_->places.end())
     throw InputError(fmt::format("{}: the calibration knows no linear {}; it is of another model",
-                                 impl_->folder.string(), in_quotes(linear)));
+                                 impl_->folder.string(), in_quotes(matrix)));
   const auto& [block, input] = place->second;
   if (input->width != width)
     throw InputError(
         fmt::format("{}: the input of linear {} has {} values here and {} in the model; it is "
                     "of another model",
-                    impl_->folder.string(), in_quotes(linear), input->width, width));
+                    impl_->folder.string(), in_quotes(matrix), input->width, width));
   const SafetensorsFile& file = impl_->file(block);
   const std::string& name = input->linears.front();
   InputStatistics statistics{.name = name,
@@ -135,9 +139,19 @@ InputStatistics Calibration::inputs(std::string_view linear, std::int64_t width)
       throw InputError(
           fmt::format("{}: the second moments of linear {} have a negative value on their diagonal; "
                       "calibrate again",
-                      file.file().path().string(), in_quotes(linear)));
+                      file.file().path().string(), in_quotes(matrix)));
   }
   return statistics;
+}
+
+RowShares Calibration::row_shares(std::int64_t rows) const {
+  const Manifest& manifest = impl_->manifest;
+  if (!manifest.has_ends()) return {};
+  const auto ends = static_cast<std::size_t>(manifest.layers);
+  if (manifest.blocks[ends].rows != rows)
+    throw InputError(fmt::format("{}: the embedding has {} rows here and {} in the model; it is of another model",
+                                 impl_->folder.string(), manifest.blocks[ends].rows, rows));
+  return impl_->floats(impl_->file(ends), std::string(kRowSharesName), rows, false);
 }
 
 std::string Calibration::identity() const {

@@ -25,8 +25,8 @@ struct CalibrationSource {
   bool operator==(const CalibrationSource&) const = default;
 };
 
-/// The input statistics of every linear of a model, in a folder: calibration.json (what they were made from,
-/// what is in which file, checksums) and one safetensors file per block. Files are memory-mapped; a block's
+/// The input statistics of every matrix of a model, in a folder: calibration.json (what they were made from,
+/// what is in which file, checksums), one safetensors file per block, and one for the ends of the model. Files are memory-mapped; a block's
 /// file is checked against its checksum when it is first used. inputs() may be called from many threads.
 class Calibration final : public InputSource {
  public:
@@ -41,7 +41,9 @@ class Calibration final : public InputSource {
 
   /// Throws InputError for an unknown linear, another width, a damaged file, and values that cannot be
   /// statistics (NaN, infinities, negative squares).
-  InputStatistics inputs(std::string_view linear, std::int64_t width) const override;
+  InputStatistics inputs(std::string_view matrix, std::int64_t width) const override;
+  /// Empty for a calibration of version 0.1.
+  RowShares row_shares(std::int64_t rows) const override;
   bool has_second_moments() const override { return true; }
   /// "calibration 128x2048 seed 0 bf16, tokens <hash>, model <fingerprint>"
   std::string identity() const override;

@@ -10,6 +10,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/compute/tensor.h"
+#include "knapsaq/model/architecture.h"
 
 namespace knapsaq {
 namespace {
@@ -20,12 +21,33 @@ void require_finite(const ObservedInput& input) {
   if (!std::ranges::all_of(input.sums.products,
                            [&](double sum) { return std::isfinite(static_cast<float>(sum * share)); }))
     throw NotFiniteError(
-        fmt::format("the input of linear '{}' in block {} is so large that its squares "
-                    "overflow: a weight before it is broken or too large",
-                    input.first.name, input.first.block));
+        fmt::format("the input of '{}'{} is so large that its squares overflow: a weight before it is broken "
+                    "or too large",
+                    input.first.name,
+                    input.first.in_block() ? fmt::format(" in block {}", input.first.block) : ""));
 }
 
 }  // namespace
+
+InputStatistics columns_alike(std::string_view name, std::int64_t width) {
+  return {.name = std::string(name),
+          .width = width,
+          .tokens = 0,
+          .mean_square = std::vector<float>(static_cast<std::size_t>(width), 1.0f),
+          .mean_abs = {},
+          .max_abs = {},
+          .second_moment = {}};
+}
+
+RowShares shares_of(std::span<const std::int64_t> counts) {
+  double all = 0;
+  for (const std::int64_t count : counts) all += static_cast<double>(count) + 0.5;
+  RowShares shares;
+  shares.reserve(counts.size());
+  for (const std::int64_t count : counts)
+    shares.push_back(static_cast<float>((static_cast<double>(count) + 0.5) / all));
+  return shares;
+}
 
 InputStatistics statistics_of(const ObservedInput& input) {
   const InputSums& sums = input.sums;
@@ -75,6 +97,23 @@ std::vector<InputStatistics> Calibrator::observe(std::int64_t index) {
   return statistics;
 }
 
+ObservedInput Calibrator::measure_head(const Matrix& head) {
+  if (next_ != decoder_.config().layers) throw std::logic_error("the head before the last block");
+  decoder_.load_head(checkpoint_);
+  Backend& backend = decoder_.backend();
+  ObservedInput observed{head, InputSums(head.in)};
+  for (const Hidden& batch : batches_) {
+    check_cancelled();
+    Array x = backend.allocate(batch.tokens(), head.in, Element::working);
+    decoder_.head_input(batch, x);
+    backend.sum_inputs(x, batch.tokens(), observed.sums);
+    progress_.advance(static_cast<std::uint64_t>(batch.windows));
+  }
+  decoder_.unload_head();
+  require_finite(observed);
+  return observed;
+}
+
 void Calibrator::advance(std::int64_t index) { run(index, false, true); }
 
 void Calibrator::explain(std::int64_t index, Hidden& batch, std::span<const float> before) {
@@ -92,7 +131,7 @@ std::vector<ObservedInput> Calibrator::run(std::int64_t index, bool look, bool m
   }
   std::vector<ObservedInput> inputs;
   std::size_t call = 0;
-  const InputObserver observer = [&](const Linear& first, const Array& x, std::int64_t rows) {
+  const InputObserver observer = [&](const Matrix& first, const Array& x, std::int64_t rows) {
     if (call == inputs.size()) inputs.push_back({first, InputSums(first.in)});
     decoder_.backend().sum_inputs(x, rows, inputs[call++].sums);
   };

@@ -8,13 +8,14 @@
 #include "knapsaq/calib/input_statistics.h"
 #include "knapsaq/calib/samples.h"
 #include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
 
 namespace knapsaq {
 
 /// What one distinct input of a block summed up to.
 struct ObservedInput {
-  Linear first;  ///< of the linears that see it
+  Matrix first;  ///< of the matrices that multiply it
   InputSums sums;
 };
 
@@ -41,6 +42,8 @@ class Calibrator {
   std::vector<ObservedInput> measure(std::int64_t index);
   /// The same, and the hidden states stay before the block, whose weights stay in memory.
   std::vector<InputStatistics> observe(std::int64_t index);
+  /// After the last block: what the output head multiplies. `head` names it. Throws as measure() does.
+  ObservedInput measure_head(const Matrix& head);
   /// Hidden states go through block `index` with the weights that are in place now.
   void advance(std::int64_t index);
   /// For replacing weights of the block that observe() has loaded.

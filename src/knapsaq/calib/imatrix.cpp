@@ -12,6 +12,7 @@
 #include "knapsaq/base/quote.h"
 #include "knapsaq/checkpoint/gguf_file.h"
 #include "knapsaq/checkpoint/gguf_names.h"
+#include "knapsaq/model/architecture.h"
 
 namespace knapsaq {
 namespace {
@@ -125,7 +126,8 @@ Imatrix Imatrix::open(const std::filesystem::path& path, const ModelConfig& conf
     throw InputError(
         fmt::format("{}: {}", path.string(), reason_or_look(file.bytes(), error.what(), FileKind::gguf)));
   }
-  const std::vector<Linear> all = linears(config);
+  std::vector<Matrix> all = matrices(config);
+  std::erase_if(all, [](const Matrix& matrix) { return !matrix.is_multiplied(); });
   std::uint64_t tokens = 0;
   const std::vector<std::size_t> owners = input_owners(all);
   for (std::size_t i = 0; i < all.size(); ++i) {
@@ -146,15 +148,15 @@ Imatrix Imatrix::open(const std::filesystem::path& path, const ModelConfig& conf
   }
   if (2 * imatrix.missing_.size() > all.size())
     throw InputError(fmt::format(
-        "{}: is an imatrix of another model: it has no entry {}, and none for {} of {} linears",
+        "{}: is an imatrix of another model: it has no entry {}, and none for {} of {} matrices",
         path.string(), weight_name(imatrix.missing_.front()), imatrix.missing_.size(), all.size()));
   imatrix.identity_ = fmt::format("imatrix {}, {} tokens", hash_hex(file.bytes()), tokens);
   return imatrix;
 }
 
-InputStatistics Imatrix::inputs(std::string_view linear, std::int64_t width) const {
-  const std::string name = weight_name(linear);
-  InputStatistics inputs{.name = std::string(linear),
+InputStatistics Imatrix::inputs(std::string_view matrix, std::int64_t width) const {
+  const std::string name = weight_name(matrix);
+  InputStatistics inputs{.name = std::string(matrix),
                          .width = width,
                          .tokens = 0,
                          .mean_square = {},
@@ -163,7 +165,7 @@ InputStatistics Imatrix::inputs(std::string_view linear, std::int64_t width) con
                          .second_moment = {}};
   const auto found = entries_.find(name);
   if (found == entries_.end()) {
-    if (std::ranges::find(missing_, linear) == missing_.end())
+    if (std::ranges::find(missing_, matrix) == missing_.end())
       throw InputError(fmt::format("{}: is an imatrix of another model: it has no entry {}", where_, name));
     inputs.mean_square.assign(static_cast<std::size_t>(width), 1.0F);
     return inputs;
@@ -199,15 +201,16 @@ void write_imatrix(const InputSource& source, const ModelConfig& config, const I
   metadata.add("imatrix.datasets", GgufArray(notes.datasets));
   metadata.add("imatrix.chunk_count", notes.chunks);
   metadata.add("imatrix.chunk_size", notes.chunk_size);
-  const std::vector<Linear> all = linears(config);
+  std::vector<Matrix> all = matrices(config);
+  std::erase_if(all, [](const Matrix& matrix) { return !matrix.is_multiplied(); });
   std::vector<GgufTensorSpec> specs;
-  for (const Linear& linear : all) {
+  for (const Matrix& linear : all) {
     const std::string name = weight_name(linear.name);
     specs.push_back({name + std::string(kSums), DType::F32, {1, linear.in}});
     specs.push_back({name + std::string(kCounts), DType::F32, {1, 1}});
   }
   GgufWriter writer(path, metadata, specs);
-  for (const Linear& linear : all) {
+  for (const Matrix& linear : all) {
     InputStatistics inputs = source.inputs(linear.name, linear.in);
     const float tokens = static_cast<float>(inputs.tokens);
     for (float& value : inputs.mean_square) value *= tokens;

@@ -35,10 +35,10 @@ class Imatrix final : public InputSource {
   /// lack what their maker did not need.)
   static Imatrix open(const std::filesystem::path& path, const ModelConfig& config);
 
-  /// A linear without an entry gets that of another that multiplies the same input (q, k, v; gate, up), or
+  /// A matrix without an entry (llama-imatrix leaves out the output head unless it is told otherwise) gets that of another that multiplies the same input (q, k, v; gate, up), or
   /// else mean squares of one: its columns count alike, as without an imatrix.
-  InputStatistics inputs(std::string_view linear, std::int64_t width) const override;
-  /// Names the linears of which nothing is known.
+  InputStatistics inputs(std::string_view matrix, std::int64_t width) const override;
+  /// Names the matrices of which nothing is known.
   std::vector<std::string> notes() const override;
   bool has_second_moments() const override { return false; }
   /// "imatrix <hash of the file>, <tokens> tokens"
@@ -47,7 +47,7 @@ class Imatrix final : public InputSource {
  private:
   std::string where_;
   std::string identity_;
-  std::vector<std::string> missing_;  ///< linears without an entry, in the order of the forward pass
+  std::vector<std::string> missing_;  ///< matrices without an entry, in the order of the forward pass
   std::map<std::string, ImatrixEntry, std::less<>> entries_;
 };
 
@@ -58,8 +58,8 @@ struct ImatrixNotes {
   std::uint32_t chunk_size = 0;  ///< tokens
 };
 
-/// Writes imatrix.gguf, as llama-imatrix does, for llama-quantize --imatrix: the sums of the squares of every
-/// linear's inputs and the number of tokens. Throws InputError for models that GGUF has no names for.
+/// Writes imatrix.gguf, as llama-imatrix does, for llama-quantize --imatrix: the sums of the squares of the
+/// inputs of every linear and of the output head, and the number of tokens. Throws InputError for models that GGUF has no names for.
 void write_imatrix(const InputSource& source, const ModelConfig& config, const ImatrixNotes& notes,
                    const std::filesystem::path& path);
 

@@ -60,7 +60,9 @@ const json& object_in(const json& value, const char* what) {
 Manifest::Block parse_block(const json& value, std::set<std::string>& seen) {
   Manifest::Block block{.bytes = number(value, "bytes", 0, ~std::uint64_t{0} >> 1),
                         .hash = text(field(value, "hash"), "hash"),
-                        .inputs = {}};
+                        .inputs = {},
+                        .rows = 0};
+  if (value.contains("rows")) block.rows = static_cast<std::int64_t>(number(value, "rows", 1, kWidest));
   for (const json& item : list(value, "inputs", kMostInputs)) {
     object_in(item, "an input");
     Manifest::Input input{.linears = {},
@@ -99,7 +101,9 @@ std::string to_json(const Manifest& manifest) {
     nlohmann::ordered_json inputs = nlohmann::ordered_json::array();
     for (const Manifest::Input& input : block.inputs)
       inputs.push_back({{"width", input.width}, {"linears", input.linears}});
-    out["blocks"].push_back({{"bytes", block.bytes}, {"hash", block.hash}, {"inputs", inputs}});
+    nlohmann::ordered_json entry = {{"bytes", block.bytes}, {"hash", block.hash}, {"inputs", inputs}};
+    if (block.rows > 0) entry["rows"] = block.rows;
+    out["blocks"].push_back(std::move(entry));
   }
   return out.dump(1) + "\n";
 }
@@ -129,7 +133,7 @@ Manifest parse_manifest(std::string_view content) {
   manifest.source.precision = precision == "bf16" ? Precision::bf16 : Precision::fp32;
   manifest.layers = static_cast<std::int64_t>(number(root, "layers", 1, kMostBlocks));
   std::set<std::string> seen;
-  for (const json& block : list(root, "blocks", static_cast<std::uint64_t>(manifest.layers)))
+  for (const json& block : list(root, "blocks", static_cast<std::uint64_t>(manifest.layers) + 1))
     manifest.blocks.push_back(parse_block(object_in(block, "a block"), seen));
   return manifest;
 }

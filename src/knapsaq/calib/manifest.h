@@ -17,17 +17,22 @@ struct Manifest {
     std::vector<std::string> linears;  ///< that see it; tensors are named after the first
     std::int64_t width = 0;
   };
-  /// A finished block.
+  /// A finished block, or what is behind the last one: the input of the output head, and how often the
+  /// embedding's rows are looked up.
   struct Block {
     std::uint64_t bytes = 0;  ///< of its file
     std::string hash;         ///< of its file
     std::vector<Input> inputs;
+    std::int64_t rows = 0;  ///< of the embedding, whose shares are in the file; 0 in blocks
   };
 
   CalibrationSource source;
   std::string tokens_hash;    ///< Samples::hash
   std::int64_t layers = 0;    ///< blocks that the model has
-  std::vector<Block> blocks;  ///< 0, 1, ..: those that are finished
+  /// 0, 1, ..: those that are finished; `layers` blocks, and the ends of the model behind them. Calibrations of
+  /// version 0.1 are without the ends.
+  std::vector<Block> blocks;
+  bool has_ends() const { return std::ssize(blocks) > layers; }
 
   std::uint64_t tokens() const {
     return static_cast<std::uint64_t>(source.options.samples) *
@@ -36,7 +41,9 @@ struct Manifest {
 };
 
 inline constexpr std::string_view kManifestName = "calibration.json";
-/// "block-00003.safetensors"
+/// The tensor with the shares of the embedding's rows.
+inline constexpr std::string_view kRowSharesName = "row_shares";
+/// "block-00003.safetensors"; the ends of the model come as one block more.
 std::string block_file_name(std::size_t block);
 
 std::string to_json(const Manifest& manifest);

@@ -15,6 +15,7 @@
 #include "knapsaq/base/random.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/base/units.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/kv_cache.h"
 
 namespace knapsaq {
@@ -153,7 +154,7 @@ std::uint64_t self_text_memory(const ModelConfig& config, Precision precision, s
   const std::uint64_t bytes =
       precision == Precision::bf16 && best_cpu_kernels() == CpuKernels::avx512_bf16 ? 2 : 4;
   std::int64_t parameters = 2 * config.vocab * config.embedding;  // the table and the head
-  for (const Linear& linear : linears(config)) parameters += linear.parameters();
+  for (const Matrix& linear : linears(config)) parameters += linear.parameters();
   // Logits exist twice, where they are computed and where they are drawn from.
   const auto logits = static_cast<std::uint64_t>(2 * kBatch * config.vocab) * sizeof(float);
   return static_cast<std::uint64_t>(parameters) * bytes +

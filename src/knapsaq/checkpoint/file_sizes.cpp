@@ -51,7 +51,19 @@ Range range_of(const Forms& forms, Value&& value) {
 
 }  // namespace
 
-FileSizes::FileSizes(std::span<const FilePart> parts, std::uint64_t shard_bytes) : shard_bytes_(shard_bytes) {
+std::uint64_t SummedSizes::total(std::span<const std::size_t> forms) const {
+  if (forms.size() != bytes_.size()) throw std::invalid_argument("file sizes: one form for each module");
+  std::uint64_t sum = constant_;
+  for (std::size_t module = 0; module < forms.size(); ++module) sum += bytes_[module].at(forms[module]);
+  return sum;
+}
+
+FileSizes::Sum SummedSizes::sum_within(std::uint64_t /*budget*/) const {
+  const auto constant = static_cast<std::int64_t>(constant_);
+  return {bytes_, constant, constant};
+}
+
+CheckpointSizes::CheckpointSizes(std::span<const FilePart> parts, std::uint64_t shard_bytes) : shard_bytes_(shard_bytes) {
   for (const FilePart& part : parts) {
     if (part.forms.empty()) throw std::invalid_argument("file sizes: a part without forms");
     std::vector<Form>& forms = parts_.emplace_back();
@@ -71,7 +83,7 @@ FileSizes::FileSizes(std::span<const FilePart> parts, std::uint64_t shard_bytes)
     throw std::invalid_argument("file sizes: a module without a part");
 }
 
-std::uint64_t FileSizes::total(std::span<const std::size_t> forms) const {
+std::uint64_t CheckpointSizes::total(std::span<const std::size_t> forms) const {
   if (forms.size() != part_of_.size()) throw std::invalid_argument("file sizes: one form for every module");
   std::uint64_t files = 0;    // of the shards that are full
   std::uint64_t data = 0;     // of this shard
@@ -97,13 +109,13 @@ std::uint64_t FileSizes::total(std::span<const std::size_t> forms) const {
   return files + header_bytes(entries) + data + (split ? index_bytes(index, all_data) : 0);
 }
 
-std::uint64_t FileSizes::least_data() const {
+std::uint64_t CheckpointSizes::least_data() const {
   std::uint64_t least = 0;
   for (const std::vector<Form>& forms : parts_) least += range_of(forms, data_of<Form>).least;
   return least;
 }
 
-std::uint64_t FileSizes::largest_tensor() const {
+std::uint64_t CheckpointSizes::largest_tensor() const {
   std::uint64_t largest = 0;
   for (const std::vector<Form>& forms : parts_)
     for (const Form& form : forms)
@@ -112,7 +124,7 @@ std::uint64_t FileSizes::largest_tensor() const {
 }
 
 /// What several shards take at least besides tensors and what headers and index say of each of them.
-std::uint64_t FileSizes::least_in_shards() const {
+std::uint64_t CheckpointSizes::least_in_shards() const {
   const std::uint64_t data = least_data();
   // A tensor that is larger than a shard has one of its own.
   const std::uint64_t most = std::max(shard_bytes_, largest_tensor());
@@ -120,7 +132,7 @@ std::uint64_t FileSizes::least_in_shards() const {
   return shards * unpadded_header_bytes(0) + index_bytes(0, data);
 }
 
-FileSizes::Sum FileSizes::sum_within(std::uint64_t budget) const {
+FileSizes::Sum CheckpointSizes::sum_within(std::uint64_t budget) const {
   // All that fits has at most so much data.
   std::uint64_t limit = 0;
   std::uint64_t tensors = 0;
@@ -136,7 +148,7 @@ FileSizes::Sum FileSizes::sum_within(std::uint64_t budget) const {
 
 /// Whether choices that are one file are within the budget even with the index and the second header that
 /// they do not have.
-bool FileSizes::one_file_fits_sum_in_shards(std::uint64_t budget) const {
+bool CheckpointSizes::one_file_fits_sum_in_shards(std::uint64_t budget) const {
   const std::uint64_t most_digits = digits(std::max(shard_bytes_, largest_tensor()));
   std::uint64_t most = shard_bytes_ + least_in_shards();
   for (const std::vector<Form>& forms : parts_)
@@ -150,7 +162,7 @@ bool FileSizes::one_file_fits_sum_in_shards(std::uint64_t budget) const {
 
 /// Offsets grow with everything before them, so that they have at least the digits that they have behind the
 /// smallest forms, and at most those behind the largest ones, within what `limit` leaves.
-FileSizes::Sum FileSizes::sum_in_one_file(std::uint64_t limit) const {
+FileSizes::Sum CheckpointSizes::sum_in_one_file(std::uint64_t limit) const {
   Sum sum;
   sum.bytes.resize(part_of_.size());
   std::uint64_t fixed = unpadded_header_bytes(0);
@@ -185,7 +197,7 @@ FileSizes::Sum FileSizes::sum_in_one_file(std::uint64_t limit) const {
 }
 
 /// Most tensors one behind the other that together take less than `bytes`, whatever their forms.
-std::uint64_t FileSizes::most_tensors_below(std::uint64_t bytes) const {
+std::uint64_t CheckpointSizes::most_tensors_below(std::uint64_t bytes) const {
   struct Part {
     std::uint64_t data = 0;     // least of a form
     std::uint64_t tensors = 0;  // most of a form
@@ -224,7 +236,7 @@ std::uint64_t FileSizes::most_tensors_below(std::uint64_t bytes) const {
 
 /// Where shards begin is left open. Every offset has at most the digits of the largest one; fewer have only
 /// so many as can lie at the beginning of a shard.
-FileSizes::Sum FileSizes::sum_in_shards(std::uint64_t limit, bool with_index) const {
+FileSizes::Sum CheckpointSizes::sum_in_shards(std::uint64_t limit, bool with_index) const {
   Sum sum;
   sum.bytes.resize(part_of_.size());
   const std::uint64_t largest = largest_tensor();
@@ -268,7 +280,7 @@ FileSizes::Sum FileSizes::sum_in_shards(std::uint64_t limit, bool with_index) co
   return sum;
 }
 
-bool FileSizes::alike(std::size_t module, std::size_t a, std::size_t b) const {
+bool CheckpointSizes::alike(std::size_t module, std::size_t a, std::size_t b) const {
   const std::vector<Form>& forms = parts_[part_of_[module]];
   return forms[a] == forms[b];
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "knapsaq/checkpoint/safetensors.h"
@@ -18,19 +19,17 @@ struct FilePart {
   std::optional<std::size_t> module;  ///< its number among what is chosen; nothing: forms.front()
 };
 
-/// The bytes of a checkpoint's files as a function of the forms of its modules. They are nearly a sum over
-/// the modules: bytes of tensors, and what headers and index say of them. What depends on all modules
-/// together is the number of digits of offsets, the padding of headers, and where shards begin.
+/// The bytes of a model's files as a function of the forms of its modules, in whatever format it is written.
+/// They are a sum over the modules, or nearly one.
 class FileSizes {
  public:
-  /// `parts` in the order of the files; their modules count from 0, each once.
-  explicit FileSizes(std::span<const FilePart> parts, std::uint64_t shard_bytes = kShardBytes);
+  virtual ~FileSizes() = default;
 
-  std::size_t modules() const { return part_of_.size(); }
-  std::size_t forms(std::size_t module) const { return parts_[part_of_[module]].size(); }
+  virtual std::size_t modules() const = 0;
+  virtual std::size_t forms(std::size_t module) const = 0;
 
-  /// checkpoint_bytes() of all tensors, with one form for every module.
-  std::uint64_t total(std::span<const std::size_t> forms) const;
+  /// The bytes of all files, with one form for every module.
+  virtual std::uint64_t total(std::span<const std::size_t> forms) const = 0;
 
   /// Sizes that add up, and how far their sum may be from the truth.
   struct Sum {
@@ -38,13 +37,46 @@ class FileSizes {
     std::int64_t least = 0;  ///< sum + least <= budget for whatever takes at most the budget
     std::int64_t most = 0;   ///< whatever has sum + most <= budget takes at most the budget
   };
-  /// The nearest such sum for a budget of bytes, which is at least 0: `most` - `least` is some dozen bytes
-  /// for one file, and for shards some hundred for each.
-  Sum sum_within(std::uint64_t budget) const;
+  /// The nearest such sum for a budget of bytes, which is at least 0.
+  virtual Sum sum_within(std::uint64_t budget) const = 0;
 
-  /// Whether two forms of a module are the same for every total: tensors of equal sizes and equally long
-  /// descriptions.
-  bool alike(std::size_t module, std::size_t a, std::size_t b) const;
+  /// Whether two forms of a module are the same for every total.
+  virtual bool alike(std::size_t module, std::size_t a, std::size_t b) const = 0;
+};
+
+/// Files whose size is a sum: a constant and so many bytes for every module.
+class SummedSizes final : public FileSizes {
+ public:
+  SummedSizes(std::uint64_t constant, std::vector<std::vector<std::uint64_t>> bytes)
+      : constant_(constant), bytes_(std::move(bytes)) {}
+  std::size_t modules() const override { return bytes_.size(); }
+  std::size_t forms(std::size_t module) const override { return bytes_[module].size(); }
+  std::uint64_t total(std::span<const std::size_t> forms) const override;
+  Sum sum_within(std::uint64_t budget) const override;
+  bool alike(std::size_t module, std::size_t a, std::size_t b) const override {
+    return bytes_[module][a] == bytes_[module][b];
+  }
+
+ private:
+  std::uint64_t constant_;
+  std::vector<std::vector<std::uint64_t>> bytes_;  ///< [module][form]
+};
+
+/// The files of a checkpoint in safetensors. What depends on all modules together is the number of digits of
+/// offsets, the padding of headers, and where shards begin.
+class CheckpointSizes final : public FileSizes {
+ public:
+  /// `parts` in the order of the files; their modules count from 0, each once.
+  explicit CheckpointSizes(std::span<const FilePart> parts, std::uint64_t shard_bytes = kShardBytes);
+
+  std::size_t modules() const override { return part_of_.size(); }
+  std::size_t forms(std::size_t module) const override { return parts_[part_of_[module]].size(); }
+  /// checkpoint_bytes() of all tensors.
+  std::uint64_t total(std::span<const std::size_t> forms) const override;
+  /// `most` - `least` is some dozen bytes for one file, and for shards some hundred for each.
+  Sum sum_within(std::uint64_t budget) const override;
+  /// Tensors of equal sizes and equally long descriptions.
+  bool alike(std::size_t module, std::size_t a, std::size_t b) const override;
 
  private:
   struct Tensor {

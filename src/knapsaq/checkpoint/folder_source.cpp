@@ -128,7 +128,7 @@ class FolderSource final : public CheckpointSource {
               : reason));
     }
     refuse_foreign();
-    untie_different_head();
+    settle_head();
   }
 
   std::vector<std::string> names() const override {
@@ -267,8 +267,9 @@ class FolderSource final : public CheckpointSource {
                       path_.string(), tool));
   }
 
-  /// Corrects a config that ties a head of its own (Checkpoint::config()).
-  void untie_different_head() {
+  /// Corrects a config that ties a head of its own (Checkpoint::config()). A tied model that was saved with its
+  /// head alone has it under the embedding's name.
+  void settle_head() {
     const auto tie = config_.find("tie_word_embeddings");
     const bool given = tie != config_.end() && !tie->is_null();
     // Of the families that are read, OPT alone is tied where nothing is said.
@@ -276,6 +277,16 @@ class FolderSource final : public CheckpointSource {
     const bool tied = given ? *tie == true : type != config_.end() && *type == "opt";
     if (!tied) return;
     const std::vector<std::string> head = parts_of("lm_head");
+    const bool opt = type != config_.end() && *type == "opt";
+    const std::string usual = opt ? "model.decoder.embed_tokens" : "model.embed_tokens";
+    if (!head.empty() && parts_of(usual).empty()) {
+      for (const std::string& ending : head) {
+        auto entry = tensors_.extract("lm_head" + ending);
+        entry.key() = usual + ending;
+        tensors_.insert(std::move(entry));
+      }
+      return;
+    }
     for (const char* embedding : {"model.embed_tokens", "model.decoder.embed_tokens"}) {
       const std::vector<std::string> table = parts_of(embedding);
       if (head.empty() || table.empty() || same_module(embedding, table, "lm_head", head)) continue;

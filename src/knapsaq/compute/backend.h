@@ -127,6 +127,7 @@ struct RowComparison {
 struct Compared {
   const Array* in = nullptr;     ///< what its head multiplies: [>= rows, head.in()], `working`
   std::span<RowComparison> out;  ///< one for each row
+  const Weight* head = nullptr;  ///< of the reference head's shape; null: the reference's
 };
 
 /// Some rows of a batch: `length` tokens that follow each other. They see themselves and, if `parent` is not
@@ -223,8 +224,8 @@ class Backend {
                       std::span<float> losses) = 0;
 
   /// Compares candidates with a reference, row by row, over the whole vocabulary: p = softmax(reference
-  /// head^T), q = softmax(in head^T) from fp32 logits of which only tiles exist at a time; the reference's
-  /// are computed once for all candidates. Rows with a negative target are left as they are. A candidate's
+  /// head^T), q = softmax(in h^T), h the candidate's head, from fp32 logits of which only tiles exist at a time; the
+  /// reference's are computed once for all candidates. Rows with a negative target are left as they are. A candidate's
   /// result does not depend on the others. `reference` is like Compared::in; targets.size() rows.
   virtual void compare(const Array& reference, const Weight& head, std::span<const std::int32_t> targets,
                        bool jsd, std::span<const Compared> candidates) = 0;

@@ -7,6 +7,7 @@
 
 #include "knapsaq/base/memory.h"
 #include "knapsaq/base/progress.h"
+#include "knapsaq/model/architecture.h"
 
 namespace knapsaq {
 namespace {
@@ -36,22 +37,25 @@ struct CandidateScorer::Run {
   struct Waiting {
     const std::vector<std::size_t>* candidates;  ///< all alike
     Array head_inputs;
+    std::shared_ptr<const Weight> head;
   };
   std::vector<Waiting> waiting;
 
   std::int64_t windows() const { return last - first; }
 };
 
-CandidateScorer::CandidateScorer(const ReferencedWindows& reference, Decoder& decoder, ChoiceSource source,
+CandidateScorer::CandidateScorer(const ReferencedWindows& reference, Decoder& decoder,
+                                 std::vector<Matrix> chosen, ChoiceSource source,
                                  const ScorerOptions& options)
     : reference_(reference),
       decoder_(decoder),
+      chosen_(std::move(chosen)),
       source_(std::move(source)),
       options_(options),
-      map_(decoder.config()),
+      map_(decoder.config(), chosen_),
       cache_(options.weight_cache == 0 ? quarter_of_memory() : options.weight_cache),
-      placed_(linears(decoder.config()).size(), kNone) {
-  if (reference.head_inputs.cols() != decoder.head().in())
+      placed_(chosen_.size(), kNone) {
+  if (reference.head == nullptr || reference.head_inputs.cols() != decoder.head()->in())
     throw std::invalid_argument("the reference is of another model");
 }
 
@@ -63,8 +67,8 @@ void CandidateScorer::score(std::span<const Choices> candidates, std::int64_t fi
     throw std::invalid_argument("score: no such windows");
   Run run{candidates, first, last, &done, 1, {}};
   const std::int64_t rows = run.windows() * reference_.length;
-  const auto one = static_cast<std::uint64_t>(rows * decoder_.head().in()) *
-                   (decoder_.backend().precision() == Precision::bf16 ? 2 : 4);
+  const auto one = static_cast<std::uint64_t>(rows * reference_.head_inputs.cols()) *
+                   decoder_.backend().size_of(Element::working);
   run.most_waiting = static_cast<std::size_t>(
       std::clamp<std::uint64_t>(options_.waiting / std::max<std::uint64_t>(one, 1), 1, kMostWaiting));
   // Arrays of other sizes will not be asked for again soon.
@@ -89,7 +93,7 @@ std::vector<RowComparison> CandidateScorer::reference(std::int64_t first, std::i
   Array own = spare(rows, reference_.head_inputs.cols(), Element::working);
   Backend& backend = decoder_.backend();
   backend.copy(backend.view(reference_.head_inputs, first * reference_.length, rows), rows, own);
-  run.waiting.push_back({&only, std::move(own)});
+  run.waiting.push_back({&only, std::move(own), reference_.head});
   compare(run);
   return result;
 }
@@ -98,6 +102,30 @@ double CandidateScorer::cost(std::span<const Choices> candidates, std::int64_t f
                              std::int64_t last) const {
   return cost_of(candidate_tree(map_, candidates), map_, reference_.length) *
          static_cast<double>(last - first) / static_cast<double>(reference_.windows);
+}
+
+void CandidateScorer::run_stage(std::size_t stage, const Choices& choices,
+                                std::span<const std::int32_t> tokens, std::int64_t windows,
+                                PartialPass& pass) {
+  for (std::size_t index = map_.begin(stage); index < map_.begin(stage + 1); ++index)
+    place(index, choices[index]);
+  const std::int64_t rows = windows * reference_.length;
+  switch (map_.stage(stage)) {
+    case Stage::embed:
+      pass.hidden.state = spare(rows, decoder_.config().hidden, Element::full);
+      return decoder_.embed(tokens, windows, reference_.length, pass.hidden);
+    case Stage::head:
+      return;  // where its input goes is the caller's
+    case Stage::attend:
+      if (pass.attended.empty()) pass.attended = spare(rows, attended_width(), Element::working);
+      break;
+    case Stage::activate:
+      if (pass.mlp.empty()) pass.mlp = spare(rows, decoder_.config().ffn, Element::working);
+      break;
+    default:
+      break;
+  }
+  decoder_.run(map_.block(stage), map_.stage(stage), pass);
 }
 
 /// Everything from `stage` on. `before` are the passes in front of it, null for those in front of stage 0;
@@ -113,21 +141,19 @@ void CandidateScorer::walk(Run& run, const CandidateTree& tree, std::size_t stag
   const std::int64_t rows = run.windows() * length;
 
   Array head_inputs;
-  if (leaf) head_inputs = spare(rows, decoder_.head().in(), Element::working);
+  if (leaf) head_inputs = spare(rows, reference_.head_inputs.cols(), Element::working);
 
   // Batch by batch of rows through all stages up to the split, so that a batch stays in the caches.
   Passes after;
-  for (std::int64_t window = run.first; window < run.last; window += batch) {
+  const bool moves = tree.split > stage;
+  for (std::int64_t window = run.first; moves && window < run.last; window += batch) {
     const std::int64_t count = std::min(batch, run.last - window);
+    const auto tokens =
+        std::span(reference_.tokens)
+            .subspan(static_cast<std::size_t>(window * length), static_cast<std::size_t>(count * length));
     PartialPass pass;
     bool shared = false;
-    if (before == nullptr) {
-      pass.hidden.state = spare(count * length, decoder_.config().hidden, Element::full);
-      decoder_.embed(
-          std::span(reference_.tokens)
-              .subspan(static_cast<std::size_t>(window * length), static_cast<std::size_t>(count * length)),
-          count, length, pass.hidden);
-    } else {
+    if (before != nullptr) {
       PartialPass& kept = (*before)[static_cast<std::size_t>((window - run.first) / batch)];
       if (keep) {
         // Stages add to the residual stream in place; what the first one reads besides, it only reads.
@@ -142,13 +168,7 @@ void CandidateScorer::walk(Run& run, const CandidateTree& tree, std::size_t stag
       }
     }
     for (std::size_t at = stage; at < tree.split; ++at) {
-      for (std::size_t linear = map_.begin(at); linear < map_.begin(at + 1); ++linear)
-        place(linear, choices[linear]);
-      if (pass.attended.empty() && map_.stage(at) == Stage::attend)
-        pass.attended = spare(count * length, attended_width(), Element::working);
-      if (pass.mlp.empty() && map_.stage(at) == Stage::activate)
-        pass.mlp = spare(count * length, decoder_.config().ffn, Element::working);
-      decoder_.run(map_.block(at), map_.stage(at), pass);
+      run_stage(at, choices, tokens, count, pass);
       if (std::exchange(shared, false)) {
         if (map_.stage(at) == Stage::attention_output) pass.attended = {};
         if (map_.stage(at) == Stage::mlp_output) pass.mlp = {};
@@ -165,12 +185,12 @@ void CandidateScorer::walk(Run& run, const CandidateTree& tree, std::size_t stag
   }
 
   if (leaf) {
-    run.waiting.push_back({&tree.candidates, std::move(head_inputs)});
+    run.waiting.push_back({&tree.candidates, std::move(head_inputs), decoder_.head()});
     if (run.waiting.size() == run.most_waiting) compare(run);
     return;
   }
   for (const CandidateTree& branch : tree.branches)
-    walk(run, branch, tree.split, &after, &branch != &tree.branches.back());
+    walk(run, branch, tree.split, moves ? &after : before, &branch != &tree.branches.back());
 }
 
 Array CandidateScorer::spare(std::int64_t rows, std::int64_t cols, Element element) {
@@ -191,15 +211,16 @@ std::int64_t CandidateScorer::attended_width() const {
   return decoder_.config().heads * decoder_.config().head_dim;
 }
 
-void CandidateScorer::place(std::size_t linear, std::size_t choice) {
-  if (placed_[linear] == choice) return;
-  std::shared_ptr<const Weight> weight = cache_.find(linear, choice);
-  if (weight == nullptr) {
-    weight = decoder_.prepare(linear, source_(linear, choice));
-    cache_.add(linear, choice, weight);
+void CandidateScorer::place(std::size_t index, std::size_t choice) {
+  if (placed_[index] == choice) return;
+  const std::size_t number = chosen_[index].number;
+  PreparedMatrix prepared = cache_.find(index, choice);
+  if (prepared.bytes() == 0) {
+    prepared = decoder_.prepare(number, source_(index, choice));
+    cache_.add(index, choice, prepared);
   }
-  decoder_.place(linear, std::move(weight));
-  placed_[linear] = choice;
+  decoder_.place(number, std::move(prepared));
+  placed_[index] = choice;
 }
 
 /// Of all that wait, by rows, so that a look at Ctrl-C comes in between; then tells them.
@@ -223,9 +244,9 @@ void CandidateScorer::compare(Run& run) {
     std::vector<Array> inputs;
     for (const Run::Waiting& one : run.waiting) inputs.push_back(backend.view(one.head_inputs, begin, count));
     std::vector<Compared> compared;
-    for (std::size_t i = 0; i < inputs.size(); ++i) compared.push_back({&inputs[i], part(results[i])});
-    backend.compare(backend.view(reference_.head_inputs, run.first * length + begin, count), decoder_.head(),
-                    part(targets), options_.jsd, compared);
+    for (std::size_t i = 0; i < inputs.size(); ++i) compared.push_back({&inputs[i], part(results[i]), run.waiting[i].head.get()});
+    backend.compare(backend.view(reference_.head_inputs, run.first * length + begin, count),
+                    *reference_.head, part(targets), options_.jsd, compared);
   }
   const std::vector<Run::Waiting> finished = std::exchange(run.waiting, {});
   for (std::size_t i = 0; i < finished.size(); ++i) {

@@ -11,11 +11,12 @@
 #include "knapsaq/eval/candidate_tree.h"
 #include "knapsaq/eval/referenced_windows.h"
 #include "knapsaq/eval/weight_cache.h"
+#include "knapsaq/model/architecture.h"
 
 namespace knapsaq {
 
-/// Linear number `linear` of linears(config) as choice number `choice` stores it.
-using ChoiceSource = std::function<StoredMatrix(std::size_t linear, std::size_t choice)>;
+/// Matrix `index` of those that are chosen about, as choice number `choice` stores it.
+using ChoiceSource = std::function<StoredMatrix(std::size_t index, std::size_t choice)>;
 
 struct ScorerOptions {
   bool jsd = false;                ///< measure the Jensen-Shannon divergence too
@@ -32,10 +33,11 @@ struct ScorerOptions {
 /// Used by one thread at a time; the work inside is parallel. All arguments must outlive it.
 class CandidateScorer {
  public:
-  /// `decoder` has what the candidates' linears do not (folded, if they are). Its linears are exchanged, by
-  /// this scorer alone. It is of the same backend as the reference.
-  CandidateScorer(const ReferencedWindows& reference, Decoder& decoder, ChoiceSource source,
-                  const ScorerOptions& options = {});
+  /// Candidates choose about `chosen`, some of matrices(config) in that order; `decoder` has everything else
+  /// (folded, if they are). Its matrices are exchanged, by this scorer alone. It is of the same backend as
+  /// the reference.
+  CandidateScorer(const ReferencedWindows& reference, Decoder& decoder, std::vector<Matrix> chosen,
+                  ChoiceSource source, const ScorerOptions& options = {});
   ~CandidateScorer();
 
   /// One RowComparison for each scored token: windows * (length - 1), window after window.
@@ -58,7 +60,10 @@ class CandidateScorer {
   struct Run;
 
   void walk(Run& run, const CandidateTree& tree, std::size_t stage, Passes* before, bool keep);
-  void place(std::size_t linear, std::size_t choice);
+  void place(std::size_t index, std::size_t choice);
+  /// Places what `choices` has for the stage and runs it.
+  void run_stage(std::size_t stage, const Choices& choices, std::span<const std::int32_t> tokens,
+                 std::int64_t windows, PartialPass& pass);
   void compare(Run& run);
   /// An array with any content, one that was given back if there is one: fresh memory is slow at first use.
   Array spare(std::int64_t rows, std::int64_t cols, Element element);
@@ -67,11 +72,12 @@ class CandidateScorer {
 
   const ReferencedWindows& reference_;
   Decoder& decoder_;
+  std::vector<Matrix> chosen_;
   ChoiceSource source_;
   ScorerOptions options_;
   StageMap map_;
   WeightCache cache_;
-  std::vector<std::size_t> placed_;  ///< by linear: the choice that is in the decoder; kNone: its own weight
+  std::vector<std::size_t> placed_;  ///< the choice that is in the decoder; kNone: its own matrix
   std::vector<Array> spare_;
   std::int64_t spare_windows_ = 0;  ///< for which they were made
 };

@@ -4,20 +4,10 @@
 #include <map>
 #include <numeric>
 #include <stdexcept>
-#include <string_view>
 #include <utility>
 
 namespace knapsaq {
 namespace {
-
-std::size_t stage_of(const Linear& linear) {
-  const std::string_view module = std::string_view(linear.module).substr(linear.module.rfind('.') + 1);
-  std::size_t stage = 0;  // q, k, v
-  if (module == "o_proj" || module == "out_proj") stage = 1;
-  if (module == "gate_proj" || module == "up_proj" || module == "fc1") stage = 2;
-  if (module == "down_proj" || module == "fc2") stage = 3;
-  return static_cast<std::size_t>(linear.block) * kStages.size() + stage;
-}
 
 CandidateTree tree_from(const StageMap& map, std::span<const Choices> candidates,
                         std::vector<std::size_t> members, std::size_t stage) {
@@ -54,20 +44,39 @@ double cost_from(const CandidateTree& tree, const StageMap& map, std::int64_t le
 
 }  // namespace
 
-StageMap::StageMap(const ModelConfig& config) : config_(config) {
-  const std::vector<Linear> all = linears(config);
-  work_.resize(static_cast<std::size_t>(config.layers) * kStages.size());
-  first_.resize(work_.size() + 1, all.size());
-  for (std::size_t i = all.size(); i-- > 0;) {
-    const std::size_t stage = stage_of(all[i]);
-    first_[stage] = i;
-    work_[stage] += static_cast<double>(all[i].parameters());
+StageMap::StageMap(const ModelConfig& config, std::span<const Matrix> chosen)
+    : config_(config),
+      work_(2 + static_cast<std::size_t>(config.layers) * kStages.size()),
+      first_(work_.size() + 1) {
+  for (const Matrix& matrix : matrices(config)) {
+    // What is looked up costs nothing beside a product.
+    if (matrix.is_looked_up() && !matrix.tied) continue;
+    const std::size_t stage = matrix.tied ? work_.size() - 1 : stage_of_matrix(matrix);
+    work_[stage] += static_cast<double>(matrix.parameters());
   }
+  if (config.embedding != config.hidden) {
+    const auto projection = static_cast<double>(config.embedding * config.hidden);
+    work_.front() += projection;
+    work_.back() += projection;
+  }
+  std::size_t next = 0;
+  for (std::size_t stage = 0; stage < work_.size(); ++stage) {
+    first_[stage] = next;
+    while (next < chosen.size() && stage_of_matrix(chosen[next]) == stage) ++next;
+  }
+  first_.back() = next;
+  if (next != chosen.size()) throw std::invalid_argument("StageMap: matrices in another order");
+}
+
+std::size_t StageMap::stage_of_matrix(const Matrix& matrix) const {
+  if (!matrix.in_block()) return matrix.role == Role::embedding ? 0 : work_.size() - 1;
+  const auto in_block = std::ranges::find(kStages, stage_of(matrix.role)) - kStages.begin();
+  return 1 + static_cast<std::size_t>(matrix.block) * kStages.size() + static_cast<std::size_t>(in_block);
 }
 
 std::size_t StageMap::difference(const Choices& a, const Choices& b, std::size_t stage) const {
   if (a.size() != first_.back() || b.size() != first_.back())
-    throw std::invalid_argument("candidates need one choice for every linear");
+    throw std::invalid_argument("candidates need one choice for every matrix");
   const auto start = static_cast<std::ptrdiff_t>(first_[stage]);
   const auto [in_a, in_b] = std::mismatch(a.begin() + start, a.end(), b.begin() + start);
   const auto linear = static_cast<std::size_t>(in_a - a.begin());
@@ -86,17 +95,14 @@ double StageMap::attention_work(std::int64_t block, std::int64_t length) const {
 }
 
 double StageMap::share_from(std::size_t stage, std::int64_t length) const {
-  const double projection =
-      config_.embedding == config_.hidden ? 0 : static_cast<double>(config_.embedding * config_.hidden);
-  double rest = static_cast<double>(config_.vocab * config_.embedding) + projection;
-  double total = rest + projection;
+  double rest = 0;
+  double total = 0;
   for (std::size_t i = 0; i < work_.size(); ++i) {
     const double own = work_[i] + (this->stage(i) == Stage::attend ? attention_work(block(i), length) : 0);
     total += own;
     if (i >= stage) rest += own;
   }
-  // What comes before the first stage belongs to it.
-  return (stage == 0 ? rest + projection : rest) / total;
+  return rest / total;
 }
 
 CandidateTree candidate_tree(const StageMap& map, std::span<const Choices> candidates) {

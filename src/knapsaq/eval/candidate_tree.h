@@ -5,37 +5,45 @@
 #include <span>
 #include <vector>
 
-#include "knapsaq/model/config.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
 
 namespace knapsaq {
 
-/// One choice for every linear, in the order of linears(config).
+/// One choice for each of the matrices that candidates choose about.
 using Choices = std::vector<std::size_t>;
 
-/// The stages of a model (kStages of block 0, of block 1, ..) and what each takes of a pass.
+/// The stages of a model (Stage::embed, kStages of block 0, of block 1, .., Stage::head), what candidates
+/// choose about in each, and what each takes of a pass.
 class StageMap {
  public:
-  explicit StageMap(const ModelConfig& config);
+  /// `chosen`: some of matrices(config), in that order.
+  StageMap(const ModelConfig& config, std::span<const Matrix> chosen);
 
   std::size_t stages() const { return first_.size() - 1; }
-  std::int64_t block(std::size_t stage) const { return static_cast<std::int64_t>(stage / kStages.size()); }
-  Stage stage(std::size_t stage) const { return kStages[stage % kStages.size()]; }
-  /// The linears that it multiplies: [begin(stage), begin(stage + 1)).
+  std::int64_t block(std::size_t stage) const {
+    return static_cast<std::int64_t>((stage - 1) / kStages.size());
+  }
+  Stage stage(std::size_t stage) const {
+    if (stage == 0) return Stage::embed;
+    return stage + 1 == stages() ? Stage::head : kStages[(stage - 1) % kStages.size()];
+  }
+  /// What is chosen for it: [begin(stage), begin(stage + 1)).
   std::size_t begin(std::size_t stage) const { return first_[stage]; }
   /// The first stage from `stage` on in which the two choose differently; stages() if none.
   std::size_t difference(const Choices& a, const Choices& b, std::size_t stage) const;
 
-  /// Share that stages [stage, stages()) and the head have in the multiply-adds of a pass over windows of
-  /// `length` tokens: those of linears, attention, head and what projects embeddings.
+  /// Share that stages [stage, stages()) have in the multiply-adds of a pass over windows of `length` tokens:
+  /// those of linears, attention, head and what projects embeddings.
   double share_from(std::size_t stage, std::int64_t length) const;
 
  private:
+  std::size_t stage_of_matrix(const Matrix& matrix) const;
   double attention_work(std::int64_t block, std::int64_t length) const;
 
   ModelConfig config_;
-  std::vector<std::size_t> first_;  ///< of every stage's linears; one more at the end
-  std::vector<double> work_;        ///< multiply-adds of a token in the linears of each stage
+  std::vector<double> work_;        ///< multiply-adds of a token in the matrices of each stage
+  std::vector<std::size_t> first_;  ///< of what is chosen for every stage; one more at the end
 };
 
 /// Candidates that choose alike in all stages before `split`, where their choices differ; a leaf if they

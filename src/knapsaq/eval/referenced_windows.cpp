@@ -15,7 +15,8 @@ ReferencedWindows reference_windows(Decoder& decoder, std::vector<std::int32_t> 
     throw std::invalid_argument("reference_windows: tokens are not windows x length");
   Backend& backend = decoder.backend();
   ReferencedWindows result{std::move(tokens), windows, length,
-                           backend.allocate(windows * length, decoder.head().in(), Element::working)};
+                           backend.allocate(windows * length, decoder.head()->in(), Element::working),
+                           decoder.head()};
   ProgressScope scope(progress, "reference", static_cast<std::uint64_t>(windows * length), "tokens");
   const std::int64_t batch = Decoder::windows_per_batch(length);
   std::vector<float> values;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "knapsaq/base/progress.h"
@@ -10,12 +11,14 @@
 namespace knapsaq {
 
 /// A fixed text for judging models, with what the full-precision model makes of it. Of its predictions only
-/// what its head multiplies is kept: the exact logits are one product away, and take a hundredth of the room.
+/// what its head multiplies is kept, and the head: the exact logits are one product away, and take a hundred
+/// times the room.
 struct ReferencedWindows {
   std::vector<std::int32_t> tokens;  ///< [windows * length], window after window
   std::int64_t windows = 0;
   std::int64_t length = 0;
   Array head_inputs;  ///< [windows * length, embedding], `working`, in the memory of the decoder's backend
+  std::shared_ptr<const Weight> head;  ///< of the full-precision model
 
   std::int64_t targets() const { return length - 1; }  ///< scored tokens of one window
 };

@@ -4,29 +4,28 @@
 #include <cstdint>
 #include <list>
 #include <map>
-#include <memory>
 #include <utility>
 
-#include "knapsaq/compute/backend.h"
+#include "knapsaq/model/decoder.h"
 
 namespace knapsaq {
 
-/// Prepared weights of (linear, choice), at most so many bytes of them; what was not used for longest goes
-/// first. A weight that somebody still holds lives on.
+/// Prepared matrices by (matrix, choice), at most so many bytes of them; what was not used for longest goes
+/// first. One that somebody still holds lives on.
 class WeightCache {
  public:
   explicit WeightCache(std::uint64_t limit) : limit_(limit) {}
 
-  /// Null if it is not there.
-  std::shared_ptr<const Weight> find(std::size_t linear, std::size_t choice);
+  /// Empty if it is not there.
+  PreparedMatrix find(std::size_t matrix, std::size_t choice);
   /// Keeps it if it fits at all.
-  void add(std::size_t linear, std::size_t choice, std::shared_ptr<const Weight> weight);
+  void add(std::size_t matrix, std::size_t choice, PreparedMatrix prepared);
 
  private:
   using Key = std::pair<std::size_t, std::size_t>;
   struct Entry {
     Key key;
-    std::shared_ptr<const Weight> weight;
+    PreparedMatrix prepared;
   };
   std::uint64_t limit_;
   std::uint64_t bytes_ = 0;

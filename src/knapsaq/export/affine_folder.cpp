@@ -1,5 +1,6 @@
 #include "knapsaq/export/affine_folder.h"
 
+#include <algorithm>
 #include <unordered_map>
 
 #include <fmt/format.h>
@@ -7,12 +8,28 @@
 #include "knapsaq/base/atomic_folder.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
+#include "knapsaq/base/float16.h"
 #include "knapsaq/base/json_text.h"
 #include "knapsaq/export/carried.h"
 #include "knapsaq/export/tokenizer_check.h"
 #include "knapsaq/model/stored_tensors.h"
 
 namespace knapsaq {
+
+namespace {
+
+/// A quantized matrix as F16 [rows, cols].
+void write_unpacked(const StoredMatrix& stored, CheckpointWriter& writer) {
+  std::vector<float> row(static_cast<std::size_t>(cols_of(stored)));
+  std::vector<std::uint16_t> halves(row.size());
+  for (std::int64_t r = 0; r < rows_of(stored); ++r) {
+    dequantize_row(stored, r, row);
+    std::ranges::transform(row, halves.begin(), float_to_half);
+    writer.write(std::as_bytes(std::span(halves)));
+  }
+}
+
+}  // namespace
 
 std::vector<std::string> AffineFolderWriter::notes(const std::vector<PlannedLinear>&,
                                                    const ModelConfig&) const {
@@ -35,27 +52,32 @@ ExportReport AffineFolderWriter::write(const Checkpoint& model, const ModelConfi
     std::string source;
     const PlannedLinear* linear = nullptr;  ///< null: copied as it is
   };
-  std::unordered_map<std::string, const PlannedLinear*> quantized;
+  std::unordered_map<std::string, const PlannedLinear*> of_weight;
   std::int64_t weights = 0;
   for (const PlannedLinear& planned : plan) {
-    if (!planned.quantized) continue;
-    quantized[planned.linear.name + ".weight"] = &planned;
+    if (!planned.quantized && !planned.unpacked) continue;
+    of_weight[planned.linear.name + ".weight"] = &planned;
     weights += planned.linear.parameters();
   }
+  // A quantized model's dense tensors are carried as they are.
+  std::vector<std::string> kept;
+  for (const PlannedLinear& planned : plan) kept.push_back(planned.linear.name);
   std::vector<Piece> pieces;
   std::vector<TensorSpec> specs;
-  for (const ExpectedTensor& expected : stored_tensors(model, config)) {
-    const auto found = quantized.find(expected.name);
-    if (found != quantized.end()) {
-      pieces.push_back({expected.name, found->second});
-      for (TensorSpec& tensor : tensors(*found->second)) specs.push_back(std::move(tensor));
+  for (const ExpectedTensor& expected : stored_tensors(config)) {
+    const auto found = of_weight.find(expected.name);
+    if (found == of_weight.end()) {
+      pieces.push_back({expected.name, nullptr});
+      specs.push_back(model.spec(expected.name));
       continue;
     }
-    pieces.push_back({expected.name, nullptr});
-    const TensorView view = model.tensor(expected.name);
-    // Readers look for the embedding of a tied model under its own name only.
-    const bool tied_head = config.tied && expected.name == kHeadName;
-    specs.push_back({tied_head ? embedding_name(config) : expected.name, view.type, view.shape});
+    const PlannedLinear& planned = *found->second;
+    pieces.push_back({expected.name, &planned});
+    if (planned.unpacked) {
+      specs.push_back({expected.name, DType::F16, {planned.linear.out, planned.linear.in}});
+    } else {
+      for (TensorSpec& tensor : tensors(planned)) specs.push_back(std::move(tensor));
+    }
   }
   report.bytes = checkpoint_bytes(specs, options.shard_bytes);
 
@@ -65,13 +87,17 @@ ExportReport AffineFolderWriter::write(const Checkpoint& model, const ModelConfi
   for (const Piece& piece : pieces) {
     check_cancelled();
     if (piece.linear != nullptr) {
-      write_linear(*piece.linear, load_planned(model, *piece.linear), plan, writer);
+      if (piece.linear->unpacked) {
+        write_unpacked(model.stored(piece.linear->linear.name), writer);
+      } else {
+        write_linear(*piece.linear, load_planned(model, *piece.linear), plan, writer);
+      }
       for (const TensorSpec& tensor :
            tensors_of(piece.linear->linear.name, model.packing(piece.linear->linear.name)->shape))
         model.release(tensor.name);
       scope.advance(static_cast<std::uint64_t>(piece.linear->linear.parameters()));
     } else {
-      carry_tensor(model, piece.source, writer);
+      carry_tensor(model, piece.source, writer, kept);
       model.release(piece.source);
     }
   }

@@ -72,7 +72,8 @@ class CompressedTensorsWriter final : public AffineFolderWriter {
   }
 
   std::vector<TensorSpec> tensors(const PlannedLinear& planned) const override {
-    const auto& [linear, quantized, form, refit] = planned;
+    const Matrix& linear = planned.linear;
+    const AffineForm& form = planned.form;
     const std::int64_t groups = form.group == 0 ? 1 : linear.in / form.group;
     std::vector<TensorSpec> specs{
         {linear.name + ".weight_packed", DType::I32, {linear.out, (linear.in * form.bits + 31) / 32}},

@@ -26,7 +26,8 @@ std::string gptq_obstacle(const PackedMatrix& matrix) {
 }
 
 std::vector<TensorSpec> gptq_tensors(const PlannedLinear& planned, bool with_g_idx) {
-  const auto& [linear, quantized, form, refit] = planned;
+  const Matrix& linear = planned.linear;
+  const AffineForm& form = planned.form;
   const std::int64_t groups = form.group == 0 ? 1 : linear.in / form.group;
   std::vector<TensorSpec> specs{
       {linear.name + ".qweight", DType::I32, {linear.in * form.bits / 32, linear.out}},

@@ -10,6 +10,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/export/integer_zeros.h"
 #include "knapsaq/export/module_patterns.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/quant/quantizer.h"
 
@@ -67,17 +68,27 @@ std::vector<PlannedLinear> plan_linears(const Checkpoint& model, const ModelConf
                                         std::string_view format, const AffineRules& rules,
                                         const ExportOptions& options, std::vector<std::string>& changes,
                                         Progress& progress) {
-  require_dense_ends(model, config);
   std::vector<PlannedLinear> plan;
-  const std::vector<Linear> all = linears(config);
-  ProgressScope scope(progress, "checking", all.size(), "linears");
-  for (const Linear& linear : all) {
+  const std::vector<Matrix> all = matrices(config);
+  ProgressScope scope(progress, "checking", all.size(), "matrices");
+  for (const Matrix& linear : all) {
     check_cancelled();
     scope.advance(1);
     PlannedLinear& planned = plan.emplace_back();
     planned.linear = linear;
     const auto packing = model.packing(linear.name);
     if (!packing) continue;
+    if (!linear.in_block() && !rules.ends) {
+      if (!options.requantize)
+        throw UsageError(fmt::format("{} ({}) cannot be carried by {}, whose readers want embedding and head dense: "
+                                     "quantize with --for and an engine that reads this format, or allow "
+                                     "--requantize, which writes them in F16",
+                                     linear.name, packing->scheme, format));
+      planned.unpacked = true;
+      changes.push_back(fmt::format("{}: {} written in F16: {} keeps embedding and head dense", linear.name,
+                                    packing->scheme, format));
+      continue;
+    }
     planned.quantized = true;
     const StoredMatrix stored = model.stored(linear.name);
     std::string obstacle;

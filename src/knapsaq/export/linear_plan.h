@@ -8,7 +8,7 @@
 
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/export/writer.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/scheme.h"
 
 namespace knapsaq {
@@ -24,10 +24,11 @@ struct AffineForm {
                           const AffineForm&) = default;  // NOLINT(modernize-use-nullptr)
 };
 
-/// What an affine format makes of one linear.
+/// What an affine format makes of one matrix.
 struct PlannedLinear {
-  Linear linear;
-  bool quantized = false;  ///< false: dense in the model and in the export; then the rest has no meaning
+  Matrix linear;
+  bool quantized = false;  ///< false: dense in the export; then the rest has no meaning
+  bool unpacked = false;   ///< quantized in the model, and dense in the export: written in F16
   AffineForm form;
   std::optional<Scheme> refit;  ///< the scheme in which it is quantized once more; empty: carried exactly
 };
@@ -39,9 +40,10 @@ struct AffineRules {
   std::function<std::string(const PackedMatrix&)> obstacle;
   bool integer_zeros = true;  ///< false: zero points may be any number
   bool row_groups = true;     ///< the format can hold one group per row
+  bool ends = false;          ///< the format can hold embedding and head
 };
 
-/// Looks at every linear of the model, reading all of them, and decides how it is written. Adds a line to
+/// Looks at every matrix of the model, reading all of them, and decides how it is written. Adds a line to
 /// `changes` for each that is quantized once more. Throws UsageError naming the first linear that the format
 /// cannot hold, unless options.requantize and that would help, and for a model without any quantized linear.
 std::vector<PlannedLinear> plan_linears(const Checkpoint& model, const ModelConfig& config,

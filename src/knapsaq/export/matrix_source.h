@@ -10,30 +10,30 @@
 #include "knapsaq/calib/input_statistics.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/compute/stored_matrix.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/folding.h"
 #include "knapsaq/quant/scheme.h"
 
 namespace knapsaq {
 
-/// A linear as it is to be written.
-struct QuantizedLinear {
+/// A matrix as it is to be written.
+struct QuantizedMatrix {
   StoredMatrix stored;
   double error = 0;  ///< || W - Q(W) ||_F
 };
 
-/// Where the linears of a quantized model come from.
+/// Where the matrices of a quantized model come from.
 class MatrixSource {
  public:
   virtual ~MatrixSource() = default;
-  /// `linear` in `scheme`. Each linear is asked for once, in any order.
-  virtual QuantizedLinear linear(const Linear& linear, const Scheme& scheme) const = 0;
-  /// Scales that are folded into the linears and have to be folded into the model's other tensors; null if
+  /// `matrix` in `scheme`. Each matrix is asked for once, in any order.
+  virtual QuantizedMatrix matrix(const Matrix& matrix, const Scheme& scheme) const = 0;
+  /// Scales that are folded into the matrices and have to be folded into the model's other tensors; null if
   /// there are none.
   virtual const Folding* folding() const { return nullptr; }
 };
 
-/// Quantizes when it is asked. In memory at a time: one linear as floats and packed, and its statistics.
+/// Quantizes when it is asked. In memory at a time: one matrix as floats and packed, and its statistics.
 class DirectSource final : public MatrixSource {
  public:
   /// All must outlive this; `inputs` is null if there are no statistics, `folding` if there is none. The
@@ -41,7 +41,7 @@ class DirectSource final : public MatrixSource {
   explicit DirectSource(const Checkpoint& checkpoint, const InputSource* inputs = nullptr,
                         const Folding* folding = nullptr)
       : checkpoint_(checkpoint), inputs_(inputs), folding_(folding) {}
-  QuantizedLinear linear(const Linear& linear, const Scheme& scheme) const override;
+  QuantizedMatrix matrix(const Matrix& matrix, const Scheme& scheme) const override;
   const Folding* folding() const override { return folding_; }
 
  private:
@@ -55,7 +55,7 @@ class BankSource final : public MatrixSource {
  public:
   /// The bank must outlive this. Throws InputError if its folding is missing or damaged.
   BankSource(const Bank& bank, const ModelConfig& config) : bank_(bank), folding_(bank.folding(config)) {}
-  QuantizedLinear linear(const Linear& linear, const Scheme& scheme) const override;
+  QuantizedMatrix matrix(const Matrix& matrix, const Scheme& scheme) const override;
   const Folding* folding() const override { return folding_.empty() ? nullptr : &folding_; }
 
  private:
@@ -66,10 +66,13 @@ class BankSource final : public MatrixSource {
 /// Takes what propagate() made.
 class PropagatedSource final : public MatrixSource {
  public:
-  PropagatedSource(const ModelConfig& config, std::vector<LinearFile> files);
-  QuantizedLinear linear(const Linear& linear, const Scheme& scheme) const override;
+  /// `files` are those of the linears of the blocks; embedding and head, whose inputs are not propagated, are
+  /// quantized from `checkpoint` as if all their columns counted alike.
+  PropagatedSource(const Checkpoint& checkpoint, const ModelConfig& config, std::vector<LinearFile> files);
+  QuantizedMatrix matrix(const Matrix& matrix, const Scheme& scheme) const override;
 
  private:
+  const Checkpoint& checkpoint_;
   std::map<std::string, LinearFile, std::less<>> files_;  ///< by the linear's name
 };
 

@@ -8,6 +8,7 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
+#include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/base/atomic_folder.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
@@ -24,64 +25,58 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// One linear to be quantized.
-struct Item {
-  Linear linear;
-  Scheme scheme;
-  StoredShape shape() const { return stored_shape(scheme, linear.out, linear.in); }
-};
+StoredShape shape_of(const MatrixScheme& item) {
+  return stored_shape(item.scheme, item.matrix.out, item.matrix.in);
+}
 
-/// A piece of the output: a tensor that is copied, or a linear with all its tensors.
+/// A piece of the output: a tensor that is copied, or a matrix with all its tensors.
 struct Piece {
-  std::string source;          ///< tensor that is read
-  const Item* item = nullptr;  ///< null: copied as it is
+  std::string source;                  ///< tensor that is read
+  const MatrixScheme* item = nullptr;  ///< null: copied
 };
 
 struct Plan {
-  std::vector<Item> items;
   std::vector<Piece> pieces;
   QuantizedLayout layout;
 };
 
-/// The linears by the names of their weights, with their numbers.
-std::unordered_map<std::string, std::size_t> linears_by_weight(const Checkpoint& checkpoint,
-                                                               std::span<const Linear> all,
-                                                               std::size_t schemes) {
-  if (all.size() != schemes)
-    throw UsageError(fmt::format("{} schemes for {} linears: give one for each", schemes, all.size()));
-  std::unordered_map<std::string, std::size_t> numbers;
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    if (checkpoint.packing(all[i].name))
+/// Matrices by the names of their weights, with their places in the list.
+template <class NameOf>
+std::unordered_map<std::string, std::size_t> places_by_weight(const Checkpoint& checkpoint, std::size_t count,
+                                                              const NameOf& name_of) {
+  std::unordered_map<std::string, std::size_t> places;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::string& name = name_of(i);
+    if (checkpoint.packing(name))
       throw InputError(fmt::format("{}: {} is quantized already: start from the full-precision checkpoint",
-                                   checkpoint.folder().string(), all[i].name));
-    numbers[all[i].name + ".weight"] = i;
+                                   checkpoint.folder().string(), name));
+    places[name + ".weight"] = i;
   }
-  return numbers;
+  return places;
 }
 
-Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config, std::span<const Scheme> schemes,
-               std::uint64_t shard_bytes) {
-  require_dense_ends(checkpoint, config);
+Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config,
+               std::span<const MatrixScheme> allocation, const WriteOptions& options) {
   Plan plan;
-  const std::vector<Linear> all = linears(config);
-  const auto item_of = linears_by_weight(checkpoint, all, schemes.size());
-  for (std::size_t i = 0; i < all.size(); ++i) plan.items.push_back({all[i], schemes[i]});
+  const auto place_of = places_by_weight(
+      checkpoint, allocation.size(),
+      [&](std::size_t i) -> const std::string& { return allocation[i].matrix.name; });
   QuantizedLayout& layout = plan.layout;
-  for (const ExpectedTensor& expected : stored_tensors(checkpoint, config)) {
-    const auto found = item_of.find(expected.name);
-    if (found == item_of.end()) {
+  for (const ExpectedTensor& expected : stored_tensors(config)) {
+    const auto found = place_of.find(expected.name);
+    if (found == place_of.end()) {
       plan.pieces.push_back({expected.name, nullptr});
-      layout.tensors.push_back(checkpoint.spec(expected.name));
+      layout.tensors.push_back(carried_spec(checkpoint, expected.name, options.kept));
       continue;
     }
-    const Item& item = plan.items[found->second];
+    const MatrixScheme& item = allocation[found->second];
     plan.pieces.push_back({expected.name, &item});
-    for (TensorSpec& tensor : tensors_of(item.linear.name, item.shape())) {
-      layout.linear_bytes += tensor.bytes();
+    for (TensorSpec& tensor : tensors_of(item.matrix.name, shape_of(item))) {
+      layout.quantized_bytes += tensor.bytes();
       layout.tensors.push_back(std::move(tensor));
     }
   }
-  layout.bytes = checkpoint_bytes(layout.tensors, shard_bytes);
+  layout.bytes = checkpoint_bytes(layout.tensors, options.shard_bytes);
   return plan;
 }
 
@@ -105,15 +100,16 @@ nlohmann::json bitsandbytes_config(const nlohmann::json& config) {
 
 /// config.json of the source with the entries of MLX (defaults, then one object for each linear) and, for
 /// people, the schemes: an entry of MLX may hold nothing else.
-std::string config_of(const Checkpoint& checkpoint, const Plan& plan) {
+std::string config_of(const Checkpoint& checkpoint, const ModelConfig& model,
+                      std::span<const MatrixScheme> allocation) {
   std::map<std::pair<int, int>, int> uses;
   nlohmann::json quantization;
-  for (const Item& item : plan.items) {
-    const StoredShape shape = item.shape();
+  for (const MatrixScheme& item : allocation) {
+    const StoredShape shape = shape_of(item);
     const auto* affine = std::get_if<AffineShape>(&shape);
     if (affine == nullptr) continue;
     ++uses[{affine->bits, affine->effective_group()}];
-    quantization[item.linear.name] = affine_config(*affine);
+    quantization[item.matrix.name] = affine_config(*affine);
   }
   nlohmann::json config = checkpoint.config();
   if (!uses.empty()) {
@@ -125,9 +121,13 @@ std::string config_of(const Checkpoint& checkpoint, const Plan& plan) {
     config["quantization"] = quantization;
     config["quantization_config"] = quantization;
   }
-  if (std::ranges::all_of(plan.items, [](const Item& item) { return item.scheme == nf4_scheme(); }))
+  const auto nf4_linear = [](const MatrixScheme& item) {
+    return item.matrix.in_block() && item.scheme == nf4_scheme();
+  };
+  if (allocation.size() == linears(model).size() && std::ranges::all_of(allocation, nf4_linear))
     config["quantization_config"] = bitsandbytes_config(config);
-  for (const Item& item : plan.items) config["knapsaq"]["schemes"][item.linear.name] = to_string(item.scheme);
+  for (const MatrixScheme& item : allocation)
+    config["knapsaq"]["schemes"][item.matrix.name] = to_string(item.scheme);
   return python_json_text(config, 2) + "\n";
 }
 
@@ -150,71 +150,73 @@ void write_folded(const Checkpoint& checkpoint, const std::string& name, const F
 }  // namespace
 
 QuantizedLayout layout_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
-                                 std::span<const Scheme> schemes, std::uint64_t shard_bytes) {
-  return make_plan(checkpoint, config, schemes, shard_bytes).layout;
+                                 std::span<const MatrixScheme> allocation, const WriteOptions& options) {
+  return make_plan(checkpoint, config, allocation, options).layout;
 }
 
-FileSizes quantized_file_sizes(const Checkpoint& checkpoint, const ModelConfig& config,
-                               const ErrorTable& table, std::uint64_t shard_bytes) {
-  require_dense_ends(checkpoint, config);
-  const std::vector<Linear> all = linears(config);
-  const auto number_of = linears_by_weight(checkpoint, all, table.rows.size());
+std::shared_ptr<const FileSizes> quantized_file_sizes(const Checkpoint& checkpoint, const ModelConfig& config,
+                                                      const ErrorTable& table, const WriteOptions& options) {
+  std::vector<std::string> names;
+  for (const ErrorRow& row : table.rows) names.push_back(row.name);
+  const std::vector<Matrix> all = find_matrices(config, names);
+  const auto place_of = places_by_weight(
+      checkpoint, names.size(), [&](std::size_t i) -> const std::string& { return names[i]; });
   std::vector<FilePart> parts;
-  for (const ExpectedTensor& expected : stored_tensors(checkpoint, config)) {
+  for (const ExpectedTensor& expected : stored_tensors(config)) {
     FilePart& part = parts.emplace_back();
-    const auto found = number_of.find(expected.name);
-    if (found == number_of.end()) {
-      part.forms.push_back({checkpoint.spec(expected.name)});
+    const auto found = place_of.find(expected.name);
+    if (found == place_of.end()) {
+      part.forms.push_back({carried_spec(checkpoint, expected.name, options.kept)});
       continue;
     }
     part.module = found->second;
-    const Linear& linear = all[found->second];
+    const Matrix& matrix = all[found->second];
     for (const ErrorCell& cell : table.rows[found->second].cells)
-      part.forms.push_back(tensors_of(linear.name, stored_shape(cell.scheme, linear.out, linear.in)));
+      part.forms.push_back(tensors_of(matrix.name, stored_shape(cell.scheme, matrix.out, matrix.in)));
   }
-  return FileSizes(parts, shard_bytes);
+  return std::make_shared<CheckpointSizes>(parts, options.shard_bytes);
 }
 
 QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
-                               std::span<const Scheme> schemes, const fs::path& out, bool replace,
-                               Progress& progress, std::uint64_t shard_bytes) {
-  return write_quantized(checkpoint, config, schemes, DirectSource(checkpoint), out, replace, progress,
-                         shard_bytes);
+                               std::span<const MatrixScheme> allocation, const fs::path& out, bool replace,
+                               Progress& progress, const WriteOptions& options) {
+  return write_quantized(checkpoint, config, allocation, DirectSource(checkpoint), out, replace, progress,
+                         options);
 }
 
 QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
-                               std::span<const Scheme> schemes, const MatrixSource& source,
+                               std::span<const MatrixScheme> allocation, const MatrixSource& source,
                                const fs::path& out, bool replace, Progress& progress,
-                               std::uint64_t shard_bytes) {
-  const Plan plan = make_plan(checkpoint, config, schemes, shard_bytes);
+                               const WriteOptions& options) {
+  const Plan plan = make_plan(checkpoint, config, allocation, options);
   AtomicFolder folder(out, replace);
 
   std::int64_t weights = 0;
-  for (const Item& item : plan.items) weights += item.linear.parameters();
+  for (const MatrixScheme& item : allocation) weights += item.matrix.parameters();
   QuantizedModel model;
   model.bytes = plan.layout.bytes;
-  model.bits = 8 * static_cast<double>(plan.layout.linear_bytes) / static_cast<double>(weights);
+  model.bits = 8 * static_cast<double>(plan.layout.quantized_bytes) / static_cast<double>(weights);
 
   ProgressScope scope(progress, "quantizing", static_cast<std::uint64_t>(weights), "weights");
-  CheckpointWriter writer(folder.staging(), plan.layout.tensors, shard_bytes);
+  CheckpointWriter writer(folder.staging(), plan.layout.tensors, options.shard_bytes);
   for (const Piece& piece : plan.pieces) {
     check_cancelled();
     if (piece.item != nullptr) {
-      const QuantizedLinear linear = source.linear(piece.item->linear, piece.item->scheme);
-      for (const std::span<const std::byte> bytes : bytes_of(linear.stored)) writer.write(bytes);
-      model.error += linear.error;
-      scope.advance(static_cast<std::uint64_t>(piece.item->linear.parameters()));
+      const QuantizedMatrix matrix = source.matrix(piece.item->matrix, piece.item->scheme);
+      for (const std::span<const std::byte> bytes : bytes_of(matrix.stored)) writer.write(bytes);
+      model.error += matrix.error;
+      scope.advance(static_cast<std::uint64_t>(piece.item->matrix.parameters()));
     } else {
       if (source.folding() != nullptr && source.folding()->touches(piece.source)) {
         write_folded(checkpoint, piece.source, *source.folding(), writer);
       } else {
-        carry_tensor(checkpoint, piece.source, writer);
+        carry_tensor(checkpoint, piece.source, writer, options.kept);
       }
       checkpoint.release(piece.source);
     }
   }
   writer.commit();
-  write_file(folder.staging() / "config.json", config_of(checkpoint, plan));
+  write_file(folder.staging() / "config.json", config_of(checkpoint, config, allocation));
   carry_files(checkpoint.folder(), folder.staging());
   check_carried_tokenizer(checkpoint.folder(), folder.staging());
   folder.commit();

@@ -305,45 +305,4 @@ ModelConfig parse_model_config(const json& object) {
   return config;
 }
 
-std::vector<Linear> linears(const ModelConfig& config) {
-  const bool is_opt = config.positions == Positions::learned;
-  const std::int64_t q = config.heads * config.head_dim;
-  const std::int64_t kv = config.kv_heads * config.head_dim;
-  std::vector<Linear> out;
-  for (std::int64_t block = 0; block < config.layers; ++block) {
-    const std::string prefix = fmt::format("model.{}layers.{}.", is_opt ? "decoder." : "", block);
-    const auto add = [&](std::string_view module, std::int64_t rows, std::int64_t cols, bool bias) {
-      out.push_back({prefix + std::string(module), block, std::string(module), rows, cols, bias});
-    };
-    add("self_attn.q_proj", q, config.hidden, config.qkv_bias);
-    add("self_attn.k_proj", kv, config.hidden, config.qkv_bias);
-    add("self_attn.v_proj", kv, config.hidden, config.qkv_bias);
-    add(is_opt ? "self_attn.out_proj" : "self_attn.o_proj", config.hidden, q, config.o_bias);
-    if (config.gated_mlp) {
-      add("mlp.gate_proj", config.ffn, config.hidden, config.mlp_bias);
-      add("mlp.up_proj", config.ffn, config.hidden, config.mlp_bias);
-      add("mlp.down_proj", config.hidden, config.ffn, config.mlp_bias);
-    } else {
-      add("fc1", config.ffn, config.hidden, config.mlp_bias);
-      add("fc2", config.hidden, config.ffn, config.mlp_bias);
-    }
-  }
-  return out;
-}
-
-std::vector<std::size_t> input_owners(std::span<const Linear> linears) {
-  std::vector<std::size_t> owners(linears.size());
-  for (std::size_t i = 0; i < linears.size(); ++i) {
-    owners[i] = i;
-    // Sharers follow each other in the order of the forward pass.
-    const std::string& module = linears[i].module;
-    if (module.ends_with(".k_proj") || module.ends_with(".v_proj") || module.ends_with(".up_proj")) {
-      if (i == 0 || linears[i - 1].block != linears[i].block)
-        throw std::invalid_argument("input_owners: linears in another order");
-      owners[i] = owners[i - 1];
-    }
-  }
-  return owners;
-}
-
 }  // namespace knapsaq

@@ -64,22 +64,4 @@ struct ModelConfig {
 /// is not supported (naming those that are), for a missing field, and for values outside sane bounds.
 ModelConfig parse_model_config(const nlohmann::json& config);
 
-/// One weight matrix inside the blocks: what is quantized.
-struct Linear {
-  std::string name;        ///< module path, e.g. "model.layers.3.self_attn.q_proj"
-  std::int64_t block = 0;  ///< 3
-  std::string module;      ///< "self_attn.q_proj"
-  std::int64_t out = 0;
-  std::int64_t in = 0;
-  bool bias = false;
-  std::int64_t parameters() const { return out * in; }
-};
-
-/// All linears of the blocks, in the order of the forward pass. Embedding and output head are not among them.
-std::vector<Linear> linears(const ModelConfig& config);
-
-/// For every linear of `linears` the index of the first one that multiplies the same input: q for k and v,
-/// gate for up, itself for all others.
-std::vector<std::size_t> input_owners(std::span<const Linear> linears);
-
 }  // namespace knapsaq

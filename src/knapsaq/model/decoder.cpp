@@ -14,6 +14,7 @@
 #include "knapsaq/base/float16.h"
 #include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/base/threads.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/model/rotation.h"
 
@@ -26,11 +27,6 @@ constexpr std::int64_t kPositionOffset = 2;
 // Rows that losses() wants in a batch: sixteen tiles of the CPU backend keep several threads busy, and the
 // activations of a block (13 MB per 1000 rows of a model with 1024 hidden) stay near the shared cache.
 constexpr std::int64_t kBatchRows = 2048;
-
-// Places in a block's part of linears(): q, k, v, o, then gate and up (or fc1 alone), then down.
-constexpr std::size_t kQ = 0;
-constexpr std::size_t kO = 3;
-constexpr std::size_t kUp = 4;  // gate, where there is one
 
 /// Embedding and head are no part of any fold point.
 const Folding kUnfolded;
@@ -69,9 +65,6 @@ struct RowRun {
   std::int64_t count = 0;
 };
 
-/// "model.embed_tokens" of "model.embed_tokens.weight".
-std::string module_of(std::string_view weight) { return std::string(weight.substr(0, weight.rfind('.'))); }
-
 /// Reads tensors of a checkpoint, with scales folded in, and refuses what is not finite.
 class Reader {
  public:
@@ -88,15 +81,12 @@ class Reader {
     if (folding_.touches(name)) fold(name, values);
     return values;
   }
-  bool contains(const std::string& name) const {
-    return checkpoint_.contains(name) || checkpoint_.packing(module_of(name)).has_value();
+  std::unique_ptr<Table> table(Backend& backend, const std::string& module) const {
+    if (checkpoint_.packing(module)) return backend.prepare_table(checkpoint_.stored(module));
+    std::unique_ptr<Table> table = backend.prepare_table(tensor(module + ".weight"));
+    checkpoint_.release(module + ".weight");
+    return table;
   }
-  std::unique_ptr<Table> table(Backend& backend, const std::string& name) const {
-    if (checkpoint_.packing(module_of(name)))
-      return backend.prepare_table(checkpoint_.stored(module_of(name)));
-    return backend.prepare_table(tensor(name));
-  }
-  void release(const std::string& name) const { checkpoint_.release(name); }
 
   std::unique_ptr<Weight> weight(Backend& backend, const std::string& module, bool bias) const {
     const std::vector<float> biases = bias ? vector(module + ".bias") : std::vector<float>();
@@ -163,11 +153,11 @@ struct Decoder::Impl {
   ModelConfig config;
   Backend* backend = nullptr;
   std::vector<Block> blocks;
-  std::vector<Linear> names;  ///< linears(config)
-  std::size_t per_block = 0;  ///< linears in a block
-  std::unique_ptr<Table> embedding;
+  std::vector<Matrix> matrices;  ///< knapsaq::matrices(config)
+  std::size_t per_block = 0;     ///< linears in a block
+  std::shared_ptr<const Table> embedding;
   std::unique_ptr<Table> positions;  ///< learned ones, else null
-  std::unique_ptr<Weight> head;
+  std::shared_ptr<const Weight> head;
   std::unique_ptr<Weight> project_in;  ///< null unless the embedding is narrower than the model
   std::unique_ptr<Weight> project_out;
   NormWeights final_norm;
@@ -192,46 +182,62 @@ struct Decoder::Impl {
     return backend->upload(values, 1, static_cast<std::int64_t>(values.size()));
   }
 
-  /// The slot of a linear.
-  std::shared_ptr<const Weight>& slot(const Linear& linear) {
-    Block& block = blocks[static_cast<std::size_t>(linear.block)];
-    const std::string_view module = std::string_view(linear.module).substr(linear.module.rfind('.') + 1);
-    if (module == "q_proj") return block.q;
-    if (module == "k_proj") return block.k;
-    if (module == "v_proj") return block.v;
-    if (module == "o_proj" || module == "out_proj") return block.o;
-    if (module == "gate_proj") return block.gate;
-    if (module == "up_proj" || module == "fc1") return block.up;
-    if (module == "down_proj" || module == "fc2") return block.down;
-    throw std::logic_error("no place for linear " + linear.name);
+  /// The slot of a matrix that is multiplied.
+  std::shared_ptr<const Weight>& slot(const Matrix& matrix) {
+    if (!matrix.in_block()) return head;
+    Block& block = blocks[static_cast<std::size_t>(matrix.block)];
+    switch (matrix.role) {
+      case Role::q:
+        return block.q;
+      case Role::k:
+        return block.k;
+      case Role::v:
+        return block.v;
+      case Role::o:
+        return block.o;
+      case Role::gate:
+        return block.gate;
+      case Role::up:
+        return block.up;
+      case Role::down:
+        return block.down;
+      default:
+        throw std::logic_error("no place for " + matrix.name);
+    }
   }
 
   void read_block(const Reader& reader, std::int64_t index) {
     Block& block = blocks[static_cast<std::size_t>(index)];
     const bool is_opt = config.positions == Positions::learned;
-    const std::string prefix = fmt::format("model.{}layers.{}.", is_opt ? "decoder." : "", index);
+    const std::string prefix = block_prefix(config, index);
     block.attention_norm = read_norm(reader, prefix + (is_opt ? "self_attn_layer_norm" : "input_layernorm"));
     block.mlp_norm = read_norm(reader, prefix + (is_opt ? "final_layer_norm" : "post_attention_layernorm"));
     if (config.qk_norm) {
       block.q_norm = row(reader.vector(prefix + "self_attn.q_norm.weight"));
       block.k_norm = row(reader.vector(prefix + "self_attn.k_norm.weight"));
     }
-    for (const Linear& linear : of_block(index))
+    for (const Matrix& linear : of_block(index))
       slot(linear) = reader.weight(*backend, linear.name, linear.bias);
   }
 
   /// The linears of one block, in the order of the forward pass.
-  std::span<const Linear> of_block(std::int64_t index) const {
-    return std::span(names).subspan(static_cast<std::size_t>(index) * per_block, per_block);
+  std::span<const Matrix> of_block(std::int64_t index) const {
+    // The embedding comes first.
+    return std::span(matrices).subspan(1 + static_cast<std::size_t>(index) * per_block, per_block);
+  }
+  const Matrix& in_block(Role role, std::int64_t index) const {
+    return *std::ranges::find(of_block(index), role, &Matrix::role);
+  }
+  /// The first one of a stage, whose input the others share.
+  const Matrix& first_of(Stage stage, std::int64_t index) const {
+    return *std::ranges::find_if(of_block(index),
+                                 [&](const Matrix& matrix) { return stage_of(matrix.role) == stage; });
   }
 
-  std::string prefix() const { return config.positions == Positions::learned ? "model.decoder." : "model."; }
+  std::string prefix() const { return std::string(module_prefix(config)); }
 
   void read_embedding(const Reader& reader) {
-    const std::string own = embedding_name(config);
-    const std::string name = config.tied && !reader.contains(own) ? std::string(kHeadName) : own;
-    embedding = reader.table(*backend, name);
-    reader.release(name);
+    embedding = reader.table(*backend, matrices.front().name);
     if (config.positions == Positions::learned)
       positions = backend->prepare_table(reader.tensor(prefix() + "embed_positions.weight"));
     if (config.embedding != config.hidden)
@@ -240,9 +246,7 @@ struct Decoder::Impl {
 
   void read_head(const Reader& reader) {
     const bool is_opt = config.positions == Positions::learned;
-    const std::string shared = embedding_name(config);
-    const std::string name = config.tied && reader.contains(shared) ? shared : std::string(kHeadName);
-    head = reader.weight(*backend, module_of(name), false);
+    head = reader.weight(*backend, config.tied ? matrices.front().name : matrices.back().name, false);
     if (config.embedding != config.hidden)
       project_out = reader.weight(*backend, prefix() + "project_out", false);
     if (config.final_norm) final_norm = read_norm(reader, prefix() + (is_opt ? "final_layer_norm" : "norm"));
@@ -300,7 +304,7 @@ struct Decoder::Impl {
     } else {
       backend->embed(*embedding, tokens, false, state);
     }
-    look(state, rows, [&] { return embedding_name(config); });
+    look(state, rows, [&] { return matrices.front().name + ".weight"; });
     if (!positions) return;
     std::vector<std::int32_t> of_rows(tokens.size());
     for (std::int64_t i = 0; i < rows; ++i)
@@ -332,8 +336,8 @@ struct Decoder::Impl {
   std::string in_block(std::string_view what, std::int64_t index) const {
     return fmt::format("{} in block {}", what, index);
   }
-  std::string linear_in_block(std::size_t place, std::int64_t index) const {
-    return in_block(of_block(index)[place].name, index);
+  std::string named_in_block(Role role, std::int64_t index) const {
+    return in_block(in_block(role, index).name, index);
   }
 
   /// Runs `pass`, which computes `results`, and once more, looking, if one of these is not finite.
@@ -402,11 +406,11 @@ struct Decoder::Impl {
     const std::array projections = {Product{block.q.get(), &work.q, false},
                                     Product{block.k.get(), &work.k, false},
                                     Product{block.v.get(), &work.v, false}};
-    if (observer) observer(of_block(index)[kQ], x, windows * length);
+    if (observer) observer(first_of(Stage::attend, index), x, windows * length);
     const std::int64_t rows = windows * length;
     backend->multiply(x, rows, projections);
-    for (const auto& [place, array] : {std::pair{kQ, &work.q}, {kQ + 1, &work.k}, {kQ + 2, &work.v}})
-      look(*array, rows, [this, linear = place, index] { return linear_in_block(linear, index); });
+    for (const auto& [role, array] : {std::pair{Role::q, &work.q}, {Role::k, &work.k}, {Role::v, &work.v}})
+      look(*array, rows, [this, of = role, index] { return named_in_block(of, index); });
     if (!segments.empty()) {
       backend->attend(shape, segments, work.q, work.k, work.v, attended);
     } else if (past == nullptr) {
@@ -421,17 +425,16 @@ struct Decoder::Impl {
   void activate(std::int64_t index, const Array& x, std::int64_t rows, Array& mlp,
                 const InputObserver& observer) {
     const Block& block = loaded(index);
-    if (observer) observer(of_block(index)[kUp], x, rows);
+    if (observer) observer(first_of(Stage::activate, index), x, rows);
     backend->activate(x, rows, block.gate.get(), *block.up, config.activation, mlp);
     if (!looking) return;
     // What goes into the activation is nowhere kept.
     Array before = backend->allocate(rows, config.ffn, Element::working);
-    std::size_t place = kUp;
-    for (const Weight* weight : {block.gate.get(), block.up.get()}) {
+    for (const auto& [role, weight] :
+         {std::pair{Role::gate, block.gate.get()}, {Role::up, block.up.get()}}) {
       if (weight == nullptr) continue;
       add_product(x, rows, *weight, false, before);
-      look(before, rows, [&] { return linear_in_block(place, index); });
-      ++place;
+      look(before, rows, [this, of = role, index] { return named_in_block(of, index); });
     }
     look(mlp, rows, [&] { return in_block("the activation", index); });
   }
@@ -449,8 +452,8 @@ struct Decoder::Impl {
         look(work.x, rows, [&] { return in_block("the norm before attention", index); });
         return attend(index, work.x, pass.hidden.windows, pass.hidden.length, pass.attended, observer);
       case Stage::attention_output:
-        if (observer) observer(of_block(index)[kO], pass.attended, rows);
-        look_at_product(pass.attended, rows, *block.o, kO, index);
+        if (observer) observer(first_of(stage, index), pass.attended, rows);
+        look_at_product(pass.attended, rows, *block.o, Role::o, index);
         add_product(pass.attended, rows, *block.o, true, residual);
         norm_after(block.attention_norm, residual, rows);
         return look(residual, rows, [&] { return in_block("the residual stream after attention", index); });
@@ -460,12 +463,16 @@ struct Decoder::Impl {
         look(work.x, rows, [&] { return in_block("the norm before the MLP", index); });
         return activate(index, work.x, rows, pass.mlp, observer);
       case Stage::mlp_output:
-        if (observer) observer(of_block(index).back(), pass.mlp, rows);
-        look_at_product(pass.mlp, rows, *block.down, per_block - 1, index);
+        if (observer) observer(first_of(stage, index), pass.mlp, rows);
+        look_at_product(pass.mlp, rows, *block.down, Role::down, index);
         add_product(pass.mlp, rows, *block.down, true, residual);
         norm_after(block.mlp_norm, residual, rows);
         return look(residual, rows, [&] { return in_block("the residual stream after the MLP", index); });
+      case Stage::embed:
+      case Stage::head:
+        break;
     }
+    throw std::invalid_argument("run: no stage of a block");
   }
 
   /// What a half block multiplies, to work.x.
@@ -489,12 +496,12 @@ struct Decoder::Impl {
   }
 
   /// What add_product() adds to the residual stream, alone.
-  void look_at_product(const Array& in, std::int64_t rows, const Weight& weight, std::size_t place,
+  void look_at_product(const Array& in, std::int64_t rows, const Weight& weight, Role role,
                        std::int64_t index) {
     if (!looking) return;
     Array product = backend->allocate(rows, weight.out(), Element::full);
     add_product(in, rows, weight, false, product);
-    look(product, rows, [&] { return linear_in_block(place, index); });
+    look(product, rows, [&] { return named_in_block(role, index); });
   }
 
   void check_half_input(const Array& x, std::int64_t rows) const {
@@ -557,27 +564,29 @@ struct Decoder::Impl {
     backend->download(next.logits, 0, logits);
   }
 
-  std::size_t index_of(std::string_view name) const {
-    const auto linear =
-        std::find_if(names.begin(), names.end(), [&](const Linear& one) { return one.name == name; });
-    if (linear == names.end()) throw UsageError(fmt::format("the model has no linear '{}'", name));
-    return static_cast<std::size_t>(linear - names.begin());
+  std::size_t number_of(std::string_view name) const {
+    const auto matrix = std::ranges::find(matrices, name, &Matrix::name);
+    if (matrix == matrices.end()) throw UsageError(fmt::format("the model has no matrix '{}'", name));
+    return matrix->number;
   }
 
-  /// The slot of linear number `index`, which has to be loaded.
-  std::shared_ptr<const Weight>& loaded_slot(std::size_t index) {
-    const Linear& linear = names.at(index);
-    std::shared_ptr<const Weight>& place = slot(linear);
-    if (!place) throw std::logic_error(fmt::format("block {} is not loaded", linear.block));
-    return place;
+  /// Throws std::logic_error for a matrix that is not loaded.
+  void require_loaded(const Matrix& matrix) {
+    if (matrix.is_looked_up() && !embedding) throw std::logic_error("the embedding is not loaded");
+    if (!matrix.is_multiplied() || slot(matrix)) return;
+    throw std::logic_error(matrix.in_block() ? fmt::format("block {} is not loaded", matrix.block)
+                                             : std::string("the head is not loaded"));
   }
 
-  template <class Matrix>
-  std::shared_ptr<const Weight> prepare(std::size_t index, const Matrix& matrix, std::int64_t out,
-                                        std::int64_t in) {
-    const Linear& linear = names.at(index);
-    if (out != linear.out || in != linear.in) throw std::invalid_argument("replacement: another shape");
-    return backend->prepare(matrix, loaded_slot(index)->bias());
+  template <class Source>
+  PreparedMatrix prepare(std::size_t number, const Source& source, std::int64_t out, std::int64_t in) {
+    const Matrix& matrix = matrices.at(number);
+    if (out != matrix.out || in != matrix.in) throw std::invalid_argument("replacement: another shape");
+    require_loaded(matrix);
+    PreparedMatrix prepared;
+    if (matrix.is_multiplied()) prepared.weight = backend->prepare(source, slot(matrix)->bias());
+    if (matrix.is_looked_up()) prepared.table = backend->prepare_table(source);
+    return prepared;
   }
 };
 
@@ -593,8 +602,8 @@ Decoder Decoder::open(const Checkpoint& checkpoint, const ModelConfig& config, B
   impl->config = config;
   impl->backend = &backend;
   impl->blocks.resize(static_cast<std::size_t>(config.layers));
-  impl->names = linears(config);
-  if (config.layers > 0) impl->per_block = impl->names.size() / impl->blocks.size();
+  impl->matrices = matrices(config);
+  if (config.layers > 0) impl->per_block = linears(config).size() / impl->blocks.size();
   return Decoder(std::move(impl));
 }
 
@@ -934,9 +943,9 @@ void Decoder::require_finite(std::span<const std::int32_t> tokens, std::int64_t 
   impl_->looking = before;
 }
 
-const Weight& Decoder::head() const {
+std::shared_ptr<const Weight> Decoder::head() const {
   if (!impl_->head) throw std::logic_error("the head is not loaded");
-  return *impl_->head;
+  return impl_->head;
 }
 
 DecoderMemory Decoder::memory() const {
@@ -956,7 +965,7 @@ DecoderMemory Decoder::memory() const {
                       of_array(block.k_norm);
   }
   memory.head = of_weight(self.head.get()) + of_weight(self.project_out.get()) + of_norm(self.final_norm);
-  for (const Table* table : {self.embedding.get(), self.positions.get()})
+  for (const Table* table : std::initializer_list<const Table*>{self.embedding.get(), self.positions.get()})
     if (table != nullptr) memory.embedding += table->bytes();
   memory.embedding += of_weight(self.project_in.get());
   const Workspace& work = self.work;
@@ -966,28 +975,41 @@ DecoderMemory Decoder::memory() const {
   return memory;
 }
 
-std::shared_ptr<const Weight> Decoder::prepare(std::size_t linear, const StoredMatrix& weight) {
-  check(weight);
-  return impl_->prepare(linear, weight, rows_of(weight), cols_of(weight));
+PreparedMatrix Decoder::prepare(std::size_t number, const StoredMatrix& matrix) {
+  check(matrix);
+  return impl_->prepare(number, matrix, rows_of(matrix), cols_of(matrix));
 }
 
-void Decoder::place(std::size_t linear, std::shared_ptr<const Weight> weight) {
-  std::shared_ptr<const Weight>& slot = impl_->loaded_slot(linear);
-  if (weight == nullptr || weight->out() != slot->out() || weight->in() != slot->in())
+void Decoder::place(std::size_t number, PreparedMatrix matrix) {
+  const Matrix& place = impl_->matrices.at(number);
+  impl_->require_loaded(place);
+  if ((matrix.weight != nullptr) != place.is_multiplied() || (matrix.table != nullptr) != place.is_looked_up())
+    throw std::invalid_argument("place: prepared for another matrix");
+  if (matrix.weight && (matrix.weight->out() != place.out || matrix.weight->in() != place.in))
     throw std::invalid_argument("place: another shape");
-  slot = std::move(weight);
+  if (matrix.weight) impl_->slot(place) = std::move(matrix.weight);
+  if (matrix.table) impl_->embedding = std::move(matrix.table);
+}
+
+PreparedMatrix Decoder::placed(std::size_t number) const {
+  const Matrix& place = impl_->matrices.at(number);
+  impl_->require_loaded(place);
+  PreparedMatrix matrix;
+  if (place.is_multiplied()) matrix.weight = impl_->slot(place);
+  if (place.is_looked_up()) matrix.table = impl_->embedding;
+  return matrix;
 }
 
 void Decoder::replace(std::string_view name, const TensorView& weight) {
   if (weight.shape.size() != 2) throw std::invalid_argument("replace: not a matrix");
   Reader::check_finite(weight, "replacement", std::string(name));
-  const std::size_t linear = impl_->index_of(name);
-  place(linear, impl_->prepare(linear, weight, weight.shape[0], weight.shape[1]));
+  const std::size_t number = impl_->number_of(name);
+  place(number, impl_->prepare(number, weight, weight.shape[0], weight.shape[1]));
 }
 
 void Decoder::replace(std::string_view name, const StoredMatrix& weight) {
-  const std::size_t linear = impl_->index_of(name);
-  place(linear, prepare(linear, weight));
+  const std::size_t number = impl_->number_of(name);
+  place(number, prepare(number, weight));
 }
 
 }  // namespace knapsaq

@@ -12,7 +12,7 @@
 #include "knapsaq/base/progress.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/compute/backend.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/folding.h"
 #include "knapsaq/model/kv_cache.h"
 
@@ -26,13 +26,7 @@ struct Hidden {
   std::int64_t tokens() const { return windows * length; }
 };
 
-/// A block in four parts, between which a pass can be kept and gone on with by other weights.
-enum class Stage : std::uint8_t {
-  attend,            ///< q, k, v and attention
-  attention_output,  ///< o, added to the residual stream
-  activate,          ///< gate and up, or fc1
-  mlp_output         ///< down, or fc2, added to the residual stream
-};
+/// The stages of a block.
 inline constexpr std::array kStages = {Stage::attend, Stage::attention_output, Stage::activate,
                                        Stage::mlp_output};
 
@@ -48,7 +42,14 @@ struct PartialPass {
 /// Hears what linears multiply while a block runs: `x` (`working`, [>= rows, first.in]) is the input of
 /// `first` and of all that share it (input_owners()). Only valid during the call; one call per distinct
 /// input, in the order of the forward pass.
-using InputObserver = std::function<void(const Linear& first, const Array& x, std::int64_t rows)>;
+using InputObserver = std::function<void(const Matrix& first, const Array& x, std::int64_t rows)>;
+
+/// A matrix as a pass uses it: multiplied, looked up, or (a tied embedding) both.
+struct PreparedMatrix {
+  std::shared_ptr<const Weight> weight;
+  std::shared_ptr<const Table> table;
+  std::uint64_t bytes() const { return (weight ? weight->bytes() : 0) + (table ? table->bytes() : 0); }
+};
 
 /// Bytes of a decoder in memory.
 struct DecoderMemory {
@@ -157,7 +158,7 @@ class Decoder {
   /// What the head multiplies at the end of `hidden`, to the first rows of `out`, [>= tokens, head().in()]
   /// `working`.
   void head_input(const Hidden& hidden, Array& out);
-  const Weight& head() const;
+  std::shared_ptr<const Weight> head() const;
 
   /// While this is on, every step looks at all that it computes and throws NotFiniteError, which names the
   /// layer, at the first number that is not finite: slow, for those who found one in what the steps gave.
@@ -168,15 +169,17 @@ class Decoder {
   /// Of what is loaded.
   DecoderMemory memory() const;
 
-  /// A replacement for linear number `linear` of linears(config), with that linear's bias. Same errors as
+  /// A replacement for matrix `number` of matrices(config), with that matrix's bias. Same errors as
   /// replace().
-  std::shared_ptr<const Weight> prepare(std::size_t linear, const StoredMatrix& weight);
-  /// Puts it in the linear's place: no more than an exchange of pointers.
-  void place(std::size_t linear, std::shared_ptr<const Weight> weight);
+  PreparedMatrix prepare(std::size_t number, const StoredMatrix& matrix);
+  /// Exchanges the matrix for a prepared one: no more than an exchange of pointers.
+  void place(std::size_t number, PreparedMatrix matrix);
+  /// What place() last put there, or load() did.
+  PreparedMatrix placed(std::size_t number) const;
 
-  /// Puts another weight in the place of linear `name` (as linears() names it); its bias stays. Throws
-  /// InputError for values that are not finite or sizes that do not fit each other, UsageError for an unknown
-  /// name, std::invalid_argument for another shape.
+  /// Exchanges the matrix `name` (as matrices() names it) for another one; its bias stays. Throws InputError
+  /// for values that are not finite or sizes that do not fit each other, UsageError for an unknown name,
+  /// std::invalid_argument for another shape.
   void replace(std::string_view name, const TensorView& weight);
   void replace(std::string_view name, const StoredMatrix& weight);
 

@@ -4,16 +4,10 @@
 #include <fmt/ranges.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/model/architecture.h"
 
 namespace knapsaq {
 namespace {
-
-std::string_view prefix_of(const ModelConfig& config) {
-  return config.positions == Positions::learned ? "model.decoder." : "model.";
-}
-
-/// "lm_head" of "lm_head.weight".
-std::string module_of(std::string_view weight) { return std::string(weight.substr(0, weight.rfind('.'))); }
 
 class Checker {
  public:
@@ -59,13 +53,9 @@ class Checker {
 
 }  // namespace
 
-std::string embedding_name(const ModelConfig& config) {
-  return std::string(prefix_of(config)) + "embed_tokens.weight";
-}
-
 std::vector<ExpectedTensor> dense_tensors(const ModelConfig& config) {
   const bool is_opt = config.positions == Positions::learned;
-  const std::string prefix(prefix_of(config));
+  const std::string prefix(module_prefix(config));
   std::vector<ExpectedTensor> out;
   const auto norm = [&](const std::string& module, std::int64_t size) {
     if (!config.norm_affine) return;
@@ -82,7 +72,7 @@ std::vector<ExpectedTensor> dense_tensors(const ModelConfig& config) {
     }
   }
   for (std::int64_t i = 0; i < config.layers; ++i) {
-    const std::string block = fmt::format("{}layers.{}.", prefix, i);
+    const std::string block = block_prefix(config, i);
     norm(block + (is_opt ? "self_attn_layer_norm" : "input_layernorm"), config.hidden);
     norm(block + (is_opt ? "final_layer_norm" : "post_attention_layernorm"), config.hidden);
     if (config.qk_norm) {
@@ -90,7 +80,7 @@ std::vector<ExpectedTensor> dense_tensors(const ModelConfig& config) {
       norm(block + "self_attn.k_norm", config.head_dim);
     }
   }
-  for (const Linear& linear : linears(config)) {
+  for (const Matrix& linear : matrices(config)) {
     if (linear.bias) out.push_back({linear.name + ".bias", {linear.out}});
   }
   if (config.final_norm) norm(prefix + (is_opt ? "final_layer_norm" : "norm"), config.hidden);
@@ -99,31 +89,14 @@ std::vector<ExpectedTensor> dense_tensors(const ModelConfig& config) {
 
 void check_shapes(const Checkpoint& checkpoint, const ModelConfig& config) {
   const Checker check(checkpoint);
-  const bool has_embedding = checkpoint.contains(embedding_name(config));
-  const bool has_head = checkpoint.contains(kHeadName);
-  if (config.tied && !has_embedding && !has_head)
-    check.fail(fmt::format("has neither tensor '{}' nor '{}', one of which the tied embedding needs",
-                           embedding_name(config), kHeadName));
-  if (!config.tied && has_embedding && !has_head)
+  const std::string head = std::string(kHeadModule) + ".weight";
+  if (!config.tied && checkpoint.contains(embedding_module(config) + ".weight") && !checkpoint.contains(head))
     check.fail(
         fmt::format("tensor '{}' is missing; if the head is the embedding, config.json must say "
                     "\"tie_word_embeddings\": true",
-                    kHeadName));
-  if (!config.tied || has_embedding)
-    check.matrix(module_of(embedding_name(config)), config.vocab, config.embedding);
-  if (!config.tied || has_head) check.matrix(module_of(kHeadName), config.vocab, config.embedding);
+                    head));
+  for (const Matrix& matrix : matrices(config)) check.matrix(matrix.name, matrix.out, matrix.in);
   for (const ExpectedTensor& expected : dense_tensors(config)) check.dense(expected);
-  for (const Linear& linear : linears(config)) check.matrix(linear.name, linear.out, linear.in);
-}
-
-void require_dense_ends(const Checkpoint& checkpoint, const ModelConfig& config) {
-  for (const std::string& module : {module_of(embedding_name(config)), module_of(kHeadName)}) {
-    if (checkpoint.packing(module))
-      throw InputError(
-          fmt::format("{}: '{}' is quantized, which is read to be run only; give a model whose "
-                      "embedding and head are dense",
-                      checkpoint.folder().string(), module));
-  }
 }
 
 }  // namespace knapsaq

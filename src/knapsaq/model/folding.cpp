@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 
@@ -13,6 +14,7 @@
 #include "knapsaq/base/json_text.h"
 #include "knapsaq/base/quote.h"
 #include "knapsaq/checkpoint/safetensors.h"
+#include "knapsaq/model/architecture.h"
 
 namespace knapsaq {
 namespace {
@@ -30,32 +32,13 @@ std::pair<std::string_view, bool> module_of(std::string_view tensor) {
 }  // namespace
 
 std::vector<FoldPoint> fold_points(const ModelConfig& config) {
-  const bool is_opt = config.positions == Positions::learned;
-  const bool norms = config.norm_before && config.norm_affine;
   std::vector<FoldPoint> points;
-  for (std::int64_t block = 0; block < config.layers; ++block) {
-    const std::string prefix = fmt::format("model.{}layers.{}.", is_opt ? "decoder." : "", block);
-    const auto add = [&](bool norm, const char* name, std::int64_t width,
-                         std::initializer_list<const char*> modules) {
-      FoldPoint point{prefix + name, norm, block, width, {}};
-      for (const char* module : modules) point.linears.push_back(prefix + module);
-      points.push_back(std::move(point));
-    };
-    if (norms)
-      add(true, is_opt ? "self_attn_layer_norm" : "input_layernorm", config.hidden,
-          {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"});
-    if (config.heads == config.kv_heads)
-      add(false, "self_attn.v_proj", config.heads * config.head_dim,
-          {is_opt ? "self_attn.out_proj" : "self_attn.o_proj"});
-    if (config.gated_mlp) {
-      if (norms)
-        add(true, is_opt ? "final_layer_norm" : "post_attention_layernorm", config.hidden,
-            {"mlp.gate_proj", "mlp.up_proj"});
-      add(false, "mlp.up_proj", config.ffn, {"mlp.down_proj"});
-    } else {
-      if (norms) add(true, is_opt ? "final_layer_norm" : "post_attention_layernorm", config.hidden, {"fc1"});
-      if (config.activation == Activation::relu) add(false, "fc1", config.ffn, {"fc2"});
-    }
+  for (const Matrix& linear : linears(config)) {
+    const std::optional<Feeder> feeder = feeder_of(config, linear);
+    if (!feeder) continue;
+    if (points.empty() || points.back().name != feeder->module)
+      points.push_back({feeder->module, feeder->is_norm, linear.block, linear.in, {}});
+    points.back().linears.push_back(linear.name);
   }
   return points;
 }

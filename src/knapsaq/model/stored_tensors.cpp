@@ -10,17 +10,14 @@
 
 #include "knapsaq/base/quote.h"
 #include "knapsaq/checkpoint/stored_layout.h"
+#include "knapsaq/model/architecture.h"
 
 namespace knapsaq {
 
-std::vector<ExpectedTensor> stored_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
+std::vector<ExpectedTensor> stored_tensors(const ModelConfig& config) {
   std::vector<ExpectedTensor> tensors = dense_tensors(config);
-  for (const Linear& linear : linears(config))
-    tensors.push_back({linear.name + ".weight", {linear.out, linear.in}});
-  const std::vector<std::int64_t> shape = {config.vocab, config.embedding};
-  const bool has_embedding = checkpoint.contains(embedding_name(config));
-  if (has_embedding || !config.tied) tensors.push_back({embedding_name(config), shape});
-  if (!has_embedding || !config.tied) tensors.push_back({std::string(kHeadName), shape});
+  for (const Matrix& matrix : matrices(config))
+    tensors.push_back({matrix.name + ".weight", {matrix.out, matrix.in}});
   std::sort(tensors.begin(), tensors.end(),
             [](const ExpectedTensor& a, const ExpectedTensor& b) { return a.name < b.name; });
   return tensors;
@@ -28,7 +25,7 @@ std::vector<ExpectedTensor> stored_tensors(const Checkpoint& checkpoint, const M
 
 std::vector<std::string> unread_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
   std::set<std::string, std::less<>> read;
-  for (const ExpectedTensor& tensor : stored_tensors(checkpoint, config)) {
+  for (const ExpectedTensor& tensor : stored_tensors(config)) {
     read.insert(tensor.name);
     const std::string module = tensor.name.substr(0, tensor.name.rfind('.'));
     if (const auto packing = checkpoint.packing(module); packing && tensor.name.ends_with(".weight"))
@@ -60,9 +57,9 @@ std::vector<std::string> notes_about(const Checkpoint& checkpoint, const ModelCo
   return notes;
 }
 
-std::int64_t parameters(const Checkpoint& checkpoint, const ModelConfig& config) {
+std::int64_t parameters(const ModelConfig& config) {
   std::int64_t sum = 0;
-  for (const ExpectedTensor& tensor : stored_tensors(checkpoint, config)) {
+  for (const ExpectedTensor& tensor : stored_tensors(config)) {
     std::int64_t elements = 1;
     for (const std::int64_t extent : tensor.shape) elements *= extent;
     sum += elements;
@@ -73,7 +70,7 @@ std::int64_t parameters(const Checkpoint& checkpoint, const ModelConfig& config)
 double linear_bits(const Checkpoint& checkpoint, const ModelConfig& config) {
   std::uint64_t bytes = 0;
   std::int64_t weights = 0;
-  for (const Linear& linear : linears(config)) {
+  for (const Matrix& linear : linears(config)) {
     weights += linear.parameters();
     if (!checkpoint.packing(linear.name)) {
       bytes += checkpoint.spec(linear.name + ".weight").bytes();

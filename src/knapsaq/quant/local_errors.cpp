@@ -24,6 +24,7 @@ struct Sums {
   double error = 0;   ///< sum of dW^2
   double weight = 0;  ///< sum of W^2
   double hessian = 0;
+  double lookup = 0;
 };
 
 double dot(const float* a, const float* b, std::int64_t n) {
@@ -64,11 +65,13 @@ double trace(const std::vector<float>& errors, std::int64_t rows, std::int64_t c
 }  // namespace
 
 LocalErrors local_errors(const MatrixView& weights, const StoredMatrix& stored, const InputStatistics* inputs,
-                         std::span<const float> output_scales) {
+                         std::span<const float> output_scales, std::span<const float> row_shares) {
   if (inputs != nullptr && inputs->width != weights.cols) {
     throw InputError(fmt::format("{}: statistics of {} inputs for a linear with {}", inputs->name,
                                  inputs->width, weights.cols));
   }
+  if (!row_shares.empty() && std::ssize(row_shares) != weights.rows)
+    throw InputError(fmt::format("shares of {} rows for a matrix with {}", row_shares.size(), weights.rows));
   const std::int64_t cols = weights.cols;
   const auto panels = static_cast<std::size_t>((weights.rows + kPanelRows - 1) / kPanelRows);
   std::vector<Sums> sums(panels);
@@ -83,7 +86,10 @@ LocalErrors local_errors(const MatrixView& weights, const StoredMatrix& stored, 
       const std::span<const float> wanted = weights.row(first + r);
       dequantize_row(stored, first + r, row);
       for (std::int64_t k = 0; k < cols; ++k) row[k] = wanted[k] - row[k];
-      sum.error += dot(row.data(), row.data(), cols);
+      const double squares = dot(row.data(), row.data(), cols);
+      sum.error += squares;
+      if (!row_shares.empty())
+        sum.lookup += squares * static_cast<double>(row_shares[static_cast<std::size_t>(first + r)]);
       sum.weight += dot(wanted.data(), wanted.data(), cols);
       if (!output_scales.empty())
         for (float& error : row) error *= output_scales[static_cast<std::size_t>(first + r)];
@@ -99,11 +105,13 @@ LocalErrors local_errors(const MatrixView& weights, const StoredMatrix& stored, 
     total.error += sum.error;
     total.weight += sum.weight;
     total.hessian += sum.hessian;
+    total.lookup += sum.lookup;
   }
   LocalErrors result;
   result.fnorm = std::sqrt(total.error);
   result.relative = total.weight > 0 ? std::sqrt(total.error / total.weight) : 0;
   result.hessian = std::max(total.hessian, 0.0);  // rounding of a sum whose terms cancel
+  result.lookup = total.lookup;
   return result;
 }
 

@@ -11,6 +11,7 @@
 
 #include "knapsaq/bank/find_folding.h"
 #include "knapsaq/bank/match_table.h"
+#include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/exchange.h"
 #include "knapsaq/base/files.h"
@@ -146,7 +147,7 @@ bool needs_statistics(const ComparisonCase& one) {
 }
 
 void Comparison::check(std::span<const ComparisonCase> cases) const {
-  for (const Linear& linear : linears(*setup_.config))
+  for (const Matrix& linear : linears(*setup_.config))
     if (setup_.checkpoint->packing(linear.name))
       throw InputError(fmt::format("{}: {} is quantized already: compare the full-precision model",
                                    setup_.checkpoint->folder().string(), linear.name));
@@ -164,27 +165,24 @@ void Comparison::check(std::span<const ComparisonCase> cases) const {
 
 const ErrorTable& Comparison::table(Progress& progress) {
   if (table_) return *table_;
-  const std::vector<Linear> all = linears(*setup_.config);
+  const std::vector<Matrix> all = linears(*setup_.config);
   const fs::path kept = setup_.work / fmt::format("{}-{}-{}.csv", kComparedErrorsName, setup_.fingerprint,
                                                   hash_hex(setup_.menu.name).substr(0, 8));
   if (fs::exists(kept)) {
     table_ = match_table(read_csv(kept), all, kept.string());
   } else {
-    table_ = build_error_table(*setup_.checkpoint, *setup_.config, setup_.menu, progress);
+    table_ = build_error_table(*setup_.checkpoint, all, setup_.menu, progress);
     write_csv(*table_, kept);
   }
   return *table_;
 }
 
-std::vector<Scheme> Comparison::schemes_of(const ComparisonCase& one, Progress& progress) {
-  if (one.method == kMxq) {
-    const ErrorTable& errors = table(progress);
-    return allocate_mxq(errors, budget_bytes(errors, number(one.configuration))).schemes;
-  }
-  const Scheme scheme = scheme_of(one);
-  std::vector<Scheme> schemes;
-  for (const Linear& linear : linears(*setup_.config)) schemes.push_back(fitting(scheme, linear.in));
-  return schemes;
+/// Of the linears of the blocks, as the papers compare: embedding and head stay as they are stored.
+std::vector<MatrixScheme> Comparison::allocation_of(const ComparisonCase& one, Progress& progress) {
+  const std::vector<Matrix> all = linears(*setup_.config);
+  if (one.method != kMxq) return uniform_allocation(all, scheme_of(one));
+  const ErrorTable& errors = table(progress);
+  return knapsaq::allocation_of(all, allocate_mxq(errors, budget_bytes(errors, number(one.configuration))).schemes);
 }
 
 void Comparison::score(const Checkpoint& model, CaseResult& result, Progress& progress) const {
@@ -216,7 +214,7 @@ CaseResult Comparison::measure(const ComparisonCase& one, Progress& progress) {
   if (one.method == kMxq) table(progress);  // made once for all budgets; no case's own time
   const fs::path out = setup_.work / kComparedModelName;
   const auto begin = std::chrono::steady_clock::now();
-  const std::vector<Scheme> schemes = schemes_of(one, progress);
+  const std::vector<MatrixScheme> allocation = allocation_of(one, progress);
   Folding folding;
   if (one.method == kAwq) {
     Scheme rounding = scheme_of(one);
@@ -227,7 +225,8 @@ CaseResult Comparison::measure(const ComparisonCase& one, Progress& progress) {
   const DirectSource source(*setup_.checkpoint, setup_.inputs, folding.empty() ? nullptr : &folding);
   const Removed leftover(out);
   const QuantizedModel written =
-      write_quantized(*setup_.checkpoint, *setup_.config, schemes, source, out, true, progress);
+      write_quantized(*setup_.checkpoint, *setup_.config, allocation, source, out, true, progress,
+                      {.kept = select_matrices(*setup_.config, {}, false).kept});
   result.quantize_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   result.bits = written.bits;
   result.bytes = written.bytes;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "knapsaq/bank/error_table.h"
+#include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/base/progress.h"
 #include "knapsaq/calib/input_statistics.h"
 #include "knapsaq/calib/samples.h"
@@ -81,7 +82,7 @@ class Comparison {
   CaseResult measure(const ComparisonCase& one, Progress& progress);
 
  private:
-  std::vector<Scheme> schemes_of(const ComparisonCase& one, Progress& progress);
+  std::vector<MatrixScheme> allocation_of(const ComparisonCase& one, Progress& progress);
   const ErrorTable& table(Progress& progress);
   /// Perplexity and tasks.
   void score(const Checkpoint& model, CaseResult& result, Progress& progress) const;

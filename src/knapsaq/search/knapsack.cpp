@@ -46,7 +46,7 @@ void check(std::span<const std::vector<Choice>> items) {
 }
 
 /// One item's levels added to all partial solutions of those before it.
-struct Stage {
+struct ItemStates {
   std::vector<std::int64_t> weights;  ///< ascending
   std::vector<std::uint8_t> levels;   ///< of this item
 };
@@ -248,7 +248,7 @@ std::vector<FrontPoint> Knapsack::hull() const {
 std::optional<std::vector<FrontPoint>> Knapsack::all(std::size_t most) const {
   // Corners with different rates are on the front for certain.
   if (steps_.size() >= most) return std::nullopt;
-  std::vector<Stage> stages;
+  std::vector<ItemStates> done;
   std::vector<Partial> partials = {{}};
   std::vector<Partial> merged, shifted, spare;
   for (const std::vector<Level>& levels : exact_.items) {
@@ -264,10 +264,10 @@ std::optional<std::vector<FrontPoint>> Knapsack::all(std::size_t most) const {
       if (merged.size() > most) return std::nullopt;
     }
     partials.swap(merged);
-    Stage& stage = stages.emplace_back();
+    ItemStates& states = done.emplace_back();
     for (const Partial& partial : partials) {
-      stage.weights.push_back(partial.weight);
-      stage.levels.push_back(partial.level);
+      states.weights.push_back(partial.weight);
+      states.levels.push_back(partial.level);
     }
   }
   std::vector<FrontPoint> points;
@@ -275,10 +275,10 @@ std::optional<std::vector<FrontPoint>> Knapsack::all(std::size_t most) const {
   Levels levels(items_.size());
   for (const Partial& partial : partials) {
     std::int64_t weight = partial.weight;
-    for (std::size_t i = stages.size(); i-- > 0;) {
+    for (std::size_t i = done.size(); i-- > 0;) {
       // What is left was on the front of the items before: it is in their list.
-      const auto found = std::ranges::lower_bound(stages[i].weights, weight);
-      levels[i] = stages[i].levels[static_cast<std::size_t>(found - stages[i].weights.begin())];
+      const auto found = std::ranges::lower_bound(done[i].weights, weight);
+      levels[i] = done[i].levels[static_cast<std::size_t>(found - done[i].weights.begin())];
       weight -= exact_.items[i][levels[i]].weight;
     }
     points.push_back(make(levels));

@@ -5,6 +5,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/not_finite_error.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/search/summarize.h"
 
 namespace knapsaq {
@@ -15,9 +16,9 @@ ModelEvaluator::ModelEvaluator(const SearchSpace& space, const Bank& bank, const
       reference_(reference),
       divergence_(divergence),
       scorer_(
-          reference, decoder,
-          [&space, &bank](std::size_t linear, std::size_t choice) {
-            return bank.matrix(space.linears[linear], space.schemes[linear][choice]);
+          reference, decoder, find_matrices(decoder.config(), space.linears),
+          [&space, &bank](std::size_t index, std::size_t choice) {
+            return bank.matrix(space.linears[index], space.schemes[index][choice]);
           },
           [&] {
             options.jsd = divergence == Divergence::jsd;

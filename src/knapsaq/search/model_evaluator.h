@@ -9,11 +9,11 @@
 
 namespace knapsaq {
 
-/// Measures points of a search space by running the model, with linears from a bank, over a fixed text.
+/// Measures points of a search space by running the model, with matrices from a bank, over a fixed text.
 class ModelEvaluator final : public Evaluator {
  public:
   /// `decoder` is the model with the bank's folding, `reference` what the model without it makes of the text;
-  /// its linears are exchanged by this evaluator alone. With Divergence::jsd both divergences are measured.
+  /// its matrices are exchanged by this evaluator alone. With Divergence::jsd both divergences are measured.
   /// The space is made from the bank's table. All arguments must outlive it.
   ModelEvaluator(const SearchSpace& space, const Bank& bank, const ReferencedWindows& reference,
                  Decoder& decoder, Divergence divergence, ScorerOptions options = {});

@@ -92,29 +92,6 @@ std::string to_string(const Pin& pin) {
   return fmt::format("{}{}{}", pin.pattern, kSigns[static_cast<std::size_t>(pin.relation)], pin.scheme);
 }
 
-bool matches_pattern(std::string_view pattern, std::string_view text) {
-  // Going back only to the last star is enough, and takes at most |pattern| |text| steps.
-  std::size_t p = 0;
-  std::size_t t = 0;
-  std::size_t star = pattern.npos;
-  std::size_t resume = 0;
-  while (t < text.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      resume = t;
-    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t])) {
-      ++p;
-      ++t;
-    } else if (star != pattern.npos) {
-      p = star + 1;
-      t = ++resume;
-    } else {
-      return false;
-    }
-  }
-  return pattern.find_first_not_of('*', p) == pattern.npos;
-}
-
 std::vector<bool> allowed_choices(const Pin& pin, std::span<const Scheme> menu,
                                   std::span<const Scheme> schemes) {
   if (pin.relation == Pin::Relation::equal) {
@@ -134,28 +111,10 @@ std::vector<bool> allowed_choices(const Pin& pin, std::span<const Scheme> menu,
 }
 
 void refuse_without_match(const Pin& pin) {
-  // What the architectures call their embeddings and heads, in full and in short.
-  constexpr std::array<std::string_view, 10> kKept = {"lm_head",
-                                                      "lm_head.weight",
-                                                      "embed_tokens",
-                                                      "embed_tokens.weight",
-                                                      "model.embed_tokens",
-                                                      "model.embed_tokens.weight",
-                                                      "model.decoder.embed_tokens",
-                                                      "model.decoder.embed_tokens.weight",
-                                                      "model.decoder.embed_positions",
-                                                      "embed_positions"};
-  for (const std::string_view name : kKept) {
-    if (!matches_pattern(pin.pattern, name)) continue;
-    throw UsageError(
-        fmt::format("pin {}: {} is not quantized: embeddings and the output head are written as they are, "
-                    "and the budget counts them so; leave this pin out",
-                    in_quotes(to_string(pin)), name));
-  }
   throw UsageError(
-      fmt::format("pin {}: no linear has such a name; names are like model.layers.3.self_attn.q_proj or "
-                  "3.self_attn.q_proj, "
-                  "and * stands for any characters",
+      fmt::format("pin {}: nothing that is chosen about has such a name; names are like "
+                  "model.layers.3.self_attn.q_proj, 3.self_attn.q_proj, embed_tokens or lm_head, and * stands for "
+                  "any characters",
                   in_quotes(to_string(pin))));
 }
 

@@ -11,8 +11,8 @@
 
 namespace knapsaq {
 
-/// A pin: the linears whose name (or "block.module") matches `pattern` (`*` any characters, `?` one, no more)
-/// may only take schemes that `relation` allows.
+/// A pin: the matrices whose name (or "block.module", or the last part of the name outside the blocks: "lm_head")
+/// match `pattern` (matches_pattern()) may only take schemes that `relation` allows.
 struct Pin {
   enum class Relation : std::uint8_t { equal, at_least, at_most };
   std::string pattern;
@@ -27,17 +27,13 @@ Pin parse_pin(std::string_view text);
 /// What parse_pin() reads.
 std::string to_string(const Pin& pin);
 
-/// Whether `text` is what a pattern with `*` and `?` describes.
-bool matches_pattern(std::string_view pattern, std::string_view text);
-
 /// Which choices of the menu a pin allows a linear that is stored as `schemes` say, one for each choice: an
 /// equality is about the menu's name, a bound about the bits that are stored. Throws UsageError for a scheme
 /// that the menu does not have.
 std::vector<bool> allowed_choices(const Pin& pin, std::span<const Scheme> menu,
                                   std::span<const Scheme> schemes);
 
-/// Throws the UsageError for a pin that matches none of the linears: it says so where the pin means the
-/// embedding or the head, which are never quantized.
+/// Throws the UsageError for a pin that matches nothing.
 [[noreturn]] void refuse_without_match(const Pin& pin);
 
 }  // namespace knapsaq

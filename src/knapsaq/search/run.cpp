@@ -9,6 +9,7 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
+#include "knapsaq/bank/match_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/hash.h"
@@ -58,6 +59,7 @@ nlohmann::ordered_json describe(const RunSettings& settings) {
   return {{"model", settings.model},
           {"ties", settings.ties},
           {"pins", settings.pins},
+          {"kept", settings.kept},
           {"divergence", name_of(settings.divergence)},
           {"precision", name_of(settings.precision)},
           {"text", settings.text},
@@ -84,6 +86,8 @@ RunSettings parse_settings(std::string_view text) {
     settings.text = json.at("text").get<std::string>();
     settings.ties = json.at("ties").get<std::string>();
     settings.pins = json.at("pins").get<std::vector<std::string>>();
+    // Runs of version 0.1 do not say it: there was nothing to keep.
+    if (json.contains("kept")) settings.kept = json["kept"].get<std::vector<std::string>>();
     settings.divergence = parse_divergence(json.at("divergence").get<std::string>());
     settings.precision =
         json.at("precision").get<std::string>() == "fp32" ? Precision::fp32 : Precision::bf16;
@@ -112,11 +116,11 @@ Run::Run(fs::path folder, fs::path model, const fs::path& bank, RunSettings sett
   config_ = parse_model_config(checkpoint_->config());
   bank_ = std::make_unique<Bank>(Bank::open(bank));
   bank_->check_model(settings_.model, config_);
-  const ErrorTable table = bank_->table();
+  const ErrorTable table = without(bank_->table(), settings_.kept);
   std::vector<Pin> pins;
   for (const std::string& pin : settings_.pins) pins.push_back(parse_pin(pin));
   space_ = make_space(table, settings_.ties, pins, usual_cost(table),
-                      std::make_shared<FileSizes>(quantized_file_sizes(*checkpoint_, config_, table)));
+                      quantized_file_sizes(*checkpoint_, config_, table, {.kept = settings_.kept}));
 }
 
 void Run::take(Archive archive) {
@@ -134,6 +138,7 @@ void require_same(std::string_view known, const nlohmann::ordered_json& wanted, 
   } catch (const InputError& error) {
     throw InputError(fmt::format("{}: {}", (folder / kArchiveName).string(), error.what()));
   }
+  if (!there.contains("kept")) there["kept"] = nlohmann::json::array();
   for (const auto& [key, value] : wanted.items())
     if (!there.contains(key) || there[key] != nlohmann::json(value))
       throw UsageError(

@@ -13,7 +13,7 @@
 #include "knapsaq/base/progress.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/compute/backend.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/search/archive.h"
 #include "knapsaq/search/evaluator.h"
 #include "knapsaq/search/space.h"
@@ -33,6 +33,7 @@ struct RunSettings {
   std::string text;   ///< what the token sets were made of, for people: "self seed 0", names of files
   std::string ties = "none";
   std::vector<std::string> pins;  ///< as parse_pin() reads them
+  std::vector<std::string> kept;  ///< modules that are written as they are stored (Selection::kept)
   Divergence divergence = Divergence::kl;
   Precision precision = Precision::bf16;
   TokenSet search;

@@ -9,6 +9,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/hash.h"
+#include "knapsaq/base/pattern.h"
 #include "knapsaq/base/quote.h"
 #include "knapsaq/search/problem.h"
 
@@ -117,9 +118,9 @@ std::vector<std::vector<Restriction>> restrictions_of(const ErrorTable& table, c
     bool matched = false;
     for (std::size_t i = 0; i < table.rows.size(); ++i) {
       const ErrorRow& row = table.rows[i];
-      if (!matches_pattern(pin.pattern, row.name) &&
-          !matches_pattern(pin.pattern, fmt::format("{}.{}", row.layer, row.module)))
-        continue;
+      // Outside the blocks there is no number of one.
+      const std::string brief = row.layer < 0 ? row.module : fmt::format("{}.{}", row.layer, row.module);
+      if (!matches_pattern(pin.pattern, row.name) && !matches_pattern(pin.pattern, brief)) continue;
       matched = true;
       std::vector<bool> allowed = allowed_choices(pin, space.menu, space.schemes[i]);
       std::vector<Restriction>& list = restrictions[groups[i]];

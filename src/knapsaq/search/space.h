@@ -58,7 +58,7 @@ Budget bits_budget(double bits, std::int64_t parameters);
 
 /// The search space: variables with their levels, and the exact size of what would be written.
 struct SearchSpace {
-  std::vector<std::string> linears;  ///< of the model, in the order of linears(config)
+  std::vector<std::string> linears;  ///< what is chosen about: matrices of the model, in their order
   std::vector<Scheme> menu;
   std::vector<std::vector<Scheme>> schemes;  ///< [linear][choice]: as the bank stores it (fitting())
   std::vector<Variable> variables;           ///< in the order of their first linears

@@ -1,10 +1,11 @@
 #include <algorithm>
-#include <initializer_list>
 #include <map>
+#include <optional>
 
 #include <fmt/format.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/search/problem.h"
 
 namespace knapsaq {
@@ -58,15 +59,12 @@ std::string group_key(const Ties& ties, std::string_view name) {
   if (ties.layer) {
     if (const std::string_view layer = layer_of(name); !layer.empty()) return std::string(layer);
   }
-  const std::size_t dot = name.rfind('.');
-  const std::string_view parent = dot == name.npos ? std::string_view() : name.substr(0, dot + 1);
-  const std::string_view last = dot == name.npos ? name : name.substr(dot + 1);
-  const auto is_one_of = [&](std::initializer_list<std::string_view> names) {
-    return std::find(names.begin(), names.end(), last) != names.end();
-  };
-  // A space cannot be in a module's name, so these keys meet no other.
-  if (ties.qkv && is_one_of({"q_proj", "k_proj", "v_proj"})) return fmt::format("{} qkv", parent);
-  if (ties.gate_up && is_one_of({"gate_proj", "up_proj"})) return fmt::format("{} gate-up", parent);
+  const std::string_view parent = name.substr(0, name.rfind('.') + 1);
+  const std::optional<Role> role = role_of(name);
+  const Fusion fusion = role ? fusion_of(*role) : Fusion::none;
+  // A space cannot be in a module's name, so these keys meet no other. OPT's fc1 has no gate to be tied to.
+  if (ties.qkv && fusion == Fusion::qkv) return fmt::format("{} qkv", parent);
+  if (ties.gate_up && fusion == Fusion::gate_up) return fmt::format("{} gate-up", parent);
   return std::string(name);
 }
 

@@ -217,13 +217,21 @@ class CpuBackend final : public Backend {
 
   void compare(const Array& reference, const Weight& head_weight, std::span<const std::int32_t> targets,
                bool jsd, std::span<const Compared> candidates) override {
-    const auto* dense = dynamic_cast<const DenseWeight*>(&head_weight);
-    require(dense != nullptr, "compare: the head is not dense");
-    const DenseWeight& head = *dense;
+    const auto dense = [](const Weight& weight) -> const DenseWeight& {
+      const auto* as_dense = dynamic_cast<const DenseWeight*>(&weight);
+      require(as_dense != nullptr, "compare: a head is not dense");
+      return *as_dense;
+    };
+    const DenseWeight& head = dense(head_weight);
     const auto rows = static_cast<std::int64_t>(targets.size());
     check_input(reference, rows, head);
+    std::vector<const DenseWeight*> heads;  // of the candidates
     for (const Compared& candidate : candidates) {
-      check_input(*candidate.in, rows, head);
+      heads.push_back(candidate.head == nullptr ? &head : &dense(*candidate.head));
+      check_input(*candidate.in, rows, *heads.back());
+      // Then it is cut into the same chunks.
+      require(heads.back()->out() == head.out() && heads.back()->in() == head.in(),
+              "compare: heads of different shapes");
       require(candidate.out.size() == targets.size(), "compare: output of another length");
     }
     for (const std::int32_t target : targets) require(target < head.out(), "compare: no such target");
@@ -244,8 +252,9 @@ class CpuBackend final : public Backend {
           kernels_.log_probabilities(log_p + start, chunk.cols, log_sum, p + start);
         }
       }
-      for (const Compared& candidate : candidates) {
-        const HeadTile of_candidate = head_products(head, *candidate.in, tile, logits);
+      for (std::size_t c = 0; c < candidates.size(); ++c) {
+        const Compared& candidate = candidates[c];
+        const HeadTile of_candidate = head_products(*heads[c], *candidate.in, tile, logits);
         for (std::int64_t r = 0; r < tile.count; ++r) {
           const auto i = static_cast<std::size_t>(r);
           const std::int32_t target = targets[static_cast<std::size_t>(tile.first + r)];

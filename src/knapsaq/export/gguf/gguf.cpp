@@ -15,6 +15,7 @@
 #include "knapsaq/export/gguf/blocks.h"
 #include "knapsaq/export/gguf/model_metadata.h"
 #include "knapsaq/export/gguf/vocabulary.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/quant/quantizer.h"
 
@@ -105,9 +106,8 @@ class Export {
   ExportReport run(const fs::path& out, Progress& progress) {
     refuse_existing(out, options_.replace);
     check_shapes(model_, config_);
-    require_dense_ends(model_, config_);
     metadata();
-    ProgressScope scope(progress, "writing GGUF", 2 * linears(config_).size(), "linears");
+    ProgressScope scope(progress, "writing GGUF", 2 * matrices(config_).size(), "matrices");
     plan(scope);
     std::vector<GgufTensorSpec> specs;
     for (const Piece& piece : pieces_) specs.push_back(piece.spec);
@@ -116,7 +116,7 @@ class Export {
     for (const Piece& piece : pieces_) {
       check_cancelled();
       write(piece, writer);
-      if (piece.spec.name.starts_with("blk.") && piece.spec.shape.size() == 2) scope.advance();
+      if (piece.spec.shape.size() == 2) scope.advance();
     }
     writer.commit();
     return std::move(report_);
@@ -132,17 +132,15 @@ class Export {
     add_vocabulary(model_.folder(), config_.vocab, metadata_, report_.notes);
   }
 
-  /// Decides the type of every tensor; reads the quantized linears once to know whether a type holds them.
+  /// Decides the type of every tensor; reads the quantized matrices once to know whether a type holds them.
   void plan(ProgressScope& scope) {
     std::map<std::uint32_t, std::int64_t> weights_of;  // by file_type
-    const bool has_embedding = model_.contains(embedding_name(config_));
-    dense(has_embedding ? embedding_name(config_) : std::string(kHeadName), "token_embd.weight");
     if (std::vector<float> divisors = rope_divisors(config_); !divisors.empty()) {
       rope_ = std::move(divisors);
       pieces_.push_back(
           {{"rope_freqs.weight", DType::F32, {static_cast<std::int64_t>(rope_.size())}}, "", How::given});
     }
-    for (const Linear& one : linears(config_)) {
+    for (const Matrix& one : matrices(config_)) {
       check_cancelled();
       linear(one);
       weights_of[file_type(pieces_.back().spec.type)] += one.parameters();
@@ -150,7 +148,6 @@ class Export {
       scope.advance();
     }
     for (const ExpectedTensor& tensor : dense_tensors(config_)) vector(tensor.name);
-    if (!config_.tied) dense(std::string(kHeadName), "output.weight");
     const auto most =
         std::ranges::max_element(weights_of, {}, [](const auto& entry) { return entry.second; });
     metadata_.add("general.file_type", most->first);
@@ -183,7 +180,7 @@ class Export {
                        rotated_heads(tensor)});
   }
 
-  void linear(const Linear& one) {
+  void linear(const Matrix& one) {
     const std::string tensor = one.name + ".weight";
     const std::string name = name_of_tensor(tensor);
     const auto packing = model_.packing(one.name);

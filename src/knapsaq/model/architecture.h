@@ -1,0 +1,104 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "knapsaq/model/config.h"
+
+namespace knapsaq {
+
+/// What a weight matrix is for.
+enum class Role : std::uint8_t { embedding, positions, project_in, q, k, v, o, gate, up, down, project_out, head };
+
+/// The parts of a pass, between which it can be kept and resumed with other weights.
+enum class Stage : std::uint8_t {
+  embed,             ///< the residual stream begins: embedding, learned positions, project_in
+  attend,            ///< q, k, v and attention
+  attention_output,  ///< o, added to the residual stream
+  activate,          ///< gate and up, or the first linear of a plain MLP
+  mlp_output,        ///< down, or the second linear of a plain MLP, added to the residual stream
+  head               ///< final norm, project_out, output head
+};
+
+/// Matrices that several engines run as one and that then need one scheme.
+enum class Fusion : std::uint8_t { none, qkv, gate_up };
+
+/// One weight matrix W [out, in] of a model.
+struct Matrix {
+  std::string name;         ///< module path, e.g. "model.layers.3.self_attn.q_proj"
+  std::int64_t block = -1;  ///< 3; -1 outside the blocks
+  std::string module;       ///< "self_attn.q_proj"; outside the blocks the last part of the name: "lm_head"
+  std::int64_t out = 0;
+  std::int64_t in = 0;
+  bool bias = false;
+  Role role = Role::q;
+  std::size_t number = 0;  ///< its place in matrices()
+  /// The place in matrices() of the first one that multiplies the same input: statistics are shared.
+  std::size_t input = 0;
+  /// The embedding is the output head too: one tensor that is looked up and multiplied.
+  bool tied = false;
+
+  std::int64_t parameters() const { return out * in; }
+  bool in_block() const { return block >= 0; }
+  /// Whether tokens look up its rows.
+  bool is_looked_up() const { return role == Role::embedding; }
+  /// Whether inputs are multiplied by it.
+  bool is_multiplied() const { return role != Role::embedding || tied; }
+};
+
+/// All matrices of a model that can be quantized, in the order of the pass: the embedding, the linears of the
+/// blocks, the output head (unless it is the embedding). OPT's table of positions and the projections of a
+/// narrow embedding are not among them: together they are below a hundredth of every OPT model that has them,
+/// no engine loads them quantized, and they stay dense.
+std::vector<Matrix> matrices(const ModelConfig& config);
+
+/// Of these the linears of the blocks: what the papers quantize, and what bits per weight are an average over.
+std::vector<Matrix> linears(const ModelConfig& config);
+
+/// Of matrices(config) those with these names, in the order of the names. Throws InputError for a name that
+/// the model does not have.
+std::vector<Matrix> find_matrices(const ModelConfig& config, std::span<const std::string> names);
+
+/// What is to be quantized, and what is written as it is stored.
+struct Selection {
+  std::vector<Matrix> quantized;   ///< some of matrices(config), in that order
+  std::vector<std::string> kept;   ///< modules, sorted
+};
+/// Everything is quantized but what one of the patterns `keep` names (matches_pattern(), of a module's name,
+/// of "3.self_attn.q_proj", or of the last part outside the blocks), and without `ends` embedding and head.
+/// Throws UsageError for a pattern that names nothing, and if nothing is left.
+Selection select_matrices(const ModelConfig& config, std::span<const std::string> keep, bool ends = true);
+
+/// For every one of `matrices` the index, among them, of the first that multiplies the same input: q for k and
+/// v, gate for up, itself for all others.
+std::vector<std::size_t> input_owners(std::span<const Matrix> matrices);
+
+/// "model." or "model.decoder.": what stands before the names of all modules but the head.
+std::string_view module_prefix(const ModelConfig& config);
+/// "model.layers.3."
+std::string block_prefix(const ModelConfig& config, std::int64_t block);
+/// "model.embed_tokens"
+std::string embedding_module(const ModelConfig& config);
+inline constexpr std::string_view kHeadModule = "lm_head";
+
+/// The role of a module by its name, of which only the last part counts ("self_attn.q_proj", "fc1"): for
+/// tables from files, which know no configuration. Nothing for other names.
+std::optional<Role> role_of(std::string_view module);
+Stage stage_of(Role role);
+Fusion fusion_of(Role role);
+
+/// What may be in front of a linear such that scales can be moved between the two (AWQ's folding).
+struct Feeder {
+  std::string module;    ///< a norm, or the linear whose outputs reach it one by one
+  bool is_norm = false;  ///< else a linear
+};
+/// Nothing where scales cannot be moved: other norms' places, activations that do not commute with a factor,
+/// value heads that several query heads share.
+std::optional<Feeder> feeder_of(const ModelConfig& config, const Matrix& matrix);
+
+}  // namespace knapsaq
