@@ -1,11 +1,13 @@
 #include <memory>
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "command.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/checkpoint/fingerprint.h"
+#include "knapsaq/export/engine.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "make_bank.h"
 
@@ -66,6 +68,8 @@ void add_bank(CommandLine& app) {
       .show_default();
   verb.option("--method", options->bank.method,
               "Method for the menu's affine schemes: gptq, awq, hqq, rtn, hqq-diag, rtn-diag");
+  verb.option("--for", options->bank.engine,
+              fmt::format("Engine that has to load what comes of it: {}", fmt::join(engine_names(), ", ")));
   verb.option("--keep", options->bank.keep, kKeepHelp);
   add_calibration_options(verb, options->bank.calibration, true);
   add_common(verb, options->common);

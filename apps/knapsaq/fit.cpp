@@ -38,7 +38,7 @@ struct Outputs {
 Outputs plan_outputs(OutputPlan& plan, Options& options) {
   Outputs outputs;
   plan.reads("the model", options.run.model);
-  outputs.model = plan.folder(options.output, options.force);
+  outputs.model = plan_result(plan, options.run.engine, options.output, options.force);
   if (options.run.run.empty()) {
     std::string name = options.output;
     while (name.ends_with('/')) name.pop_back();
@@ -106,7 +106,7 @@ void add_fit(CommandLine& app) {
   const Verb verb =
       app.add("fit", "All of it: quantize, search, compare with uniform, write the best model that fits");
   verb.option("model", options->run.model, "Model folder in Hugging Face layout, full precision").required();
-  verb.option("-o,--output", options->output, "Folder to write").required();
+  verb.option("-o,--output", options->output, "Folder to write; with --for llama.cpp a GGUF file").required();
   add_budget_options(verb, options->budget);
   verb.option("--run", options->run.run,
               "Folder of bank and archive, kept for other budgets; default: OUTPUT.run")

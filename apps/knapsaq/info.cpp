@@ -35,8 +35,10 @@ void run(const Options& options) {
   const std::vector<Matrix> all = matrices(config);
   std::map<std::string, std::int64_t> weights_of;
   std::int64_t linear_weights = 0;
+  std::int64_t matrix_weights = 0;
   for (const Matrix& matrix : all) {
     weights_of[storage_of(checkpoint, matrix)] += matrix.parameters();
+    matrix_weights += matrix.parameters();
     if (matrix.in_block()) linear_weights += matrix.parameters();
   }
 
@@ -68,17 +70,18 @@ void run(const Options& options) {
       "positions{}\n",
       config.layers, config.hidden, config.heads, config.kv_heads, config.head_dim, config.ffn, config.vocab,
       config.max_positions, config.tied ? ", tied head" : "");
-  fmt::print("  {} linears with {} weights, stored as\n", all.size(), linear_weights);
+  fmt::print("  {} matrices with {} weights ({} in the linears of the blocks), stored as\n", all.size(), matrix_weights,
+             linear_weights);
   for (const auto& [storage, weights] : weights_of)
     fmt::print("    {:<20} {:5.1f} %\n", storage,
-               100.0 * static_cast<double>(weights) / static_cast<double>(linear_weights));
+               100.0 * static_cast<double>(weights) / static_cast<double>(matrix_weights));
 }
 
 }  // namespace
 
 void add_info(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  const Verb verb = app.add("info", "Show what a model is and how its linears are stored");
+  const Verb verb = app.add("info", "Show what a model is and how its matrices are stored");
   verb.option("model", options->model, "Model folder in Hugging Face layout, quantized or not, or GGUF file")
       .required();
   add_common(verb, options->common);

@@ -8,6 +8,7 @@
 
 #include "command.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/export/engine.h"
 #include "knapsaq/quant/quantizer.h"
 
 namespace knapsaq::command {
@@ -31,10 +32,10 @@ bool needs_inputs(const Menu& menu) {
 }
 
 /// Statistics of the inputs, if they are asked for, or there from an earlier run, or the menu needs them.
-std::optional<FoundInputs> inputs_for(const CalibrationOptions& options, const Checkpoint& checkpoint,
-                                      const ModelConfig& config, const BankRecipe& recipe,
-                                      const std::filesystem::path& folder) {
-  if (!needs_inputs(recipe.menu) && options.text.empty() && options.folder.empty() &&
+std::optional<FoundInputs> inputs_for(const CalibrationOptions& options, bool wanted,
+                                      const Checkpoint& checkpoint, const ModelConfig& config,
+                                      const BankRecipe& recipe, const std::filesystem::path& folder) {
+  if (!wanted && !needs_inputs(recipe.menu) && options.text.empty() && options.folder.empty() &&
       !has_calibration(folder))
     return std::nullopt;
   return std::optional<FoundInputs>(std::in_place, checkpoint, config, recipe.model, options, folder);
@@ -68,7 +69,12 @@ std::optional<Folding> folding_for(const CalibrationOptions& options, const Chec
 Menu menu_of(const BankOptions& options) {
   Menu menu = with_method(parse_menu(options.menu), options.method);
   for (const Scheme& scheme : menu.schemes) quantizer(scheme.method).check(scheme);
-  return menu;
+  return options.engine.empty() ? menu : menu_for(find_engine(options.engine), std::move(menu));
+}
+
+Selection selection_of(const BankOptions& options, const ModelConfig& config) {
+  Selection selection = select_matrices(config, options.keep, options.ends);
+  return options.engine.empty() ? selection : selection_for(find_engine(options.engine), std::move(selection));
 }
 
 void plan_bank(OutputPlan& plan, const BankOptions& options, const std::filesystem::path& folder) {
@@ -84,10 +90,10 @@ BankReport make_bank(const Checkpoint& checkpoint, const ModelConfig& config, st
   recipe.model = model;
   recipe.menu = menu_of(options);
   folder.check(recipe.model, recipe.menu);
-  recipe.matrices = select_matrices(config, options.keep, options.ends).quantized;
+  recipe.matrices = selection_of(options, config).quantized;
   check_full_precision(checkpoint, recipe.matrices);
   std::optional<FoundInputs> found =
-      inputs_for(options.calibration, checkpoint, config, recipe, folder.calibration());
+      inputs_for(options.calibration, options.wants_inputs, checkpoint, config, recipe, folder.calibration());
   // Whatever is refused is refused before a calibration is written that the bank would have to live with.
   folder.check_inputs(found ? found->identity() : "");
   std::unique_ptr<InputSource> inputs;

@@ -19,12 +19,16 @@ struct BankOptions {
   std::string method;  ///< for the menu's affine schemes; empty: the menu's own
   std::vector<std::string> keep;  ///< patterns of what is not quantized (select_matrices())
   bool ends = true;               ///< embedding and head are
+  std::string engine;             ///< what has to load them (find_engine()); empty: nobody else
+  bool wants_inputs = false;      ///< statistics of the inputs, also where the menu can do without
   CalibrationOptions calibration;
 };
 
 
-/// The menu with the method. Throws UsageError for what a method cannot do.
+/// The menu with the method, as the engine takes it. Throws UsageError for what a method cannot do, or the engine.
 Menu menu_of(const BankOptions& options);
+/// What is quantized.
+Selection selection_of(const BankOptions& options, const ModelConfig& config);
 
 /// Tells the plan what is read, and where a calibration is made, for a bank in `folder`.
 void plan_bank(OutputPlan& plan, const BankOptions& options, const std::filesystem::path& folder);

@@ -30,7 +30,8 @@ void run(const Options& options) {
   plan.reads("the run", options.folder);
   plan.reads("the bank", options.codes);
   plan.reads("the model", options.model);
-  const std::filesystem::path output = plan.folder(options.output, options.force);
+  const std::filesystem::path output =
+      plan_result(plan, read_run_settings(options.folder).engine, options.output, options.force);
   if (options.near > 0 && (options.budget.bits <= 0 || !options.budget.bytes.empty()))
     throw UsageError("--near goes with --bits alone");
   Run run = Run::open(options.folder, Access::write_if_free, options.model);
@@ -57,7 +58,7 @@ void add_pick(CommandLine& app) {
   const Verb verb =
       app.add("pick", "Write the best model within a budget that a run has found, also while it runs");
   verb.option("run", options->folder, "Folder of the run").required();
-  verb.option("-o,--output", options->output, "Folder to write").required();
+  verb.option("-o,--output", options->output, "Folder to write; a GGUF file where the run is for llama.cpp").required();
   add_budget_options(verb, options->budget);
   verb.option("--near", options->near,
               "With --bits: the best within so many bits above or below, as AMQ picks (0.005); not a hard "

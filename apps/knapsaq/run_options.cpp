@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include "command.h"
 #include "knapsaq/bank/match_table.h"
@@ -13,6 +14,7 @@
 #include "knapsaq/calib/search_text.h"
 #include "knapsaq/calib/self_text.h"
 #include "knapsaq/checkpoint/fingerprint.h"
+#include "knapsaq/export/engine.h"
 #include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
@@ -31,12 +33,12 @@ namespace fs = std::filesystem;
 /// The space that the options describe, without local errors: for refusing before anything is made what
 /// cannot be done in it.
 SearchSpace space_of(const RunOptions& options, const Checkpoint& checkpoint, const ModelConfig& config,
-                     const ErrorTable& table, const std::vector<std::string>& kept) {
+                     const ErrorTable& table, const RunSettings& settings) {
   std::vector<Pin> pins;
   for (const std::string& pin : options.pins) pins.push_back(parse_pin(pin));
-  SearchSpace space =
-      make_space(table, options.ties, pins, Cost::fnorm,
-                 quantized_file_sizes(checkpoint, config, table, {.kept = kept}));
+  SearchSpace space = make_space(
+      table, settings.ties, pins, Cost::fnorm,
+      output_sizes(settings.engine, checkpoint, config, table, {.kept = settings.kept}));
   for (Variable& variable : space.variables)
     for (SpaceLevel& level : variable.levels) level.error = 0;
   return space;
@@ -117,14 +119,19 @@ bool has_ends(const SearchSpace& space) {
 
 void add_run_options(Verb verb, RunOptions& options) {
   const auto defines = [&](Option option) { options.defining.push_back(option); };
-  defines(verb.option("--menu", options.menu, "Schemes to choose from: mxq, mxq-f16, gguf or a list")
-              .show_default());
-  defines(verb.option("--method", options.method, "Method for the menu's affine schemes").show_default());
+  defines(verb.option("--for", options.engine,
+                      fmt::format("Engine that has to load the result: {}; sets menu, method, ties, what stays dense, "
+                                  "and the format that is written",
+                                  fmt::join(engine_names(), ", "))));
+  defines(verb.option("--menu", options.menu,
+                      "Schemes to choose from: affine, mxq, mxq-f16, gguf or a list; default: affine, or the engine's"));
+  defines(verb.option("--method", options.method,
+                      "Method for the menu's affine schemes; default: gptq, or the engine's"));
   defines(verb.option("--bank", options.bank,
                       "A bank made by `knapsaq bank`, in the place of one of the run's own"));
   defines(verb.option("--tie", options.ties,
-                      "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer")
-              .show_default());
+                      "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer; default: none, or the "
+                      "engine's"));
   defines(verb.option("--pin", options.pins,
                       "'PATTERN=SCHEME', 'PATTERN>=BITS' or 'PATTERN<=BITS' for linears that match"));
   defines(verb.option("--keep", options.keep, kKeepHelp));
@@ -169,12 +176,18 @@ Run find_run(const RunOptions& options, const SpaceCheck& check) {
   const Checkpoint checkpoint = Checkpoint::open_folder(options.model);
   const ModelConfig config = model_config(checkpoint);
   check_shapes(checkpoint, config);
-  const Selection selection = select_matrices(config, options.keep, !options.keep_ends);
-  BankOptions bank{.menu = options.menu,
-                   .method = options.method,
+  const Engine* engine = options.engine.empty() ? nullptr : &find_engine(options.engine);
+  const auto or_default = [](const std::string& given, std::string_view usual) {
+    return given.empty() ? std::string(usual) : given;
+  };
+  BankOptions bank{.menu = or_default(options.menu, engine == nullptr ? "affine" : engine->menu),
+                   .method = or_default(options.method, engine == nullptr ? "gptq" : engine->method),
                    .keep = options.keep,
                    .ends = !options.keep_ends,
+                   .engine = options.engine,
+                   .wants_inputs = true,
                    .calibration = options.calibration};
+  const Selection selection = selection_of(bank, config);
   // What judges the result must not have calibrated its codes. Text of the model's own is another one anyway.
   if (!is_self_text(options)) {
     const std::int64_t window = resolved_samples(options, config).window;
@@ -182,17 +195,26 @@ Run find_run(const RunOptions& options, const SpaceCheck& check) {
   }
   check_texts(options.calibration);
   const ErrorTable sizes = options.bank.empty() ? size_table(selection.quantized, menu_of(bank))
-                                                : without(Bank::open(options.bank).table(), selection.kept);
-  check(space_of(options, checkpoint, config, sizes, selection.kept), parameters(config));
-  const std::string model = fingerprint(checkpoint, progress());
-  if (!options.bank.empty()) Bank::open(options.bank).check_model(model, config);
-  const fs::path bank_folder = options.bank.empty() ? options.folder / kRunBankName : fs::path(options.bank);
+                                                : without(Bank::open(options.bank).table(), selection.dense);
   RunSettings settings;
+  settings.ties = or_default(options.ties, engine == nullptr ? "none" : engine->ties);
+  settings.pins = options.pins;
+  settings.engine = options.engine;
+  settings.dense = selection.dense;
+  settings.kept = selection.kept;
+  check(space_of(options, checkpoint, config, sizes, settings), parameters(config));
+  const std::string model = fingerprint(checkpoint, progress());
+  if (!options.bank.empty()) {
+    const Bank given = Bank::open(options.bank);
+    given.check_model(model, config);
+    if (engine != nullptr && menu_for(*engine, given.index().menu).whole_groups != given.index().menu.whole_groups)
+      throw UsageError(fmt::format("{}: has groups that are not whole, which {} does not load: build it with "
+                                   "--for {}",
+                                   options.bank, engine->name, engine->name));
+  }
+  const fs::path bank_folder = options.bank.empty() ? options.folder / kRunBankName : fs::path(options.bank);
   settings.model = model;
   settings.text = text_name(options.calibration);
-  settings.ties = options.ties;
-  settings.pins = options.pins;
-  settings.kept = selection.kept;
   settings.divergence = parse_divergence(options.divergence);
   settings.precision = options.calibration.precision == "fp32" ? Precision::fp32 : Precision::bf16;
   settings.search.length = settings.heldout.length = resolved_samples(options, config).window;

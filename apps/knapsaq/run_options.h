@@ -23,9 +23,10 @@ struct RunOptions {
   std::filesystem::path folder;  ///< canonical, of plan_run()
   std::string bank;              ///< --bank; empty: one in the run's folder
   /// All groups, too: at 3 bits per weight the choice of groups takes a third off the divergence.
-  std::string menu = "mxq-f16";
-  std::string method = "gptq";
-  std::string ties = "none";
+  std::string menu;              ///< empty: "affine", or the engine's
+  std::string method;            ///< empty: "gptq", or the engine's
+  std::string ties;              ///< empty: "none", or the engine's
+  std::string engine;            ///< --for
   std::vector<std::string> pins;
   std::vector<std::string> keep;  ///< patterns of what is not quantized
   /// Embedding and head are as stored: what average bits per weight (--bits) are about, as in the papers.

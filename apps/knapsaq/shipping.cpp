@@ -4,6 +4,8 @@
 #include <cmath>
 #include <filesystem>
 #include <optional>
+#include <system_error>
+#include <utility>
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -12,7 +14,10 @@
 #include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/units.h"
+#include "knapsaq/checkpoint/gguf_file.h"
+#include "knapsaq/export/engine.h"
 #include "knapsaq/export/matrix_source.h"
+#include "knapsaq/export/writer.h"
 #include "run_view.h"
 
 namespace knapsaq::command {
@@ -54,7 +59,31 @@ Scheme counterpart(const BankIndex& bank, const Scheme& scheme, const std::strin
                   to_string(scheme), linear));
 }
 
+/// Where the model is on its way to the engine's format, in the run's folder.
+constexpr std::string_view kWrittenName = "written";
+
+/// Gone in the end, whatever happens.
+class RemovedFolder {
+ public:
+  explicit RemovedFolder(std::filesystem::path path) : path_(std::move(path)) {}
+  ~RemovedFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  RemovedFolder(const RemovedFolder&) = delete;
+  RemovedFolder& operator=(const RemovedFolder&) = delete;
+
+ private:
+  std::filesystem::path path_;
+};
+
 }  // namespace
+
+std::filesystem::path plan_result(OutputPlan& plan, const std::string& engine, const std::string& output,
+                                  bool force) {
+  const bool file = !engine.empty() && writer(find_engine(engine).format).makes_file();
+  return file ? plan.file(output, force, is_own_gguf) : plan.folder(output, force);
+}
 
 void check_codes(const Run& run, const std::string& codes) {
   if (codes.empty()) return;
@@ -69,17 +98,33 @@ Shipment ship(Run& run, Verdict verdict, const std::string& codes, const std::fi
               bool force) {
   std::vector<MatrixScheme> allocation = allocation_of(find_matrices(run.config(), run.space().linears),
                                                        run.space().allocation(verdict.shipped.point));
-  Shipment shipment{std::move(verdict), {}, codes};
+  Shipment shipment{std::move(verdict), {}, codes, {}};
   std::optional<Bank> other;
   if (!codes.empty()) {
     other = Bank::open(codes);
     other->check_model(run.settings().model, run.config());
     for (MatrixScheme& one : allocation) one.scheme = counterpart(other->index(), one.scheme, one.matrix.name);
   }
-  shipment.model =
-      write_quantized(run.checkpoint(), run.config(), allocation,
-                      BankSource(other ? *other : run.bank(), run.config()), output, force, progress(),
-                      {.kept = run.settings().kept});
+  const BankSource source(other ? *other : run.bank(), run.config());
+  const WriteOptions writing{.kept = run.settings().kept};
+  if (run.settings().engine.empty()) {
+    shipment.model = write_quantized(run.checkpoint(), run.config(), allocation, source, output, force,
+                                     progress(), writing);
+    return shipment;
+  }
+  // By way of Knapsaq's own format, which the writers read.
+  const std::filesystem::path native = run.folder() / kWrittenName;
+  const RemovedFolder leftover(native);
+  shipment.model = write_quantized(run.checkpoint(), run.config(), allocation, source, native, true,
+                                   progress(), writing);
+  ExportOptions how;
+  how.replace = force;
+  how.name = run.model_name();
+  const ExportReport report =
+      writer(find_engine(run.settings().engine).format)
+          .write(Checkpoint::open_folder(native), run.config(), output, how, progress());
+  shipment.model.bytes = report.bytes;
+  shipment.notes = report.notes;
   return shipment;
 }
 
@@ -100,6 +145,7 @@ nlohmann::ordered_json json_of(const Shipment& shipment, const Run& run) {
     json["difference"] = verdict.difference.mean;
     json["difference_standard_error"] = verdict.difference.standard_error;
   }
+  json["notes"] = shipment.notes;
   json["allocation"] = allocation_json(run.space(), verdict.shipped.point);
   return json;
 }
@@ -107,6 +153,7 @@ nlohmann::ordered_json json_of(const Shipment& shipment, const Run& run) {
 void print_summary(const Shipment& shipment, const Run& run, const std::string& output) {
   const Verdict& verdict = shipment.verdict;
   const auto name = [](bool uniform) { return uniform ? "best uniform" : "best searched"; };
+  for (const std::string& note : shipment.notes) fmt::print("note: {}\n", note);
   fmt::print("{}: {} ({} bytes), {:.4f} bits per quantized weight\n", output,
              format_bytes(shipment.model.bytes), shipment.model.bytes, shipment.model.bits);
   fmt::print("  {}\n", scheme_counts(run.space(), verdict.shipped.point));

@@ -107,11 +107,13 @@ std::string to_json(const BankIndex& index) {
     if (banked.schemes != index.menu.schemes) entry["schemes"] = texts_of(banked.schemes);
     linears.push_back(entry);
   }
+  ordered_json menu = {{"name", index.menu.name}, {"schemes", texts_of(index.menu.schemes)}};
+  if (index.menu.whole_groups) menu["whole_groups"] = true;
   const ordered_json value = {
       {"format", kFormat},
       {"version", kVersion},
       {"model", index.model},
-      {"menu", {{"name", index.menu.name}, {"schemes", texts_of(index.menu.schemes)}}},
+      {"menu", menu},
       {"inputs", index.inputs},
       {"folding", index.folding},
       {"linears", linears}};
@@ -131,6 +133,7 @@ BankIndex parse_bank_index(std::string_view text) {
     index.model = value.at("model").get<std::string>();
     index.menu.name = value.at("menu").at("name").get<std::string>();
     index.menu.schemes = parse_schemes(value.at("menu").at("schemes"), "menu");
+    index.menu.whole_groups = value.at("menu").value("whole_groups", false);
     index.inputs = value.at("inputs").get<std::string>();
     index.folding = value.at("folding").get<std::string>();
     const json& linears = value.at("linears");

@@ -133,7 +133,7 @@ class FoldingSearch {
   }
 
   bool is_attention(const FoldPoint& point) const {
-    return point.linears.front().ends_with("self_attn.q_proj");
+    return role_of(point.linears.front()) == Role::q;
   }
 
   std::vector<float> output(const FoldPoint& point, const Array& x) {

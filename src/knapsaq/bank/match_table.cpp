@@ -24,9 +24,24 @@ Scheme scheme_for(const Matrix& matrix, const Scheme& scheme) {
   return other;
 }
 
+namespace {
+
+/// With groups that fill rows of `in` weights.
+Scheme with_whole_groups(Scheme scheme, std::int64_t in) {
+  if (ggml_type(scheme) || scheme == nf4_scheme() || scheme.group == 0) return scheme;
+  while (scheme.group > 32 && in % scheme.group != 0) scheme.group /= 2;
+  if (in % scheme.group != 0)
+    throw UsageError(fmt::format("{}: rows of {} weights are not whole groups of 32", to_string(scheme), in));
+  return scheme;
+}
+
+}  // namespace
+
 std::vector<Scheme> schemes_for(const Matrix& matrix, const Menu& menu) {
   std::vector<Scheme> schemes;
-  for (const Scheme& scheme : menu.schemes) schemes.push_back(scheme_for(matrix, scheme));
+  for (const Scheme& scheme : menu.schemes)
+    schemes.push_back(
+        scheme_for(matrix, menu.whole_groups ? with_whole_groups(scheme, matrix.in) : scheme));
   return schemes;
 }
 

@@ -15,7 +15,7 @@ namespace knapsaq {
 /// count alike, so scales and zero points are those of least squared error (hqq-diag, or rtn-diag where that
 /// cannot do the scheme).
 Scheme scheme_for(const Matrix& matrix, const Scheme& scheme);
-/// The same for all of a menu.
+/// The same for all of a menu, as it says about groups. Throws UsageError where no group fills the rows.
 std::vector<Scheme> schemes_for(const Matrix& matrix, const Menu& menu);
 
 /// The sizes alone, with no errors: enough to know what budgets are possible, at no cost.

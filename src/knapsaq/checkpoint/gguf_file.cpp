@@ -440,6 +440,10 @@ bool is_own_gguf(std::string_view beginning) {
   return beginning.starts_with("GGUF") && beginning.find(kGgufWriterKey) != std::string_view::npos;
 }
 
+std::uint64_t gguf_tensor_bytes(const GgufTensorSpec& tensor) {
+  return padded(tensor.bytes(), kDefaultAlignment);
+}
+
 std::uint64_t gguf_file_bytes(const GgufMetadata& metadata, std::span<const GgufTensorSpec> tensors) {
   std::uint64_t bytes = build_header(metadata, tensors).size();
   for (const GgufTensorSpec& tensor : tensors) bytes += padded(tensor.bytes(), kDefaultAlignment);

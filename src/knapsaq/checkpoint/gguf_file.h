@@ -99,6 +99,8 @@ class GgufFile {
   GgufContent content_;
 };
 
+/// What a tensor takes in a file, padding included.
+std::uint64_t gguf_tensor_bytes(const GgufTensorSpec& tensor);
 /// The exact size of the file that GgufWriter makes of these.
 std::uint64_t gguf_file_bytes(const GgufMetadata& metadata, std::span<const GgufTensorSpec> tensors);
 

@@ -36,6 +36,40 @@ std::vector<std::string> AffineFolderWriter::notes(const std::vector<PlannedLine
   return {};
 }
 
+std::shared_ptr<const FileSizes> AffineFolderWriter::file_sizes(const Checkpoint& model,
+                                                                const ModelConfig& config,
+                                                                const ErrorTable& table,
+                                                                const WriteOptions& options,
+                                                                std::string_view /*name*/) const {
+  check_architecture(config);
+  std::vector<std::string> names;
+  for (const ErrorRow& row : table.rows) names.push_back(row.name);
+  const std::vector<Matrix> all = find_matrices(config, names);
+  std::unordered_map<std::string, std::size_t> row_of;
+  for (std::size_t i = 0; i < names.size(); ++i) row_of[names[i] + ".weight"] = i;
+  std::vector<FilePart> parts;
+  for (const ExpectedTensor& expected : stored_tensors(config)) {
+    FilePart& part = parts.emplace_back();
+    const auto found = row_of.find(expected.name);
+    if (found == row_of.end()) {
+      part.forms.push_back({carried_spec(model, expected.name, options.kept)});
+      continue;
+    }
+    part.module = found->second;
+    for (const ErrorCell& cell : table.rows[found->second].cells) {
+      const Scheme& scheme = cell.scheme;
+      const Matrix& matrix = all[found->second];
+      PlannedLinear planned;
+      planned.linear = matrix;
+      planned.quantized = true;
+      planned.form = {scheme.bits, scheme.group >= matrix.in ? 0 : scheme.group,
+                      scheme.zero == ZeroPoint::symmetric};
+      part.forms.push_back(tensors(planned));
+    }
+  }
+  return std::make_shared<CheckpointSizes>(parts, options.shard_bytes);
+}
+
 ExportReport AffineFolderWriter::write(const Checkpoint& model, const ModelConfig& config,
                                        const std::filesystem::path& out, const ExportOptions& options,
                                        Progress& progress) const {

@@ -20,6 +20,9 @@ class AffineFolderWriter : public Writer {
  public:
   ExportReport write(const Checkpoint& model, const ModelConfig& config, const std::filesystem::path& out,
                      const ExportOptions& options, Progress& progress) const final;
+  std::shared_ptr<const FileSizes> file_sizes(const Checkpoint& model, const ModelConfig& config,
+                                              const ErrorTable& table, const WriteOptions& options,
+                                              std::string_view name) const final;
 
  private:
   virtual AffineRules rules() const = 0;

@@ -22,6 +22,7 @@ class AutoRoundWriter final : public GptqFolderWriter {
     ordered_json extra = ordered_json::object();
     for (const PlannedLinear& planned : plan) {
       const std::string& name = planned.linear.name;
+      if (!planned.linear.in_block()) continue;
       if (!planned.quantized) {
         extra[name] = {{"bits", 16}, {"act_bits", 16}};
         continue;
@@ -31,7 +32,9 @@ class AutoRoundWriter final : public GptqFolderWriter {
       if (form.group != usual.group) extra[name]["group_size"] = gptq_group_size(form);
       if (form.symmetric != usual.symmetric) extra[name]["sym"] = form.symmetric;
     }
-    std::string blocks = take_apart(plan.front().linear.name).before;
+    const auto linear = std::ranges::find_if(
+        plan, [](const PlannedLinear& planned) { return planned.linear.in_block(); });
+    std::string blocks = take_apart(linear->linear.name).before;
     blocks.pop_back();  // the dot
     json["quantization_config"] = {
         {"quant_method", "auto-round"},

@@ -104,8 +104,10 @@ class CompressedTensorsWriter final : public AffineFolderWriter {
                 const std::filesystem::path&) const override {
     std::map<AffineForm, std::vector<BlockModule>> modules;
     std::vector<BlockModule> dense;
-    for (const PlannedLinear& planned : plan)
+    for (const PlannedLinear& planned : plan) {
+      if (!planned.linear.in_block()) continue;
       (planned.quantized ? modules[planned.form] : dense).push_back(take_apart(planned.linear.name));
+    }
 
     ordered_json groups;
     for (const auto& [form, those] : modules)

@@ -23,7 +23,7 @@ std::vector<BlockModule> with_fused(const std::vector<BlockModule>& modules) {
   for (const BlockModule& module : modules) {
     const FusedModule* fused = fused_module(module.leaf);
     if (fused == nullptr) continue;
-    if (++shards[{module.block, module.parent, fused->name}] == fused->shards.size())
+    if (++shards[{module.block, module.parent, fused->name}] == fused->shards)
       all.push_back({module.before, module.block, module.parent, std::string(fused->name)});
   }
   return all;
@@ -48,6 +48,7 @@ class GptqWriter final : public GptqFolderWriter {
     std::map<AffineForm, std::vector<BlockModule>> modules;
     std::vector<BlockModule> dense;
     for (const PlannedLinear& planned : plan) {
+      if (!planned.linear.in_block()) continue;
       if (!planned.quantized)
         dense.push_back(take_apart(planned.linear.name));
       else if (planned.form != usual)

@@ -9,7 +9,6 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/export/integer_zeros.h"
-#include "knapsaq/export/module_patterns.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/quant/quantizer.h"
@@ -46,18 +45,16 @@ Scheme refit_scheme(const StoredShape& stored, const AffineRules& rules) {
 /// A symmetric linear beside an asymmetric one of the same bits and groups is called asymmetric too, which it
 /// can be, if engines fuse the two: they want one description for both.
 void agree_with_siblings(std::vector<PlannedLinear>& plan) {
-  using Key = std::tuple<std::int64_t, std::string_view, int, int>;
+  using Key = std::tuple<std::int64_t, Fusion, int, int>;
   std::set<Key> asymmetric;
   const auto key = [](const PlannedLinear& planned) {
-    const FusedModule* fused = fused_module(take_apart(planned.linear.name).leaf);
-    return Key{planned.linear.block, fused == nullptr ? "" : fused->name, planned.form.bits,
-               planned.form.group};
+    return Key{planned.linear.block, fusion_of(planned.linear.role), planned.form.bits, planned.form.group};
   };
   for (const PlannedLinear& planned : plan)
     if (planned.quantized && !planned.form.symmetric) asymmetric.insert(key(planned));
   for (PlannedLinear& planned : plan) {
     const Key own = key(planned);
-    if (planned.quantized && !std::get<1>(own).empty() && asymmetric.contains(own))
+    if (planned.quantized && std::get<1>(own) != Fusion::none && asymmetric.contains(own))
       planned.form.symmetric = false;
   }
 }
@@ -138,12 +135,11 @@ PackedMatrix load_planned(const Checkpoint& model, const PlannedLinear& planned)
 }
 
 std::string fusion_note(const std::vector<PlannedLinear>& plan) {
-  std::map<std::pair<std::int64_t, std::string_view>, const PlannedLinear*> first;
+  std::map<std::pair<std::int64_t, Fusion>, const PlannedLinear*> first;
   for (const PlannedLinear& planned : plan) {
-    const BlockModule module = take_apart(planned.linear.name);
-    const FusedModule* fused = fused_module(module.leaf);
-    if (fused == nullptr) continue;
-    const auto [slot, is_new] = first.try_emplace({module.block, fused->name}, &planned);
+    const Fusion fusion = fusion_of(planned.linear.role);
+    if (fusion == Fusion::none) continue;
+    const auto [slot, is_new] = first.try_emplace({planned.linear.block, fusion}, &planned);
     const PlannedLinear& other = *slot->second;
     if (is_new || (planned.quantized == other.quantized && planned.form == other.form)) continue;
     return fmt::format(

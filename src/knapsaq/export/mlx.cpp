@@ -31,7 +31,7 @@ class MlxWriter final : public AffineFolderWriter {
   std::string_view name() const override { return "mlx"; }
 
  private:
-  AffineRules rules() const override { return {obstacle, false, false}; }
+  AffineRules rules() const override { return {obstacle, false, false, true}; }
 
   void check_architecture(const ModelConfig& config) const override {
     if (config.positions == Positions::learned)

@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <map>
+#include <optional>
 #include <set>
 #include <stdexcept>
 #include <tuple>
@@ -14,9 +15,8 @@
 namespace knapsaq {
 namespace {
 
-constexpr std::array<std::string_view, 3> kQkv{"q_proj", "k_proj", "v_proj"};
-constexpr std::array<std::string_view, 2> kGateUp{"gate_proj", "up_proj"};
-constexpr std::array<FusedModule, 2> kFused{{{"qkv_proj", kQkv}, {"gate_up_proj", kGateUp}}};
+constexpr std::array<FusedModule, 2> kFused{
+    {{Fusion::qkv, "qkv_proj", 3}, {Fusion::gate_up, "gate_up_proj", 2}}};
 
 /// Dots are the only characters of a module's name that mean something in a regular expression.
 std::string escaped(std::string_view text) {
@@ -37,10 +37,10 @@ std::string one_of(const Range& alternatives) {
 }  // namespace
 
 const FusedModule* fused_module(std::string_view leaf) {
-  const auto found = std::ranges::find_if(kFused, [&](const FusedModule& fused) {
-    return std::ranges::find(fused.shards, leaf) != fused.shards.end();
-  });
-  return found == kFused.end() ? nullptr : &*found;
+  const std::optional<Role> role = role_of(leaf);
+  const auto* found =
+      std::ranges::find(kFused, role ? fusion_of(*role) : Fusion::none, &FusedModule::fusion);
+  return found == kFused.end() ? nullptr : found;
 }
 
 BlockModule take_apart(std::string_view name) {

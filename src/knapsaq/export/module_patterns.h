@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "knapsaq/model/architecture.h"
+
 namespace knapsaq {
 
 /// A module inside a numbered block, its name taken apart: "model.layers." 3 "self_attn." "q_proj".
@@ -21,8 +23,9 @@ BlockModule take_apart(std::string_view name);
 
 /// Modules that serving engines run as one matrix, under a name of its own.
 struct FusedModule {
-  std::string_view name;                     ///< "qkv_proj"
-  std::span<const std::string_view> shards;  ///< "q_proj", "k_proj", "v_proj"
+  Fusion fusion = Fusion::none;
+  std::string_view name = {};  ///< "qkv_proj"
+  std::size_t shards = 0;      ///< matrices in it
 };
 /// The one that a module with this last name is a part of; null for others.
 const FusedModule* fused_module(std::string_view leaf);

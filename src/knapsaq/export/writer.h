@@ -2,13 +2,17 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/base/progress.h"
 #include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/checkpoint/file_sizes.h"
 #include "knapsaq/checkpoint/shards.h"
+#include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/model/config.h"
 
 namespace knapsaq {
@@ -18,6 +22,7 @@ struct ExportOptions {
   /// which.
   bool requantize = false;
   bool replace = false;  ///< replace the output if it exists
+  std::string name;      ///< what the model is called, where a format says it; empty: as its folder
   std::uint64_t shard_bytes = kShardBytes;
 };
 
@@ -43,6 +48,13 @@ class Writer {
   virtual ExportReport write(const Checkpoint& model, const ModelConfig& config,
                              const std::filesystem::path& out, const ExportOptions& options,
                              Progress& progress) const = 0;
+  /// The bytes of the weight files (makes_file(): of the file) that write() makes of the model that
+  /// write_quantized() makes of this full-precision one, as a function of the schemes: modules are the table's
+  /// rows, forms its cells. `name` as in ExportOptions. Throws InputError for an architecture that the format does
+  /// not know.
+  virtual std::shared_ptr<const FileSizes> file_sizes(const Checkpoint& model, const ModelConfig& config,
+                                                      const ErrorTable& table, const WriteOptions& options,
+                                                      std::string_view name) const = 0;
 };
 
 /// Throws UsageError listing the known formats.

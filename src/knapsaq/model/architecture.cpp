@@ -173,6 +173,7 @@ Selection select_matrices(const ModelConfig& config, std::span<const std::string
         matrix.in_block() ? fmt::format("{}.{}", matrix.block, matrix.module) : matrix.module;
     if (is_kept(matrix.name, brief) || (!ends && !matrix.in_block())) {
       selection.kept.push_back(matrix.name);
+      selection.dense.push_back(matrix.name);
     } else {
       selection.quantized.push_back(std::move(matrix));
     }
@@ -190,6 +191,7 @@ Selection select_matrices(const ModelConfig& config, std::span<const std::string
                                  "characters",
                                  in_quotes(keep[static_cast<std::size_t>(unused - used.begin())])));
   if (selection.quantized.empty()) throw UsageError("--keep keeps every matrix: nothing is left to quantize");
+  std::ranges::sort(selection.dense);
   std::ranges::sort(selection.kept);
   return selection;
 }

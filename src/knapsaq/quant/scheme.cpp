@@ -197,6 +197,12 @@ Menu parse_menu(std::string_view text) {
   text = trimmed(text);
   if (text == "mxq") return {"mxq", paper_schemes(8, 128)};
   if (text == "mxq-f16") return {"mxq-f16", paper_schemes(16, 0)};
+  if (text == "affine") {
+    Menu menu{"affine", {}};
+    for (const int bits : kBits)
+      for (const int group : kGroups) menu.schemes.push_back({"hqq", bits, group});
+    return menu;
+  }
   if (text == "gguf") {
     Menu menu{"gguf", {}};
     std::ranges::transform(ggml_types(), std::back_inserter(menu.schemes), scheme_of);

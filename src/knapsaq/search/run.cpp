@@ -17,7 +17,9 @@
 #include "knapsaq/base/made_folder.h"
 #include "knapsaq/base/quote.h"
 #include "knapsaq/checkpoint/fingerprint.h"
+#include "knapsaq/export/engine.h"
 #include "knapsaq/export/quantized_checkpoint.h"
+#include "knapsaq/export/writer.h"
 #include "knapsaq/search/model_evaluator.h"
 
 namespace knapsaq {
@@ -59,6 +61,8 @@ nlohmann::ordered_json describe(const RunSettings& settings) {
   return {{"model", settings.model},
           {"ties", settings.ties},
           {"pins", settings.pins},
+          {"engine", settings.engine},
+          {"dense", settings.dense},
           {"kept", settings.kept},
           {"divergence", name_of(settings.divergence)},
           {"precision", name_of(settings.precision)},
@@ -87,6 +91,8 @@ RunSettings parse_settings(std::string_view text) {
     settings.ties = json.at("ties").get<std::string>();
     settings.pins = json.at("pins").get<std::vector<std::string>>();
     // Runs of version 0.1 do not say it: there was nothing to keep.
+    if (json.contains("engine")) settings.engine = json["engine"].get<std::string>();
+    if (json.contains("dense")) settings.dense = json["dense"].get<std::vector<std::string>>();
     if (json.contains("kept")) settings.kept = json["kept"].get<std::vector<std::string>>();
     settings.divergence = parse_divergence(json.at("divergence").get<std::string>());
     settings.precision =
@@ -116,12 +122,25 @@ Run::Run(fs::path folder, fs::path model, const fs::path& bank, RunSettings sett
   config_ = parse_model_config(checkpoint_->config());
   bank_ = std::make_unique<Bank>(Bank::open(bank));
   bank_->check_model(settings_.model, config_);
-  const ErrorTable table = without(bank_->table(), settings_.kept);
+  const ErrorTable table = without(bank_->table(), settings_.dense);
   std::vector<Pin> pins;
   for (const std::string& pin : settings_.pins) pins.push_back(parse_pin(pin));
   space_ = make_space(table, settings_.ties, pins, usual_cost(table),
-                      quantized_file_sizes(*checkpoint_, config_, table, {.kept = settings_.kept}));
+                      output_sizes(settings_.engine, *checkpoint_, config_, table, {.kept = settings_.kept}));
 }
+
+std::string model_name_of(const Checkpoint& model) {
+  return fs::weakly_canonical(model.folder()).filename().string();
+}
+
+std::shared_ptr<const FileSizes> output_sizes(const std::string& engine, const Checkpoint& model,
+                                              const ModelConfig& config, const ErrorTable& table,
+                                              const WriteOptions& options) {
+  if (engine.empty()) return quantized_file_sizes(model, config, table, options);
+  return writer(find_engine(engine).format).file_sizes(model, config, table, options, model_name_of(model));
+}
+
+std::string Run::model_name() const { return model_name_of(*checkpoint_); }
 
 void Run::take(Archive archive) {
   archive_ = std::move(archive);
@@ -138,7 +157,9 @@ void require_same(std::string_view known, const nlohmann::ordered_json& wanted, 
   } catch (const InputError& error) {
     throw InputError(fmt::format("{}: {}", (folder / kArchiveName).string(), error.what()));
   }
-  if (!there.contains("kept")) there["kept"] = nlohmann::json::array();
+  for (const char* key : {"dense", "kept"})
+    if (!there.contains(key)) there[key] = nlohmann::json::array();
+  if (!there.contains("engine")) there["engine"] = "";
   for (const auto& [key, value] : wanted.items())
     if (!there.contains(key) || there[key] != nlohmann::json(value))
       throw UsageError(
@@ -294,12 +315,14 @@ class OwningEvaluator final : public Evaluator {
       : backend_(make_cpu_backend(run.settings().precision)),
         folding_(run.bank().folding(run.config())),
         decoder_(Decoder::load(run.checkpoint(), run.config(), *backend_, progress)),
-        reference_(reference_windows(decoder_, set.tokens, set.windows(), set.length, progress)) {
+        reference_(reference_windows(*decoder_, set.tokens, set.windows(), set.length, progress)) {
     // The reference is done with its own norms; the candidates get those that the bank's scales are folded
-    // into.
-    if (!folding_.empty())
-      decoder_ = Decoder::load(run.checkpoint(), run.config(), *backend_, folding_, progress);
-    evaluator_.emplace(run.space(), run.bank(), reference_, decoder_, run.settings().divergence);
+    // into. Not the old and the new one at once: of the old one the reference keeps the head.
+    if (!folding_.empty()) {
+      decoder_.reset();
+      decoder_.emplace(Decoder::load(run.checkpoint(), run.config(), *backend_, folding_, progress));
+    }
+    evaluator_.emplace(run.space(), run.bank(), reference_, *decoder_, run.settings().divergence);
   }
 
   Divergence divergence() const override { return evaluator_->divergence(); }
@@ -316,7 +339,7 @@ class OwningEvaluator final : public Evaluator {
  private:
   std::unique_ptr<Backend> backend_;
   Folding folding_;
-  Decoder decoder_;
+  std::optional<Decoder> decoder_;
   ReferencedWindows reference_;
   std::optional<ModelEvaluator> evaluator_;
 };

@@ -12,7 +12,9 @@
 #include "knapsaq/bank/bank.h"
 #include "knapsaq/base/progress.h"
 #include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/checkpoint/file_sizes.h"
 #include "knapsaq/compute/backend.h"
+#include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/search/archive.h"
 #include "knapsaq/search/evaluator.h"
@@ -33,7 +35,9 @@ struct RunSettings {
   std::string text;   ///< what the token sets were made of, for people: "self seed 0", names of files
   std::string ties = "none";
   std::vector<std::string> pins;  ///< as parse_pin() reads them
-  std::vector<std::string> kept;  ///< modules that are written as they are stored (Selection::kept)
+  std::string engine;              ///< what the result is for (find_engine()); empty: Knapsaq's own format
+  std::vector<std::string> dense;  ///< matrices that are not quantized (Selection::dense)
+  std::vector<std::string> kept;   ///< modules that are written as they are stored (Selection::kept)
   Divergence divergence = Divergence::kl;
   Precision precision = Precision::bf16;
   TokenSet search;
@@ -79,6 +83,8 @@ class Run {
   Archive& archive() { return *archive_; }
   const Archive& archive() const { return *archive_; }
 
+  /// What the model is called: the name of its folder.
+  std::string model_name() const;
   /// Loads the model and runs it over the tokens of `set` as they are asked for. Run and progress must
   /// outlive it.
   std::unique_ptr<Evaluator> evaluator(std::string_view set, Progress& progress = Progress::none()) const;
@@ -103,6 +109,12 @@ class Run {
   SearchSpace space_;
   std::optional<Archive> archive_;  ///< always there once create() or open() is done
 };
+
+/// The files' bytes of what is written for an engine ("": in Knapsaq's own format) as a function of the schemes of
+/// the table's cells.
+std::shared_ptr<const FileSizes> output_sizes(const std::string& engine, const Checkpoint& model,
+                                              const ModelConfig& config, const ErrorTable& table,
+                                              const WriteOptions& options);
 
 /// Whether a run is in the folder whose settings are there: one that was killed before is begun again. Throws
 /// InputError for an archive that is none.

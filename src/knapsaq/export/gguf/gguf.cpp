@@ -11,6 +11,7 @@
 #include "knapsaq/base/float16.h"
 #include "knapsaq/checkpoint/gguf_file.h"
 #include "knapsaq/checkpoint/gguf_names.h"
+#include "knapsaq/export/carried.h"
 #include "knapsaq/export/formats.h"
 #include "knapsaq/export/gguf/blocks.h"
 #include "knapsaq/export/gguf/model_metadata.h"
@@ -103,6 +104,42 @@ class Export {
   Export(const Checkpoint& model, const ModelConfig& config, const ExportOptions& options)
       : model_(model), config_(config), options_(options), arch_(gguf_architecture(config)) {}
 
+  /// Of what run() makes of this full-precision model, once it is quantized as the table's cells say.
+  std::shared_ptr<const FileSizes> file_sizes(const ErrorTable& table, const WriteOptions& writing) {
+    metadata();
+    plan_rope();
+    std::map<std::string, std::size_t, std::less<>> row_of;
+    for (std::size_t i = 0; i < table.rows.size(); ++i) row_of[table.rows[i].name] = i;
+    std::vector<GgufTensorSpec> specs;
+    for (const Piece& piece : pieces_) specs.push_back(piece.spec);
+    // As of tensors without bytes; then come those of the forms.
+    std::uint64_t constant = 0;
+    std::vector<std::vector<std::uint64_t>> bytes(table.rows.size());
+    for (const Matrix& one : matrices(config_)) {
+      const std::string tensor = one.name + ".weight";
+      GgufTensorSpec spec{name_of_tensor(tensor), DType::F32, {one.out, one.in}};
+      const auto row = row_of.find(one.name);
+      if (row == row_of.end()) {
+        spec.type = carried_spec(model_, tensor, writing.kept).type;
+      } else {
+        for (const ErrorCell& cell : table.rows[row->second].cells) {
+          spec.type = ggml_type(cell.scheme).value();
+          bytes[row->second].push_back(gguf_tensor_bytes(spec));
+        }
+        constant -= gguf_tensor_bytes(spec);  // counted below, and here with every form
+      }
+      specs.push_back(std::move(spec));
+    }
+    for (const ExpectedTensor& tensor : dense_tensors(config_)) {
+      vector(tensor.name);
+      specs.push_back(pieces_.back().spec);
+    }
+    metadata_.add("general.file_type", file_type(GgmlType::Q4_K));
+    metadata_.add("general.quantization_version", std::uint32_t{2});
+    constant += gguf_file_bytes(metadata_, specs);
+    return std::make_shared<SummedSizes>(constant, std::move(bytes));
+  }
+
   ExportReport run(const fs::path& out, Progress& progress) {
     refuse_existing(out, options_.replace);
     check_shapes(model_, config_);
@@ -127,19 +164,25 @@ class Export {
     metadata_.add("general.architecture", arch_);
     metadata_.add("general.type", "model");
     metadata_.add(std::string(kGgufWriterKey), "quantized model");
-    metadata_.add("general.name", fs::weakly_canonical(model_.folder()).filename().string());
+    metadata_.add("general.name", options_.name.empty()
+                                      ? fs::weakly_canonical(model_.folder()).filename().string()
+                                      : options_.name);
     add_model(config_, metadata_, report_.notes);
     add_vocabulary(model_.folder(), config_.vocab, metadata_, report_.notes);
   }
 
-  /// Decides the type of every tensor; reads the quantized matrices once to know whether a type holds them.
-  void plan(ProgressScope& scope) {
-    std::map<std::uint32_t, std::int64_t> weights_of;  // by file_type
+  void plan_rope() {
     if (std::vector<float> divisors = rope_divisors(config_); !divisors.empty()) {
       rope_ = std::move(divisors);
       pieces_.push_back(
           {{"rope_freqs.weight", DType::F32, {static_cast<std::int64_t>(rope_.size())}}, "", How::given});
     }
+  }
+
+  /// Decides the type of every tensor; reads the quantized matrices once to know whether a type holds them.
+  void plan(ProgressScope& scope) {
+    std::map<std::uint32_t, std::int64_t> weights_of;  // by file_type
+    plan_rope();
     for (const Matrix& one : matrices(config_)) {
       check_cancelled();
       linear(one);
@@ -307,6 +350,13 @@ class GgufExport final : public Writer {
   ExportReport write(const Checkpoint& model, const ModelConfig& config, const fs::path& out,
                      const ExportOptions& options, Progress& progress) const override {
     return Export(model, config, options).run(out, progress);
+  }
+  std::shared_ptr<const FileSizes> file_sizes(const Checkpoint& model, const ModelConfig& config,
+                                              const ErrorTable& table, const WriteOptions& options,
+                                              std::string_view name) const override {
+    ExportOptions how;
+    how.name = name;
+    return Export(model, config, how).file_sizes(table, options);
   }
 };
 

@@ -1,0 +1,138 @@
+#include "knapsaq/export/engine.h"
+
+#include <algorithm>
+#include <array>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/quote.h"
+
+namespace knapsaq {
+namespace {
+
+bool is_affine(const Scheme& scheme) { return !ggml_type(scheme) && scheme != nf4_scheme(); }
+
+std::string not_affine(const Scheme& scheme) {
+  if (!is_affine(scheme)) return "it loads affine schemes, such as b4g64";
+  if (scheme.meta_bits != 16) return "nobody but Knapsaq reads quantized metadata (/m..)";
+  return "";
+}
+
+std::string of_llama_cpp(const Scheme& scheme) {
+  return ggml_type(scheme) ? "" : "it loads GGML's types, such as q4_k";
+}
+
+std::string of_mlx(const Scheme& scheme) {
+  if (std::string reason = not_affine(scheme); !reason.empty()) return reason;
+  return scheme.group == 0 ? "it has no groups of whole rows" : "";
+}
+
+/// Zero points at 2 and 3 bits are for kernels that few have (Humming), and Transformers does not load any.
+std::string of_compressed_tensors(const Scheme& scheme) {
+  if (std::string reason = not_affine(scheme); !reason.empty()) return reason;
+  if (scheme.bits == 5 || scheme.bits == 6) return "its readers were not tried with 5 and 6 bits";
+  return scheme.zero == ZeroPoint::symmetric ? "" : "it loads symmetric schemes, which end in s, such as b4g64s";
+}
+
+std::string of_gptqmodel(const Scheme& scheme) {
+  if (std::string reason = not_affine(scheme); !reason.empty()) return reason;
+  if (scheme.bits == 5 || scheme.bits == 6) return "its container holds 2, 3, 4 and 8 bits";
+  return scheme.zero == ZeroPoint::real ? "its zero points are whole numbers: schemes end in z or s" : "";
+}
+
+constexpr std::string_view kSymmetric =
+    "b2g32s,b2g64s,b2g128s,b3g32s,b3g64s,b3g128s,b4g32s,b4g64s,b4g128s,b8g32s,b8g64s,b8g128s";
+constexpr std::string_view kWholeZeros =
+    "b2g32z,b2g64z,b2g128z,b3g32z,b3g64z,b3g128z,b4g32z,b4g64z,b4g128z,b8g32s,b8g64s,b8g128s";
+
+// vLLM fuses q, k, v and gate, up; a fused matrix has one scheme.
+constexpr std::array<Engine, 5> kEngines = {{
+    {.name = "llama.cpp",
+     .format = "gguf",
+     .menu = "gguf",
+     .ties = "none",
+     .ends = true,
+     .inputs_multiple = 32,
+     .obstacle = of_llama_cpp},
+    {.name = "mlx",
+     .format = "mlx",
+     .menu = "affine",
+     .method = "gptq",
+     .ties = "none",
+     .ends = true,
+     .rows_of_groups = true,
+     .inputs_multiple = 32,
+     .obstacle = of_mlx},
+    {.name = "vllm",
+     .format = "compressed-tensors",
+     .menu = kSymmetric,
+     .method = "gptq",
+     .ties = "vllm",
+     .rows_of_groups = true,
+     .inputs_multiple = 32,
+     .obstacle = of_compressed_tensors},
+    {.name = "transformers",
+     .format = "compressed-tensors",
+     .menu = kSymmetric,
+     .method = "gptq",
+     .ties = "none",
+     .rows_of_groups = true,
+     .inputs_multiple = 32,
+     .obstacle = of_compressed_tensors},
+    {.name = "gptqmodel",
+     .format = "gptq",
+     .menu = kWholeZeros,
+     .method = "gptq",
+     .ties = "none",
+     .rows_of_groups = true,
+     .rows_multiple = 32,
+     .inputs_multiple = 32,
+     .obstacle = of_gptqmodel},
+}};
+
+}  // namespace
+
+std::vector<std::string> engine_names() {
+  std::vector<std::string> names;
+  for (const Engine& engine : kEngines) names.emplace_back(engine.name);
+  return names;
+}
+
+const Engine& find_engine(std::string_view name) {
+  const auto found = std::ranges::find(kEngines, name, &Engine::name);
+  if (found == kEngines.end())
+    throw UsageError(fmt::format("there is no engine {}; the engines are {}", in_quotes(name),
+                                 fmt::join(engine_names(), ", ")));
+  return *found;
+}
+
+Menu menu_for(const Engine& engine, Menu menu) {
+  for (const Scheme& scheme : menu.schemes)
+    if (const std::string reason = engine.obstacle(scheme); !reason.empty())
+      throw UsageError(
+          fmt::format("--for {}: not with {} in the menu: {}", engine.name, to_string(scheme), reason));
+  menu.whole_groups = engine.rows_of_groups;
+  return menu;
+}
+
+Selection selection_for(const Engine& engine, Selection selection) {
+  std::vector<Matrix> loaded;
+  for (Matrix& matrix : selection.quantized) {
+    const bool loads = (engine.ends || matrix.in_block()) && matrix.out % engine.rows_multiple == 0 &&
+                       matrix.in % engine.inputs_multiple == 0;
+    if (loads) {
+      loaded.push_back(std::move(matrix));
+    } else {
+      selection.dense.push_back(matrix.name);
+    }
+  }
+  if (loaded.empty())
+    throw UsageError(fmt::format("--for {}: it loads none of the model's matrices quantized", engine.name));
+  std::ranges::sort(selection.dense);
+  selection.quantized = std::move(loaded);
+  return selection;
+}
+
+}  // namespace knapsaq

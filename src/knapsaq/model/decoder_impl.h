@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "knapsaq/model/decoder.h"
+#include "knapsaq/model/decoder_pass.h"
+#include "knapsaq/model/decoder_weights.h"
+
+namespace knapsaq {
+
+/// What decoder.cpp, decoder_next.cpp and decoder_segments.cpp share.
+struct Decoder::Impl {
+  Impl(const ModelConfig& config, Backend& backend, std::string where)
+      : weights(config, backend, std::move(where)), pass(weights) {}
+
+  /// What next() keeps from one call to the next.
+  struct NextState {
+    Hidden hidden;                     ///< of a chunk
+    std::vector<std::int32_t> tokens;  ///< of a chunk of several sequences
+    Array input;                       ///< of the head, [>= sequences, head->in()]
+    Array logits;                      ///< [>= sequences, V]
+  };
+
+  DecoderWeights weights;
+  DecoderPass pass;
+  NextState next;
+
+  /// Embeds windows of `length` tokens that go on from `past`, into the memory of `hidden` if it is of the right size.
+  void embed(std::span<const std::int32_t> tokens, const RowLayout& layout, Hidden& hidden);
+};
+
+}  // namespace knapsaq

@@ -1,0 +1,127 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "knapsaq/base/error.h"
+#include "knapsaq/model/decoder.h"
+#include "knapsaq/model/decoder_weights.h"
+#include "knapsaq/model/kv_cache.h"
+
+namespace knapsaq {
+
+/// How the rows of a pass belong together: windows of equal length, further tokens of the sequences in a cache, or
+/// segments of any lengths.
+struct RowLayout {
+  std::int64_t windows = 0;
+  std::int64_t length = 0;
+  KeyValueCache* past = nullptr;          ///< what the windows go on from; null for nothing
+  std::span<const Segment> segments = {};  ///< not empty: these, and windows of one token to all but attention
+  std::int64_t rows() const { return windows * length; }
+};
+
+/// Rows [first, first + count).
+struct RowRun {
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+};
+
+/// The arithmetic of a pass, stage by stage, on weights that are loaded elsewhere. Keeps memory for activations and
+/// rotations from one call to the next.
+class DecoderPass {
+ public:
+  explicit DecoderPass(const DecoderWeights& weights) : weights_(weights) {}
+
+  /// Cosines and sines of that many positions, where the model has rotary ones.
+  void prepare_rotation(std::int64_t length);
+  void check_tokens(std::span<const std::int32_t> tokens) const;
+
+  /// The start of the residual stream: tokens at the positions position_of(row).
+  void embed(std::span<const std::int32_t> tokens, const std::function<std::int64_t(std::int64_t)>& position_of,
+             Array& state) const;
+  /// One stage of a block, on rows in this layout.
+  void run(std::int64_t index, Stage stage, PartialPass& pass, const RowLayout& layout,
+           const InputObserver& observer = {});
+  void block(std::int64_t index, Hidden& hidden, const RowLayout& layout, const InputObserver& observer = {});
+  /// The halves of a block without norm and residual stream; see Decoder.
+  Array attention_output(std::int64_t index, const Array& x, const RowLayout& layout);
+  Array mlp_output(std::int64_t index, const Array& x, std::int64_t rows);
+
+  /// What the output head multiplies: the normed and projected end of the residual stream.
+  void head_input(const Hidden& hidden, Array& out);
+  Array head_input(const Hidden& hidden);
+  /// logits = input head^T, for the first `rows` rows of what head_input() made.
+  void multiply_by_head(const Array& input, std::int64_t rows, Array& logits) const;
+  /// Some rows of an array, in a new one.
+  Array gather(const Array& from, std::span<const RowRun> runs, std::int64_t rows) const;
+
+  /// See Decoder::look_for_not_finite().
+  bool looking = false;
+  /// Logits of all rows that the head multiplies, looked at piece by piece.
+  void look_at_logits(const Array& input, std::int64_t rows) const;
+  /// Runs `pass`, which computes `results`, and once more, looking, if one of these is not finite.
+  template <class Pass>
+  void finite_pass(std::span<const float> results, const Pass& pass) {
+    pass();
+    if (looking || !first_not_finite(results)) return;
+    struct Looking {
+      bool& on;
+      explicit Looking(bool& flag) : on(flag) { on = true; }
+      ~Looking() { on = false; }
+      Looking(const Looking&) = delete;
+      Looking& operator=(const Looking&) = delete;
+    };
+    {
+      const Looking now(looking);
+      pass();
+    }
+    fail_without_a_place();
+  }
+
+  /// Bytes that are kept from one pass to the next.
+  std::uint64_t bytes() const;
+
+ private:
+  /// What a block needs beside the residual stream, all `working`.
+  struct Workspace {
+    std::int64_t rows = 0;
+    Array x;         ///< [rows, H]: normed input of a half block
+    Array q, k, v;   ///< projections
+    Array attended;  ///< [rows, heads * D]
+    Array mlp;       ///< [rows, ffn]
+  };
+
+  void prepare_work(std::int64_t rows);
+  void provide(Array& array, std::int64_t rows, std::int64_t cols) const;
+  /// `attended` = what q, k, v and attention make of x.
+  void attend(std::int64_t index, const Array& x, const RowLayout& layout, Array& attended,
+              const InputObserver& observer);
+  /// `mlp` = what the first half of the MLP makes of x.
+  void activate(std::int64_t index, const Array& x, std::int64_t rows, Array& mlp, const InputObserver& observer);
+  /// What a half block multiplies, to work_.x.
+  void norm_before(const NormWeights& norm, const Array& residual, std::int64_t rows);
+  void norm_after(const NormWeights& norm, Array& residual, std::int64_t rows) const;
+  void add_product(const Array& in, std::int64_t rows, const Weight& weight, bool accumulate, Array& out) const;
+  void check_half_input(const Array& x, std::int64_t rows) const;
+
+  /// Throws NotFiniteError if one of the first rows holds what is no number; `layer()` is whose output they are.
+  /// Nothing unless `looking`.
+  template <class Layer>
+  void look(const Array& array, std::int64_t rows, const Layer& layer) const;
+  /// What add_product() adds to the residual stream, alone.
+  void look_at_product(const Array& in, std::int64_t rows, const Weight& weight, Role role,
+                       std::int64_t index) const;
+  [[noreturn]] void fail(float value, const std::string& layer) const;
+  [[noreturn]] void fail_without_a_place() const;
+
+  const DecoderWeights& weights_;
+  Array cosines_;  ///< of as many positions as were needed so far
+  Array sines_;
+  Workspace work_;
+};
+
+}  // namespace knapsaq

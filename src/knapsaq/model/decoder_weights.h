@@ -1,0 +1,92 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "knapsaq/compute/backend.h"
+#include "knapsaq/model/architecture.h"
+#include "knapsaq/model/decoder.h"
+#include "knapsaq/model/weight_reader.h"
+
+namespace knapsaq {
+
+/// The weights of one block. OPT's fc1 and fc2 are `up` and `down`.
+struct BlockWeights {
+  NormWeights attention_norm;
+  NormWeights mlp_norm;
+  Array q_norm;  ///< empty unless config.qk_norm
+  Array k_norm;
+  std::shared_ptr<const Weight> q, k, v, o;
+  std::shared_ptr<const Weight> gate;  ///< null unless config.gated_mlp
+  std::shared_ptr<const Weight> up, down;
+};
+
+/// What a decoder has loaded, in a backend's memory, and what everything is called.
+class DecoderWeights {
+ public:
+  DecoderWeights(const ModelConfig& model, Backend& in, std::string of);
+
+  void read_embedding(const WeightReader& reader);
+  void read_head(const WeightReader& reader);
+  void read_block(const WeightReader& reader, std::int64_t index);
+
+  /// The block, whose weights have to be there: std::logic_error.
+  const BlockWeights& block(std::int64_t index) const;
+  /// The linears of one block, in the order of the forward pass.
+  std::span<const Matrix> of_block(std::int64_t index) const;
+  /// The first matrix of a stage, whose input the others share.
+  const Matrix& first_of(Stage stage, std::int64_t index) const;
+  /// For messages: "model.layers.3.mlp.up_proj in block 3".
+  std::string name_of(Role role, std::int64_t index) const;
+  std::string prefix() const { return std::string(module_prefix(config)); }
+
+  /// Of matrices(config). Throws UsageError for an unknown name.
+  std::size_t number_of(std::string_view name) const;
+  /// Throws std::logic_error for a matrix that is not loaded.
+  void require_loaded(const Matrix& matrix) const;
+  /// A replacement made of a TensorView or a StoredMatrix of this shape.
+  template <class Source>
+  PreparedMatrix prepare(std::size_t number, const Source& source, std::int64_t out, std::int64_t in) const {
+    const Matrix& matrix = matrices.at(number);
+    if (out != matrix.out || in != matrix.in) throw std::invalid_argument("replacement: another shape");
+    require_loaded(matrix);
+    PreparedMatrix prepared;
+    if (matrix.is_multiplied()) prepared.weight = backend->prepare(source, slot(matrix)->bias());
+    if (matrix.is_looked_up()) prepared.table = backend->prepare_table(source);
+    return prepared;
+  }
+  void place(std::size_t number, PreparedMatrix matrix);
+  PreparedMatrix placed(std::size_t number) const;
+
+  /// Of all of them; `work` stays 0.
+  DecoderMemory memory() const;
+
+  ModelConfig config;
+  Backend* backend;
+  std::string where;             ///< of the checkpoint, for messages
+  std::vector<Matrix> matrices;  ///< knapsaq::matrices(config)
+  std::vector<BlockWeights> blocks;
+  std::shared_ptr<const Table> embedding;
+  std::unique_ptr<Table> positions;  ///< learned ones, else null
+  std::shared_ptr<const Weight> head;
+  std::unique_ptr<Weight> project_in;  ///< null unless the embedding is narrower than the model
+  std::unique_ptr<Weight> project_out;
+  NormWeights final_norm;
+
+ private:
+  NormWeights read_norm(const WeightReader& reader, const std::string& module) const;
+  Array row(const std::vector<float>& values) const;
+  /// Where a matrix that is multiplied is kept.
+  std::shared_ptr<const Weight>& slot(const Matrix& matrix);
+  const std::shared_ptr<const Weight>& slot(const Matrix& matrix) const;
+
+  std::size_t per_block_ = 0;  ///< linears in a block
+};
+
+}  // namespace knapsaq
