@@ -1,6 +1,6 @@
 #!/bin/bash
 # Builds llama.cpp for this processor from the source archive of llama-cpp-python, for comparisons:
-#   tools/build_llama_cpp.sh [JOBS]    prints the folder with llama-bench, llama-quantize, llama-perplexity, llama-completion
+#   tools/build_llama_cpp.sh [JOBS]    prints the folder with llama-bench, llama-quantize, ...
 # Needs python3 with pip and a package index, cmake, ninja, a C++17 compiler; ccache is used if it is there. Some 8 CPU
 # minutes and 1 GB of disk while it builds, once: the result lies in
 # ${KNAPSAQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/knapsaq}/llama.cpp-VERSION (the version of llama-cpp-python).
@@ -10,7 +10,7 @@ set -euo pipefail
 version=0.3.36
 sha256=832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
 # llama-completion, not llama-cli: the latter is a client of the server now and would need all of it.
-programs=(llama-bench llama-quantize llama-perplexity llama-completion)
+programs=(llama-bench llama-quantize llama-imatrix llama-perplexity llama-completion)
 folder=${KNAPSAQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/knapsaq}/llama.cpp-$version
 jobs=${1:-$(nproc)}
 
@@ -53,6 +53,11 @@ source_folder=$work/llama_cpp_python-$version/vendor/llama.cpp
 sed -i 's/^ *_tile_loadconfig(&tc);/    __asm__ volatile("" : : "r"(\&tc) : "memory");\n&/' "$source_folder/ggml/src/ggml-cpu/amx/mmq.cpp"
 grep -q '__asm__ volatile("" : : "r"(&tc)' "$source_folder/ggml/src/ggml-cpu/amx/mmq.cpp" ||
   fail "the source is not what it was when this was written: _tile_loadconfig is not where it is mended"
+
+# llama-perplexity ends without waiting for the thread that prints its results, and often loses the last ones.
+perplexity=$source_folder/tools/perplexity/perplexity.cpp
+sed -i 's/^ *llama_backend_free();$/&\n    common_log_flush(common_log_main());/' "$perplexity"
+grep -q common_log_flush "$perplexity" || fail "the source is not what it was when this was written: $perplexity"
 
 say "building llama.cpp with $jobs jobs"
 # Static libraries, so that the programs can be moved; defaults otherwise: what people get who build it themselves.
