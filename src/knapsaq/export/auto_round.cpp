@@ -1,6 +1,8 @@
 // AutoRound: GPTQ's container under another description, which Transformers loads with different bits per
 // linear.
 
+#include <algorithm>
+
 #include "knapsaq/export/formats.h"
 #include "knapsaq/export/gptq_folder.h"
 #include "knapsaq/export/module_patterns.h"
