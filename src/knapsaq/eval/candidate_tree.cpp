@@ -86,12 +86,12 @@ std::size_t StageMap::difference(const Choices& a, const Choices& b, std::size_t
 }
 
 double StageMap::attention_work(std::int64_t block, std::int64_t length) const {
-  const bool slides = config_.sliding_window > 0 && block >= config_.sliding_from_layer;
-  const std::int64_t seen = slides ? std::min(config_.sliding_window, length) : length;
+  const LayerConfig layer = layer_config(config_, block);
+  const std::int64_t seen = layer.sliding_window > 0 ? std::min(layer.sliding_window, length) : length;
   // Token t sees min(t + 1, seen) keys: two products with each, of the width of all heads.
   const double keys = static_cast<double>(seen) * static_cast<double>(seen + 1) / 2 +
                       static_cast<double>(length - seen) * static_cast<double>(seen);
-  return 2 * keys / static_cast<double>(length) * static_cast<double>(config_.heads * config_.head_dim);
+  return 2 * keys / static_cast<double>(length) * static_cast<double>(layer.q_width());
 }
 
 double StageMap::share_from(std::size_t stage, std::int64_t length) const {

@@ -63,9 +63,10 @@ struct Shape {
   std::int64_t in;
   bool bias;
 };
-Shape shape_of(const ModelConfig& config, Role role) {
-  const std::int64_t q = config.heads * config.head_dim;
-  const std::int64_t kv = config.kv_heads * config.head_dim;
+Shape shape_of(const ModelConfig& config, std::int64_t block, Role role) {
+  const LayerConfig layer = layer_config(config, block);
+  const std::int64_t q = layer.q_width();
+  const std::int64_t kv = layer.kv_width();
   switch (role) {
     case Role::q:
       return {q, config.hidden, config.qkv_bias};
@@ -76,9 +77,9 @@ Shape shape_of(const ModelConfig& config, Role role) {
       return {config.hidden, q, config.o_bias};
     case Role::gate:
     case Role::up:
-      return {config.ffn, config.hidden, config.mlp_bias};
+      return {layer.ffn, config.hidden, config.mlp_bias};
     case Role::down:
-      return {config.hidden, config.ffn, config.mlp_bias};
+      return {config.hidden, layer.ffn, config.mlp_bias};
     case Role::embedding:
     case Role::head:
       return {config.vocab, config.embedding, false};
@@ -91,13 +92,24 @@ Shape shape_of(const ModelConfig& config, Role role) {
 }
 
 /// The role whose input a role shares; itself for most.
-Role owner_of(const ModelConfig& config, Role role) {
+Role owner_of(const LayerConfig& layer, Role role) {
   if (role == Role::k || role == Role::v) return Role::q;
-  if (role == Role::up && config.gated_mlp) return Role::gate;
+  if (role == Role::up && layer.gated_mlp) return Role::gate;
   return role;
 }
 
 }  // namespace
+
+LayerConfig layer_config(const ModelConfig& config, std::int64_t block) {
+  const bool slides = block >= config.sliding_from_layer;
+  return {.heads = config.heads,
+          .kv_heads = config.kv_heads,
+          .head_dim = config.head_dim,
+          .ffn = config.ffn,
+          .gated_mlp = config.gated_mlp,
+          .activation = config.activation,
+          .sliding_window = slides ? config.sliding_window : 0};
+}
 
 std::string_view module_prefix(const ModelConfig& config) { return is_opt(config) ? "model.decoder." : "model."; }
 
@@ -112,7 +124,7 @@ std::string embedding_module(const ModelConfig& config) {
 std::vector<Matrix> matrices(const ModelConfig& config) {
   std::vector<Matrix> all;
   const auto add = [&](std::string name, std::int64_t block, std::string_view module, Role role) {
-    const Shape shape = shape_of(config, role);
+    const Shape shape = shape_of(config, block, role);
     all.push_back({.name = std::move(name),
                    .block = block,
                    .module = std::string(module),
@@ -127,11 +139,12 @@ std::vector<Matrix> matrices(const ModelConfig& config) {
   all.back().tied = config.tied;
   for (std::int64_t block = 0; block < config.layers; ++block) {
     const std::string prefix = block_prefix(config, block);
+    const LayerConfig layer = layer_config(config, block);
     for (const Module& module : modules_of(config)) {
-      if (module.role == Role::gate && !config.gated_mlp) continue;
+      if (module.role == Role::gate && !layer.gated_mlp) continue;
       add(prefix + std::string(module.path), block, module.path, module.role);
       // Those that share an input follow each other.
-      if (owner_of(config, module.role) != module.role) all.back().input = all[all.size() - 2].input;
+      if (owner_of(layer, module.role) != module.role) all.back().input = all[all.size() - 2].input;
     }
   }
   if (!config.tied) add(std::string(kHeadModule), -1, kHeadModule, Role::head);
@@ -252,6 +265,7 @@ Fusion fusion_of(Role role) {
 std::optional<Feeder> feeder_of(const ModelConfig& config, const Matrix& matrix) {
   if (!matrix.in_block()) return std::nullopt;
   const std::string prefix = block_prefix(config, matrix.block);
+  const LayerConfig layer = layer_config(config, matrix.block);
   const auto norm = [&](std::string_view name) -> std::optional<Feeder> {
     if (!config.norm_before || !config.norm_affine) return std::nullopt;
     return Feeder{prefix + std::string(name), true};
@@ -266,13 +280,13 @@ std::optional<Feeder> feeder_of(const ModelConfig& config, const Matrix& matrix)
       return norm(norms_of(config).attention);
     case Stage::attention_output:
       // With grouped queries an output of v meets several columns of o.
-      return config.heads == config.kv_heads ? linear(Role::v) : std::nullopt;
+      return layer.heads == layer.kv_heads ? linear(Role::v) : std::nullopt;
     case Stage::activate:
       return norm(norms_of(config).mlp);
     case Stage::mlp_output:
       // up is multiplied by the gate's activation; alone it goes through the activation itself, and a positive
       // factor goes through relu.
-      return config.gated_mlp || config.activation == Activation::relu ? linear(Role::up) : std::nullopt;
+      return layer.gated_mlp || layer.activation == Activation::relu ? linear(Role::up) : std::nullopt;
     default:
       return std::nullopt;
   }

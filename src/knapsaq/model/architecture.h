@@ -51,6 +51,22 @@ struct Matrix {
   bool is_multiplied() const { return role != Role::embedding || tied; }
 };
 
+/// What one block is made of. Today's families have blocks that differ in their attention windows alone; whatever
+/// computes or counts something of a block asks here, so that other differences are a matter of this function.
+struct LayerConfig {
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t ffn = 0;
+  bool gated_mlp = true;
+  Activation activation = Activation::silu;
+  std::int64_t sliding_window = 0;  ///< a token sees itself and so many before it, less one; 0: all before it
+
+  std::int64_t q_width() const { return heads * head_dim; }
+  std::int64_t kv_width() const { return kv_heads * head_dim; }
+};
+LayerConfig layer_config(const ModelConfig& config, std::int64_t block);
+
 /// All matrices of a model that can be quantized, in the order of the pass: the embedding, the linears of the
 /// blocks, the output head (unless it is the embedding). OPT's table of positions and the projections of a
 /// narrow embedding are not among them: together they are below a hundredth of every OPT model that has them,

@@ -86,15 +86,15 @@ void DecoderPass::attend(std::int64_t index, const Array& x, const RowLayout& la
                          const InputObserver& observer) {
   const ModelConfig& config = weights_.config;
   const BlockWeights& block = weights_.block(index);
-  const bool slides = config.sliding_window > 0 && index >= config.sliding_from_layer;
+  const LayerConfig layer = layer_config(config, index);
   const bool rotary = config.positions == Positions::rotary;
   const AttentionShape shape{.windows = layout.windows,
                              .length = layout.length,
                              .past = layout.past == nullptr ? 0 : layout.past->length(),
-                             .heads = config.heads,
-                             .kv_heads = config.kv_heads,
-                             .head_dim = config.head_dim,
-                             .sliding_window = slides ? config.sliding_window : 0,
+                             .heads = layer.heads,
+                             .kv_heads = layer.kv_heads,
+                             .head_dim = layer.head_dim,
+                             .sliding_window = layer.sliding_window,
                              .cosines = rotary ? &cosines_ : nullptr,
                              .sines = rotary ? &sines_ : nullptr,
                              .q_norm = config.qk_norm ? &block.q_norm : nullptr,
@@ -123,7 +123,7 @@ void DecoderPass::activate(std::int64_t index, const Array& x, std::int64_t rows
                            const InputObserver& observer) {
   const BlockWeights& block = weights_.block(index);
   if (observer) observer(weights_.first_of(Stage::activate, index), x, rows);
-  weights_.backend->activate(x, rows, block.gate.get(), *block.up, weights_.config.activation, mlp);
+  weights_.backend->activate(x, rows, block.gate.get(), *block.up, layer_config(weights_.config, index).activation, mlp);
   if (!looking) return;
   // What goes into the activation is nowhere kept.
   Array before = weights_.backend->allocate(rows, weights_.config.ffn, Element::working);
@@ -145,7 +145,7 @@ void DecoderPass::run(std::int64_t index, Stage stage, PartialPass& pass, const 
   switch (stage) {
     case Stage::attend:
       prepare_rotation(layout.length);
-      provide(pass.attended, rows, config.heads * config.head_dim);
+      provide(pass.attended, rows, layer_config(config, index).q_width());
       norm_before(block.attention_norm, residual, rows);
       look(work_.x, rows, [&] { return in_block("the norm before attention", index); });
       return attend(index, work_.x, layout, pass.attended, observer);
@@ -156,7 +156,7 @@ void DecoderPass::run(std::int64_t index, Stage stage, PartialPass& pass, const 
       norm_after(block.attention_norm, residual, rows);
       return look(residual, rows, [&] { return in_block("the residual stream after attention", index); });
     case Stage::activate:
-      provide(pass.mlp, rows, config.ffn);
+      provide(pass.mlp, rows, layer_config(config, index).ffn);
       norm_before(block.mlp_norm, residual, rows);
       look(work_.x, rows, [&] { return in_block("the norm before the MLP", index); });
       return activate(index, work_.x, rows, pass.mlp, observer);

@@ -8,6 +8,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/units.h"
+#include "knapsaq/model/architecture.h"
 
 namespace knapsaq {
 namespace {
@@ -32,10 +33,13 @@ KeyValueCache::KeyValueCache(const ModelConfig& config, Backend& backend, std::i
   AttentionShape shape;
   shape.windows = sequences;
   shape.length = capacity;
-  shape.heads = config.heads;
-  shape.kv_heads = config.kv_heads;
-  shape.head_dim = config.head_dim;
-  for (std::int64_t i = 0; i < config.layers; ++i) blocks_.push_back(backend.make_cache(shape, element));
+  for (std::int64_t i = 0; i < config.layers; ++i) {
+    const LayerConfig layer = layer_config(config, i);
+    shape.heads = layer.heads;
+    shape.kv_heads = layer.kv_heads;
+    shape.head_dim = layer.head_dim;
+    blocks_.push_back(backend.make_cache(shape, element));
+  }
 }
 
 std::uint64_t KeyValueCache::bytes() const {
