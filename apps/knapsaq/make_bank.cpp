@@ -91,6 +91,7 @@ BankReport make_bank(const Checkpoint& checkpoint, const ModelConfig& config, st
   recipe.menu = menu_of(options);
   folder.check(recipe.model, recipe.menu);
   recipe.matrices = selection_of(options, config).quantized;
+  folder.check_matrices(recipe.matrices);
   check_full_precision(checkpoint, recipe.matrices);
   std::optional<FoundInputs> found =
       inputs_for(options.calibration, options.wants_inputs, checkpoint, config, recipe, folder.calibration());

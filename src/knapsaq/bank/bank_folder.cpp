@@ -1,7 +1,9 @@
 #include "knapsaq/bank/bank_folder.h"
 
+#include <algorithm>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -80,6 +82,16 @@ void BankFolder::check(std::string_view model, const Menu& menu) const {
                                  path().string(), old->menu.name));
 }
 
+void BankFolder::check_matrices(std::span<const Matrix> matrices) const {
+  const std::optional<BankIndex> old = read_index(path());
+  const auto name = [](const BankedLinear& banked) -> const std::string& { return banked.linear.name; };
+  if (old && !std::ranges::equal(old->linears, matrices, {}, name, &Matrix::name))
+    throw UsageError(
+        fmt::format("{}: was begun with other matrices ({} there, {} here; banks of version 0.1 are without "
+                    "embedding and head): give the same --keep, or another folder",
+                    path().string(), old->linears.size(), matrices.size()));
+}
+
 void BankFolder::check_inputs(const std::string& identity) const {
   const std::optional<BankIndex> old = read_index(path());
   if (old && old->inputs != identity)
@@ -98,9 +110,12 @@ void BankFolder::check_folding(const std::string& identity) const {
 
 void BankFolder::claim(const BankIndex& index) const {
   check(index.model, index.menu);
+  std::vector<Matrix> matrices;
+  for (const BankedLinear& banked : index.linears) matrices.push_back(banked.linear);
+  check_matrices(matrices);
   check_inputs(index.inputs);
   check_folding(index.folding);
-  // Names and shapes follow from the model, and schemes from those and the menu.
+  // Shapes follow from the model, and schemes from those and the menu.
   if (!is_begun()) write_file(path() / kBankIndexName, to_json(index));
   const fs::path linears = path() / "linears";
   fs::create_directory(linears);

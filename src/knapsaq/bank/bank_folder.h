@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -29,6 +30,8 @@ class BankFolder {
   /// Throws UsageError, saying what is different, if the folder holds the bank of another model or with other
   /// schemes than these.
   void check(std::string_view model, const Menu& menu) const;
+  /// The same for a bank of other matrices.
+  void check_matrices(std::span<const Matrix> matrices) const;
   /// The same for statistics of the inputs with another identity ("": none), before they are made.
   void check_inputs(const std::string& identity) const;
   /// The same for scales with another identity ("": none), before they are kept.
