@@ -4,14 +4,17 @@
 #include <cmath>
 #include <regex>
 
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/export/writer.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/quantizer.h"
 #include "made_model.h"
+#include "random_model.h"
 #include "scratch.h"
 
 namespace knapsaq {
@@ -463,6 +466,110 @@ TEST_F(EngineFormats, MlxIsTheLayoutItself) {
   // mlx-lm's Llama reads the old spelling only.
   EXPECT_EQ(out.config()["rope_theta"], 5000.0);
   EXPECT_EQ(out.config()["rope_scaling"]["factor"], 2.0);
+}
+
+/// Weights as the model decodes them.
+Weights weights_of(const Checkpoint& model, const Matrix& matrix) {
+  const StoredMatrix stored = model.stored(matrix.name);
+  const auto in = static_cast<std::size_t>(matrix.in);
+  Weights weights(static_cast<std::size_t>(matrix.out) * in);
+  for (std::int64_t n = 0; n < matrix.out; ++n)
+    dequantize_row(stored, n, std::span(weights).subspan(static_cast<std::size_t>(n) * in, in));
+  return weights;
+}
+
+TEST_F(EngineFormats, MlxHasEmbeddingAndHeadQuantized) {
+  for (const bool tied : {true, false}) {
+    json config = made_config();
+    config["tie_word_embeddings"] = tied;
+    fs::remove_all(scratch_ / "out");
+    write_made_model(scratch_ / "q", config, {{2, 32, MadeLinear::real}, {4, 32}}, {8, 32, MadeLinear::real});
+    EXPECT_TRUE(write("mlx").changes.empty());
+    const Checkpoint model = Checkpoint::open(scratch_ / "q");
+    const Checkpoint out = Checkpoint::open(scratch_ / "out");
+    EXPECT_EQ(model.names(), out.names());
+    for (const std::string& name : model.names())
+      EXPECT_TRUE(std::ranges::equal(model.tensor(name).bytes, out.tensor(name).bytes)) << name;
+    const json description{{"bits", 8}, {"group_size", 32}, {"mode", "affine"}};
+    EXPECT_EQ(out.config()["quantization"]["model.embed_tokens"], description);
+    EXPECT_EQ(out.config()["quantization"].contains("lm_head"), !tied);
+    if (!tied) {
+      EXPECT_EQ(out.config()["quantization"]["lm_head"], description);
+    }
+    for (const Matrix& matrix : matrices(parse_model_config(config)))
+      EXPECT_EQ(weights_of(out, matrix), weights_of(model, matrix)) << matrix.name;
+    // MLX has no second level there either.
+    fs::remove_all(scratch_ / "out");
+    write_made_model(scratch_ / "q", config, {{4, 32}}, {4, 32, MadeLinear::integer, 32});
+    expect_refused("mlx", "model.embed_tokens (b4g32/m8g32) cannot be carried exactly by mlx");
+    ExportOptions options;
+    options.requantize = true;
+    const std::vector<std::string> changes = write("mlx", options).changes;
+    ASSERT_EQ(changes.size(), tied ? 1U : 2U);
+    EXPECT_THAT(changes[0], HasSubstr("model.embed_tokens: b4g32/m8g32 quantized once more as rtn:b4g32"));
+  }
+}
+
+TEST_F(EngineFormats, OthersWantEmbeddingAndHeadDense) {
+  json config = made_config();
+  config["tie_word_embeddings"] = false;
+  for (const std::string format : {"compressed-tensors", "gptq", "auto-round"}) {
+    SCOPED_TRACE(format);
+    fs::remove_all(scratch_ / "out");
+    // With symmetric zero points, which all of these could hold in a linear.
+    write_made_model(scratch_ / "q", config, {{4, 32}}, {8, 32});
+    expect_refused(format, "model.embed_tokens (b8g32) cannot be carried by " + format);
+    ExportOptions options;
+    options.requantize = true;
+    const ExportReport report = write(format, options);
+    EXPECT_THAT(
+        report.changes,
+        ElementsAre("model.embed_tokens: b8g32 written in F16: " + format + " keeps embedding and head dense",
+                    "lm_head: b8g32 written in F16: " + format + " keeps embedding and head dense"));
+    EXPECT_EQ(report.bytes, fs::file_size(scratch_ / "out/model.safetensors"));
+    const Checkpoint model = Checkpoint::open(scratch_ / "q");
+    const Folder folder(scratch_ / "out");
+    for (const Matrix& matrix : matrices(parse_model_config(config))) {
+      Weights expected = weights_of(model, matrix);
+      if (matrix.in_block()) {
+        EXPECT_EQ(read_as(format, folder, matrix), expected) << matrix.name;
+        continue;
+      }
+      for (float& value : expected) value = half_to_float(float_to_half(value));
+      EXPECT_EQ(read_floats(folder.at(matrix.name + ".weight", DType::F16, {matrix.out, matrix.in})),
+                expected);
+      EXPECT_FALSE(folder.has(matrix.name + ".scales"));
+    }
+    EXPECT_EQ(read_file(scratch_ / "out/config.json").find("embed_tokens"), std::string::npos);
+    // Alone they are no quantized model.
+    fs::remove_all(scratch_ / "out");
+    write_made_model(scratch_ / "q", config, {{4, -1}}, {8, 32});
+    expect_refused(format, "no linear is quantized", options);
+  }
+}
+
+/// What an F32 model keeps in F32 stays so.
+TEST_F(EngineFormats, DenseMatricesAreCarriedAsTheyAre) {
+  const json config = random_opt(64, 32);
+  write_random_model(scratch_ / "m", config, DType::F32);
+  const Checkpoint source = Checkpoint::open(scratch_ / "m");
+  const ModelConfig parsed = parse_model_config(config);
+  WriteOptions kept;
+  kept.kept = {"model.decoder.embed_positions", "model.decoder.project_in"};
+  write_quantized(source, parsed, uniform_allocation(linears(parsed), parse_scheme("rtn:b4g32s")),
+                  scratch_ / "q", false, Progress::none(), kept);
+  fs::remove_all(scratch_ / "m");
+  write("compressed-tensors");
+  const Checkpoint model = Checkpoint::open(scratch_ / "q");
+  const Folder folder(scratch_ / "out");
+  for (const auto& [name, type] :
+       {std::pair{"embed_positions", DType::F32}, std::pair{"project_in", DType::F32},
+        std::pair{"project_out", DType::F16}, std::pair{"embed_tokens", DType::F16}}) {
+    const std::string tensor = fmt::format("model.decoder.{}.weight", name);
+    const TensorView expected = model.tensor(tensor);
+    EXPECT_EQ(expected.type, type) << name;
+    EXPECT_TRUE(std::ranges::equal(folder.at(tensor, type, expected.shape).bytes, expected.bytes)) << name;
+  }
 }
 
 TEST_F(EngineFormats, MlxRefusesWhatItHasNot) {

@@ -85,9 +85,10 @@ inline nlohmann::json made_config(std::int64_t hidden = 64, std::int64_t ffn = 9
           {"rope_theta", 5000.0}};
 }
 
-/// Writes a model as `knapsaq quantize` does, its linears stored as `how` says, in turn.
+/// Writes a model as `knapsaq quantize` does, its linears stored as `how` says, in turn; embedding and head
+/// as `ends` says.
 inline void write_made_model(const std::filesystem::path& folder, nlohmann::json config,
-                             const std::vector<MadeLinear>& how) {
+                             const std::vector<MadeLinear>& how, const MadeLinear& ends = {.group = -1}) {
   std::filesystem::create_directories(folder);
   const ModelConfig parsed = parse_model_config(config);
   std::vector<TensorSpec> specs;
@@ -104,10 +105,10 @@ inline void write_made_model(const std::filesystem::path& folder, nlohmann::json
   };
   nlohmann::json quantization{{"bits", 4}, {"group_size", 32}, {"mode", "affine"}};
   for (const ExpectedTensor& tensor : dense_tensors(parsed)) add_dense(tensor.name, tensor.shape);
-  add_dense(embedding_name(parsed), {parsed.vocab, parsed.embedding});
-  const std::vector<Matrix> all = linears(parsed);
+  const std::vector<Matrix> all = matrices(parsed);
+  std::size_t linears = 0;
   for (std::size_t i = 0; i < all.size(); ++i) {
-    const MadeLinear& own = how[i % how.size()];
+    const MadeLinear& own = all[i].in_block() ? how[linears++ % how.size()] : ends;
     if (own.group < 0) {
       add_dense(all[i].name + ".weight", {all[i].out, all[i].in});
       continue;
@@ -117,7 +118,7 @@ inline void write_made_model(const std::filesystem::path& folder, nlohmann::json
     for (const auto part : affine_bytes(matrix)) add(part);
     quantization[all[i].name] = affine_config(affine_shape(matrix));
   }
-  if (how.size() != 1 || how[0].group >= 0) config["quantization"] = quantization;
+  if (how.size() != 1 || how[0].group >= 0 || ends.group >= 0) config["quantization"] = quantization;
   CheckpointWriter writer(folder, specs);
   writer.write(bytes);
   writer.commit();

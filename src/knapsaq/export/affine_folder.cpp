@@ -93,9 +93,7 @@ ExportReport AffineFolderWriter::write(const Checkpoint& model, const ModelConfi
     of_weight[planned.linear.name + ".weight"] = &planned;
     weights += planned.linear.parameters();
   }
-  // A quantized model's dense tensors are carried as they are.
-  std::vector<std::string> kept;
-  for (const PlannedLinear& planned : plan) kept.push_back(planned.linear.name);
+  std::vector<std::string> kept;  // all: a quantized model's dense tensors are carried as they are
   std::vector<Piece> pieces;
   std::vector<TensorSpec> specs;
   for (const ExpectedTensor& expected : stored_tensors(config)) {
@@ -103,6 +101,7 @@ ExportReport AffineFolderWriter::write(const Checkpoint& model, const ModelConfi
     if (found == of_weight.end()) {
       pieces.push_back({expected.name, nullptr});
       specs.push_back(model.spec(expected.name));
+      kept.push_back(expected.name.substr(0, expected.name.rfind('.')));
       continue;
     }
     const PlannedLinear& planned = *found->second;

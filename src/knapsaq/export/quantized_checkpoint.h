@@ -33,8 +33,8 @@ struct QuantizedLayout {
 struct WriteOptions {
   std::uint64_t shard_bytes = kShardBytes;
   /// Modules that are written as the checkpoint stores them. Of other matrices those that are not quantized
-  /// are written in 16 bits if they have more (carried_type()).
-  std::vector<std::string> kept;
+  /// are written in 16 bits if they have more (carried_spec()).
+  std::vector<std::string> kept = {};
 };
 
 /// Tensors that the architecture does not use, and the second copy of a tied head, are left out. Throws
