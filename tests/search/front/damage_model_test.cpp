@@ -104,6 +104,26 @@ TEST(DamageModel, FindsAdditiveDamagesFromSingleChangesAlone) {
   EXPECT_LT(log_error(model, evaluator, points), 0.01);
 }
 
+/// Embedding and head are outside the blocks (block -1), and so no more of a pair than two blocks are.
+TEST(DamageModel, EmbeddingAndHeadAreInNoBlockTogether) {
+  SearchSpace space = made_space(kVariables);
+  const SyntheticEvaluator evaluator(space, {.interaction = 0.9});
+  Random random(7);
+  std::vector<Point> points = single_changes(space);
+  for (int i = 0; i < 60; ++i) points.push_back(random_point(space, random));
+  const std::vector<Sample> samples = measure(evaluator, points);
+  SearchSpace apart = space;
+  space.variables.front().block = space.variables.back().block = -1;
+  apart.variables.front().block = 100;
+  apart.variables.back().block = 101;
+  const DamageModel model(space, single_damages(space, samples), samples);
+  const DamageModel other(apart, single_damages(apart, samples), samples);
+  for (int i = 0; i < 20; ++i) {
+    const Point point = random_point(space, random);
+    EXPECT_EQ(model.predict(point), other.predict(point));
+  }
+}
+
 TEST(DamageModel, LearnsInteractionsFromPoints) {
   const SearchSpace space = made_space(kVariables);
   const SyntheticEvaluator evaluator(space, {.interaction = 0.9});

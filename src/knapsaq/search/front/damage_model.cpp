@@ -322,7 +322,9 @@ void DamageModel::set_coefficients(std::span<const double> weights) {
       const double factor = scale * scale * weights[k] * one.shares[i] / 2;
       for (std::size_t j = 0; j < n; ++j) {
         if (i == j) continue;
-        const bool same = space_->variables[i].block == space_->variables[j].block;
+        // Embedding and head are in no block, and so not in one of both.
+        const std::int64_t block = space_->variables[i].block;
+        const bool same = block >= 0 && block == space_->variables[j].block;
         pairs_[i * n + j] += (scales_.pair + (same ? scales_.block_pair : 0)) * factor * one.shares[j];
       }
     }
