@@ -92,10 +92,10 @@ std::vector<MatrixScheme> given_allocation(const Options& options, const ModelCo
     const Pin pin = parse_pin(text);
     if (pin.relation != Pin::Relation::equal)
       throw UsageError(fmt::format("--pin {}: with --scheme a pin names a scheme: PATTERN=SCHEME", in_quotes(text)));
-    const std::string patterns[] = {pin.pattern};
-    // What a pattern would keep is what it means.
-    const std::vector<std::string> meant = select_matrices(config, patterns).kept;
-    for (const Matrix& matrix : find_matrices(config, meant)) {
+    bool matched = false;
+    for (const Matrix& matrix : matrices(config)) {
+      if (!is_named(matrix, pin.pattern)) continue;
+      matched = true;
       const auto place = std::ranges::find_if(
           allocation, [&](const MatrixScheme& one) { return one.matrix.number >= matrix.number; });
       const MatrixScheme pinned = {matrix, scheme_for(matrix, parse_scheme(pin.scheme))};
@@ -105,6 +105,7 @@ std::vector<MatrixScheme> given_allocation(const Options& options, const ModelCo
         allocation.insert(place, pinned);
       }
     }
+    if (!matched) refuse_without_match(pin);
   }
   return allocation;
 }

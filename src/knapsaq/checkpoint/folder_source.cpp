@@ -277,7 +277,8 @@ class FolderSource final : public CheckpointSource {
     const bool tied = given ? *tie == true : type != config_.end() && *type == "opt";
     if (!tied) return;
     const std::vector<std::string> head = parts_of("lm_head");
-    const bool opt = type != config_.end() && *type == "opt";
+    const auto decoder = tensors_.lower_bound("model.decoder.");
+    const bool opt = decoder != tensors_.end() && decoder->first.starts_with("model.decoder.");
     const std::string usual = opt ? "model.decoder.embed_tokens" : "model.embed_tokens";
     if (!head.empty() && parts_of(usual).empty()) {
       for (const std::string& ending : head) {

@@ -169,22 +169,26 @@ std::vector<Matrix> find_matrices(const ModelConfig& config, std::span<const std
   return found;
 }
 
+bool is_named(const Matrix& matrix, std::string_view pattern) {
+  return matches_pattern(pattern, matrix.name) ||
+         matches_pattern(
+             pattern, matrix.in_block() ? fmt::format("{}.{}", matrix.block, matrix.module) : matrix.module);
+}
+
 Selection select_matrices(const ModelConfig& config, std::span<const std::string> keep, bool ends) {
   Selection selection;
   std::vector<bool> used(keep.size());
-  const auto is_kept = [&](const std::string& name, const std::string& brief) {
+  const auto is_kept = [&](const Matrix& matrix) {
     bool kept = false;
     for (std::size_t i = 0; i < keep.size(); ++i) {
-      if (!matches_pattern(keep[i], name) && !matches_pattern(keep[i], brief)) continue;
+      if (!is_named(matrix, keep[i])) continue;
       used[i] = true;
       kept = true;
     }
     return kept;
   };
   for (Matrix& matrix : matrices(config)) {
-    const std::string brief =
-        matrix.in_block() ? fmt::format("{}.{}", matrix.block, matrix.module) : matrix.module;
-    if (is_kept(matrix.name, brief) || (!ends && !matrix.in_block())) {
+    if (is_kept(matrix) || (!ends && !matrix.in_block())) {
       selection.kept.push_back(matrix.name);
       selection.dense.push_back(matrix.name);
     } else {
@@ -194,9 +198,11 @@ Selection select_matrices(const ModelConfig& config, std::span<const std::string
   // Matrices that are dense in any case, but in 16 bits unless they are kept.
   for (const Module& module : kOutsideModules) {
     if (module.role == Role::embedding || module.role == Role::head) continue;
-    const std::string name = std::string(module_prefix(config)) + std::string(module.path);
+    const Matrix dense{.name = std::string(module_prefix(config)) + std::string(module.path),
+                       .module = std::string(module.path),
+                       .role = module.role};
     const bool exists = is_opt(config) && (module.role == Role::positions || config.embedding != config.hidden);
-    if (exists && is_kept(name, std::string(module.path))) selection.kept.push_back(name);
+    if (exists && is_kept(dense)) selection.kept.push_back(dense.name);
   }
   if (const auto unused = std::ranges::find(used, false); unused != used.end())
     throw UsageError(fmt::format("--keep {}: the model has no matrix of such a name; names are like "

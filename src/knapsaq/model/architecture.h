@@ -80,14 +80,18 @@ std::vector<Matrix> linears(const ModelConfig& config);
 /// the model does not have.
 std::vector<Matrix> find_matrices(const ModelConfig& config, std::span<const std::string> names);
 
+/// Whether a pattern (matches_pattern()) names a matrix: by its name, by "3.self_attn.q_proj", or outside the
+/// blocks by the last part.
+bool is_named(const Matrix& matrix, std::string_view pattern);
+
 /// What is to be quantized, and what is not.
 struct Selection {
   std::vector<Matrix> quantized;   ///< some of matrices(config), in that order
   std::vector<std::string> dense;  ///< the others of matrices(config), sorted by name
   std::vector<std::string> kept;   ///< modules that are written as they are stored, sorted; most are among `dense`
 };
-/// Everything is quantized but what one of the patterns `keep` names (matches_pattern(), of a module's name,
-/// of "3.self_attn.q_proj", or of the last part outside the blocks), and without `ends` embedding and head.
+/// Everything is quantized but what one of the patterns `keep` names (is_named(); tables of positions and
+/// projections too), and without `ends` embedding and head.
 /// Throws UsageError for a pattern that names nothing, and if nothing is left.
 Selection select_matrices(const ModelConfig& config, std::span<const std::string> keep, bool ends = true);
 
