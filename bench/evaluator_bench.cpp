@@ -167,7 +167,7 @@ int run(const Options& options) {
     });
   };
 
-  CandidateScorer kl(reference, decoder, source, {});
+  CandidateScorer kl(reference, decoder, all, source, {});
   BarePasses bare(decoder, tokens, windows, options.window);
   score(kl, candidates);  // prepares all weights
   bare.run();
@@ -176,7 +176,7 @@ int run(const Options& options) {
   std::vector<double> together(sweep.size()), alone(sweep.size());
   // A decoder for each kind of scorer: only one scorer may exchange a decoder's linears.
   Decoder other = Decoder::load(checkpoint, config, *backend);
-  CandidateScorer both(reference, other, source, {.jsd = true});
+  CandidateScorer both(reference, other, all, source, {.jsd = true});
   score(both, candidates);
   Tally bare_time, kl_time, jsd_time, sweep_time, alone_time;
   for (int repeat = 0; repeat < options.repeats; ++repeat) {

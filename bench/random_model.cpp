@@ -157,12 +157,11 @@ void run(const Options& options) {
   const json json_config = make_config(options);
   const ModelConfig config = parse_model_config(json_config);
   const DType type = options.dtype == "f32" ? DType::F32 : options.dtype == "f16" ? DType::F16 : DType::BF16;
-  std::vector<TensorSpec> tensors{{embedding_name(config), type, {config.vocab, config.embedding}}};
+  std::vector<TensorSpec> tensors;
   for (const ExpectedTensor& tensor : dense_tensors(config))
     tensors.push_back({tensor.name, type, tensor.shape});
-  for (const Matrix& linear : linears(config))
-    tensors.push_back({linear.name + ".weight", type, {linear.out, linear.in}});
-  if (!config.tied) tensors.push_back({std::string(kHeadName), type, {config.vocab, config.embedding}});
+  for (const Matrix& matrix : matrices(config))
+    tensors.push_back({matrix.name + ".weight", type, {matrix.out, matrix.in}});
 
   AtomicFolder folder(options.folder, options.force);
   write_file(folder.staging() / "config.json", json_config.dump(2) + "\n");

@@ -49,7 +49,7 @@ const SearchSpace& space() {
                                   .levels = {{0, 1100, 2, 4.0}, {1, 2100, 4, 1.0}}});
     }
     result.parameters = 3 * 4096;
-    result.files = std::make_shared<FileSizes>(parts);
+    result.files = std::make_shared<CheckpointSizes>(parts);
     return result;
   }();
   return made;
