@@ -38,11 +38,11 @@ TEST_F(BankCommand, EveryVerbWorksFromABank) {
   const std::string bank = scratch("bank");
   const nlohmann::json built =
       must("bank " + llama_ + " -o " + bank + " --method gptq --json" + text_).json();
-  EXPECT_EQ(built["linears"], 42);
+  EXPECT_EQ(built["linears"], 43);  // the embedding, which is the head, and 42 linears
   EXPECT_EQ(built["schemes"], 12);
   EXPECT_EQ(built["kept"], 0);
   // Again: nothing to do, and neither text nor method changes who it belongs to.
-  EXPECT_EQ(must("bank " + llama_ + " -o " + bank + " --method gptq --json").json()["kept"], 42);
+  EXPECT_EQ(must("bank " + llama_ + " -o " + bank + " --method gptq --json").json()["kept"], 43);
 
   // Allocated from the bank, or from its table: the same.
   must("tables --bank " + bank + " -o " + scratch("bank.csv"));
@@ -104,7 +104,7 @@ TEST_F(BankCommand, KilledAnywhereItGoesOnAndEndsTheSame) {
   const fs::path linears = killed + "/linears";
   if (fs::exists(linears)) write_file(linears / "model.decoder.layers.0.fc1.safetensors.partial-1", "half");
   const nlohmann::json end = must(command(killed) + " --json").json();
-  EXPECT_EQ(end["linears"], 72);
+  EXPECT_EQ(end["linears"], 73);
   EXPECT_EQ(end["damaged"], 0);
   EXPECT_EQ(content_of(killed), content_of(whole));
 }
@@ -129,7 +129,7 @@ TEST_F(BankCommand, DamageIsFoundAndRepaired) {
   fs::resize_file(file, bytes.size() - 100);
   expect_refused("allocate --bank " + bank + " --bits 4", 1, file.filename().string());
   fs::remove(file);
-  expect_refused("allocate --bank " + bank + " --bits 4", 1, "1 of its 72 linears are missing");
+  expect_refused("allocate --bank " + bank + " --bits 4", 1, "1 of its 73 linears are missing");
   must(command);
   EXPECT_EQ(content_of(bank), whole);
   expect_refused("allocate --bank " + scratch("nowhere") + " --bits 4", 1, "not a bank");
@@ -170,7 +170,7 @@ TEST_F(BankCommand, ScalesOfAnotherCalibrationAreNotTaken) {
   const std::string bank = scratch("bank");
   must(common + "8 -o " + bank);
   const auto whole = content_of(bank);
-  EXPECT_EQ(must("bank " + opt_ + " --method awq --menu b4g64 --json -o " + bank).json()["kept"], 72);
+  EXPECT_EQ(must("bank " + opt_ + " --method awq --menu b4g64 --json -o " + bank).json()["kept"], 73);
   // Another calibration for the bank that is begun: refused.
   const std::string other = " --calibration " + scratch("calibration");
   expect_refused(common + "4 -o " + bank + other, 2, "with other statistics");
@@ -236,7 +236,7 @@ TEST_F(BankCommand, WithoutATextTheModelSpeaks) {
   const auto kept = nlohmann::json::parse(read_file(scratch("silent/calibration/calibration.json")));
   EXPECT_EQ(kept.at("text"), "self calibration seed 0");
   // The calibration that is there serves the next run, whatever it was made from.
-  EXPECT_EQ(must("bank " + opt_ + " -o " + scratch("silent") + sizes + "--json").json()["kept"], 72);
+  EXPECT_EQ(must("bank " + opt_ + " -o " + scratch("silent") + sizes + "--json").json()["kept"], 73);
   must("bank " + opt_ + " -o " + scratch("other") + sizes + "--seed 1");
   EXPECT_NE(content_of(scratch("other")), content_of(scratch("silent")));
   // A run that was stopped while it calibrated goes on when it is repeated.

@@ -48,6 +48,13 @@ class MadeInputs final : public InputSource {
     statistics.max_abs = statistics.mean_square;
     return statistics;
   }
+  /// Shares that differ from row to row.
+  RowShares row_shares(std::int64_t rows) const override {
+    std::vector<std::int64_t> counts(static_cast<std::size_t>(rows));
+    Random random(seed_);
+    for (std::int64_t& count : counts) count = static_cast<std::int64_t>(random.below(100));
+    return shares_of(counts);
+  }
   bool has_second_moments() const override { return true; }
   std::string identity() const override { return "made inputs " + std::to_string(seed_); }
 
@@ -75,7 +82,7 @@ void expect_equal(const StoredMatrix& a, const StoredMatrix& b) {
 class BankOf : public ::testing::Test {
  protected:
   BankReport build(const std::string& name, const InputSource* inputs = nullptr) {
-    return build_bank(checkpoint_, config_, {model_, menu_, inputs}, BankFolder(scratch_ / name));
+    return build_bank(checkpoint_, {model_, menu_, matrices_, inputs}, BankFolder(scratch_ / name));
   }
   fs::path file(const std::string& bank, const std::string& linear) const {
     return scratch_ / bank / "linears" / (linear + ".safetensors");
@@ -94,7 +101,7 @@ class BankOf : public ::testing::Test {
   const Checkpoint checkpoint_ = Checkpoint::open(fs::path(KNAPSAQ_SOURCE_DIR) / "assets" / "wiki-opt-3m");
   const ModelConfig config_ = parse_model_config(checkpoint_.config());
   const std::string model_ = fingerprint(checkpoint_);
-  const std::vector<Matrix> linears_ = linears(config_);
+  const std::vector<Matrix> matrices_ = matrices(config_);  // the embedding first, which is the head too
   Menu menu_ = parse_menu("rtn:b4g64,hqq:b2g32/m8g128,hqq:b3g128,rtn:b8row,nf4");
   const Scratch scratch_;
 };
@@ -102,19 +109,20 @@ class BankOf : public ::testing::Test {
 TEST_F(BankOf, HoldsWhatTheQuantizersMakeCodeForCode) {
   const MadeInputs made(1);
   const BankReport report = build("bank", &made);
-  EXPECT_EQ(report.linears, linears_.size());
+  EXPECT_EQ(report.linears, matrices_.size());
   EXPECT_EQ(report.kept, 0U);
   const Bank bank = Bank::open(scratch_ / "bank");
   EXPECT_NO_THROW(bank.check_model(model_, config_));
   const ErrorTable table = bank.table();
   EXPECT_EQ(table.menu, menu_.schemes);
-  ASSERT_EQ(table.rows.size(), linears_.size());
-  for (std::size_t i = 0; i < linears_.size(); i += 5) {
-    const Matrix& linear = linears_[i];
+  ASSERT_EQ(table.rows.size(), matrices_.size());
+  for (std::size_t i = 0; i < matrices_.size(); i += 5) {
+    const Matrix& linear = matrices_[i];
     SCOPED_TRACE(linear.name);
     const std::vector<float> values = checkpoint_.floats(linear.name + ".weight");
     const MatrixView weights{linear.out, linear.in, values};
     const InputStatistics inputs = made.inputs(linear.name, linear.in);
+    const RowShares shares = linear.is_looked_up() ? made.row_shares(linear.out) : RowShares();
     EXPECT_EQ(table.rows[i].name, linear.name);
     EXPECT_EQ(table.rows[i].module, linear.module);
     EXPECT_EQ(table.rows[i].layer, linear.block);
@@ -124,7 +132,7 @@ TEST_F(BankOf, HoldsWhatTheQuantizersMakeCodeForCode) {
       const Scheme& scheme = menu_.schemes[s];
       const StoredMatrix direct = quantize(weights, scheme, &inputs);
       expect_equal(bank.matrix(linear.name, scheme), direct);
-      const LocalErrors errors = local_errors(weights, direct, &inputs);
+      const LocalErrors errors = local_errors(weights, direct, &inputs, {}, shares);
       const ErrorCell& cell = table.rows[i].cells[s];
       EXPECT_EQ(cell.scheme, scheme);
       EXPECT_EQ(cell.bytes, storage_bytes(scheme, linear.out, linear.in));
@@ -132,6 +140,8 @@ TEST_F(BankOf, HoldsWhatTheQuantizersMakeCodeForCode) {
       EXPECT_EQ(cell.relative, errors.relative);
       EXPECT_EQ(cell.hessian, errors.hessian);
       EXPECT_GT(cell.hessian, 0);
+      EXPECT_EQ(cell.lookup, errors.lookup);
+      EXPECT_EQ(cell.lookup > 0, linear.is_looked_up());
     }
   }
 }
@@ -139,7 +149,7 @@ TEST_F(BankOf, HoldsWhatTheQuantizersMakeCodeForCode) {
 TEST_F(BankOf, HasTheTableThatIsMeasuredWithoutIt) {
   build("bank");
   const ErrorTable table = Bank::open(scratch_ / "bank").table();
-  const ErrorTable measured = build_error_table(checkpoint_, config_, menu_);
+  const ErrorTable measured = build_error_table(checkpoint_, matrices_, menu_);
   ASSERT_EQ(table.rows.size(), measured.rows.size());
   for (std::size_t i = 0; i < table.rows.size(); ++i) {
     EXPECT_EQ(table.rows[i].statistics.kurtosis, measured.rows[i].statistics.kurtosis);
@@ -168,10 +178,10 @@ TEST_F(BankOf, DoesNotDependOnThreads) {
 TEST_F(BankOf, IsFinishedAndRepairedByTheNextRun) {
   build("bank");
   const auto whole = content_of(scratch_ / "bank");
-  const fs::path missing = file("bank", linears_[3].name);
-  const fs::path cut = file("bank", linears_[7].name);
-  const fs::path changed = file("bank", linears_[11].name);
-  const fs::path empty = file("bank", linears_[12].name);
+  const fs::path missing = file("bank", matrices_[3].name);
+  const fs::path cut = file("bank", matrices_[7].name);
+  const fs::path changed = file("bank", matrices_[11].name);
+  const fs::path empty = file("bank", matrices_[12].name);
   fs::remove(missing);
   fs::resize_file(cut, fs::file_size(cut) - 1);
   fs::resize_file(empty, 0);
@@ -184,16 +194,16 @@ TEST_F(BankOf, IsFinishedAndRepairedByTheNextRun) {
   std::ofstream(missing.string() + ".partial-17") << "half";
   std::ofstream(scratch_ / "bank/bank.json.partial-1") << "half";
 
-  expect_error<InputError>([&] { Bank::open(scratch_ / "bank"); }, "1 of its 72 linears are missing");
+  expect_error<InputError>([&] { Bank::open(scratch_ / "bank"); }, "1 of its 73 linears are missing");
   const BankReport report = build("bank");
   EXPECT_EQ(report.damaged, 3U);
-  EXPECT_EQ(report.kept, linears_.size() - 4);
+  EXPECT_EQ(report.kept, matrices_.size() - 4);
   EXPECT_EQ(content_of(scratch_ / "bank"), whole);
 }
 
 TEST_F(BankOf, ReadsTheSameOrRefusesWhateverByteIsChanged) {
   build("bank");
-  const std::string name = linears_[0].name;
+  const std::string name = matrices_[0].name;
   const fs::path path = file("bank", name);
   const std::string good = bytes_in(path);
   std::vector<StoredMatrix> expected;
@@ -230,7 +240,7 @@ TEST_F(BankOf, ReadsTheSameOrRefusesWhateverByteIsChanged) {
 TEST_F(BankOf, OneLinearsFileIsNotAnothers) {
   build("bank");
   // Same shape, same schemes.
-  fs::copy_file(file("bank", linears_[0].name), file("bank", linears_[1].name),
+  fs::copy_file(file("bank", matrices_[1].name), file("bank", matrices_[2].name),
                 fs::copy_options::overwrite_existing);
   expect_error<InputError>([&] { Bank::open(scratch_ / "bank"); }, "belongs to another bank");
   EXPECT_EQ(build("bank").damaged, 1U);
@@ -248,8 +258,7 @@ TEST_F(BankOf, AnotherModelMenuOrCalibrationIsRefused) {
   expect_error<UsageError>([&] { build("bank", &made); }, "another menu");
   expect_error<UsageError>(
       [&] {
-        build_bank(checkpoint_, config_, {"0123", parse_menu("b4g64"), nullptr},
-                   BankFolder(scratch_ / "bank"));
+        build_bank(checkpoint_, {"0123", parse_menu("b4g64"), matrices_}, BankFolder(scratch_ / "bank"));
       },
       "another model");
   EXPECT_EQ(content_of(scratch_ / "bank"), before);
@@ -260,11 +269,11 @@ TEST_F(BankOf, AnIndexThatDoesNotFitTheModelIsRefused) {
   ModelConfig other = config_;
   --other.layers;
   expect_error<InputError>([&] { Bank::open(scratch_ / "bank").check_model(model_, other); },
-                           "does not list the linears");
+                           "does not list matrices of this model");
   other = config_;
   other.hidden *= 2;
   expect_error<InputError>([&] { Bank::open(scratch_ / "bank").check_model(model_, other); },
-                           "does not list the linears");
+                           "does not list matrices of this model");
 }
 
 TEST_F(BankOf, ErrorsThatAreNoneAreRefused) {
@@ -319,14 +328,14 @@ TEST_F(BankOf, RemovesNothingThatIsNotABanks) {
   write_file(scratch_ / "bank/folding.safetensors.partial-12", "half");
   build("bank");
   auto whole = content_of(scratch_ / "bank");
-  EXPECT_EQ(whole.size(), 1 + linears_.size());
+  EXPECT_EQ(whole.size(), 1 + matrices_.size());
   // Nor are a user's own files in a bank its to remove.
   for (const std::string name : {"notes.partial-1", "linears/notes.safetensors.partial-1",
                                  "bank.json.partial-x", "bank.json.partial-"}) {
     write_file(scratch_ / "bank" / name, "data");
     whole[name] = "data";
   }
-  EXPECT_EQ(build("bank").kept, linears_.size());
+  EXPECT_EQ(build("bank").kept, matrices_.size());
   EXPECT_EQ(content_of(scratch_ / "bank"), whole);
 }
 
@@ -343,7 +352,7 @@ TEST_F(BankOf, AsksForWhatItHas) {
   const Bank bank = Bank::open(scratch_ / "bank");
   expect_error<UsageError>([&] { bank.matrix("model.nothing", menu_.schemes[0]); },
                            "no linear 'model.nothing'");
-  expect_error<UsageError>([&] { bank.matrix(linears_[0].name, parse_scheme("hqq:b4g32")); },
+  expect_error<UsageError>([&] { bank.matrix(matrices_[0].name, parse_scheme("hqq:b4g32")); },
                            "rtn:b4g64, hqq:b2g32/m8g128, hqq:b3g128, rtn:b8row, nf4");
 }
 

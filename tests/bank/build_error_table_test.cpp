@@ -18,12 +18,12 @@ Checkpoint embedded_model() {
   return Checkpoint::open(std::filesystem::path(KNAPSAQ_SOURCE_DIR) / "assets" / "wiki-llama-6m");
 }
 
-TEST(BuildErrorTable, MeasuresEveryLinearOfTheEmbeddedModel) {
+TEST(BuildErrorTable, MeasuresEveryMatrixOfTheEmbeddedModel) {
   const Checkpoint checkpoint = embedded_model();
   const ModelConfig config = parse_model_config(checkpoint.config());
   const Menu menu = parse_menu("mxq");
-  const ErrorTable table = build_error_table(checkpoint, config, menu);
-  const std::vector<Matrix> expected = linears(config);
+  const std::vector<Matrix> expected = matrices(config);
+  const ErrorTable table = build_error_table(checkpoint, expected, menu);
   ASSERT_EQ(table.rows.size(), expected.size());
   EXPECT_EQ(table.menu, menu.schemes);
   for (std::size_t i = 0; i < expected.size(); ++i) {
@@ -51,12 +51,12 @@ TEST(BuildErrorTable, MeasuresEveryLinearOfTheEmbeddedModel) {
 TEST(BuildErrorTable, RefusesMenusAndModelsThatDoNotFit) {
   const Checkpoint checkpoint = embedded_model();
   ModelConfig config = parse_model_config(checkpoint.config());
-  EXPECT_THROW(build_error_table(checkpoint, config, {}), UsageError);
-  EXPECT_THROW(build_error_table(checkpoint, config, parse_menu("hqq:b4g64s")), UsageError);
-  EXPECT_THROW(build_error_table(checkpoint, config, parse_menu("b4g64,best:b4g64")), UsageError);
+  EXPECT_THROW(build_error_table(checkpoint, linears(config), {}), UsageError);
+  EXPECT_THROW(build_error_table(checkpoint, linears(config), parse_menu("hqq:b4g64s")), UsageError);
+  EXPECT_THROW(build_error_table(checkpoint, linears(config), parse_menu("b4g64,best:b4g64")), UsageError);
   config.ffn += 32;
   try {
-    build_error_table(checkpoint, config, parse_menu("b4g64"));
+    build_error_table(checkpoint, linears(config), parse_menu("b4g64"));
     FAIL();
   } catch (const InputError& error) {
     EXPECT_THAT(error.what(), testing::HasSubstr("model.layers.0.mlp.gate_proj.weight"));
@@ -72,7 +72,7 @@ TEST(BuildErrorTable, StopsWhenAsked) {
       {
         request_cancel();
         try {
-          build_error_table(checkpoint, config, parse_menu("b4g64"));
+          build_error_table(checkpoint, linears(config), parse_menu("b4g64"));
         } catch (const Cancelled&) {
           std::exit(0);
         }

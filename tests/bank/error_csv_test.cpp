@@ -52,6 +52,7 @@ void expect_equal(const ErrorTable& a, const ErrorTable& b) {
       EXPECT_EQ(x.cells[c].bytes, y.cells[c].bytes);
       EXPECT_THAT(x.cells[c].relative, testing::NanSensitiveDoubleEq(y.cells[c].relative));
       EXPECT_THAT(x.cells[c].hessian, testing::NanSensitiveDoubleEq(y.cells[c].hessian));
+      EXPECT_EQ(x.cells[c].lookup, y.cells[c].lookup);
     }
   }
 }
@@ -94,6 +95,54 @@ TEST(ErrorCsv, RoundTripIsExact) {
   const ErrorTable table = random_table();
   write_csv(table, scratch / "table.csv");
   expect_equal(read_csv(scratch / "table.csv"), table);
+}
+
+/// Embedding and head around the others.
+ErrorTable table_with_ends() {
+  ErrorTable table = random_table();
+  for (const bool front : {true, false}) {
+    ErrorRow row = table.rows[front ? 0 : 3];
+    row.layer = -1;
+    row.module = front ? "embed_tokens" : "lm_head";
+    row.name = front ? "model.embed_tokens" : "lm_head";
+    for (ErrorCell& cell : row.cells) cell.lookup = front ? 0.1 * cell.relative : 0;
+    table.rows.insert(front ? table.rows.begin() : table.rows.end(), row);
+  }
+  return table;
+}
+
+TEST(ErrorCsv, EmbeddingAndHeadComeBack) {
+  const Scratch scratch;
+  const ErrorTable table = table_with_ends();
+  ASSERT_GT(table.rows.front().cells[1].lookup, 0);
+  write_csv(table, scratch / "table.csv");
+  const std::string text = read_file(scratch / "table.csv");
+  EXPECT_THAT(text.substr(0, text.find('\n')), HasSubstr(",hessian,lookup,kurtosis,"));
+  expect_equal(parse(text), table);
+  // As version 0.1 wrote it: without the column.
+  ErrorTable old = table;
+  old.rows.erase(old.rows.begin());
+  write_csv(old, scratch / "table.csv");
+  std::string without;
+  const std::string whole = read_file(scratch / "table.csv");
+  for (std::size_t begin = 0; begin < whole.size();) {
+    const std::size_t end = whole.find('\n', begin);
+    std::size_t at = begin;
+    for (int comma = 0; comma < 15; ++comma) at = whole.find(',', at) + 1;
+    const std::size_t next = whole.find(',', at);
+    without += whole.substr(begin, at - begin) + whole.substr(next + 1, end - next);
+    begin = end + 1;
+  }
+  EXPECT_THAT(without.substr(0, without.find('\n')), HasSubstr(",hessian,kurtosis,"));
+  expect_equal(parse(without), old);
+}
+
+TEST(ErrorCsv, LookupIsANumberThatIsNotNegative) {
+  const std::string header = "layer,module,nbit1,gsize1,nbit2,gsize2,fnorm,memmb,params,lookup\n";
+  EXPECT_EQ(parse(header + "-1,embed_tokens,4,64,16,0,1,1,64,0.25\n").rows[0].cells[0].lookup, 0.25);
+  EXPECT_EQ(parse(header + "-1,embed_tokens,4,64,16,0,1,1,64,\n").rows[0].cells[0].lookup, 0);
+  for (const char* bad : {"-1", "nan", "x", "inf"})
+    expect_error(header + "-1,embed_tokens,4,64,16,0,1,1,64," + bad + "\n", "lookup");
 }
 
 TEST(ErrorCsv, RoundTripWithoutOurColumnsKeepsTheBytes) {

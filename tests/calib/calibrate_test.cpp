@@ -117,6 +117,68 @@ TEST_P(CalibrateReference, StatisticsAreThoseOfTransformers) {
   }
 }
 
+TEST_P(CalibrateReference, HeadAndEmbeddingAreThoseOfThePass) {
+  const Reference model(GetParam());
+  const Scratch scratch;
+  const Calibration calibration = model.calibrate_into(scratch / "c");
+  const std::vector<Matrix> all = matrices(model.config);
+  const Matrix& head = model.config.tied ? all.front() : all.back();
+  // What the head multiplies, by the functions that calibrate nothing.
+  const auto backend = make_cpu_backend(Precision::fp32);
+  Decoder decoder = Decoder::load(model.checkpoint, model.config, *backend);
+  const auto [samples, window] = std::pair{model.samples.options.samples, model.samples.options.window};
+  Hidden hidden = decoder.embed(model.samples.tokens, samples, window);
+  for (std::int64_t block = 0; block < model.config.layers; ++block) decoder.block(block, hidden);
+  Array input = backend->allocate(hidden.tokens(), head.in, Element::working);
+  decoder.head_input(hidden, input);
+  const auto n = static_cast<std::size_t>(head.in);
+  std::vector<float> x(static_cast<std::size_t>(hidden.tokens()) * n);
+  backend->download(input, 0, x);
+  std::vector<float> moment(n * n);
+  std::vector<float> mean_abs(n);
+  std::vector<float> max_abs(n);
+  const auto tokens = static_cast<double>(hidden.tokens());
+  for (std::size_t k = 0; k < n; ++k) {
+    double sum = 0;
+    for (std::size_t t = 0; t < x.size(); t += n) {
+      sum += std::abs(static_cast<double>(x[t + k]));
+      max_abs[k] = std::max(max_abs[k], std::abs(x[t + k]));
+    }
+    mean_abs[k] = static_cast<float>(sum / tokens);
+    for (std::size_t l = 0; l < n; ++l) {
+      double product = 0;
+      for (std::size_t t = 0; t < x.size(); t += n)
+        product += static_cast<double>(x[t + k]) * static_cast<double>(x[t + l]);
+      moment[k * n + l] = static_cast<float>(product / tokens);
+    }
+  }
+  const InputStatistics found = calibration.inputs(head.name, head.in);
+  EXPECT_EQ(found.name, head.name);
+  EXPECT_EQ(found.tokens, model.samples.tokens.size());
+  ASSERT_EQ(found.second_moment.size(), moment.size());
+  EXPECT_LE(relative_error(found.second_moment, moment), 1e-6);
+  EXPECT_LE(relative_error(found.mean_abs, mean_abs), 1e-6);
+  EXPECT_EQ(found.max_abs, max_abs);
+
+  // How often tokens look up a row, half a time more than they do.
+  const RowShares shares = calibration.row_shares(model.config.vocab);
+  ASSERT_EQ(std::ssize(shares), model.config.vocab);
+  double sum = 0;
+  for (std::int64_t row = 0; row < model.config.vocab; ++row) {
+    const auto count = static_cast<double>(std::ranges::count(model.samples.tokens, row));
+    const float share = shares[static_cast<std::size_t>(row)];
+    EXPECT_NEAR(share, (count + 0.5) / (tokens + 0.5 * static_cast<double>(model.config.vocab)), 1e-7);
+    sum += share;
+  }
+  EXPECT_NEAR(sum, 1, 1e-5);
+  EXPECT_THAT(complaint([&] { calibration.row_shares(model.config.vocab + 1); }), HasSubstr("another model"));
+  // An embedding that is no head multiplies nothing.
+  if (!model.config.tied) {
+    EXPECT_THAT(complaint([&] { calibration.inputs(all.front().name, all.front().in); }),
+                HasSubstr("knows no linear"));
+  }
+}
+
 TEST_P(CalibrateReference, ThreadsChangeNothing) {
   const Reference model(GetParam());
   for (const Precision precision : {Precision::fp32, Precision::bf16}) {
@@ -136,7 +198,7 @@ TEST(Calibrate, GoesOnWhereItWasKilled) {
   const fs::path folder = scratch / "c";
   model.calibrate_into(folder);
   const auto whole = contents(folder);
-  ASSERT_EQ(whole.size(), 3u);
+  ASSERT_EQ(whole.size(), 4u);  // two blocks, the ends, and what describes them
   const auto manifest_with = [&](std::size_t blocks) {
     Manifest manifest = parse_manifest(whole.at("calibration.json"));
     manifest.blocks.resize(blocks);
@@ -159,6 +221,10 @@ TEST(Calibrate, GoesOnWhereItWasKilled) {
   // damaged.
   write_file(folder / "calibration.json", manifest_with(1));
   EXPECT_EQ(resumed(), whole);
+  write_file(folder / "calibration.json", manifest_with(2));
+  EXPECT_EQ(resumed(), whole);
+  fs::remove(folder / "block-00002.safetensors");
+  EXPECT_EQ(resumed(), whole);
   fs::remove_all(folder);
   fs::create_directory(folder);
   write_file(folder / "block-00000.safetensors.partial-1", "xx");
@@ -167,6 +233,33 @@ TEST(Calibrate, GoesOnWhereItWasKilled) {
   EXPECT_EQ(resumed(), whole);
   write_file(folder / "block-00001.safetensors", whole.at("block-00001.safetensors").substr(1));
   EXPECT_EQ(resumed(), whole);
+}
+
+/// Version 0.1 looked at the linears of the blocks alone, and a kill between the last block and the ends
+/// leaves the same.
+TEST(Calibrate, AddsTheEndsToWhatVersion01Made) {
+  const Reference model("llama-gqa");
+  const Scratch scratch;
+  const fs::path folder = scratch / "c";
+  model.calibrate_into(folder);
+  const auto whole = contents(folder);
+  Manifest manifest = parse_manifest(whole.at("calibration.json"));
+  ASSERT_TRUE(manifest.has_ends());
+  manifest.blocks.pop_back();
+  write_file(folder / "calibration.json", to_json(manifest));
+  fs::remove(folder / "block-00002.safetensors");
+  {
+    const Calibration old = Calibration::open(folder);
+    for (const Matrix& linear : linears(model.config)) EXPECT_NO_THROW(old.inputs(linear.name, linear.in));
+    EXPECT_TRUE(old.row_shares(model.config.vocab).empty());
+    EXPECT_THAT(complaint([&] { old.inputs("lm_head", 40); }),
+                AllOf(HasSubstr("Knapsaq 0.1"), HasSubstr("lm_head"), HasSubstr("knapsaq calibrate")));
+  }
+  const auto stamp = fs::last_write_time(folder / "block-00001.safetensors");
+  const Calibration now = model.calibrate_into(folder);
+  EXPECT_EQ(contents(folder), whole);
+  EXPECT_EQ(fs::last_write_time(folder / "block-00001.safetensors"), stamp);  // not made again
+  EXPECT_FALSE(now.row_shares(model.config.vocab).empty());
 }
 
 TEST(Calibrate, EveryWindowGoesThroughEveryBlockOnce) {
@@ -182,8 +275,8 @@ TEST(Calibrate, EveryWindowGoesThroughEveryBlockOnce) {
   const auto backend = make_cpu_backend(Precision::fp32);
   Counting first;
   calibrate(model.checkpoint, model.config, "id", model.samples, *backend, scratch / "c", false, first);
-  EXPECT_EQ(first.expected, 2u * 5u);
-  EXPECT_EQ(first.seen, 2u * 5u);
+  EXPECT_EQ(first.expected, (2u + 1u) * 5u);  // and once through the head
+  EXPECT_EQ(first.seen, (2u + 1u) * 5u);
   Counting second;  // nothing is left to do
   calibrate(model.checkpoint, model.config, "id", model.samples, *backend, scratch / "c", false, second);
   EXPECT_EQ(second.seen, 0u);
@@ -344,6 +437,11 @@ TEST(Calibrator, StepsEqualTheWholePass) {
     }
   }
   EXPECT_THROW(in_steps.advance(0), std::logic_error);
+  const Matrix head = matrices(model.config).back();
+  EXPECT_EQ(statistics_of(in_steps.measure_head(head)).second_moment,
+            statistics_of(at_once.measure_head(head)).second_moment);
+  Calibrator early(model.checkpoint, model.config, model.samples, *backend);
+  EXPECT_THROW(early.measure_head(head), std::logic_error);
 }
 
 TEST(Calibrator, ReplacedWeightsReachTheNextBlock) {

@@ -85,6 +85,8 @@ TEST(Imatrix, WrittenFilesHoldWhatLlamaImatrixWrites) {
   for (const auto& [name, tensor] : ours.tensors()) {
     const GgufTensor& other = theirs.tensors().at(name);
     EXPECT_EQ(tensor.shape, other.shape) << name;
+    // An entry of no tokens, whose sums say nothing.
+    if (name == "output.weight.in_sum2") continue;
     EXPECT_TRUE(std::ranges::equal(tensor.bytes, other.bytes)) << name;
   }
 }
@@ -94,15 +96,17 @@ TEST(Imatrix, OfAnotherModelIsRefusedInOneLine) {
     const auto path = kData / name;
     EXPECT_THAT(
         complaint([&] { Imatrix::open(path, config_of(3)); }),
-        HasSubstr("imatrix of another model: it has no entry blk.1.attn_q.weight, and none for 14 of 21"));
+        HasSubstr(
+            "imatrix of another model: it has no entry blk.1.attn_q.weight, and none for 15 of 22 matrices"));
     EXPECT_THAT(
         complaint([&] { Imatrix::open(path, config_of(1, 8)); }),
         HasSubstr("imatrix of another model: blk.0.attn_q.weight has 4 inputs there, 8 in this model"));
     EXPECT_THAT(complaint([&] { Imatrix::open(path, config_of(1, 4, "OPTForCausalLM")); }),
-                HasSubstr("GGUF has no name for the linear model.decoder.layers.0.self_attn.q_proj"));
+                HasSubstr("GGUF has no name for the linear model.decoder.embed_tokens"));
   }
   const Imatrix source = Imatrix::open(kData / "imatrix.gguf", config_of());
-  EXPECT_THAT(complaint([&] { source.inputs("lm_head", 4); }), HasSubstr("no entry output.weight"));
+  EXPECT_THAT(complaint([&] { source.inputs("model.embed_tokens", 4); }),
+              HasSubstr("no entry token_embd.weight"));
   EXPECT_THAT(complaint([&] { source.inputs("something", 4); }), HasSubstr("no name"));
 }
 
@@ -127,11 +131,14 @@ TEST(Imatrix, EntriesThatAreMissingAreMadeUpForAndNamed) {
   const Scratch scratch;
   write_without(kData / "imatrix.gguf", {"blk.0.attn_q", "blk.0.ffn_down"}, scratch / "some.gguf");
   const Imatrix whole = Imatrix::open(kData / "imatrix.gguf", config_of());
-  EXPECT_TRUE(whole.notes().empty());
+  // llama-imatrix leaves the head out unless it is told otherwise.
+  ASSERT_EQ(whole.notes().size(), 1U);
+  EXPECT_THAT(whole.notes()[0], HasSubstr("no entry for lm_head: their columns count alike"));
+  EXPECT_EQ(whole.inputs("lm_head", 4).mean_square, std::vector<float>(4, 1.0F));
   const Imatrix some = Imatrix::open(scratch / "some.gguf", config_of());
   ASSERT_EQ(some.notes().size(), 1U);
   EXPECT_THAT(some.notes()[0],
-              HasSubstr("no entry for model.layers.0.mlp.down_proj: their columns count alike"));
+              HasSubstr("no entry for model.layers.0.mlp.down_proj, lm_head: their columns count alike"));
   for (const Matrix& linear : linears(config_of())) {
     const InputStatistics inputs = some.inputs(linear.name, linear.in);
     if (linear.module == "mlp.down_proj") {
@@ -146,6 +153,42 @@ TEST(Imatrix, EntriesThatAreMissingAreMadeUpForAndNamed) {
   write_without(kData / "imatrix.gguf", {"blk.0.attn", "blk.0.ffn_down"}, scratch / "few.gguf");
   EXPECT_THAT(complaint([&] { Imatrix::open(scratch / "few.gguf", config_of()); }),
               HasSubstr("imatrix of another model"));
+}
+
+/// Mean squares that are known of every matrix that is multiplied.
+class KnownInputs final : public InputSource {
+ public:
+  InputStatistics inputs(std::string_view matrix, std::int64_t width) const override {
+    asked.emplace_back(matrix);
+    InputStatistics inputs = columns_alike(matrix, width);
+    inputs.tokens = 8;
+    for (std::size_t k = 0; k < inputs.mean_square.size(); ++k)
+      inputs.mean_square[k] = static_cast<float>(matrix.size() + k);
+    return inputs;
+  }
+  bool has_second_moments() const override { return false; }
+  std::string identity() const override { return "known"; }
+  mutable std::vector<std::string> asked;
+};
+
+TEST(Imatrix, HoldsTheHead) {
+  for (const bool tied : {false, true}) {
+    ModelConfig config = config_of();
+    config.tied = tied;
+    const KnownInputs known;
+    const Scratch scratch;
+    write_imatrix(known, config, {.datasets = {"t"}, .chunks = 1, .chunk_size = 8}, scratch / "i.gguf");
+    // An embedding that is no head multiplies nothing.
+    EXPECT_EQ(known.asked.size(), 8U);
+    EXPECT_EQ(known.asked.front() == "model.embed_tokens", tied);
+    const Imatrix read = Imatrix::open(scratch / "i.gguf", config);
+    EXPECT_TRUE(read.notes().empty());
+    const std::string head = tied ? "model.embed_tokens" : "lm_head";
+    EXPECT_EQ(read.inputs(head, 4).mean_square, known.inputs(head, 4).mean_square);
+    EXPECT_TRUE(GgufFile(scratch / "i.gguf")
+                    .tensors()
+                    .contains(tied ? "token_embd.weight.in_sum2" : "output.weight.in_sum2"));
+  }
 }
 
 TEST(Imatrix, DamagedFilesAreRefused) {

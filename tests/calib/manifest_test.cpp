@@ -18,7 +18,7 @@ Manifest example() {
       "model hash", "text hash", {.samples = 3, .window = 20, .seed = ~std::uint64_t{0}}, Precision::fp32};
   manifest.tokens_hash = "tokens hash";
   manifest.layers = 2;
-  manifest.blocks = {{.bytes = 77, .hash = "file hash", .inputs = {{{"a", "b"}, 4}, {{"c"}, 5}}}};
+  manifest.blocks = {{.bytes = 77, .hash = "file hash", .inputs = {{{"a", "b"}, 4}, {{"c"}, 5}}, .rows = 0}};
   return manifest;
 }
 
@@ -35,6 +35,26 @@ TEST(Manifest, ComesBackAsItWas) {
   EXPECT_EQ(back.blocks[0].inputs[0].linears, (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(back.blocks[0].inputs[1].width, 5);
   EXPECT_EQ(to_json(back), to_json(manifest));
+}
+
+TEST(Manifest, EndsAreOneBlockMore) {
+  Manifest manifest = example();
+  EXPECT_FALSE(manifest.has_ends());
+  manifest.blocks.push_back({.bytes = 78, .hash = "x", .inputs = {{{"d"}, 4}}, .rows = 0});
+  EXPECT_FALSE(manifest.has_ends());
+  manifest.blocks.push_back({.bytes = 79, .hash = "y", .inputs = {{{"lm_head"}, 4}}, .rows = 67});
+  EXPECT_TRUE(manifest.has_ends());
+  const Manifest back = parse_manifest(to_json(manifest));
+  EXPECT_TRUE(back.has_ends());
+  EXPECT_EQ(back.blocks[1].rows, 0);
+  EXPECT_EQ(back.blocks[2].rows, 67);
+  EXPECT_EQ(to_json(back), to_json(manifest));
+  const json good = json::parse(to_json(manifest));
+  for (const json& rows : {json(0), json(-1), json(1.5), json("x"), json(std::uint64_t{1} << 40)}) {
+    json bad = good;
+    bad["blocks"][2]["rows"] = rows;
+    EXPECT_THAT(complaint([&] { parse_manifest(bad.dump()); }), HasSubstr("rows")) << rows;
+  }
 }
 
 TEST(Manifest, RefusesWhatCannotBe) {
@@ -61,9 +81,9 @@ TEST(Manifest, RefusesWhatCannotBe) {
   EXPECT_THAT(complaint_about("/blocks/0/inputs/1/linears", json::array()), HasSubstr("without linears"));
   EXPECT_THAT(complaint([] { parse_manifest("[]"); }), HasSubstr("not the description"));
   EXPECT_THAT(complaint([] { parse_manifest("{"); }), HasSubstr("JSON"));
-  // More blocks than layers.
+  // More blocks than layers and the ends.
   json many = good;
-  for (int i = 0; i < 2; ++i) {
+  for (int i = 0; i < 3; ++i) {
     many["blocks"].push_back(good["blocks"][0]);
     many["blocks"].back()["inputs"] = json::array();
   }

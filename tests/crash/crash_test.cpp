@@ -78,8 +78,7 @@ void write_small_model(const fs::path& folder) {
     bytes.insert(bytes.end(), part.begin(), part.end());
   };
   for (const ExpectedTensor& tensor : dense_tensors(parsed)) add(tensor.name, tensor.shape, 1);
-  add(embedding_name(parsed), {parsed.vocab, parsed.embedding}, 0);
-  for (const Matrix& linear : linears(parsed)) add(linear.name + ".weight", {linear.out, linear.in}, 0);
+  for (const Matrix& matrix : matrices(parsed)) add(matrix.name + ".weight", {matrix.out, matrix.in}, 0);
   CheckpointWriter writer(folder, specs);
   writer.write(bytes);
   writer.commit();

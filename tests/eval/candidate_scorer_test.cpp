@@ -13,14 +13,17 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/base/threads.h"
+#include "knapsaq/checkpoint/safetensors.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/quantizer.h"
 #include "knapsaq/text/tokenizer.h"
+#include "scratch.h"
 
 namespace knapsaq {
 namespace {
@@ -31,16 +34,39 @@ constexpr std::int64_t kLength = 96;
 constexpr std::int64_t kWindows = 4;
 constexpr std::size_t kChoices = 3;
 
+const fs::path kAssets = fs::path(KNAPSAQ_SOURCE_DIR) / "assets";
+
+/// An embedded model with a head of its own: the rows of its embedding, each scaled a little differently.
+void write_untied(const fs::path& source, const fs::path& folder) {
+  const Checkpoint model = Checkpoint::open(source);
+  nlohmann::json config = model.config();
+  config["tie_word_embeddings"] = false;
+  fs::create_directories(folder);
+  write_file(folder / "config.json", config.dump());
+  std::vector<TensorSpec> specs;
+  for (const std::string& name : model.names()) specs.push_back(model.spec(name));
+  const std::string embedding = "model.embed_tokens.weight";
+  specs.push_back({"lm_head.weight", DType::F32, model.spec(embedding).shape});
+  SafetensorsWriter writer(folder / "model.safetensors", specs);
+  for (const std::string& name : model.names()) writer.write(model.tensor(name).bytes);
+  std::vector<float> head = model.floats(embedding);
+  const auto cols = static_cast<std::size_t>(specs.back().shape[1]);
+  for (std::size_t i = 0; i < head.size(); ++i) head[i] *= 1 + 0.01f * static_cast<float>(i / cols % 7);
+  writer.write(std::as_bytes(std::span(head)));
+  writer.commit();
+}
+
 /// A model, its reference, and codes of every matrix by every choice: 2, 3 and 4 bits.
 struct Fixture {
+  /// "untied": the embedded Llama with a head of its own.
   explicit Fixture(const std::string& name, Precision precision = Precision::bf16)
-      : checkpoint(Checkpoint::open(fs::path(KNAPSAQ_SOURCE_DIR) / "assets" / name)),
+      : asset(name == "untied" ? "wiki-llama-6m" : name),
+        checkpoint(open(name)),
         config(parse_model_config(checkpoint.config())),
         all(matrices(config)),
         backend(make_cpu_backend(precision)),
         decoder(Decoder::load(checkpoint, config, *backend)) {
-    const fs::path assets = fs::path(KNAPSAQ_SOURCE_DIR) / "assets";
-    tokens = Tokenizer::load(assets / name).encode(read_file(assets / (name + "-sample.txt")));
+    tokens = Tokenizer::load(kAssets / asset).encode(read_file(kAssets / (asset + "-sample.txt")));
     tokens.resize(kWindows * kLength);
     for (const Matrix& linear : all) {
       const std::vector<float> weights = checkpoint.floats(linear.name + ".weight");
@@ -48,6 +74,11 @@ struct Fixture {
         stored.push_back(quantize({linear.out, linear.in, weights}, parse_scheme(scheme), nullptr));
     }
     reference = reference_windows(decoder, tokens, kWindows, kLength);
+  }
+  Checkpoint open(const std::string& name) const {
+    if (name != "untied") return Checkpoint::open(kAssets / name);
+    write_untied(kAssets / asset, scratch / "model");
+    return Checkpoint::open(scratch / "model");
   }
   ChoiceSource source() {
     return [this](std::size_t linear, std::size_t choice) {
@@ -85,6 +116,8 @@ struct Fixture {
     return scored;
   }
 
+  Scratch scratch;
+  std::string asset;
   Checkpoint checkpoint;
   ModelConfig config;
   std::vector<Matrix> all;
@@ -118,11 +151,17 @@ void expect_same(const std::vector<RowComparison>& found, const std::vector<RowC
   }
 }
 
-/// Candidates that share much, little and everything.
+/// Candidates that share much, little and everything, and some that differ in one end of the model alone.
 std::vector<Choices> mixed_candidates(std::size_t linears, std::uint64_t seed) {
   Random random(seed);
   const Choices base(linears, 2);
   std::vector<Choices> candidates{base};
+  for (const std::size_t choice : {0, 1}) {
+    candidates.push_back(base);
+    candidates.back().front() = choice;
+    candidates.push_back(base);
+    candidates.back().back() = choice;
+  }
   for (int i = 0; i < 4; ++i) {
     Choices near = base;
     near[random.below(linears)] = random.below(kChoices);
@@ -231,12 +270,13 @@ TEST_P(CandidateScorerTest, CostIsTheShareOfWork) {
   const double head = static_cast<double>(config.vocab * config.embedding);
   const double attention = static_cast<double>(config.heads * config.head_dim * (kLength + 1));
   double total = head + static_cast<double>(config.layers) * attention;
-  for (const Matrix& linear : model.all) total += static_cast<double>(linear.parameters());
+  for (const Matrix& linear : linears(config)) total += static_cast<double>(linear.parameters());
+  // Candidates that differ only in what they end with: the head, or the last linear before a tied one.
   Choices last = base;
   last.back() = 0;
   const std::vector<Choices> pair{base, last};
-  EXPECT_NEAR(scorer.cost(pair, 0, kWindows),
-              1 + (static_cast<double>(model.all.back().parameters()) + head) / total, 1e-12);
+  const double again = config.tied ? static_cast<double>(model.all.back().parameters()) + head : head;
+  EXPECT_NEAR(scorer.cost(pair, 0, kWindows), 1 + again / total, 1e-12);
   Choices first = base;
   first.front() = 0;
   const std::vector<Choices> apart{base, first};
@@ -262,7 +302,7 @@ TEST_P(CandidateScorerTest, WorksOnAfterAFailure) {
   // A source that fails in the middle leaves a scorer that works.
   int calls = 0;
   CandidateScorer failing(
-      model.reference, model.decoder,
+      model.reference, model.decoder, model.all,
       [&](std::size_t linear, std::size_t choice) {
         if (++calls == 9) throw InputError("gone");
         return model.stored[linear * kChoices + choice];
@@ -283,8 +323,38 @@ TEST_P(CandidateScorerTest, RefusesSingleTokens) {
   EXPECT_THROW(reference_windows(model.decoder, {1, 2}, 2, 2), std::invalid_argument);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, CandidateScorerTest, ::testing::Values("wiki-llama-6m", "wiki-opt-3m"),
-                         [](const auto& tested) { return std::string(tested.param).substr(5, 3); });
+TEST_P(CandidateScorerTest, WhatIsNotChosenAboutStaysTheDecoders) {
+  Fixture model(GetParam());
+  // Some of the matrices: no embedding, no head, and of the linears every third.
+  std::vector<Matrix> chosen;
+  for (const Matrix& matrix : linears(model.config))
+    if (matrix.number % 3 == 0) chosen.push_back(matrix);
+  CandidateScorer scorer(model.reference, model.decoder, chosen,
+                         [&](std::size_t index, std::size_t choice) {
+                           return model.stored[chosen[index].number * kChoices + choice];
+                         },
+                         {});
+  const std::vector<Choices> candidates{Choices(chosen.size(), 0), Choices(chosen.size(), 2)};
+  const Rows found = score(scorer, candidates, 0, 2);
+  for (std::size_t c = 0; c < candidates.size(); ++c) {
+    Decoder other = Decoder::load(model.checkpoint, model.config, *model.backend);
+    for (std::size_t i = 0; i < chosen.size(); ++i)
+      other.replace(chosen[i].name, model.stored[chosen[i].number * kChoices + candidates[c][i]]);
+    std::vector<float> losses(found[c].size());
+    other.losses(std::span(model.tokens).first(2 * kLength), 2, kLength, losses);
+    for (std::size_t i = 0; i < losses.size(); ++i) EXPECT_EQ(found[c][i].loss, losses[i]);
+  }
+  // In the order of the pass they are; in another one nothing could be shared.
+  std::ranges::reverse(chosen);
+  EXPECT_THROW(CandidateScorer(model.reference, model.decoder, chosen, model.source()),
+               std::invalid_argument);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, CandidateScorerTest,
+                         ::testing::Values("wiki-llama-6m", "wiki-opt-3m", "untied"), [](const auto& tested) {
+                           const std::string name = tested.param;
+                           return name.starts_with("wiki-") ? name.substr(5, 3) : name;
+                         });
 
 }  // namespace
 }  // namespace knapsaq

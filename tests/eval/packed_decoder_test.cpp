@@ -48,7 +48,8 @@ class PackedDecoder : public testing::TestWithParam<const char*> {
   Model load(const CpuOptions& options) const {
     auto backend = make_cpu_backend(options);
     Decoder decoder = Decoder::load(checkpoint, config, *backend);
-    for (std::size_t i = 0; i < all.size(); ++i) decoder.place(i, decoder.prepare(i, stored[i]));
+    for (std::size_t i = 0; i < all.size(); ++i)
+      decoder.place(all[i].number, decoder.prepare(all[i].number, stored[i]));
     return {std::move(backend), std::move(decoder)};
   }
 

@@ -80,7 +80,7 @@ TEST(TiedHead, OneThatDiffersIsUsedWhateverTheConfigSays) {
   EXPECT_FALSE(config.tied);
   EXPECT_THAT(unread_tensors(model, config), IsEmpty());
 
-  const std::vector<Scheme> schemes(linears(config).size(), parse_scheme("rtn:b4g32s"));
+  const std::vector<MatrixScheme> schemes = uniform_allocation(linears(config), parse_scheme("rtn:b4g32s"));
   const QuantizedLayout layout = layout_quantized(model, config, schemes);
   const QuantizedModel written = write_quantized(model, config, schemes, scratch / "q", false);
   EXPECT_EQ(written.bytes, layout.bytes);
@@ -113,7 +113,7 @@ TEST(TiedHead, TheSameBytesAreTied) {
   EXPECT_THAT(model.notes(), IsEmpty());
   const ModelConfig config = parse_model_config(model.config());
   EXPECT_THAT(unread_tensors(model, config), IsEmpty());
-  const std::vector<Scheme> schemes(linears(config).size(), parse_scheme("rtn:b4g32"));
+  const std::vector<MatrixScheme> schemes = uniform_allocation(linears(config), parse_scheme("rtn:b4g32"));
   write_quantized(model, config, schemes, scratch / "q", false);
   EXPECT_FALSE(Checkpoint::open(scratch / "q").contains("lm_head.weight"));
 }

@@ -192,7 +192,7 @@ class GgufReading : public ::testing::Test {
       specs.push_back({tensor.name, DType::F16, tensor.shape});
     for (const Matrix& linear : linears(config_))
       specs.push_back({linear.name + ".weight", DType::F16, {linear.out, linear.in}});
-    specs.push_back({embedding_name(config_), DType::F16, {config_.vocab, config_.hidden}});
+    specs.push_back({embedding_module(config_) + ".weight", DType::F16, {config_.vocab, config_.hidden}});
     if (!config_.tied) specs.push_back({"lm_head.weight", DType::F16, {config_.vocab, config_.hidden}});
     SafetensorsWriter writer(scratch_ / "model/model.safetensors", specs);
     Random random(1);
@@ -243,11 +243,10 @@ class GgufReading : public ::testing::Test {
     ASSERT_EQ(read_frequencies.size(), frequencies.size());
     for (std::size_t i = 0; i < frequencies.size(); ++i)
       EXPECT_NEAR(read_frequencies[i], frequencies[i], (same_positions ? 0 : 2e-7) * frequencies[i]);
-    for (const Matrix& linear : linears(config_))
-      EXPECT_EQ(weights_of(found, linear.name), weights_of(wanted, linear.name)) << linear.name;
+    for (const Matrix& matrix : matrices(config_))
+      EXPECT_EQ(weights_of(found, matrix.name), weights_of(wanted, matrix.name)) << matrix.name;
     for (const ExpectedTensor& tensor : dense_tensors(config_))
       EXPECT_EQ(found.floats(tensor.name), wanted.floats(tensor.name)) << tensor.name;
-    EXPECT_EQ(weights_of(found, "model.embed_tokens"), weights_of(wanted, "model.embed_tokens"));
     const std::vector<float> a = losses(found, read);
     const std::vector<float> b = losses(wanted, config_);
     if (same_positions) {
@@ -309,12 +308,14 @@ TEST_F(GgufReading, QuantizedModelsOfEveryType) {
     for (const GgmlTypeInfo& type : ggml_types()) {
       SCOPED_TRACE(std::string(architecture) + " " + std::string(type.name));
       make(json);
-      const std::vector<Scheme> schemes(linears(config_).size(), parse_scheme(type.name));
-      write_quantized(Checkpoint::open(scratch_ / "model"), config_, schemes, scratch_ / "quantized", true);
+      write_quantized(Checkpoint::open(scratch_ / "model"), config_,
+                      uniform_allocation(matrices(config_), parse_scheme(type.name)), scratch_ / "quantized",
+                      true);
       export_folder(scratch_ / "quantized");
       expect_same(scratch_ / "quantized");
       const Checkpoint found = Checkpoint::open(scratch_ / "out.gguf");
-      EXPECT_EQ(found.packing("model.layers.0.self_attn.q_proj")->scheme, type.name);
+      for (const Matrix& matrix : matrices(config_))
+        EXPECT_EQ(found.packing(matrix.name)->scheme, type.name) << matrix.name;
     }
   }
 }
@@ -374,9 +375,6 @@ TEST_F(GgufReading, EmbeddingAndHeadInBlocks) {
     }
     content.write(scratch_ / "floats.gguf");
     EXPECT_EQ(losses(blocks, config_), losses(Checkpoint::open(scratch_ / "floats.gguf"), config_));
-    // It is for running only.
-    EXPECT_THAT(complaint([&] { require_dense_ends(blocks, config_); }),
-                HasSubstr("'model.embed_tokens' is quantized"));
     EXPECT_THAT(complaint([&] { Checkpoint::open_folder(scratch_ / "blocks.gguf"); }),
                 HasSubstr("is a GGUF file"));
   }

@@ -364,7 +364,7 @@ class GgufExport : public ::testing::Test {
       specs.push_back({tensor.name, DType::F16, tensor.shape});
     for (const Matrix& linear : linears(config_))
       specs.push_back({linear.name + ".weight", DType::F16, {linear.out, linear.in}});
-    specs.push_back({embedding_name(config_), DType::F16, {config_.vocab, config_.hidden}});
+    specs.push_back({embedding_module(config_) + ".weight", DType::F16, {config_.vocab, config_.hidden}});
     specs.push_back({"lm_head.weight", DType::F16, {config_.vocab, config_.hidden}});
     SafetensorsWriter writer(scratch_ / "model/model.safetensors", specs);
     Random random(1);
@@ -385,8 +385,8 @@ class GgufExport : public ::testing::Test {
   }
 
   void quantize_all(std::string_view scheme) {
-    const std::vector<Scheme> schemes(linears(config_).size(), parse_scheme(scheme));
-    write_quantized(Checkpoint::open(scratch_ / "model"), config_, schemes, scratch_ / "quantized", true);
+    write_quantized(Checkpoint::open(scratch_ / "model"), config_,
+                    uniform_allocation(linears(config_), parse_scheme(scheme)), scratch_ / "quantized", true);
   }
 
   /// Every tensor of the file decodes to the checkpoint's weights, the rows of q and k of arch llama in its
@@ -395,14 +395,14 @@ class GgufExport : public ::testing::Test {
     const Checkpoint model = Checkpoint::open(scratch_ / folder);
     const GgufFile file(scratch_ / "out.gguf");
     const bool rotated = value<std::string>(file.metadata(), "general.architecture") == "llama";
-    for (const Matrix& linear : linears(config_)) {
+    for (const Matrix& linear : matrices(config_)) {
       static const std::map<std::string, std::string> kNames = {
-          {"self_attn.q_proj", "attn_q"},      {"self_attn.k_proj", "attn_k"}, {"self_attn.v_proj", "attn_v"},
-          {"self_attn.o_proj", "attn_output"}, {"mlp.gate_proj", "ffn_gate"},  {"mlp.up_proj", "ffn_up"},
-          {"mlp.down_proj", "ffn_down"}};
+          {"embed_tokens", "token_embd"}, {"lm_head", "output"},          {"self_attn.q_proj", "attn_q"},
+          {"self_attn.k_proj", "attn_k"}, {"self_attn.v_proj", "attn_v"}, {"self_attn.o_proj", "attn_output"},
+          {"mlp.gate_proj", "ffn_gate"},  {"mlp.up_proj", "ffn_up"},      {"mlp.down_proj", "ffn_down"}};
       SCOPED_TRACE(linear.name);
-      const GgufTensor& tensor = file.tensors().at("blk." + std::to_string(linear.block) + "." +
-                                                   kNames.at(linear.module) + ".weight");
+      const std::string prefix = linear.in_block() ? "blk." + std::to_string(linear.block) + "." : "";
+      const GgufTensor& tensor = file.tensors().at(prefix + kNames.at(linear.module) + ".weight");
       ASSERT_THAT(tensor.shape, ElementsAre(linear.out, linear.in));
       std::vector<float> all(static_cast<std::size_t>(linear.out * linear.in));
       if (const auto* blocks = std::get_if<GgmlType>(&tensor.type)) {
@@ -460,6 +460,37 @@ TEST_F(GgufExport, DenseModelsKeepTheirTypes) {
   const std::vector<std::int64_t> order = rotated_rows(config_.heads, config_.head_dim);
   for (std::size_t i = 0; i < values.size(); ++i)
     EXPECT_EQ(values[i], bias[static_cast<std::size_t>(order[i])]);
+}
+
+TEST_F(GgufExport, EmbeddingAndHeadInBlocks) {
+  for (const bool tied : {true, false}) {
+    nlohmann::json json = config_json();
+    json["hidden_size"] = 256;
+    json["tie_word_embeddings"] = tied;
+    make(json);
+    // Blocks as they are, affine codes that a type holds, and a linear beside them that is dense.
+    std::vector<MatrixScheme> allocation = uniform_allocation(matrices(config_), parse_scheme("q4_k"));
+    allocation.front().scheme = parse_scheme("q6_k");
+    if (!tied) allocation.back().scheme = parse_scheme("rtn:b8g32s");
+    allocation.erase(allocation.begin() + 2);
+    write_quantized(Checkpoint::open(scratch_ / "model"), config_, allocation, scratch_ / "quantized", true);
+    const ExportReport report = run("quantized");
+    EXPECT_THAT(report.changes, IsEmpty());
+    EXPECT_EQ(report.bytes, fs::file_size(scratch_ / "out.gguf"));
+    expect_weights("quantized");
+    const GgufFile file(scratch_ / "out.gguf");
+    EXPECT_EQ(file.tensors().at("token_embd.weight").type, GgufType(GgmlType::Q6_K));
+    EXPECT_EQ(file.tensors().contains("output.weight"), !tied);
+    if (!tied) {
+      EXPECT_EQ(file.tensors().at("output.weight").type, GgufType(GgmlType::Q8_0));
+    }
+    EXPECT_EQ(file.tensors().at("blk.0.attn_k.weight").type, GgufType(DType::F16));
+    // What no type holds is refused there as everywhere.
+    allocation.front().scheme = parse_scheme("rtn:b3g64");
+    write_quantized(Checkpoint::open(scratch_ / "model"), config_, allocation, scratch_ / "quantized", true);
+    EXPECT_THAT(complaint<UsageError>([&] { run("quantized"); }), HasSubstr("model.embed_tokens"));
+    EXPECT_THAT(run("quantized", true).changes, ElementsAre(HasSubstr("model.embed_tokens")));
+  }
 }
 
 TEST_F(GgufExport, TiedHeadsAndRopeFactors) {

@@ -29,7 +29,8 @@ class Nf4Checkpoint : public ::testing::Test {
 
   fs::path write(const std::vector<Scheme>& schemes) {
     const fs::path out = scratch_ / "out";
-    const QuantizedModel written = write_quantized(model_, config_, schemes, out, true);
+    const QuantizedModel written =
+        write_quantized(model_, config_, allocation_of(linears_, schemes), out, true);
     EXPECT_EQ(written.bytes, fs::file_size(out / "model.safetensors"));
     return out;
   }

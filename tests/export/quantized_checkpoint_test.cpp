@@ -77,18 +77,19 @@ class QuantizedCheckpoint : public ::testing::Test {
   Scratch scratch_;
 };
 
-std::vector<Scheme> mixed(std::size_t count) {
+std::vector<MatrixScheme> mixed(std::span<const Matrix> matrices) {
   const std::vector<Scheme> menu =
       parse_menu("hqq:b2g32/m8g128,rtn:b3g64,hqq:b4g128/m8g128,rtn:b8g32s,hqq:b3row").schemes;
-  std::vector<Scheme> schemes;
-  for (std::size_t i = 0; i < count; ++i) schemes.push_back(menu[i % menu.size()]);
-  return schemes;
+  std::vector<MatrixScheme> allocation;
+  for (std::size_t i = 0; i < matrices.size(); ++i)
+    allocation.push_back({matrices[i], menu[i % menu.size()]});
+  return allocation;
 }
 
 TEST_F(QuantizedCheckpoint, ReadsBackAsWhatTheQuantizersMade) {
   const Checkpoint source = model();
   const std::vector<Matrix> all = linears(config_);
-  const std::vector<Scheme> schemes = mixed(all.size());
+  const std::vector<MatrixScheme> schemes = mixed(all);
   const QuantizedModel written = write_quantized(source, config_, schemes, scratch_ / "out", false);
 
   const Checkpoint read = Checkpoint::open(scratch_ / "out");
@@ -99,7 +100,7 @@ TEST_F(QuantizedCheckpoint, ReadsBackAsWhatTheQuantizersMade) {
   for (std::size_t i = 0; i < all.size(); ++i) {
     const std::vector<float> values = read_floats(source.tensor(all[i].name + ".weight"));
     const MatrixView weights{all[i].out, all[i].in, values};
-    const PackedMatrix expected = std::get<PackedMatrix>(quantize(weights, schemes[i]));
+    const PackedMatrix expected = std::get<PackedMatrix>(quantize(weights, schemes[i].scheme));
     const PackedMatrix packed = std::get<PackedMatrix>(read.stored(all[i].name));
     EXPECT_EQ(packed.codes, expected.codes) << all[i].name;
     EXPECT_EQ(packed.scales, expected.scales);
@@ -110,11 +111,11 @@ TEST_F(QuantizedCheckpoint, ReadsBackAsWhatTheQuantizersMade) {
     EXPECT_EQ(packed.scale_mins, expected.scale_mins);
     EXPECT_EQ(packed.group, expected.group);
     error += frobenius_error(weights, packed);
-    bytes += storage_bytes(schemes[i], all[i].out, all[i].in);
+    bytes += storage_bytes(schemes[i].scheme, all[i].out, all[i].in);
   }
   EXPECT_DOUBLE_EQ(written.error, error);
   EXPECT_EQ(written.bytes, fs::file_size(scratch_ / "out" / "model.safetensors"));
-  EXPECT_EQ(layout_quantized(source, config_, schemes).linear_bytes, bytes);
+  EXPECT_EQ(layout_quantized(source, config_, schemes).quantized_bytes, bytes);
   // The second copy of the head and the rotary buffer are not part of the model.
   EXPECT_FALSE(read.contains("lm_head.weight"));
   EXPECT_FALSE(read.contains("model.layers.0.self_attn.rotary_emb.inv_freq"));
@@ -124,11 +125,11 @@ TEST_F(QuantizedCheckpoint, ReadsBackAsWhatTheQuantizersMade) {
 
 TEST_F(QuantizedCheckpoint, ShardsHoldTheSameModel) {
   const Checkpoint source = model();
-  const std::vector<Scheme> schemes = mixed(linears(config_).size());
+  const std::vector<MatrixScheme> schemes = mixed(linears(config_));
   const std::uint64_t shard_bytes = 20000;
-  const QuantizedLayout layout = layout_quantized(source, config_, schemes, shard_bytes);
-  const QuantizedModel written =
-      write_quantized(source, config_, schemes, scratch_ / "shards", false, Progress::none(), shard_bytes);
+  const QuantizedLayout layout = layout_quantized(source, config_, schemes, {.shard_bytes = shard_bytes});
+  const QuantizedModel written = write_quantized(source, config_, schemes, scratch_ / "shards", false,
+                                                 Progress::none(), {.shard_bytes = shard_bytes});
   write_quantized(source, config_, schemes, scratch_ / "whole", false);
   std::uint64_t bytes = 0;
   std::size_t files = 0;
@@ -150,7 +151,7 @@ TEST_F(QuantizedCheckpoint, ShardsHoldTheSameModel) {
 
 TEST_F(QuantizedCheckpoint, ConfigHasAnMlxEntryForEveryLinear) {
   const std::vector<Matrix> all = linears(config_);
-  write_quantized(model(), config_, mixed(all.size()), scratch_ / "out", false);
+  write_quantized(model(), config_, mixed(all), scratch_ / "out", false);
   const nlohmann::json config = nlohmann::json::parse(read_file(scratch_ / "out" / "config.json"));
   EXPECT_EQ(config["quantization"], config["quantization_config"]);
   EXPECT_EQ(config["quantization"]["mode"], "affine");
@@ -167,7 +168,7 @@ TEST_F(QuantizedCheckpoint, NamesWeightsThatAreNotFiniteAndLeavesNothing) {
        {"model.layers.1.mlp.up_proj.weight", "model.norm.weight", "model.embed_tokens.weight"}) {
     write_model(poison);
     try {
-      write_quantized(model(), config_, mixed(linears(config_).size()), scratch_ / "out", false);
+      write_quantized(model(), config_, mixed(linears(config_)), scratch_ / "out", false);
       FAIL() << poison;
     } catch (const InputError& error) {
       EXPECT_THAT(error.what(), ::testing::HasSubstr(poison));
@@ -177,10 +178,9 @@ TEST_F(QuantizedCheckpoint, NamesWeightsThatAreNotFiniteAndLeavesNothing) {
 }
 
 TEST_F(QuantizedCheckpoint, RefusesToQuantizeTwice) {
-  const std::vector<Scheme> schemes = mixed(linears(config_).size());
+  const std::vector<MatrixScheme> schemes = mixed(linears(config_));
   write_quantized(model(), config_, schemes, scratch_ / "out", false);
   EXPECT_THROW(layout_quantized(Checkpoint::open(scratch_ / "out"), config_, schemes), InputError);
-  EXPECT_THROW(layout_quantized(model(), config_, std::span(schemes).first(3)), UsageError);
   EXPECT_THROW(write_quantized(model(), config_, schemes, scratch_ / "out", false), UsageError);
 }
 

@@ -170,7 +170,8 @@ class ModelBudgets : public ::testing::TestWithParam<const char*> {
   }
 
   std::uint64_t written(const SearchSpace& space, const Point& point) const {
-    return layout_quantized(checkpoint_, config_, space.allocation(point)).bytes;
+    return layout_quantized(checkpoint_, config_, allocation_of(linears(config_), space.allocation(point)))
+        .bytes;
   }
 
   const Checkpoint checkpoint_;
@@ -215,7 +216,8 @@ TEST_P(ModelBudgets, HoldForFilesOnDisk) {
   const Scratch scratch;
   for (int round = 0; round < 6; ++round) {
     const ErrorTable table = random_table("rtn:b2g128/m8g128,rtn:b3g64,rtn:b4row,nf4", random);
-    const std::shared_ptr<const FileSizes> sizes = quantized_file_sizes(checkpoint_, config_, table);
+    const std::shared_ptr<const FileSizes> made = quantized_file_sizes(checkpoint_, config_, table);
+    const FileSizes& sizes = *made;
     const std::uint64_t least = static_cast<std::uint64_t>([&] {
       try {
         allocate_mxq_written(table, 1, sizes);
@@ -227,7 +229,8 @@ TEST_P(ModelBudgets, HoldForFilesOnDisk) {
     const std::uint64_t budget = least + (round == 0 ? 0 : random.below(least));
     const Allocation allocation = allocate_mxq_written(table, budget, sizes);
     const std::filesystem::path out = scratch / std::to_string(round);
-    const QuantizedModel model = write_quantized(checkpoint_, config_, allocation.schemes, out, false);
+    const QuantizedModel model = write_quantized(
+        checkpoint_, config_, allocation_of(linears(config_), allocation.schemes), out, false);
     std::uint64_t bytes = 0;
     for (const auto& entry : std::filesystem::directory_iterator(out))
       if (entry.path().filename().string().starts_with("model")) bytes += entry.file_size();
@@ -245,7 +248,8 @@ TEST_P(ModelBudgets, HiGHSAgrees) {
   highs.solver = Solver::highs;
   for (int round = 0; round < 4; ++round) {
     const ErrorTable table = random_table(round % 2 == 0 ? "b2g128,b3g64,q4_k" : "mxq", random);
-    const std::shared_ptr<const FileSizes> sizes = quantized_file_sizes(checkpoint_, config_, table);
+    const std::shared_ptr<const FileSizes> made = quantized_file_sizes(checkpoint_, config_, table);
+    const FileSizes& sizes = *made;
     const double bits = 2.6 + random.uniform();
     const std::uint64_t linears = budget_bytes(table, bits);
     const Allocation ours = allocate_mxq(table, linears);
@@ -255,7 +259,9 @@ TEST_P(ModelBudgets, HiGHSAgrees) {
     const std::uint64_t files = linears + 2'200'000;
     const Allocation written = allocate_mxq_written(table, files, sizes);
     const Allocation other = allocate_mxq_written(table, files, sizes, "none", highs);
-    EXPECT_LE(layout_quantized(checkpoint_, config_, other.schemes).bytes, files);
+    EXPECT_LE(
+        layout_quantized(checkpoint_, config_, allocation_of(knapsaq::linears(config_), other.schemes)).bytes,
+        files);
     EXPECT_EQ(written.gap, 0);
     EXPECT_GE(other.objective, written.objective * (1 - 1e-9));
     EXPECT_LE(other.bound, written.objective * (1 + 1e-9));

@@ -16,6 +16,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/checkpoint/fingerprint.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/search/uniform.h"
 #include "scratch.h"
 
@@ -67,7 +68,7 @@ class MadeRun {
     const Checkpoint checkpoint = Checkpoint::open(model);
     const ModelConfig config = parse_model_config(checkpoint.config());
     const std::string id = fingerprint(checkpoint);
-    build_bank(checkpoint, config, {id, parse_menu("rtn:b2g32,rtn:b4g32,rtn:b8g32"), nullptr},
+    build_bank(checkpoint, {id, parse_menu("rtn:b2g32,rtn:b4g32,rtn:b8g32"), matrices(config)},
                BankFolder(scratch / "bank"));
     RunSettings settings;
     settings.model = id;

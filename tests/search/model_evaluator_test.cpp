@@ -1,6 +1,5 @@
 // Points of a space measured by running the model, against a decoder with the bank's matrices in it.
 
-#include "knapsaq/model/architecture.h"
 #include "knapsaq/search/model_evaluator.h"
 
 #include <cmath>
@@ -18,6 +17,7 @@
 #include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/export/quantized_checkpoint.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/text/tokenizer.h"
 #include "scratch.h"
 
@@ -33,12 +33,13 @@ TEST(ModelEvaluator, MeasuresTheBanksModels) {
   const ModelConfig config = parse_model_config(checkpoint.config());
   const Scratch scratch;
   const Menu menu = parse_menu("rtn:b2g64,rtn:b4g64");
-  build_bank(checkpoint, config, {fingerprint(checkpoint), menu, nullptr}, BankFolder(scratch / "bank"));
+  build_bank(checkpoint, {fingerprint(checkpoint), menu, matrices(config)}, BankFolder(scratch / "bank"));
   const Bank bank = Bank::open(scratch / "bank");
 
-  // Two variables: the first block, and the rest. A third choice is the second one once more.
+  // Two variables: the embedding and the first block, and the rest. A third choice is the second one once
+  // more.
   SearchSpace space;
-  const std::vector<Matrix> all = linears(config);
+  const std::vector<Matrix> all = matrices(config);
   space.menu = {menu.schemes[0], menu.schemes[1], menu.schemes[1]};
   for (const Matrix& linear : all) {
     space.linears.push_back(linear.name);
@@ -46,7 +47,7 @@ TEST(ModelEvaluator, MeasuresTheBanksModels) {
   }
   space.variables.resize(2);
   for (std::size_t i = 0; i < all.size(); ++i)
-    space.variables[all[i].block == 0 ? 0 : 1].linears.push_back(i);
+    space.variables[all[i].block <= 0 ? 0 : 1].linears.push_back(i);
   for (Variable& variable : space.variables)
     variable.levels = {SpaceLevel{.choice = 0}, SpaceLevel{.choice = 1}, SpaceLevel{.choice = 2}};
 
@@ -105,12 +106,11 @@ TEST(ModelEvaluator, AReferenceThatIsNotFiniteIsAnError) {
   const Checkpoint checkpoint = Checkpoint::open(scratch / "model");
   const ModelConfig config = parse_model_config(checkpoint.config());
   const Menu menu = parse_menu("rtn:b4g32,rtn:b8g32");
-  build_bank(checkpoint, config, {fingerprint(checkpoint), menu, nullptr}, BankFolder(scratch / "bank"));
+  build_bank(checkpoint, {fingerprint(checkpoint), menu, linears(config)}, BankFolder(scratch / "bank"));
   const Bank bank = Bank::open(scratch / "bank");
   const ErrorTable table = bank.table();
   const SearchSpace space =
-      make_space(table, "none", {}, Cost::fnorm,
-                 quantized_file_sizes(checkpoint, config, table));
+      make_space(table, "none", {}, Cost::fnorm, quantized_file_sizes(checkpoint, config, table));
   const auto backend = make_cpu_backend(Precision::fp32);
   Decoder decoder = Decoder::load(checkpoint, config, *backend);
   const ReferencedWindows reference = reference_windows(decoder, {1, 2, 3, 4, 5, 6, 7, 8}, 2, 4);

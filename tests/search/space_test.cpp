@@ -11,11 +11,11 @@
 
 #include "knapsaq/bank/match_table.h"
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/pattern.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/search/problem.h"
+#include "random_model.h"
 
 namespace knapsaq {
 namespace {
@@ -277,12 +277,67 @@ TEST(Pins, ThreeThatOnlyTogetherLeaveNothing) {
 TEST(Pins, ThatMatchNothingAreRefused) {
   Random random(10);
   const ErrorTable table = random_table("mxq", 2, random);
-  EXPECT_THAT(refusal(table, {"*.qproj=b4g64"}), AllOf(HasSubstr("'*.qproj=b4g64'"), HasSubstr("no linear")));
+  EXPECT_THAT(refusal(table, {"*.qproj=b4g64"}),
+              AllOf(HasSubstr("'*.qproj=b4g64'"), HasSubstr("nothing that is chosen about")));
   EXPECT_THAT(refusal(table, {"2.*>=3"}), HasSubstr("'2.*>=3'"));
-  EXPECT_THAT(refusal(table, {"self_attn.q_proj=b4g64"}), HasSubstr("no linear"));
+  EXPECT_THAT(refusal(table, {"self_attn.q_proj=b4g64"}), HasSubstr("nothing that is chosen about"));
   EXPECT_THAT(refusal(table, {"*=b5g64"}), AllOf(HasSubstr("'b5g64'"), HasSubstr("hqq:b2g32/m8g128")));
+  // A table of the linears alone has no ends.
   for (const char* pin : {"lm_head=b8g64", "model.embed_tokens>=8", "*embed*=b8g64", "lm_head*<=4"})
-    EXPECT_THAT(refusal(table, {pin}), AllOf(HasSubstr(pin), HasSubstr("is not quantized"))) << pin;
+    EXPECT_THAT(refusal(table, {pin}), AllOf(HasSubstr(pin), HasSubstr("nothing that is chosen about")))
+        << pin;
+}
+
+/// All matrices of a Llama of two blocks, the embedding first.
+ErrorTable table_with_ends(std::string_view menu, bool tied, Random& random) {
+  ErrorTable table = size_table(matrices(parse_model_config(random_llama(tied))), parse_menu(menu));
+  for (ErrorRow& row : table.rows)
+    for (ErrorCell& cell : row.cells) cell.fnorm = random.uniform();
+  return table;
+}
+
+TEST(Pins, NameEmbeddingAndHead) {
+  Random random(14);
+  const ErrorTable table = table_with_ends("mxq", false, random);
+  const std::size_t last = table.rows.size() - 1;
+  const auto levels = [&](const char* pin) {
+    std::vector<std::size_t> counts;
+    for (const Variable& variable : space_of(table, "none", {pin}).variables)
+      counts.push_back(variable.levels.size());
+    return counts;
+  };
+  std::vector<std::size_t> expected(table.rows.size(), 12);
+  expected[last] = 1;
+  EXPECT_EQ(levels("lm_head=b8g64"), expected);
+  expected[last] = 6;
+  EXPECT_EQ(levels("lm*>=4"), expected);
+  expected[last] = 12;
+  expected[0] = 3;
+  EXPECT_EQ(levels("embed_tokens>=8"), expected);
+  EXPECT_EQ(levels("model.embed_tokens>=8"), expected);
+  EXPECT_EQ(levels("*>=8"), std::vector<std::size_t>(table.rows.size(), 3));
+  // Their names have no number of a block before them.
+  EXPECT_THAT(refusal(table, {"-1.lm_head=b8g64"}), HasSubstr("nothing that is chosen about"));
+  EXPECT_THAT(refusal(table_with_ends("mxq", true, random), {"lm_head=b8g64"}),
+              HasSubstr("nothing that is chosen about"));
+}
+
+TEST(Space, TiesLeaveTheEndsAlone) {
+  Random random(15);
+  for (const bool tied : {false, true}) {
+    const ErrorTable table = table_with_ends("mxq", tied, random);
+    for (const auto& [ties, of_blocks] :
+         {std::pair{"none", 14U}, std::pair{"qkv", 10U}, std::pair{"vllm", 8U}, std::pair{"layer", 2U}}) {
+      const SearchSpace space = space_of(table, ties);
+      ASSERT_EQ(space.variables.size(), of_blocks + (tied ? 1 : 2)) << ties;
+      EXPECT_EQ(space.variables.front().name, "model.embed_tokens");
+      EXPECT_EQ(space.variables.front().block, -1);
+      EXPECT_THAT(space.variables.front().linears, ElementsAre(0));
+      if (tied) continue;
+      EXPECT_EQ(space.variables.back().name, "lm_head");
+      EXPECT_THAT(space.variables.back().linears, ElementsAre(table.rows.size() - 1));
+    }
+  }
 }
 
 TEST(Pins, HostileTexts) {
@@ -300,34 +355,12 @@ TEST(Pins, HostileTexts) {
   const ErrorTable table = random_table("mxq", 1, random);
   EXPECT_THAT(refusal(table, {"a=="}), HasSubstr("a=="));
   EXPECT_THAT(refusal(table, {"evil\n=b4g64"}), HasSubstr("evil\\x0a"));
-  EXPECT_THAT(refusal(table, {std::string(100000, '*') + "x=b4g64"}), HasSubstr("no linear"));
+  EXPECT_THAT(refusal(table, {std::string(100000, '*') + "x=b4g64"}),
+              HasSubstr("nothing that is chosen about"));
 }
 
 TEST(Pins, TextAndBack) {
   for (const char* text : {"a=b4g64", "*.x>=3", "?<=2.5"}) EXPECT_EQ(to_string(parse_pin(text)), text);
-}
-
-TEST(Pins, PatternsEqualTheirDefinition) {
-  // By recursion over the definition.
-  const auto defined = [](const auto& self, std::string_view pattern, std::string_view text) -> bool {
-    if (pattern.empty()) return text.empty();
-    if (pattern[0] == '*')
-      return self(self, pattern.substr(1), text) || (!text.empty() && self(self, pattern, text.substr(1)));
-    return !text.empty() && (pattern[0] == '?' || pattern[0] == text[0]) &&
-           self(self, pattern.substr(1), text.substr(1));
-  };
-  Random random(12);
-  int matched = 0;
-  for (int round = 0; round < 20000; ++round) {
-    std::string pattern;
-    std::string text;
-    for (std::uint64_t n = random.below(7); n > 0; --n) pattern += "ab?*"[random.below(4)];
-    for (std::uint64_t n = random.below(7); n > 0; --n) text += "ab"[random.below(2)];
-    const bool expected = defined(defined, pattern, text);
-    matched += expected;
-    ASSERT_EQ(matches_pattern(pattern, text), expected) << pattern << " " << text;
-  }
-  EXPECT_GT(matched, 2000);
 }
 
 TEST(Space, KnowsTheFilesOfTheEmbeddedModelsToTheByte) {
@@ -336,16 +369,16 @@ TEST(Space, KnowsTheFilesOfTheEmbeddedModelsToTheByte) {
     const std::filesystem::path folder = std::filesystem::path(KNAPSAQ_SOURCE_DIR) / "assets" / name;
     const Checkpoint checkpoint = Checkpoint::open(folder);
     const ModelConfig config = parse_model_config(checkpoint.config());
-    const std::vector<Matrix> all = linears(config);
+    const std::vector<Matrix> all = matrices(config);
     for (const char* menu : {"mxq", "hqq:b2g128,hqq:b3g128,hqq:b4g128", "gguf"}) {
       const ErrorTable table = size_table(all, parse_menu(menu));
       const SearchSpace space =
-          make_space(table, "none", {}, Cost::fnorm,
-                     quantized_file_sizes(checkpoint, config, table));
+          make_space(table, "none", {}, Cost::fnorm, quantized_file_sizes(checkpoint, config, table));
       for (int round = 0; round < 20; ++round) {
         const Point point = random_point(space, random);
-        const QuantizedLayout layout = layout_quantized(checkpoint, config, space.allocation(point));
-        EXPECT_EQ(space.linear_bytes(point), layout.linear_bytes) << name << " " << menu;
+        const QuantizedLayout layout =
+            layout_quantized(checkpoint, config, allocation_of(all, space.allocation(point)));
+        EXPECT_EQ(space.linear_bytes(point), layout.quantized_bytes) << name << " " << menu;
         EXPECT_EQ(space.bytes(point), layout.bytes) << name << " " << menu;
       }
     }
