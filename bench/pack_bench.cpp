@@ -35,7 +35,7 @@ void pack(benchmark::State& state) {
   }
   count(state);
 }
-BENCHMARK(pack)->Arg(2)->Arg(3)->Arg(4)->Arg(8);
+BENCHMARK(pack)->Arg(2)->Arg(3)->Arg(4)->Arg(5)->Arg(6)->Arg(8);
 
 void unpack(benchmark::State& state) {
   const int bits = static_cast<int>(state.range(0));
@@ -48,7 +48,7 @@ void unpack(benchmark::State& state) {
   }
   count(state);
 }
-BENCHMARK(unpack)->Arg(2)->Arg(3)->Arg(4)->Arg(8);
+BENCHMARK(unpack)->Arg(2)->Arg(3)->Arg(4)->Arg(5)->Arg(6)->Arg(8);
 
 void transpose(benchmark::State& state) {
   const int bits = static_cast<int>(state.range(0));
@@ -61,7 +61,7 @@ void transpose(benchmark::State& state) {
   }
   count(state);
 }
-BENCHMARK(transpose)->Arg(2)->Arg(3)->Arg(4)->Arg(8);
+BENCHMARK(transpose)->Arg(2)->Arg(3)->Arg(4)->Arg(5)->Arg(6)->Arg(8);
 
 }  // namespace
 }  // namespace knapsaq

@@ -93,7 +93,7 @@ void table(benchmark::State& state, const std::string& menu) {
 }
 
 void register_all() {
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : kAffineWidths) {
     benchmark::RegisterBenchmark("pack", pack)->Arg(bits);
     benchmark::RegisterBenchmark("unpack", unpack)->Arg(bits);
   }

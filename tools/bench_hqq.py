@@ -35,7 +35,7 @@ def knapsaq(binary: str) -> dict[str, float]:
 
 def library(weights: torch.Tensor) -> tuple[float, float]:
     quantizing = total = 0.0
-    for bits in (2, 3, 4, 8):
+    for bits in (2, 3, 4, 5, 6, 8):
         for group in (32, 64, 128):
             start = time.perf_counter()
             codes, meta = Quantizer.quantize(

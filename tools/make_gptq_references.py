@@ -75,7 +75,7 @@ with open(sys.argv[1], "wb") as file:
     for index, h in enumerate(hessians):
         width = len(h)
         weights = made_weights("student", 24, width)
-        for bits in (2, 3, 4, 8):
+        for bits in (2, 3, 4, 5, 6, 8):
             for group, symmetric in ((32, False), (0, False), (64, True)):
                 codes, error = gptq(weights, h, bits, group or width, symmetric, True)
                 _, published = gptq(weights, h, bits, group or width, symmetric, False)

@@ -16,7 +16,7 @@ ROWS, COLS = 512, 1024
 
 for kind in ("normal", "student", "wide", "constant"):
     weights = torch.from_numpy(made_weights(kind, ROWS, COLS))
-    for bits in (2, 3, 4, 8):
+    for bits in (2, 3, 4, 5, 6, 8):
         for group in (32, 64, 128, COLS):
             codes, meta = Quantizer.quantize(
                 weights, nbits=bits, channel_wise=True, group_size=group, optimize=True, round_zero=False, axis=1,

@@ -15,7 +15,7 @@ def make(out):
     tensors, expected = {}, {}
     quantization = {"group_size": 64, "bits": 4, "mode": "affine"}
     mx.random.seed(1)
-    for bits, group in ((2, 32), (3, 64), (4, 64), (4, 128), (8, 32)):
+    for bits, group in ((2, 32), (3, 64), (4, 64), (4, 128), (8, 32), (5, 64), (6, 128)):
         name = f"model.layers.0.b{bits}g{group}"
         weight = (mx.random.normal((8, 256)) * 0.02).astype(mx.float16)
         codes, scales, biases = mx.quantize(weight, group_size=group, bits=bits)

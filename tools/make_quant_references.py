@@ -61,7 +61,7 @@ def write_rtn(path: pathlib.Path) -> None:
     for kind in ("normal", "student"):
         for cols in (96, 200):
             weights = made_weights(kind, 24, cols)
-            for bits in (2, 3, 4, 8):
+            for bits in (2, 3, 4, 5, 6, 8):
                 for group, symmetric in ((32, False), (128, False), (0, False), (64, True)):
                     codes, scales, biases, error = rtn(weights, bits, group or cols, symmetric)
                     scheme = f"rtn:b{bits}" + (f"g{group}" if group else "row") + ("s" if symmetric else "")
@@ -82,7 +82,7 @@ def decode(words: np.ndarray, bits: int, cols: int) -> np.ndarray:
 def write_packed(folder: pathlib.Path) -> None:
     rows, cols, group, meta_group = 5, 77, 32, 4
     groups = -(-cols // group)
-    for bits in (2, 3, 4, 8):
+    for bits in (2, 3, 4, 5, 6, 8):
         random = draws(bits, 4096)
         words = pack((random[: rows * cols] & np.uint64(2**bits - 1)).astype(np.int64).reshape(rows, cols), bits)
         of_group = np.arange(cols) // group

@@ -256,7 +256,7 @@ TEST_F(BankCommand, WhatItNeedsIsAskedFor) {
   expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --method gptq --text self " + assets_, 2,
                  "self alone");
   expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --method magic", 2, "gptq");
-  expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --menu b5g64", 2, "b5g64");
+  expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --menu b7g64", 2, "b7g64");
   expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --method gptq --text " + scratch("no.txt"), 1,
                  "no.txt");
   expect_refused("bank " + opt_ + " -o " + scratch("bank") + " --menu hqq:b4g64s", 2, "hqq:b4g64s");

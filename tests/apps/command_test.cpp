@@ -91,7 +91,7 @@ TEST_F(Command, WrongUseExitsWithTwo) {
   expect_refused("eval " + llama_ + " --text " + text_ + " --window 513", 2, "512");
   expect_refused("quantize " + llama_ + " -o " + scratch("out"), 2, "--budget");
   expect_refused("quantize " + llama_ + " -o " + scratch("out") + " --bits 3 --scheme b4g64", 2, "one of");
-  expect_refused("quantize " + llama_ + " -o " + scratch("out") + " --scheme b5g64", 2, "b5g64");
+  expect_refused("quantize " + llama_ + " -o " + scratch("out") + " --scheme b7g64", 2, "b7g64");
   expect_refused("quantize " + llama_ + " -o " + scratch("out") + " --budget lots", 2, "lots");
   EXPECT_FALSE(fs::exists(scratch("out")));
 }

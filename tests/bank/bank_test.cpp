@@ -399,7 +399,7 @@ TEST(BankIndex, RefusesWhatIsNotOne) {
   broken("knapsaq-bank", "other");
   broken("\"version\":1", "\"version\":2");
   broken("\"version\":1", "\"version\":\"1\"");
-  broken("b4g64", "b5g64");
+  broken("b4g64", "b7g64");
   broken("[\"b4g64\"]", "[]");
   broken("a.b", "../a");
   broken("a.b", "/a");

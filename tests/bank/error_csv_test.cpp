@@ -235,7 +235,7 @@ TEST(ErrorCsv, TheSchemeAsTextCounts) {
   EXPECT_EQ(table.rows[0].cells[0].relative, 0.5);
   EXPECT_TRUE(std::isnan(table.rows[0].cells[1].relative));
   expect_error(header + "0,x,4,64,16,0,1,1,10,q9,,\n", "line 2 has 'q9' in column scheme");
-  expect_error(header + "0,x,4,64,16,0,1,1,10,,b5g64,\n", "line 2 has 'b5g64' in column choice");
+  expect_error(header + "0,x,4,64,16,0,1,1,10,,b7g64,\n", "line 2 has 'b7g64' in column choice");
   expect_error(header + "0,x,4,64,16,0,1,1,10,,,-1\n", "line 2 has '-1' in column relative");
 }
 
@@ -255,7 +255,7 @@ TEST(ErrorCsv, RefusesBadNumbersWithTheirLine) {
                           "0,y,4,64,16,0,1,nan,10",    "0,y,4,64,16,0,1,1,0",
                           "0,y,4,64,16,0,1,1,-5",      "0,y,4,64,16,0,1,1,99999999999999999999",
                           "0,y,4,64,16,0,1,1,1.5",     "0,y,4,64,16,0,1,,10",
-                          "0,y,4,64,16,0,,1,10",       "0,y,5,64,16,0,1,1,10",
+                          "0,y,4,64,16,0,,1,10",       "0,y,7,64,16,0,1,1,10",
                           "0,y,4,48,16,0,1,1,10",      "0,y,4,64,8,0,1,1,10",
                           "0,y,4,64,16,128,1,1,10",    "zero,y,4,64,16,0,1,1,10",
                           "0,,4,64,16,0,1,1,10",       "0,y,4,64,16,0,1,1",

@@ -75,7 +75,7 @@ TEST(MeasureLinear, ErrorsAreThoseOfTheStoredMatrices) {
   const Menu menu = parse_menu(
       "b2g32/m8g128,b3g64/m8g64,b4g128/m8g32,b8g64/m8g128,b3row/"
       "m8g128,b2g32,b3g64,b4g128,b8g32,b4row,rtn:b3g32,"
-      "rtn:b4g64s,rtn:b2row,uniform:b3row");
+      "rtn:b4g64s,rtn:b2row,uniform:b3row,b5g64,b6g32/m8g128,rtn:b6g64s");
   const LinearMeasurement measured = measure_linear(stored.view, menu.schemes, "w", kNobody);
   ASSERT_EQ(measured.fnorms.size(), menu.schemes.size());
   for (std::size_t s = 0; s < menu.schemes.size(); ++s) {

@@ -77,7 +77,7 @@ void write_checkpoint(const std::filesystem::path& folder, const PackedMatrix& m
 TEST(AffineLayout, WhatMlxQuantizedIsReadAsMlxReadsIt) {
   const Checkpoint checkpoint = Checkpoint::open(checkpoint_data("mlx"));
   const SafetensorsFile expected(checkpoint_data("mlx/expected.safetensors"));
-  ASSERT_EQ(expected.tensors().size(), 5u);
+  ASSERT_EQ(expected.tensors().size(), 7u);
   for (const auto& [name, values] : expected.tensors()) {
     SCOPED_TRACE(name);
     const auto packing = checkpoint.packing(name);
@@ -103,7 +103,7 @@ TEST(AffineLayout, TheEntryHasOnlyTheKeysThatMlxKnows) {
 
 TEST(AffineLayout, WrittenMatricesAreReadBack) {
   Random random(3);
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : kAffineWidths) {
     for (const int group : {0, 32, 64, 128}) {
       for (const int meta : {0, 3}) {
         for (const std::int64_t cols : {32, 100, 129}) {
@@ -146,10 +146,11 @@ TEST(AffineLayout, ContradictionsAreRefused) {
     const Checkpoint checkpoint = Checkpoint::open(scratch.path());
     return message_of([&] { static_cast<void>(checkpoint.stored("m")); });
   };
-  EXPECT_THAT(complaint("bits", 5), HasSubstr("2, 3, 4 and 8 are supported"));
+  EXPECT_THAT(complaint("bits", 7), HasSubstr("2, 3, 4, 5, 6 and 8 are supported"));
   EXPECT_THAT(complaint("bits", "4"), HasSubstr("not a positive whole number"));
   EXPECT_THAT(complaint("bits", -4), HasSubstr("not a positive whole number"));
   EXPECT_THAT(complaint("bits", 3), HasSubstr("no whole number of 3-bit codes"));
+  EXPECT_THAT(complaint("bits", 6), HasSubstr("no whole number of 6-bit codes"));
   EXPECT_THAT(complaint("bits", 8), HasSubstr("'m.scales' is F16 [4, 2]"));
   EXPECT_THAT(complaint("group_size", 32), HasSubstr("asks for F16 [4, 4]"));
   EXPECT_THAT(complaint("group_size", 1e300), HasSubstr("group_size"));

@@ -1,5 +1,6 @@
 #include "knapsaq/compute/packed_matrix.h"
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -17,9 +18,14 @@
 namespace knapsaq {
 namespace {
 
+TEST(AffineWidths, AreTheListAndNoOthers) {
+  for (std::int64_t bits = -1; bits <= 300; ++bits)
+    EXPECT_EQ(is_affine_width(bits), std::ranges::find(kAffineWidths, bits) != kAffineWidths.end()) << bits;
+}
+
 TEST(PackCodes, InverseIsExactForEveryWidthAndLength) {
   Random random(1);
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : kAffineWidths) {
     for (std::size_t length = 0; length <= 300; ++length) {
       std::vector<std::uint8_t> codes(length);
       for (auto& code : codes) code = static_cast<std::uint8_t>(random.below(1u << bits));
@@ -59,7 +65,7 @@ PackedMatrix matrix(int bits, int meta_bits) {
 }
 
 TEST(PackedMatrix, CheckAcceptsWhatFitsAndNamesWhatDoesNot) {
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : kAffineWidths) {
     EXPECT_NO_THROW(matrix(bits, 16).check());
     EXPECT_NO_THROW(matrix(bits, 8).check());
   }
@@ -84,7 +90,7 @@ TEST(PackedMatrix, CheckAcceptsWhatFitsAndNamesWhatDoesNot) {
                         m.cols = std::int64_t{1} << 40;
                       }),
               HasSubstr("more than fit"));
-  EXPECT_THAT(refused(16, [](PackedMatrix& m) { m.bits = 5; }), HasSubstr("bits"));
+  EXPECT_THAT(refused(16, [](PackedMatrix& m) { m.bits = 7; }), HasSubstr("bits"));
   EXPECT_THAT(refused(16, [](PackedMatrix& m) { m.group = 0; }), HasSubstr("group"));
   EXPECT_THAT(refused(16, [](PackedMatrix& m) { m.group = 71; }), HasSubstr("group"));
   EXPECT_THAT(refused(16, [](PackedMatrix& m) { m.codes.pop_back(); }), HasSubstr("codes"));
@@ -132,7 +138,7 @@ class Reader {
 };
 
 TEST(PackedMatrix, DequantizesAsAnIndependentDecoder) {
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : kAffineWidths) {
     for (const int meta_bits : {16, 8}) {
       SCOPED_TRACE(fmt::format("{} bits, {}-bit metadata", bits, meta_bits));
       Reader file(fmt::format("{}/compute/packed_{}_{}.bin", KNAPSAQ_TEST_DATA, bits, meta_bits));

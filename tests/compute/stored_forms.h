@@ -133,7 +133,7 @@ struct StoredForm {
 
 inline std::vector<StoredForm> stored_forms() {
   std::vector<StoredForm> forms;
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : kAffineWidths) {
     for (const int group : {32, 64, 128, 0}) {
       const std::string name = group == 0 ? fmt::format("b{}row", bits) : fmt::format("b{}g{}", bits, group);
       for (const bool symmetric : {false, true})

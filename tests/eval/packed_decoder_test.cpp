@@ -89,9 +89,11 @@ INSTANTIATE_TEST_SUITE_P(, PackedDecoder, testing::Values("wiki-llama-6m", "wiki
                          });
 
 TEST_P(PackedDecoder, GreedyTextIsThatOfTheDequantizedTwin) {
-  for (const std::vector<std::string>& schemes : {std::vector<std::string>{"rtn:b4g64"},
-                                                  {"rtn:b2g32", "rtn:b3g128", "rtn:b8g64", "rtn:b4g64s"},
-                                                  {"hqq:b4g64/m8g128", "nf4", "q4_0", "q5_1", "q8_0"}}) {
+  for (const std::vector<std::string>& schemes :
+       {std::vector<std::string>{"rtn:b4g64"},
+        {"rtn:b2g32", "rtn:b3g128", "rtn:b8g64", "rtn:b4g64s"},
+        {"rtn:b5g64", "rtn:b6g32", "rtn:b6g64s", "hqq:b5g128/m8g128"},
+        {"hqq:b4g64/m8g128", "nf4", "q4_0", "q5_1", "q8_0"}}) {
     quantize_by(schemes);
     Model twin = load(options_of(Precision::fp32, Packed::off));
     for (const CpuKernels kernels : {CpuKernels::portable, CpuKernels::avx2, CpuKernels::avx512_bf16}) {

@@ -59,8 +59,8 @@ InputStatistics within_groups(InputStatistics inputs, std::int64_t group) {
 TEST(Awq, ClipsForALowerOutputErrorThanRoundToNearest) {
   const MadeWeights weights("student", 96, 320);
   const InputStatistics inputs = made_inputs(320);
-  for (const std::string tail :
-       {"b2g32", "b3g128", "b3g128z", "b3g128s", "b4g64", "b4g128/m8g128", "b3g32/m8g32", "b8g64", "b3row"}) {
+  for (const std::string tail : {"b2g32", "b3g128", "b3g128z", "b3g128s", "b4g64", "b4g128/m8g128",
+                                 "b3g32/m8g32", "b5g64", "b6g64s", "b6g32/m8g128", "b8g64", "b3row"}) {
     SCOPED_TRACE(tail);
     const Scheme awq = parse_scheme("awq:" + tail);
     const InputStatistics counted = within_groups(inputs, awq.group == 0 ? 320 : awq.group);

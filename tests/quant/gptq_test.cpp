@@ -46,7 +46,7 @@ bool equal(const PackedMatrix& a, const PackedMatrix& b) {
 
 std::vector<std::string> all_schemes() {
   std::vector<std::string> schemes;
-  for (const std::string bits : {"b2", "b3", "b4", "b8"}) {
+  for (const std::string bits : {"b2", "b3", "b4", "b5", "b6", "b8"}) {
     for (const std::string group : {"g32", "g64", "g128", "row"}) {
       for (const std::string rest : {"", "s", "z", "/m8g128", "/m8g32"}) {
         if (bits != "b8" || rest != "z") schemes.push_back(bits + group + rest);
@@ -130,12 +130,14 @@ TEST(Gptq, IsThePublishedAlgorithm) {
 
     // Our own scales.
     const double ours = hessian_error(weights.view(), "gptq:" + scheme, inputs);
-    EXPECT_LE(ours, 1.05 * std::min(errors[0], errors[1]));
-    against_static += std::log(ours / errors[0]) / 24;
-    against_published += std::log(ours / errors[1]) / 24;
+    // From 4 bits up and with the singular Hessian they are no better than the static ones (0.98 to 1.08 of
+    // their error on 960 rows), and 24 rows scatter by a tenth.
+    EXPECT_LE(ours, (header[0] == 0 ? 1.0 : 1.12) * std::min(errors[0], errors[1]));
+    against_static += std::log(ours / errors[0]) / 36;
+    against_published += std::log(ours / errors[1]) / 36;
     ++cases;
   }
-  EXPECT_EQ(cases, 24);
+  EXPECT_EQ(cases, 36);
   // A toss-up in fp32 may fall otherwise than in fp64, and then the rest of its row makes up for another
   // error.
   EXPECT_GE(static_cast<double>(same), 0.998 * static_cast<double>(all));
@@ -318,7 +320,7 @@ TEST(IntegerZeros, AreCodesAndBiasesExact) {
   for (const std::string kind : {"normal", "student", "wide", "constant"}) {
     const MadeWeights weights(kind, 30, 200);
     for (const std::string method : {"rtn", "rtn-diag", "gptq"}) {
-      for (const int bits : {2, 3, 4}) {
+      for (const int bits : {2, 3, 4, 5, 6}) {
         const PackedMatrix packed =
             packed_by(weights.view(), method + ":b" + std::to_string(bits) + "g64z", inputs);
         for (std::size_t i = 0; i < packed.scales.size(); ++i) {
@@ -339,7 +341,7 @@ TEST(IntegerZeros, ScalesLeaveRoomForTheZeroPoint) {
   Random random(11);
   for (int i = 0; i < 20000; ++i) {
     const auto scale = static_cast<float>(std::exp(random.uniform() * 24 - 18));
-    for (const int bits : {2, 3, 4}) {
+    for (const int bits : {2, 3, 4, 5, 6}) {
       const float rounded = integer_zero_scale(scale, bits);
       ASSERT_EQ(half_to_float(float_to_half(rounded)), rounded);
       // Half a step of 11 - bits significant bits, or of the smallest numbers.

@@ -96,7 +96,7 @@ TEST(Rtn, IsBitForBitWhatNumpyMakes) {
     EXPECT_NEAR(frobenius_error(weights.view(), packed), error, 1e-6 * error);
     ++cases;
   }
-  EXPECT_EQ(cases, 64);
+  EXPECT_EQ(cases, 96);
 }
 
 struct HqqCase {
@@ -122,7 +122,7 @@ std::vector<HqqCase> hqq_cases() {
     EXPECT_TRUE(in) << line;
     cases.push_back(c);
   }
-  EXPECT_EQ(cases.size(), 64u);
+  EXPECT_EQ(cases.size(), 96u);
   return cases;
 }
 
@@ -247,7 +247,7 @@ TEST(Quantize, StoresExactlyTheBytesThatWereCounted) {
     const auto cols = static_cast<std::int64_t>(1 + random.below(400));
     Scheme scheme;
     scheme.method = std::array{"hqq", "rtn"}[random.below(2)];
-    scheme.bits = std::array{2, 3, 4, 8}[random.below(4)];
+    scheme.bits = kAffineWidths[random.below(kAffineWidths.size())];
     scheme.group = std::array{0, 32, 64, 128}[random.below(4)];
     scheme.zero = scheme.method == "rtn" && random.below(2) == 1 ? ZeroPoint::symmetric : ZeroPoint::real;
     if (scheme.zero == ZeroPoint::real && random.below(2) == 1) {
@@ -314,7 +314,7 @@ TEST(Quantize, MoreBitsAndSmallerGroupsLoseLess) {
     for (const std::string method : {"hqq", "rtn"}) {
       for (const std::string meta : {"", "/m8g128"}) {
         double fewer_bits = std::numeric_limits<double>::infinity();
-        for (const std::string bits : {"b2", "b3", "b4", "b8"}) {
+        for (const std::string bits : {"b2", "b3", "b4", "b5", "b6", "b8"}) {
           double smaller_group = 0;
           for (const std::string group : {"g32", "g64", "g128"}) {
             const std::string text = method + ":" + bits + group + meta;
@@ -334,7 +334,8 @@ TEST(Quantize, MoreBitsAndSmallerGroupsLoseLess) {
 TEST(Quantize, HqqLosesLessThanRoundingToNearest) {
   for (const std::string kind : {"normal", "student", "wide"}) {
     const MadeWeights weights(kind, 128, 512);
-    for (const std::string scheme : {"b2g32", "b3g64", "b4g128", "b8g64", "b3row", "b4g64/m8g128"}) {
+    for (const std::string scheme :
+         {"b2g32", "b3g64", "b4g128", "b5g64", "b6g32", "b8g64", "b3row", "b4g64/m8g128"}) {
       const Errors hqq = errors_of(weights.view(), quantize(weights.view(), parse_scheme("hqq:" + scheme)));
       const Errors rtn = errors_of(weights.view(), quantize(weights.view(), parse_scheme("rtn:" + scheme)));
       EXPECT_LT(hqq.lp, rtn.lp) << kind << " " << scheme;
@@ -345,7 +346,8 @@ TEST(Quantize, HqqLosesLessThanRoundingToNearest) {
 TEST(Quantize, SecondLevelMetadataCostLittle) {
   for (const std::string kind : {"normal", "student"}) {
     const MadeWeights weights(kind, 512, 1024);
-    for (const std::string scheme : {"b2g32", "b2g128", "b3g64", "b4g64", "b8g32", "b8g128"}) {
+    for (const std::string scheme :
+         {"b2g32", "b2g128", "b3g64", "b4g64", "b5g64", "b6g64", "b8g32", "b8g128"}) {
       const double once = frobenius_error(weights.view(), quantize(weights.view(), parse_scheme(scheme)));
       const double twice =
           frobenius_error(weights.view(), quantize(weights.view(), parse_scheme(scheme + "/m8g128")));
@@ -357,7 +359,7 @@ TEST(Quantize, SecondLevelMetadataCostLittle) {
 
 TEST(Uniform, HasOneGridForTheWholeMatrix) {
   const MadeWeights weights("normal", 64, 100);
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : kAffineWidths) {
     const PackedMatrix packed =
         std::get<PackedMatrix>(quantize(weights.view(), {"uniform", bits, 0, ZeroPoint::real, 16, 0}));
     EXPECT_EQ(packed.groups(), 1);

@@ -12,7 +12,7 @@ namespace {
 
 TEST(Scheme, ReadsWhatItWrites) {
   for (const std::string method : {"hqq", "rtn", "uniform"}) {
-    for (const int bits : {2, 3, 4, 8}) {
+    for (const int bits : kAffineWidths) {
       for (const int group : {0, 32, 64, 128}) {
         for (const Scheme& scheme : {Scheme{method, bits, group, ZeroPoint::real, 16, 0},
                                      Scheme{method, bits, group, ZeroPoint::symmetric, 16, 0},
@@ -38,7 +38,9 @@ TEST(Scheme, RefusesEverythingElseAndShowsTheGrammar) {
                                  "b4",
                                  "g64",
                                  "b4g",
-                                 "b5g64",
+                                 "b1g64",
+                                 "b7g64",
+                                 "b16g64",
                                  "b4g63",
                                  "b04g64",
                                  "b4g064",

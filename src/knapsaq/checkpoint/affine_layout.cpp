@@ -95,8 +95,8 @@ AffineShape parse_affine_config(const json& entry, const json& defaults, const T
         fmt::format("its quantization mode is {}; only affine is supported", in_quotes(mode.dump())));
   AffineShape shape;
   shape.bits = static_cast<int>(whole_number(entry, defaults, "bits"));
-  if (shape.bits != 2 && shape.bits != 3 && shape.bits != 4 && shape.bits != 8)
-    throw InputError(fmt::format("it has {} bits; 2, 3, 4 and 8 are supported", shape.bits));
+  if (!is_affine_width(shape.bits))
+    throw InputError(fmt::format("it has {} bits; 2, 3, 4, 5, 6 and 8 are supported", shape.bits));
   const std::int64_t group = whole_number(entry, defaults, "group_size");
   if (group == 0) throw InputError("it has no group_size");
   if (weight.type != DType::U32 || weight.shape.size() != 2 || weight.elements() == 0)

@@ -30,20 +30,34 @@ constexpr std::uint64_t field_mask(int width, int ones) {
 // Eight codes, one per byte, are squeezed into 8 * Bits adjacent bits by joining neighbours three times:
 // bytes to pairs, pairs to fours, fours to eight. Plain 64-bit arithmetic does this faster than memory
 // delivers codes on every processor, so there is no version per instruction set.
+
+/// Neighbours of Ones bits at the bottoms of fields of Width bits, joined at the bottoms of fields twice as
+/// wide.
+template <int Width, int Ones>
+std::uint64_t join(std::uint64_t v) {
+  // Of more than half a field, what moves and what stays would overlap.
+  constexpr std::uint64_t kLower = field_mask(2 * Width, Ones);
+  if constexpr (2 * Ones > Width) return (v & kLower) | (v >> (Width - Ones) & kLower << Ones);
+  return (v | v >> (Width - Ones)) & field_mask(2 * Width, 2 * Ones);
+}
+
+/// The inverse of join(); bits outside of the fields must be zero.
+template <int Width, int Ones>
+std::uint64_t part(std::uint64_t v) {
+  constexpr std::uint64_t kLower = field_mask(2 * Width, Ones);
+  if constexpr (2 * Ones > Width) return (v & kLower) | (v << (Width - Ones) & kLower << Width);
+  return (v | v << (Width - Ones)) & field_mask(Width, Ones);
+}
+
 template <int Bits>
 std::uint64_t squeeze(std::uint64_t bytes) {
-  bytes &= field_mask(8, Bits);
-  bytes = (bytes | bytes >> (8 - Bits)) & field_mask(16, 2 * Bits);
-  bytes = (bytes | bytes >> (16 - 2 * Bits)) & field_mask(32, 4 * Bits);
-  return (bytes | bytes >> (32 - 4 * Bits)) & ((std::uint64_t{1} << (8 * Bits)) - 1);
+  return join<32, 4 * Bits>(join<16, 2 * Bits>(join<8, Bits>(bytes & field_mask(8, Bits))));
 }
 
 /// The inverse of squeeze(); bits above 8 * Bits must be zero.
 template <int Bits>
 std::uint64_t spread(std::uint64_t bits) {
-  bits = (bits | bits << (32 - 4 * Bits)) & field_mask(32, 4 * Bits);
-  bits = (bits | bits << (16 - 2 * Bits)) & field_mask(16, 2 * Bits);
-  return (bits | bits << (8 - Bits)) & field_mask(8, Bits);
+  return part<8, Bits>(part<16, 2 * Bits>(part<32, 4 * Bits>(bits)));
 }
 
 // 32 codes fill exactly Bits words, whatever the width: the unit of the loops below.
@@ -72,7 +86,21 @@ void pack_unit(const std::uint8_t* codes, std::uint32_t* words) {
     words[0] = static_cast<std::uint32_t>(a | b << 24);
     words[1] = static_cast<std::uint32_t>(b >> 8 | c << 16);
     words[2] = static_cast<std::uint32_t>(c >> 16 | d << 8);
+  } else if constexpr (Bits == 5) {
+    words[0] = static_cast<std::uint32_t>(a);
+    words[1] = static_cast<std::uint32_t>(a >> 32 | b << 8);
+    words[2] = static_cast<std::uint32_t>(b >> 24 | c << 16);
+    words[3] = static_cast<std::uint32_t>(c >> 16 | d << 24);
+    words[4] = static_cast<std::uint32_t>(d >> 8);
+  } else if constexpr (Bits == 6) {
+    words[0] = static_cast<std::uint32_t>(a);
+    words[1] = static_cast<std::uint32_t>(a >> 32 | b << 16);
+    words[2] = static_cast<std::uint32_t>(b >> 16);
+    words[3] = static_cast<std::uint32_t>(c);
+    words[4] = static_cast<std::uint32_t>(c >> 32 | d << 16);
+    words[5] = static_cast<std::uint32_t>(d >> 16);
   } else {
+    static_assert(Bits == 4);
     words[0] = static_cast<std::uint32_t>(a);
     words[1] = static_cast<std::uint32_t>(b);
     words[2] = static_cast<std::uint32_t>(c);
@@ -96,7 +124,18 @@ void unpack_unit(const std::uint32_t* words, std::uint8_t* codes) {
     b = words[0] >> 24 | (words[1] & 0xFFFFu) << 8;
     c = words[1] >> 16 | (words[2] & 0xFFu) << 16;
     d = words[2] >> 8;
+  } else if constexpr (Bits == 5) {
+    a = words[0] | (words[1] & 0xFFull) << 32;
+    b = words[1] >> 8 | (words[2] & 0xFFFFull) << 24;
+    c = words[2] >> 16 | (words[3] & 0xFFFFFFull) << 16;
+    d = words[3] >> 24 | std::uint64_t{words[4]} << 8;
+  } else if constexpr (Bits == 6) {
+    a = words[0] | (words[1] & 0xFFFFull) << 32;
+    b = words[1] >> 16 | std::uint64_t{words[2]} << 16;
+    c = words[3] | (words[4] & 0xFFFFull) << 32;
+    d = words[4] >> 16 | std::uint64_t{words[5]} << 16;
   } else {
+    static_assert(Bits == 4);
     a = words[0];
     b = words[1];
     c = words[2];
@@ -161,13 +200,17 @@ void pack_codes(std::span<const std::uint8_t> codes, int bits, std::span<std::ui
       return pack<3>(codes, out.data());
     case 4:
       return pack<4>(codes, out.data());
+    case 5:
+      return pack<5>(codes, out.data());
+    case 6:
+      return pack<6>(codes, out.data());
     case 8:
       if (codes.empty()) return;
       out.back() = 0;
       std::memcpy(out.data(), codes.data(), codes.size());
       return;
     default:
-      throw std::logic_error("pack_codes: codes have 2, 3, 4 or 8 bits");
+      throw std::logic_error("pack_codes: codes have 2, 3, 4, 5, 6 or 8 bits");
   }
 }
 
@@ -180,11 +223,15 @@ void unpack_codes(std::span<const std::uint32_t> words, int bits, std::span<std:
       return unpack<3>(words.data(), out);
     case 4:
       return unpack<4>(words.data(), out);
+    case 5:
+      return unpack<5>(words.data(), out);
+    case 6:
+      return unpack<6>(words.data(), out);
     case 8:
       if (!out.empty()) std::memcpy(out.data(), words.data(), out.size());
       return;
     default:
-      throw std::logic_error("unpack_codes: codes have 2, 3, 4 or 8 bits");
+      throw std::logic_error("unpack_codes: codes have 2, 3, 4, 5, 6 or 8 bits");
   }
 }
 
@@ -243,8 +290,8 @@ void PackedMatrix::check() const {
   if (rows < 1 || cols < 1 || rows > kLargestSide || cols > kLargestSide) {
     throw InputError(fmt::format("packed matrix: impossible shape [{}, {}]", rows, cols));
   }
-  if (bits != 2 && bits != 3 && bits != 4 && bits != 8) {
-    throw InputError(fmt::format("packed matrix: {} bits where 2, 3, 4 or 8 are known", bits));
+  if (!is_affine_width(bits)) {
+    throw InputError(fmt::format("packed matrix: {} bits where 2, 3, 4, 5, 6 or 8 are known", bits));
   }
   if (group < 1 || group > cols) {
     throw InputError(fmt::format("packed matrix: group {} does not fit rows of {} weights", group, cols));

@@ -1,10 +1,15 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
 
 namespace knapsaq {
+
+/// Bits of the codes of an affine matrix: MLX's.
+inline constexpr std::array<int, 6> kAffineWidths = {2, 3, 4, 5, 6, 8};
+constexpr bool is_affine_width(std::int64_t bits) { return bits >= 2 && bits <= 8 && bits != 7; }
 
 /// A weight matrix W[rows, cols] in the affine group format: every `group` consecutive weights of a row share
 /// a scale s and a bias c, and W ~ s * u + c with codes u in [0, 2^bits). (With a zero point z: c = -s * z.)
@@ -16,7 +21,7 @@ namespace knapsaq {
 struct PackedMatrix {
   std::int64_t rows = 0;  ///< out
   std::int64_t cols = 0;  ///< in
-  int bits = 0;           ///< 2, 3, 4 or 8
+  int bits = 0;           ///< one of kAffineWidths
   int group = 0;          ///< weights that share a scale; the last group of a row may be shorter; <= cols
 
   /// [rows, words_per_row()]: each row a dense little-endian bitstream, code k in bits [bits*k, bits*(k+1)),

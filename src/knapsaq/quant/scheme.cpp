@@ -14,7 +14,7 @@ namespace knapsaq {
 
 namespace {
 
-constexpr std::array<int, 4> kBits = {2, 3, 4, 8};
+constexpr std::array<int, 4> kPaperBits = {2, 3, 4, 8};
 constexpr std::array<int, 3> kGroups = {32, 64, 128};
 
 constexpr std::string_view kNf4 = "nf4";
@@ -25,11 +25,11 @@ bool contains(const std::array<int, N>& values, int value) {
 }
 
 [[noreturn]] void refuse(std::string_view text, std::string_view why) {
-  throw UsageError(
-      fmt::format("{} is not a scheme ({}): write [method:]b<2|3|4|8>g<32|64|128>[z|s][/m8g<32|64|128>], or "
-                  "'row' in the place of g<..> for one group per row, e.g. hqq:b4g64, rtn:b8g32s, "
-                  "b3g128/m8g128; or nf4, or a GGML type, e.g. q4_k",
-                  in_quotes(text), why));
+  throw UsageError(fmt::format(
+      "{} is not a scheme ({}): write [method:]b<2|3|4|5|6|8>g<32|64|128>[z|s][/m8g<32|64|128>], or "
+      "'row' instead of g<..> for one group per row, e.g. hqq:b4g64, rtn:b8g32s, "
+      "b3g128/m8g128; or nf4, or a GGML type, e.g. q4_k",
+      in_quotes(text), why));
 }
 
 bool take(std::string_view& text, std::string_view prefix) {
@@ -55,7 +55,7 @@ std::string_view trimmed(std::string_view text) {
 
 std::vector<Scheme> paper_schemes(int meta_bits, int meta_group) {
   std::vector<Scheme> schemes;
-  for (const int bits : kBits) {
+  for (const int bits : kPaperBits) {
     for (const int group : kGroups)
       schemes.push_back({"hqq", bits, group, ZeroPoint::real, meta_bits, meta_group});
   }
@@ -141,7 +141,7 @@ Scheme parse_scheme(std::string_view text) {
   }
   if (!take(rest, "b")) refuse(text, "'b' and the bits are missing");
   scheme.bits = take_number(rest);
-  if (!contains(kBits, scheme.bits)) refuse(text, "bits are 2, 3, 4 or 8");
+  if (!is_affine_width(scheme.bits)) refuse(text, "bits are 2, 3, 4, 5, 6 or 8");
   if (take(rest, "row")) {
     scheme.group = 0;
   } else if (take(rest, "g")) {

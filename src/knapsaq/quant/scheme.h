@@ -28,7 +28,7 @@ enum class ZeroPoint : std::uint8_t {
 /// "nf4" is written by its name too: 4 bits, blocks of 64, double quantization.
 struct Scheme {
   std::string method = "hqq";  ///< name in the registry of quantizers: rtn, hqq, gptq, q4_k, ...
-  int bits = 4;                ///< b1: 2, 3, 4 or 8
+  int bits = 4;                ///< b1: 2, 3, 4, 5, 6 or 8
   int group = 64;              ///< g1: 32, 64 or 128; 0 = the whole row
   ZeroPoint zero = ZeroPoint::real;
   int meta_bits = 16;  ///< b2: 16 = scale and bias in fp16; 8 = quantized a second time

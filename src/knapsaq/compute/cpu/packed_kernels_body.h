@@ -420,7 +420,8 @@ inline void with_packing(const PackedView& w, Function f) {
       if (w.factors == Factors::super_pair) return f.template operator()<Code::b5, Factors::super_pair>();
       return affine.template operator()<Code::b5>();
     case Code::b6:
-      return f.template operator()<Code::b6, Factors::super_scale>();
+      if (w.factors == Factors::super_scale) return f.template operator()<Code::b6, Factors::super_scale>();
+      return affine.template operator()<Code::b6>();
     case Code::b8:
       return affine.template operator()<Code::b8>();
     case Code::nf4:
