@@ -63,7 +63,8 @@ def main():
     library, out = sys.argv[1:]
     pack = {"compressed-tensors": by_compressed_tensors, "gptqmodel": by_gptqmodel}[library]
     tensors = {}
-    for bits in (2, 3, 4, 8):
+    widths = (2, 3, 4, 8) if library == "gptqmodel" else (2, 3, 4, 5, 6, 8)
+    for bits in widths:
         tensors.update(pack(bits))
     save_file(tensors, out, {"format": "pt"})
 

@@ -253,6 +253,28 @@ TEST_F(EngineFormats, CarryEveryWidthAndGroupExactly) {
   }
 }
 
+TEST_F(EngineFormats, FiveAndSixBitsWhereReadersTakeThem) {
+  const std::vector<MadeLinear> kinds{{5, 32}, {6, 0, MadeLinear::integer}, {6, 32}, {5, 0}};
+  write_made_model(scratch_ / "q", made_config(), kinds);
+  EXPECT_TRUE(write("compressed-tensors").changes.empty());
+  expect_exact("compressed-tensors");
+  for (const std::string format : {"gptq", "auto-round"}) {
+    fs::remove_all(scratch_ / "out");
+    expect_refused(format, "model.layers.0.self_attn.q_proj (b5g32) cannot be carried exactly by " + format +
+                               ": " + format +
+                               " has no codes of 5 bits; use schemes of 2, 3, 4, 8 bits, or allow "
+                               "--requantize");
+    ExportOptions options;
+    options.requantize = true;
+    const ExportReport report = write(format, options);
+    EXPECT_EQ(report.changes.size(), 28u);
+    EXPECT_EQ(report.changes[0],
+              "model.layers.0.self_attn.q_proj: b5g32 quantized once more as rtn:b8g32s: " + format +
+                  " has no codes of 5 bits");
+    EXPECT_THAT(report.changes[1], HasSubstr("b6row quantized once more as rtn:b8rows"));
+  }
+}
+
 TEST_F(EngineFormats, ShardsHoldTheSame) {
   write_made_model(scratch_ / "q", made_config(), kMixed);
   ExportOptions options;
@@ -451,7 +473,12 @@ TEST_F(EngineFormats, MlxIsTheLayoutItself) {
   config.erase("rope_theta");
   config["rope_parameters"] = {{"rope_type", "linear"}, {"factor", 2.0}, {"rope_theta", 5000.0}};
   write_made_model(scratch_ / "q", config,
-                   {{2, 32, MadeLinear::real}, {3, 32, MadeLinear::integer}, {8, 32}, {4, -1}});
+                   {{2, 32, MadeLinear::real},
+                    {3, 32, MadeLinear::integer},
+                    {8, 32},
+                    {4, -1},
+                    {5, 32, MadeLinear::real},
+                    {6, 32, MadeLinear::real}});
   EXPECT_TRUE(write("mlx").changes.empty());
   const Checkpoint model = Checkpoint::open(scratch_ / "q");
   const Checkpoint out = Checkpoint::open(scratch_ / "out");

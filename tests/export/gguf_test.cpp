@@ -104,6 +104,9 @@ TEST(GgufBlocks, CarryAffineCodesToTheBit) {
     expect_exact(affine(4, group, always(8)), GgmlType::Q4_0);
     expect_exact(affine(4, group, always(5)), GgmlType::Q4_1);
     expect_exact(affine(4, group, real), GgmlType::Q4_1);
+    expect_exact(affine(5, group, always(16)), GgmlType::Q5_0);
+    expect_exact(affine(5, group, always(3)), GgmlType::Q5_1);
+    expect_exact(affine(5, group, real), GgmlType::Q5_1);
     if (group == 32) continue;
     expect_exact(affine(2, group, always(2)), GgmlType::Q2_0);
     expect_exact(affine(2, group, [](std::int64_t g) { return static_cast<float>(1 + g % 2); }),
@@ -124,6 +127,7 @@ TEST(GgufBlocks, RefuseWhatNoTypeHolds) {
     return exact_blocks(matrix) ? std::string("carried") : why_not_exact(matrix);
   };
   EXPECT_THAT(reason(affine(3, 64, always(4))), HasSubstr("no type for 3-bit codes"));
+  EXPECT_THAT(reason(affine(6, 64, always(32))), HasSubstr("no type for 6-bit codes"));
   EXPECT_THAT(reason(affine(2, 64, real)), HasSubstr("zero points 1 and 2"));
   EXPECT_THAT(reason(affine(2, 64, always(0))), HasSubstr("zero points 1 and 2"));
   EXPECT_THAT(reason(affine(2, 32, always(2))), HasSubstr("not whole blocks of 64"));

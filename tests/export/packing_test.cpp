@@ -21,7 +21,7 @@ bool same(const TensorView& view, const auto& values) {
 
 TEST(Packing, CompressedTensors) {
   const SafetensorsFile file(fs::path(KNAPSAQ_TEST_DATA) / "export/packed_by_compressed_tensors.safetensors");
-  for (const int bits : {2, 3, 4, 8}) {
+  for (const int bits : kAffineWidths) {
     const PackedMatrix matrix = made_matrix(kRows, kCols, {bits, 32, MadeLinear::integer});
     EXPECT_TRUE(same(file.tensors().at(std::to_string(bits) + ".weight_packed"), matrix.codes)) << bits;
     std::vector<std::uint8_t> zeros;

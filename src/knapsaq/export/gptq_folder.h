@@ -15,7 +15,7 @@ class GptqFolderWriter : public AffineFolderWriter {
   explicit GptqFolderWriter(bool with_g_idx) : with_g_idx_(with_g_idx) {}
 
  private:
-  AffineRules rules() const override { return {gptq_obstacle}; }
+  AffineRules rules() const override { return {.obstacle = gptq_obstacle, .widths = kGptqWidths}; }
   void check_architecture(const ModelConfig&) const override {}  // the readers have all of Knapsaq's
 
   std::vector<std::string> notes(const std::vector<PlannedLinear>& plan, const ModelConfig&) const override {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <span>
 #include <vector>
 
@@ -12,6 +13,10 @@ namespace knapsaq {
 /// in groups of g: qweight I32 [K b / 32, N], qzeros I32 [K / g, N b / 32], scales F16 [K / g, N], and, where
 /// the readers want it, g_idx I32 [K]. Both words are Knapsaq's bitstream: that of a row of codes stands in a
 /// column of qweight, that of the zero points of a group's rows in a row of qzeros.
+
+/// Bits of codes that the readers of the container are known to take: Transformers, SGLang and AutoRound list
+/// just these, and what else GPTQModel reads is untried.
+inline constexpr std::array<int, 4> kGptqWidths = {2, 3, 4, 8};
 
 /// What the fields of qzeros hold. The first readers added 1 to each.
 enum class ZeroFields : std::uint8_t {

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/export/integer_zeros.h"
@@ -28,10 +29,10 @@ Scheme refit_scheme(const StoredShape& stored, const AffineRules& rules) {
     bits = affine->bits;
     group = affine->group;
   } else if (const auto* ggml = std::get_if<GgmlShape>(&stored)) {
-    // GGML's types of 5 and 6 bits become 8; the scales of all of them are for 16, 32 or 64 weights.
-    bits = info(ggml->type).bits <= 4 ? info(ggml->type).bits : 8;
-    group = 32;
+    bits = info(ggml->type).bits;
+    group = 32;  // the scales of all of them are for 16, 32 or 64 weights
   }
+  bits = *std::ranges::lower_bound(rules.widths, bits);
   Scheme scheme{"rtn", bits, group};
   if (rules.integer_zeros) scheme.zero = bits == 8 ? ZeroPoint::symmetric : ZeroPoint::integer;
   if (group == 0 && rules.row_groups) return scheme;
@@ -40,6 +41,14 @@ Scheme refit_scheme(const StoredShape& stored, const AffineRules& rules) {
     if ((group == 0 || smaller <= group) && cols_of(stored) % smaller == 0) break;
   }
   return scheme;
+}
+
+/// Why the format cannot hold this matrix; empty if it can.
+std::string obstacle_to(const PackedMatrix& matrix, std::string_view format, const AffineRules& rules) {
+  if (std::ranges::find(rules.widths, matrix.bits) == rules.widths.end())
+    return fmt::format("{} has no codes of {} bits; use schemes of {} bits", format, matrix.bits,
+                       fmt::join(rules.widths, ", "));
+  return rules.obstacle(matrix);
 }
 
 /// A symmetric linear beside an asymmetric one of the same bits and groups is called asymmetric too, which it
@@ -92,7 +101,7 @@ std::vector<PlannedLinear> plan_linears(const Checkpoint& model, const ModelConf
     if (const auto* packed = std::get_if<PackedMatrix>(&stored)) {
       const IntegerZerosResult zeros = integer_zeros(*packed);
       planned.form = form_of(*packed, rules.integer_zeros && zeros.obstacle.empty() && zeros.zeros.symmetric);
-      obstacle = rules.obstacle(*packed);
+      obstacle = obstacle_to(*packed, format, rules);
       if (obstacle.empty() && rules.integer_zeros) obstacle = zeros.obstacle;
     } else {
       obstacle = fmt::format("its blocks are of another kind; use affine schemes, such as b4g64{}",
@@ -108,7 +117,7 @@ std::vector<PlannedLinear> plan_linears(const Checkpoint& model, const ModelConf
     planned.refit = scheme;
     const PackedMatrix fitted = load_planned(model, planned);
     planned.form = form_of(fitted, rules.integer_zeros && integer_zeros(fitted).zeros.symmetric);
-    std::string still = rules.obstacle(fitted);
+    std::string still = obstacle_to(fitted, format, rules);
     if (still.empty() && rules.integer_zeros) still = integer_zeros(fitted).obstacle;
     if (!still.empty())
       throw UsageError(

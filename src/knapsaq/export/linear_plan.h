@@ -2,11 +2,13 @@
 
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/compute/packed_matrix.h"
 #include "knapsaq/export/writer.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/scheme.h"
@@ -41,6 +43,8 @@ struct AffineRules {
   bool integer_zeros = true;  ///< false: zero points may be any number
   bool row_groups = true;     ///< the format can hold one group per row
   bool ends = false;          ///< the format can hold embedding and head
+  /// Bits of codes that its readers take, rising; the last is 8.
+  std::span<const int> widths = kAffineWidths;
 };
 
 /// Looks at every matrix of the model, reading all of them, and decides how it is written. Adds a line to

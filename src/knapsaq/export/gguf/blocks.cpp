@@ -26,6 +26,8 @@ std::vector<GgmlType> candidates(int bits) {
       return {GgmlType::Q2_0};
     case 4:
       return {GgmlType::Q4_0, GgmlType::Q4_1};
+    case 5:
+      return {GgmlType::Q5_0, GgmlType::Q5_1};
     case 8:
       return {GgmlType::Q8_0};
     default:
@@ -57,15 +59,24 @@ void encode_block(GgmlType type, std::span<const std::uint8_t> codes, float scal
       return;
     }
     case GgmlType::Q4_0:
-    case GgmlType::Q4_1: {
+    case GgmlType::Q4_1:
+    case GgmlType::Q5_0:
+    case GgmlType::Q5_1: {
       store_half(scale, out);
       out += 2;
-      if (type == GgmlType::Q4_1) {
+      if (type == GgmlType::Q4_1 || type == GgmlType::Q5_1) {
         store_half(bias, out);
         out += 2;
       }
+      if (type == GgmlType::Q5_0 || type == GgmlType::Q5_1) {
+        std::uint32_t fifths = 0;
+        for (std::size_t i = 0; i < codes.size(); ++i) fifths |= std::uint32_t{codes[i]} >> 4 << i;
+        std::memcpy(out, &fifths, sizeof fifths);
+        out += sizeof fifths;
+      }
       const std::size_t half = codes.size() / 2;
-      for (std::size_t i = 0; i < half; ++i) out[i] = static_cast<std::byte>(codes[i] | codes[half + i] << 4);
+      for (std::size_t i = 0; i < half; ++i)
+        out[i] = static_cast<std::byte>((codes[i] & 15) | codes[half + i] << 4);
       return;
     }
     default: {  // Q2_0

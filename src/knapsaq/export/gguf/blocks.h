@@ -12,6 +12,8 @@ namespace knapsaq {
 ///   8 bits, integer zero points within reach of int8   Q8_0: d = s, q = u - z
 ///   4 bits, zero point 8                               Q4_0: d = s, q = u
 ///   4 bits, any bias                                   Q4_1: d = s, m = bias
+///   5 bits, zero point 16                              Q5_0: d = s, q = u
+///   5 bits, any bias                                   Q5_1: d = s, m = bias
 ///   2 bits, zero point 2                               Q2_0: d = -s, q = 3 - u
 ///   2 bits, zero point 1                               Q2_0: d = s, q = u
 /// where groups are whole blocks and scales (and m) are binary16 numbers. Every weight is decoded again and

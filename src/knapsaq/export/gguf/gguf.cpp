@@ -92,6 +92,10 @@ GgmlType type_for(int bits) {
       return GgmlType::Q2_K;
     case 3:
       return GgmlType::Q3_K;
+    case 5:
+      return GgmlType::Q5_K;
+    case 6:
+      return GgmlType::Q6_K;
     case 8:
       return GgmlType::Q8_0;
     default:
