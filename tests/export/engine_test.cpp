@@ -85,10 +85,10 @@ INSTANTIATE_TEST_SUITE_P(All, Engines,
                          ::testing::Combine(::testing::ValuesIn(engine_names()), ::testing::Bool(),
                                             // Whole K blocks, and rows that neither these nor groups of 64 fill.
                                             ::testing::Values(256, 96)),
-                         [](const auto& info) {
-                           std::string name = std::get<0>(info.param) +
-                                              (std::get<1>(info.param) ? "_tied_" : "_apart_") +
-                                              std::to_string(std::get<2>(info.param));
+                         [](const auto& tried) {
+                           std::string name = std::get<0>(tried.param) +
+                                              (std::get<1>(tried.param) ? "_tied_" : "_apart_") +
+                                              std::to_string(std::get<2>(tried.param));
                            std::erase(name, '.');
                            return name;
                          });

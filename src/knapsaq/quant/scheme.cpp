@@ -199,7 +199,7 @@ Menu parse_menu(std::string_view text) {
   if (text == "mxq-f16") return {"mxq-f16", paper_schemes(16, 0)};
   if (text == "affine") {
     Menu menu{"affine", {}};
-    for (const int bits : kBits)
+    for (const int bits : kAffineWidths)
       for (const int group : kGroups) menu.schemes.push_back({"hqq", bits, group});
     return menu;
   }
