@@ -232,6 +232,8 @@ void run(Options options) {
   const int targets = (options.bits > 0) + (options.bits_of_files > 0) + !options.budget.empty() +
                       !options.scheme.empty() + !options.allocation.empty();
   if (targets != 1) throw UsageError("give one of --budget, --bpw, --bits, --scheme and --allocation");
+  if (!options.keep.empty() && !options.allocation.empty())
+    throw UsageError("--allocation says what is quantized: leave --keep out");
   if (!options.pins.empty() && options.scheme.empty())
     throw UsageError("--pin goes with --scheme here; to search within pins use `knapsaq fit`");
   plan(options);

@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <optional>
+#include <span>
 #include <unordered_map>
 #include <utility>
 
@@ -333,7 +334,9 @@ ErrorTable parse_csv(std::string_view text, std::string_view source) {
 ErrorTable read_csv(const std::filesystem::path& path) { return parse_csv(read_file(path), path.string()); }
 
 bool is_error_csv(std::string_view beginning) {
-  return beginning.starts_with(fmt::format("{}\n", fmt::join(kNames, ",")));
+  // The columns that only ours have; later ones differ between versions.
+  const std::span<const std::string_view> first = std::span(kNames).first(kChoice + 1);
+  return beginning.starts_with(fmt::format("{},", fmt::join(first, ",")));
 }
 
 void write_csv(const ErrorTable& table, const std::filesystem::path& path) {

@@ -22,8 +22,9 @@ struct InputStatistics {
   std::vector<float> second_moment;
 };
 
-/// Statistics of inputs of which nothing is known: mean squares of one, so that all columns count alike.
-InputStatistics columns_alike(std::string_view name, std::int64_t width);
+/// Statistics of inputs of which nothing is known: mean squares of one, so that all columns count alike; with
+/// `moments` also second moments, as if the columns were uncorrelated.
+InputStatistics columns_alike(std::string_view name, std::int64_t width, bool moments = false);
 
 /// How often each row of a matrix is looked up: [rows] shares of the tokens, which sum up to 1. Empty where
 /// that is not known.

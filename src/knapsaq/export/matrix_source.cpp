@@ -48,7 +48,8 @@ QuantizedMatrix PropagatedSource::matrix(const Matrix& matrix, const Scheme& sch
     std::vector<float> values = checkpoint_.floats(matrix.name + ".weight");
     checkpoint_.release(matrix.name + ".weight");
     const MatrixView weights{matrix.out, matrix.in, values};
-    const InputStatistics alike = columns_alike(matrix.name, matrix.in);
+    const bool moments = quantizer(scheme.method).needs() == Needs::second_moments;
+    const InputStatistics alike = columns_alike(matrix.name, matrix.in, moments);
     StoredMatrix stored = quantize(matrix.name, weights, scheme, &alike);
     const double error = frobenius_error(weights, stored);
     return {std::move(stored), error};

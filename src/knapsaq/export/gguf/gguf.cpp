@@ -190,7 +190,8 @@ class Export {
     for (const Matrix& one : matrices(config_)) {
       check_cancelled();
       linear(one);
-      weights_of[file_type(pieces_.back().spec.type)] += one.parameters();
+      // What people call a file by is the type of its linears.
+      if (one.in_block()) weights_of[file_type(pieces_.back().spec.type)] += one.parameters();
       quantized_ = quantized_ || std::holds_alternative<GgmlType>(pieces_.back().spec.type);
       scope.advance();
     }

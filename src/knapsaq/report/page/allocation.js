@@ -61,7 +61,7 @@ function allocationOption(report, point, width, compact) {
       label: { color: inkOn(bitsColor(level.bits, least, most)), formatter: String(report.menu[level.choice].bits) },
     });
   });
-  const blockLabels = report.blocks.map(String);
+  const blockLabels = report.blockNames;
   const legend = bitsLegend(report, width, 3);
   const top = 34;
   const unit = Math.max(...memory, 1) >= kMiB ? ['MiB', kMiB] : ['KiB', 1024];
@@ -125,7 +125,7 @@ function someOfFront(report, most) {
 function alongOption(report, rows, width) {
   const left = rows === 'module' ? 86 : 56;
   const front = someOfFront(report, Math.max(10, Math.min(120, Math.floor((width - left) / 5))));
-  const names = rows === 'module' ? report.modules : report.blocks;
+  const names = rows === 'module' ? report.modules : report.blockNames;
   const rowOf = (linear) => (rows === 'module' ? report.modules.indexOf(linear.module) : report.blocks.indexOf(linear.block));
   const cells = [];
   front.forEach((point, column) => {

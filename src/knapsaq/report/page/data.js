@@ -46,6 +46,8 @@ function loadReport() {
   // Rows and columns of the heat maps, in the order of the forward pass.
   report.modules = [...new Set(report.linears.map((linear) => linear.module))];
   report.blocks = [...new Set(report.linears.map((linear) => linear.block))].sort((a, b) => a - b);
+  // Embedding and output head are in no block.
+  report.blockNames = report.blocks.map((block) => (block < 0 ? 'ends' : String(block)));
 
   // A point of a search belongs to the strategy that asked for it first.
   report.searchOf = new Int32Array(count).fill(-1);

@@ -70,8 +70,8 @@ function makeStudy(report) {
           type: 'continuous', dimension: 2, orient: 'horizontal', left: 'center', top: 0, min: least, max: most, calculable: false, itemWidth: 12, itemHeight: Math.min(180, width / 2.5),
           text: [most + ' bits', String(least)], inRange: { color: kBitsRamp }, textStyle: { color: theme.color('text'), fontSize: 12 },
         },
-        tooltip: { formatter: ({ value }) => tip(rows[value[1]].group.strategy + ', run ' + (rows[value[1]].run + 1), [['Block ' + report.blocks[value[0]], formatFixed(value[2], 2) + ' bits']]) },
-        xAxis: { type: 'category', data: report.blocks.map(String), name: 'Block', nameGap: 28, axisTick: { show: false }, splitLine: { show: false } },
+        tooltip: { formatter: ({ value }) => tip(rows[value[1]].group.strategy + ', run ' + (rows[value[1]].run + 1), [['Block ' + report.blockNames[value[0]], formatFixed(value[2], 2) + ' bits']]) },
+        xAxis: { type: 'category', data: report.blockNames, name: 'Block', nameGap: 28, axisTick: { show: false }, splitLine: { show: false } },
         yAxis: {
           type: 'category', inverse: true, data: rows.map((row) => row.group.strategy), axisTick: { show: false }, splitLine: { show: false }, name: '',
           // One name for all runs of a strategy, at its middle one.

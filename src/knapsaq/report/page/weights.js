@@ -61,7 +61,7 @@ function makeSensitivity(report) {
       grid: { left: 62, right: 24, top: legendHeight(names, width) + 6, bottom: 48 },
       legend: { data: names },
       tooltip: { formatter: ({ data }) => (data && data.variable >= 0 ? tip(report.variables[data.variable].name, [['Divergence', formatNumber(data.value[1]) + ' nats']]) : '') },
-      xAxis: { type: 'category', data: report.blocks.map(String), name: 'Block', nameGap: 28, splitLine: { show: false } },
+      xAxis: { type: 'category', data: report.blockNames, name: 'Block', nameGap: 28, splitLine: { show: false } },
       yAxis: { ...(positive ? logAxis(range, 3) : valueAxis(range)), name: 'Divergence (nats per token)', nameGap: 46 },
       series,
     };
@@ -108,7 +108,7 @@ function makeWeights(report) {
         legend: { data: ['99 %', '99.9 %', '99.99 %', '100 %', 'kurtosis'], itemWidth: 11, itemHeight: 9, itemGap: 7 },
         tooltip: { trigger: 'axis', formatter: (items) => tip('Block ' + items[0].axisValue, [...items].sort((a, b) => a.seriesIndex - b.seriesIndex)
           .map((one) => [one.seriesName === 'kurtosis' ? 'kurtosis' : 'percentile ' + one.seriesName, formatNumber(one.value)])) },
-        xAxis: { type: 'category', data: report.blocks.map(String), name: 'Block', nameGap: 25, boundaryGap: linears.length < 3, splitLine: { show: false } },
+        xAxis: { type: 'category', data: report.blockNames, name: 'Block', nameGap: 25, boundaryGap: linears.length < 3, splitLine: { show: false } },
         yAxis: [
           { type: 'value', name: '|weight|', nameGap: 40, min: 0, splitNumber: 3, axisLabel: { formatter: formatTick } },
           { type: 'value', name: 'Kurtosis', nameGap: 34, min: 0, max: mostKurtosis, splitNumber: 3, splitLine: { show: false }, axisLabel: { formatter: formatTick, showMaxLabel: false } },
