@@ -31,7 +31,8 @@ struct Options {
 void run(const Options& options) {
   start(options.common);
   if ((options.bits > 0) == !options.budget.empty())
-    throw UsageError("give either --bits (average per weight of the linears) or --budget (bytes of all matrices)");
+    throw UsageError(
+        "give either --bits (average per weight of the linears) or --budget (bytes of all matrices)");
   if (options.table.empty() == options.bank.empty()) throw UsageError("give either --table or --bank");
   ErrorTable table = options.table.empty() ? Bank::open(options.bank).table() : read_csv(options.table);
   // The papers' average is one over the linears of the blocks.
@@ -72,8 +73,10 @@ void add_allocate(CommandLine& app) {
   verb.option("--table", options->table, "CSV made by `knapsaq tables` or by MXQ's own tools");
   verb.option("--bank", options->bank, "Errors and sizes from a bank made by `knapsaq bank`");
   verb.option("--cost", options->cost, kCostHelp);
-  verb.option("--bits", options->bits, "Budget: average bits per weight over the linears of the blocks").positive();
-  verb.option("--budget", options->budget, "Budget: bytes of all matrices of the table, as 4200000, 4.2MiB, 1.5GB");
+  verb.option("--bits", options->bits, "Budget: average bits per weight over the linears of the blocks")
+      .positive();
+  verb.option("--budget", options->budget,
+              "Budget: bytes of all matrices of the table, as 4200000, 4.2MiB, 1.5GB");
   verb.option("--tie", options->ties,
               "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer; several with commas")
       .show_default();

@@ -14,9 +14,9 @@ namespace knapsaq::command {
 /// `allocate --json` prints and `quantize --allocation` reads.
 nlohmann::ordered_json allocation_json(const ErrorTable& table, const Allocation& allocation);
 
-/// One scheme for each linear of the model, and for embedding and head if they are named, in their order. A name
-/// also fits without the prefix that tables made by others leave out ("0.self_attn.q_proj"). Throws InputError
-/// naming file and linear for what is missing, unknown or named twice.
+/// One scheme for each linear of the model, and for embedding and head if they are named, in their order. A
+/// name also fits without the prefix that tables made by others leave out ("0.self_attn.q_proj"). Throws
+/// InputError naming file and linear for what is missing, unknown or named twice.
 std::vector<MatrixScheme> read_allocation(const std::filesystem::path& path,
                                           const std::vector<Matrix>& matrices);
 

@@ -63,15 +63,14 @@ void run(const Options& options) {
     return;
   }
   fmt::print("{}\n", config.architecture);
-  fmt::print("  {} parameters, {} in tensors\n", parameters(config),
-             format_bytes(checkpoint.tensor_bytes()));
+  fmt::print("  {} parameters, {} in tensors\n", parameters(config), format_bytes(checkpoint.tensor_bytes()));
   fmt::print(
       "  {} layers, hidden {}, {} heads ({} for keys and values) of {}, ffn {}, vocabulary {}, {} "
       "positions{}\n",
       config.layers, config.hidden, config.heads, config.kv_heads, config.head_dim, config.ffn, config.vocab,
       config.max_positions, config.tied ? ", tied head" : "");
-  fmt::print("  {} matrices with {} weights ({} in the linears of the blocks), stored as\n", all.size(), matrix_weights,
-             linear_weights);
+  fmt::print("  {} matrices with {} weights ({} in the linears of the blocks), stored as\n", all.size(),
+             matrix_weights, linear_weights);
   for (const auto& [storage, weights] : weights_of)
     fmt::print("    {:<20} {:5.1f} %\n", storage,
                100.0 * static_cast<double>(weights) / static_cast<double>(matrix_weights));

@@ -74,7 +74,8 @@ Menu menu_of(const BankOptions& options) {
 
 Selection selection_of(const BankOptions& options, const ModelConfig& config) {
   Selection selection = select_matrices(config, options.keep, options.ends);
-  return options.engine.empty() ? selection : selection_for(find_engine(options.engine), std::move(selection));
+  return options.engine.empty() ? selection
+                                : selection_for(find_engine(options.engine), std::move(selection));
 }
 
 void plan_bank(OutputPlan& plan, const BankOptions& options, const std::filesystem::path& folder) {

@@ -16,7 +16,7 @@ namespace knapsaq::command {
 /// What a bank is built with.
 struct BankOptions {
   std::string menu = "mxq";
-  std::string method;  ///< for the menu's affine schemes; empty: the menu's own
+  std::string method;             ///< for the menu's affine schemes; empty: the menu's own
   std::vector<std::string> keep;  ///< patterns of what is not quantized (select_matrices())
   bool ends = true;               ///< embedding and head are
   std::string engine;             ///< what has to load them (find_engine()); empty: nobody else
@@ -24,8 +24,8 @@ struct BankOptions {
   CalibrationOptions calibration;
 };
 
-
-/// The menu with the method, as the engine takes it. Throws UsageError for what a method cannot do, or the engine.
+/// The menu with the method, as the engine takes it. Throws UsageError for what a method cannot do, or the
+/// engine.
 Menu menu_of(const BankOptions& options);
 /// What is quantized.
 Selection selection_of(const BankOptions& options, const ModelConfig& config);

@@ -38,9 +38,10 @@ void run(const Options& options) {
   plan.reads("the model", run.model_folder());
   plan.reads("the bank", run.bank().folder());
   check_codes(run, options.codes);
-  Verdict verdict =
-      options.near > 0 ? choose_near(run, options.budget.bits, options.near, options.strategy, progress())
-                       : choose(run, parse_budget(options.budget, run.space(), parameters(run.config())), options.strategy, progress());
+  Verdict verdict = options.near > 0
+                        ? choose_near(run, options.budget.bits, options.near, options.strategy, progress())
+                        : choose(run, parse_budget(options.budget, run.space(), parameters(run.config())),
+                                 options.strategy, progress());
   const Shipment shipment = ship(run, std::move(verdict), options.codes, output, options.force);
   if (options.common.json) {
     nlohmann::ordered_json json = {{"run", options.folder}, {"output", options.output}};
@@ -58,7 +59,8 @@ void add_pick(CommandLine& app) {
   const Verb verb =
       app.add("pick", "Write the best model within a budget that a run has found, also while it runs");
   verb.option("run", options->folder, "Folder of the run").required();
-  verb.option("-o,--output", options->output, "Folder to write; a GGUF file where the run is for llama.cpp").required();
+  verb.option("-o,--output", options->output, "Folder to write; a GGUF file where the run is for llama.cpp")
+      .required();
   add_budget_options(verb, options->budget);
   verb.option("--near", options->near,
               "With --bits: the best within so many bits above or below, as AMQ picks (0.005); not a hard "

@@ -77,8 +77,7 @@ std::optional<std::uint64_t> budget_of(const Options& options, const ModelConfig
 ErrorTable table_of(const Options& options, const Checkpoint& checkpoint, const Selection& selection,
                     const Bank* bank, const std::function<void(const ErrorTable&)>& check_budget) {
   if (bank != nullptr) return without(bank->table(), selection.kept);
-  if (!options.table.empty())
-    return match_table(read_csv(options.table), selection.quantized, options.table);
+  if (!options.table.empty()) return match_table(read_csv(options.table), selection.quantized, options.table);
   const Menu menu = parse_menu(options.menu);
   check_budget(size_table(selection.quantized, menu));
   return build_error_table(checkpoint, selection.quantized, menu, progress());
@@ -87,11 +86,13 @@ ErrorTable table_of(const Options& options, const Checkpoint& checkpoint, const 
 /// `scheme` for the linears of the blocks, and what pins say about single matrices.
 std::vector<MatrixScheme> given_allocation(const Options& options, const ModelConfig& config,
                                            const Selection& selection) {
-  std::vector<MatrixScheme> allocation = uniform_allocation(selection.quantized, parse_scheme(options.scheme));
+  std::vector<MatrixScheme> allocation =
+      uniform_allocation(selection.quantized, parse_scheme(options.scheme));
   for (const std::string& text : options.pins) {
     const Pin pin = parse_pin(text);
     if (pin.relation != Pin::Relation::equal)
-      throw UsageError(fmt::format("--pin {}: with --scheme a pin names a scheme: PATTERN=SCHEME", in_quotes(text)));
+      throw UsageError(
+          fmt::format("--pin {}: with --scheme a pin names a scheme: PATTERN=SCHEME", in_quotes(text)));
     bool matched = false;
     for (const Matrix& matrix : matrices(config)) {
       if (!is_named(matrix, pin.pattern)) continue;
@@ -127,9 +128,9 @@ Choice choose(const Options& options, const Checkpoint& checkpoint, const ModelC
   }
 
   const auto solve = [&](const ErrorTable& table, Cost cost, const SolveOptions& solving) {
-    if (!bytes)
-      return allocate_mxq(table, budget_bytes(table, options.bits), options.ties, solving, cost);
-    return allocate_mxq_written(table, *bytes, *quantized_file_sizes(checkpoint, config, table, choice.writing),
+    if (!bytes) return allocate_mxq(table, budget_bytes(table, options.bits), options.ties, solving, cost);
+    return allocate_mxq_written(table, *bytes,
+                                *quantized_file_sizes(checkpoint, config, table, choice.writing),
                                 options.ties, solving, cost);
   };
   const SolveOptions solving = solve_options(options.solver);
@@ -254,9 +255,9 @@ void run(Options options) {
   check_schemes(checkpoint, config, choice);
   const QuantizedModel model =
       options.propagate ? write_propagated(options, checkpoint, config, identity, choice)
-      : bank ? write_quantized(checkpoint, config, choice.allocation, BankSource(*bank, config), options.place,
-                               options.force, progress(), choice.writing)
-             : write_direct(options, checkpoint, config, identity, choice);
+      : bank            ? write_quantized(checkpoint, config, choice.allocation, BankSource(*bank, config),
+                                          options.place, options.force, progress(), choice.writing)
+                        : write_direct(options, checkpoint, config, identity, choice);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
   if (options.common.json) {
@@ -298,14 +299,17 @@ void add_quantize(CommandLine& app) {
   const Verb verb = app.add("quantize", "Write the best quantized model that fits a budget");
   verb.option("model", options->model, "Model folder in Hugging Face layout, full precision").required();
   verb.option("-o,--output", options->output, "Folder to write").required();
-  verb.option("--bpw", options->bits_of_files, "Budget: bits of all weight files per weight of the whole model")
+  verb.option("--bpw", options->bits_of_files,
+              "Budget: bits of all weight files per weight of the whole model")
       .positive();
-  verb.option("--bits", options->bits,
-              "Budget: average bits per weight of the linears, metadata included; embedding and head as stored")
+  verb.option(
+          "--bits", options->bits,
+          "Budget: average bits per weight of the linears, metadata included; embedding and head as stored")
       .positive();
   verb.option("--budget", options->budget,
               "Budget: bytes of all weight files, as 4200000, 4.2MiB, 1.5GB; never exceeded");
-  verb.option("--scheme", options->scheme, "No search: this scheme for every linear of the blocks, as hqq:b4g64");
+  verb.option("--scheme", options->scheme,
+              "No search: this scheme for every linear of the blocks, as hqq:b4g64");
   verb.option("--allocation", options->allocation,
               "No search: the JSON that `knapsaq allocate --json` printed");
   const Option bank = verb.option("--bank", options->bank,
@@ -317,7 +321,8 @@ void add_quantize(CommandLine& app) {
               "Errors from a CSV of `knapsaq tables` in the place of measuring them")
       .excludes(bank);
   verb.option("--keep", options->keep, kKeepHelp);
-  verb.option("--pin", options->pins, "With --scheme: 'PATTERN=SCHEME' for matrices that match, as 'lm_head=b8g64'");
+  verb.option("--pin", options->pins,
+              "With --scheme: 'PATTERN=SCHEME' for matrices that match, as 'lm_head=b8g64'");
   verb.option("--cost", options->cost, kCostHelp);
   verb.option("--tie", options->ties,
               "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer; several with commas")

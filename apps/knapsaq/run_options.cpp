@@ -36,9 +36,9 @@ SearchSpace space_of(const RunOptions& options, const Checkpoint& checkpoint, co
                      const ErrorTable& table, const RunSettings& settings) {
   std::vector<Pin> pins;
   for (const std::string& pin : options.pins) pins.push_back(parse_pin(pin));
-  SearchSpace space = make_space(
-      table, settings.ties, pins, Cost::fnorm,
-      output_sizes(settings.engine, checkpoint, config, table, {.kept = settings.kept}));
+  SearchSpace space =
+      make_space(table, settings.ties, pins, Cost::fnorm,
+                 output_sizes(settings.engine, checkpoint, config, table, {.kept = settings.kept}));
   for (Variable& variable : space.variables)
     for (SpaceLevel& level : variable.levels) level.error = 0;
   return space;
@@ -119,19 +119,22 @@ bool has_ends(const SearchSpace& space) {
 
 void add_run_options(Verb verb, RunOptions& options) {
   const auto defines = [&](Option option) { options.defining.push_back(option); };
-  defines(verb.option("--for", options.engine,
-                      fmt::format("Engine that has to load the result: {}; sets menu, method, ties, what stays dense, "
-                                  "and the format that is written",
-                                  fmt::join(engine_names(), ", "))));
-  defines(verb.option("--menu", options.menu,
-                      "Schemes to choose from: affine, mxq, mxq-f16, gguf or a list; default: affine, or the engine's"));
+  defines(verb.option(
+      "--for", options.engine,
+      fmt::format("Engine that has to load the result: {}; sets menu, method, ties, what stays dense, "
+                  "and the format that is written",
+                  fmt::join(engine_names(), ", "))));
+  defines(verb.option(
+      "--menu", options.menu,
+      "Schemes to choose from: affine, mxq, mxq-f16, gguf or a list; default: affine, or the engine's"));
   defines(verb.option("--method", options.method,
                       "Method for the menu's affine schemes; default: gptq, or the engine's"));
   defines(verb.option("--bank", options.bank,
                       "A bank made by `knapsaq bank`, in the place of one of the run's own"));
-  defines(verb.option("--tie", options.ties,
-                      "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer; default: none, or the "
-                      "engine's"));
+  defines(verb.option(
+      "--tie", options.ties,
+      "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer; default: none, or the "
+      "engine's"));
   defines(verb.option("--pin", options.pins,
                       "'PATTERN=SCHEME', 'PATTERN>=BITS' or 'PATTERN<=BITS' for linears that match"));
   defines(verb.option("--keep", options.keep, kKeepHelp));
@@ -207,10 +210,12 @@ Run find_run(const RunOptions& options, const SpaceCheck& check) {
   if (!options.bank.empty()) {
     const Bank given = Bank::open(options.bank);
     given.check_model(model, config);
-    if (engine != nullptr && menu_for(*engine, given.index().menu).whole_groups != given.index().menu.whole_groups)
-      throw UsageError(fmt::format("{}: has groups that are not whole, which {} does not load: build it with "
-                                   "--for {}",
-                                   options.bank, engine->name, engine->name));
+    if (engine != nullptr &&
+        menu_for(*engine, given.index().menu).whole_groups != given.index().menu.whole_groups)
+      throw UsageError(
+          fmt::format("{}: has groups that are not whole, which {} does not load: build it with "
+                      "--for {}",
+                      options.bank, engine->name, engine->name));
   }
   const fs::path bank_folder = options.bank.empty() ? options.folder / kRunBankName : fs::path(options.bank);
   settings.model = model;

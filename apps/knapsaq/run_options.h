@@ -23,10 +23,10 @@ struct RunOptions {
   std::filesystem::path folder;  ///< canonical, of plan_run()
   std::string bank;              ///< --bank; empty: one in the run's folder
   /// All groups, too: at 3 bits per weight the choice of groups takes a third off the divergence.
-  std::string menu;              ///< empty: "affine", or the engine's
-  std::string method;            ///< empty: "gptq", or the engine's
-  std::string ties;              ///< empty: "none", or the engine's
-  std::string engine;            ///< --for
+  std::string menu;    ///< empty: "affine", or the engine's
+  std::string method;  ///< empty: "gptq", or the engine's
+  std::string ties;    ///< empty: "none", or the engine's
+  std::string engine;  ///< --for
   std::vector<std::string> pins;
   std::vector<std::string> keep;  ///< patterns of what is not quantized
   /// Embedding and head are as stored: what average bits per weight (--bits) are about, as in the papers.
@@ -46,13 +46,13 @@ void plan_run(OutputPlan& plan, RunOptions& options);
 
 /// The run of the folder, if there is one and no option says what it is of; else one that is made as the
 /// options say, with its bank, or gone on with if it is the same. `check` sees the search space before any
-/// work is done (local errors are not known then), with the weights of the whole model, and throws for what cannot
-/// be done in it. Throws UsageError for a folder with another run.
+/// work is done (local errors are not known then), with the weights of the whole model, and throws for what
+/// cannot be done in it. Throws UsageError for a folder with another run.
 using SpaceCheck = std::function<void(const SearchSpace& space, std::int64_t parameters)>;
 Run find_run(const RunOptions& options, const SpaceCheck& check);
 
-/// A budget as users give it: --budget in bytes of the files, --bpw in bits of the files per weight of the model,
-/// or --bits per quantized weight.
+/// A budget as users give it: --budget in bytes of the files, --bpw in bits of the files per weight of the
+/// model, or --bits per quantized weight.
 struct BudgetOptions {
   std::string bytes;
   double bits_of_files = 0;

@@ -103,7 +103,8 @@ Shipment ship(Run& run, Verdict verdict, const std::string& codes, const std::fi
   if (!codes.empty()) {
     other = Bank::open(codes);
     other->check_model(run.settings().model, run.config());
-    for (MatrixScheme& one : allocation) one.scheme = counterpart(other->index(), one.scheme, one.matrix.name);
+    for (MatrixScheme& one : allocation)
+      one.scheme = counterpart(other->index(), one.scheme, one.matrix.name);
   }
   const BankSource source(other ? *other : run.bank(), run.config());
   const WriteOptions writing{.kept = run.settings().kept};
@@ -115,8 +116,8 @@ Shipment ship(Run& run, Verdict verdict, const std::string& codes, const std::fi
   // By way of Knapsaq's own format, which the writers read.
   const std::filesystem::path native = run.folder() / kWrittenName;
   const RemovedFolder leftover(native);
-  shipment.model = write_quantized(run.checkpoint(), run.config(), allocation, source, native, true,
-                                   progress(), writing);
+  shipment.model =
+      write_quantized(run.checkpoint(), run.config(), allocation, source, native, true, progress(), writing);
   ExportOptions how;
   how.replace = force;
   how.name = run.model_name();

@@ -27,9 +27,9 @@ std::filesystem::path plan_result(OutputPlan& plan, const std::string& engine, c
 /// Throws UsageError if a bank whose codes are to be written lacks a scheme of the run's bank, InputError if
 /// it is of another model: before anything is measured. `codes` empty: nothing to check.
 void check_codes(const Run& run, const std::string& codes);
-/// Writes what was chosen, in the format of the run's engine. `codes`: a bank with the same bits and groups by another method, whose codes are
-/// written in the place of the run's; empty: none. Throws as write_quantized() does, UsageError if that bank
-/// lacks a scheme.
+/// Writes what was chosen, in the format of the run's engine. `codes`: a bank with the same bits and groups
+/// by another method, whose codes are written in the place of the run's; empty: none. Throws as
+/// write_quantized() does, UsageError if that bank lacks a scheme.
 Shipment ship(Run& run, Verdict verdict, const std::string& codes, const std::filesystem::path& output,
               bool force);
 

@@ -1,4 +1,5 @@
-// For every engine: what its search space holds can be written in its format, and takes the bytes that were counted.
+// For every engine: what its search space holds can be written in its format, and takes the bytes that were
+// counted.
 
 #include "knapsaq/export/engine.h"
 
@@ -64,7 +65,8 @@ TEST_P(Engines, WhatIsFoundIsWrittenInTheBytesThatWereCounted) {
     std::vector<MatrixScheme> allocation;
     for (std::size_t i = 0; i < table.rows.size(); ++i) {
       // Engines that fuse get one scheme for everything, which they load.
-      const std::size_t form = engine.ties == "none" || i == 0 ? random.below(table.menu.size()) : forms.front();
+      const std::size_t form =
+          engine.ties == "none" || i == 0 ? random.below(table.menu.size()) : forms.front();
       forms.push_back(form);
       allocation.push_back({selection.quantized[i], table.rows[i].cells[form].scheme});
     }
@@ -72,26 +74,26 @@ TEST_P(Engines, WhatIsFoundIsWrittenInTheBytesThatWereCounted) {
     ExportOptions options;
     options.replace = true;
     options.name = "a name";
-    const ExportReport report = writer(engine.format)
-                                    .write(Checkpoint::open(scratch / "native"), config, scratch / "out", options,
-                                           Progress::none());
+    const ExportReport report =
+        writer(engine.format)
+            .write(Checkpoint::open(scratch / "native"), config, scratch / "out", options, Progress::none());
     EXPECT_EQ(report.bytes, written_bytes(scratch / "out"));
     EXPECT_EQ(sizes->total(forms), report.bytes);
     EXPECT_TRUE(report.changes.empty());
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Engines,
-                         ::testing::Combine(::testing::ValuesIn(engine_names()), ::testing::Bool(),
-                                            // Whole K blocks, and rows that neither these nor groups of 64 fill.
-                                            ::testing::Values(256, 96)),
-                         [](const auto& tried) {
-                           std::string name = std::get<0>(tried.param) +
-                                              (std::get<1>(tried.param) ? "_tied_" : "_apart_") +
-                                              std::to_string(std::get<2>(tried.param));
-                           std::erase(name, '.');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    All, Engines,
+    ::testing::Combine(::testing::ValuesIn(engine_names()), ::testing::Bool(),
+                       // Whole K blocks, and rows that neither these nor groups of 64 fill.
+                       ::testing::Values(256, 96)),
+    [](const auto& tried) {
+      std::string name = std::get<0>(tried.param) + (std::get<1>(tried.param) ? "_tied_" : "_apart_") +
+                         std::to_string(std::get<2>(tried.param));
+      std::erase(name, '.');
+      return name;
+    });
 
 TEST(Engine, SchemesThatItDoesNotLoadAreRefused) {
   const auto complaint = [](const char* engine, const char* menu) {

@@ -109,14 +109,9 @@ std::string to_json(const BankIndex& index) {
   }
   ordered_json menu = {{"name", index.menu.name}, {"schemes", texts_of(index.menu.schemes)}};
   if (index.menu.whole_groups) menu["whole_groups"] = true;
-  const ordered_json value = {
-      {"format", kFormat},
-      {"version", kVersion},
-      {"model", index.model},
-      {"menu", menu},
-      {"inputs", index.inputs},
-      {"folding", index.folding},
-      {"linears", linears}};
+  const ordered_json value = {{"format", kFormat}, {"version", kVersion},    {"model", index.model},
+                              {"menu", menu},      {"inputs", index.inputs}, {"folding", index.folding},
+                              {"linears", linears}};
   return value.dump(1) + "\n";
 }
 

@@ -206,8 +206,8 @@ BankReport build_bank(const Checkpoint& checkpoint, const BankRecipe& recipe, co
   CurrentInput input(recipe);
   for (const BankedLinear* banked : unfinished) {
     check_cancelled();
-    build_linear(checkpoint, banked->linear, recipe.inputs, recipe.folding, input, folder.path() / file_of(*banked),
-                 layout_of(index, *banked), scope);
+    build_linear(checkpoint, banked->linear, recipe.inputs, recipe.folding, input,
+                 folder.path() / file_of(*banked), layout_of(index, *banked), scope);
   }
   for (const BankedLinear& banked : index.linears)
     report.bytes += fs::file_size(folder.path() / file_of(banked));

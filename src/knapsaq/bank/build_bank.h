@@ -44,14 +44,16 @@ struct BankReport {
   double seconds = 0;
 };
 
-/// Quantizes every matrix of the recipe by every scheme and keeps it, with its errors, in `folder`. A linear's file appears
-/// when the linear is finished; a run that was killed goes on where it was, after reading what is there and
-/// checking it. The bank's bytes depend neither on the number of threads nor on where runs were interrupted.
+/// Quantizes every matrix of the recipe by every scheme and keeps it, with its errors, in `folder`. A
+/// linear's file appears when the linear is finished; a run that was killed goes on where it was, after
+/// reading what is there and checking it. The bank's bytes depend neither on the number of threads nor on
+/// where runs were interrupted.
 ///
 /// In memory at a time: one linear's weights as floats, the statistics of its input, and one scheme's codes.
 /// Throws UsageError for a scheme that its method cannot do, for methods that need statistics where there are
 /// none, and for a folder that holds another bank; InputError naming the tensor for weights that cannot be
 /// quantized; Cancelled.
-BankReport build_bank(const Checkpoint& checkpoint, const BankRecipe& recipe, const BankFolder& folder, Progress& progress = Progress::none());
+BankReport build_bank(const Checkpoint& checkpoint, const BankRecipe& recipe, const BankFolder& folder,
+                      Progress& progress = Progress::none());
 
 }  // namespace knapsaq

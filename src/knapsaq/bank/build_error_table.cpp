@@ -75,8 +75,8 @@ ErrorRow measure(const Checkpoint& checkpoint, const Matrix& linear, const Menu&
 
 }  // namespace
 
-ErrorTable build_error_table(const Checkpoint& checkpoint, std::span<const Matrix> matrices,
-                             const Menu& menu, Progress& progress) {
+ErrorTable build_error_table(const Checkpoint& checkpoint, std::span<const Matrix> matrices, const Menu& menu,
+                             Progress& progress) {
   if (menu.schemes.empty()) throw UsageError("the menu has no schemes");
   for (const Scheme& scheme : menu.schemes) {
     quantizer(scheme.method).check(scheme);

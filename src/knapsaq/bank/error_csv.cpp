@@ -43,9 +43,9 @@ enum Column : std::size_t {
   kColumns = kFirstPercentile + 5
 };
 constexpr std::array<std::string_view, kColumns> kNames = {
-    "layer",   "module",   "nbit1", "gsize1", "nbit2",   "gsize2",   "fnorm",
-    "memmb",   "params",   "bytes", "linear", "scheme",  "choice",   "relative",
-    "hessian", "lookup",   "kurtosis", "pct_0", "pct_99", "pct_999", "pct_9999", "pct_100"};
+    "layer",    "module", "nbit1",  "gsize1",  "nbit2",    "gsize2",   "fnorm",   "memmb",
+    "params",   "bytes",  "linear", "scheme",  "choice",   "relative", "hessian", "lookup",
+    "kurtosis", "pct_0",  "pct_99", "pct_999", "pct_9999", "pct_100"};
 
 /// Ours have about 200 characters; a longer line than this is not a table.
 constexpr std::size_t kLongestLine = 65536;
@@ -352,8 +352,8 @@ void write_csv(const ErrorTable& table, const std::filesystem::path& path) {
       const ErrorCell& cell = row.cells[c];
       const Scheme& scheme = cell.scheme;
       text += fmt::format(
-          "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", row.layer, csv_field(row.module), scheme.bits,
-          scheme.group, scheme.meta_bits, scheme.meta_group, exact(cell.fnorm),
+          "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", row.layer, csv_field(row.module),
+          scheme.bits, scheme.group, scheme.meta_bits, scheme.meta_group, exact(cell.fnorm),
           exact(static_cast<double>(cell.bytes) / kMebibyte), row.parameters, cell.bytes, csv_field(row.name),
           to_string(scheme), scheme == table.menu[c] ? "" : to_string(table.menu[c]), known(cell.relative),
           known(cell.hessian), cell.lookup == 0 ? "" : exact(cell.lookup), statistics);

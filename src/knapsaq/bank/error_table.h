@@ -24,13 +24,13 @@ struct ErrorCell {
   double relative = kUnknown;  ///< || W - Q(W) ||_F / || W ||_F
   double hessian = kUnknown;   ///< tr((W - Q(W)) H (W - Q(W))^T), H = X^T X / tokens: mean squared change of
                                ///< the matrix's output per token; 0 for what is only looked up
-  double lookup = 0;           ///< mean squared change of what an embedding gives per token; 0 for other matrices
+  double lookup = 0;  ///< mean squared change of what an embedding gives per token; 0 for other matrices
 
   static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 };
 
-/// Which of a cell's errors a search makes small. `hessian` counts both uses of an embedding that is the head too:
-/// hessian + lookup.
+/// Which of a cell's errors a search makes small. `hessian` counts both uses of an embedding that is the head
+/// too: hessian + lookup.
 enum class Cost : std::uint8_t { fnorm, relative, hessian };
 /// Throws UsageError listing them.
 Cost parse_cost(std::string_view text);
@@ -46,7 +46,7 @@ struct WeightStatistics {
 struct ErrorRow {
   std::int64_t layer = 0;  ///< -1 for embedding and head
   std::string module;      ///< "self_attn.q_proj", "lm_head"
-  std::string name;    ///< full module path; "layer.module" if the table does not know it
+  std::string name;        ///< full module path; "layer.module" if the table does not know it
   std::int64_t parameters = 0;
   WeightStatistics statistics;
   bool has_statistics = false;

@@ -132,9 +132,7 @@ class FoldingSearch {
     return out;
   }
 
-  bool is_attention(const FoldPoint& point) const {
-    return role_of(point.linears.front()) == Role::q;
-  }
+  bool is_attention(const FoldPoint& point) const { return role_of(point.linears.front()) == Role::q; }
 
   std::vector<float> output(const FoldPoint& point, const Array& x) {
     const Array out = is_attention(point)

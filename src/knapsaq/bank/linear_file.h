@@ -19,7 +19,8 @@ namespace knapsaq {
 
 /// The file of one matrix in a bank: a safetensors file that holds, for each of S schemes in their order, the
 /// tensors of checkpoint/stored_layout.h under the module name "<scheme>" ("gptq:b4g64.weight", ...), then
-///   errors      F64 [S, 3 or 4]  LocalErrors of each scheme: fnorm, relative, hessian; of an embedding lookup
+///   errors      F64 [S, 3 or 4]  LocalErrors of each scheme: fnorm, relative, hessian; of an embedding
+///   lookup
 ///                                too; NaN: unknown
 ///   statistics  F64 [6]          WeightStatistics
 ///   checksums   U8  [S + 2, 32]  of each scheme's tensors, then of errors and statistics, then the key: 32

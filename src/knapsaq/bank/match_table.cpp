@@ -40,8 +40,7 @@ Scheme with_whole_groups(Scheme scheme, std::int64_t in) {
 std::vector<Scheme> schemes_for(const Matrix& matrix, const Menu& menu) {
   std::vector<Scheme> schemes;
   for (const Scheme& scheme : menu.schemes)
-    schemes.push_back(
-        scheme_for(matrix, menu.whole_groups ? with_whole_groups(scheme, matrix.in) : scheme));
+    schemes.push_back(scheme_for(matrix, menu.whole_groups ? with_whole_groups(scheme, matrix.in) : scheme));
   return schemes;
 }
 

@@ -8,8 +8,8 @@
 
 namespace knapsaq {
 
-/// How one matrix is stored. An allocation is a list of them in the order of matrices(config); what it does not
-/// name stays dense.
+/// How one matrix is stored. An allocation is a list of them in the order of matrices(config); what it does
+/// not name stays dense.
 struct MatrixScheme {
   Matrix matrix;
   Scheme scheme;

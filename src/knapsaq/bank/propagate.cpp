@@ -27,8 +27,8 @@ std::vector<Scheme> schemes_of(const std::vector<Matrix>& all, std::span<const M
   for (const MatrixScheme& one : allocation)
     if (one.matrix.in_block()) schemes.push_back(one.scheme);
   if (schemes.size() != all.size())
-    throw UsageError(fmt::format("{} schemes for {} linears: propagation needs one for each", schemes.size(),
-                                 all.size()));
+    throw UsageError(
+        fmt::format("{} schemes for {} linears: propagation needs one for each", schemes.size(), all.size()));
   bool looks = false;
   for (const Scheme& scheme : schemes) {
     quantizer(scheme.method).check(scheme);

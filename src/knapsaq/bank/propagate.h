@@ -23,9 +23,9 @@ namespace knapsaq {
 /// a bank does not hold such.
 ///
 /// The files of finished linears, one scheme each, are in `folder`, in the order of linears(config); called
-/// again with the same arguments after a kill, what is there is not quantized again. `allocation` has one scheme for
-/// each linear of the blocks; `fingerprint` is that of the checkpoint. Throws UsageError for a scheme that its method
-/// cannot do, for allocations in which no method looks at inputs and for a folder that
+/// again with the same arguments after a kill, what is there is not quantized again. `allocation` has one
+/// scheme for each linear of the blocks; `fingerprint` is that of the checkpoint. Throws UsageError for a
+/// scheme that its method cannot do, for allocations in which no method looks at inputs and for a folder that
 /// check_propagation_folder() refuses; Cancelled.
 std::vector<LinearFile> propagate(const Checkpoint& checkpoint, const ModelConfig& config,
                                   std::string_view fingerprint, std::span<const MatrixScheme> allocation,

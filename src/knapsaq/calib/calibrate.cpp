@@ -169,7 +169,10 @@ Manifest::Block write_block(const fs::path& path, std::span<const ObservedInput>
     writer.commit();
   }
   const MappedFile written(path);
-  return {.bytes = written.bytes().size(), .hash = hash_hex(written.bytes()), .inputs = {}, .rows = std::ssize(shares)};
+  return {.bytes = written.bytes().size(),
+          .hash = hash_hex(written.bytes()),
+          .inputs = {},
+          .rows = std::ssize(shares)};
 }
 
 /// [vocab] how often each token occurs.

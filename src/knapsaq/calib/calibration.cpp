@@ -104,9 +104,10 @@ const CalibrationSource& Calibration::source() const { return impl_->manifest.so
 InputStatistics Calibration::inputs(std::string_view matrix, std::int64_t width) const {
   const auto place = impl_->places.find(matrix);
   if (place == impl_->places.end() && !impl_->manifest.has_ends())
-    throw InputError(fmt::format("{}: was made by Knapsaq 0.1, which did not look at {}: run the `knapsaq calibrate` "
-                                 "that made it again, which adds that",
-                                 impl_->folder.string(), in_quotes(matrix)));
+    throw InputError(
+        fmt::format("{}: was made by Knapsaq 0.1, which did not look at {}: run the `knapsaq calibrate` "
+                    "that made it again, which adds that",
+                    impl_->folder.string(), in_quotes(matrix)));
   if (place == impl_->places.end())
     throw InputError(fmt::format("{}: the calibration knows no linear {}; it is of another model",
                                  impl_->folder.string(), in_quotes(matrix)));
@@ -149,8 +150,9 @@ RowShares Calibration::row_shares(std::int64_t rows) const {
   if (!manifest.has_ends()) return {};
   const auto ends = static_cast<std::size_t>(manifest.layers);
   if (manifest.blocks[ends].rows != rows)
-    throw InputError(fmt::format("{}: the embedding has {} rows here and {} in the model; it is of another model",
-                                 impl_->folder.string(), manifest.blocks[ends].rows, rows));
+    throw InputError(
+        fmt::format("{}: the embedding has {} rows here and {} in the model; it is of another model",
+                    impl_->folder.string(), manifest.blocks[ends].rows, rows));
   return impl_->floats(impl_->file(ends), std::string(kRowSharesName), rows, false);
 }
 

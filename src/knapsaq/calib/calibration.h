@@ -26,8 +26,9 @@ struct CalibrationSource {
 };
 
 /// The input statistics of every matrix of a model, in a folder: calibration.json (what they were made from,
-/// what is in which file, checksums), one safetensors file per block, and one for the ends of the model. Files are memory-mapped; a block's
-/// file is checked against its checksum when it is first used. inputs() may be called from many threads.
+/// what is in which file, checksums), one safetensors file per block, and one for the ends of the model.
+/// Files are memory-mapped; a block's file is checked against its checksum when it is first used. inputs()
+/// may be called from many threads.
 class Calibration final : public InputSource {
  public:
   /// Throws InputError for a folder that holds none, an unfinished or a damaged one.

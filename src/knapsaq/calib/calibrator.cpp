@@ -20,11 +20,10 @@ void require_finite(const ObservedInput& input) {
   const double share = 1.0 / static_cast<double>(input.sums.rows);
   if (!std::ranges::all_of(input.sums.products,
                            [&](double sum) { return std::isfinite(static_cast<float>(sum * share)); }))
-    throw NotFiniteError(
-        fmt::format("the input of '{}'{} is so large that its squares overflow: a weight before it is broken "
-                    "or too large",
-                    input.first.name,
-                    input.first.in_block() ? fmt::format(" in block {}", input.first.block) : ""));
+    throw NotFiniteError(fmt::format(
+        "the input of '{}'{} is so large that its squares overflow: a weight before it is broken "
+        "or too large",
+        input.first.name, input.first.in_block() ? fmt::format(" in block {}", input.first.block) : ""));
 }
 
 }  // namespace

@@ -35,8 +35,9 @@ class Imatrix final : public InputSource {
   /// lack what their maker did not need.)
   static Imatrix open(const std::filesystem::path& path, const ModelConfig& config);
 
-  /// A matrix without an entry (llama-imatrix leaves out the output head unless it is told otherwise) gets that of another that multiplies the same input (q, k, v; gate, up), or
-  /// else mean squares of one: its columns count alike, as without an imatrix.
+  /// A matrix without an entry (llama-imatrix leaves out the output head unless it is told otherwise) gets
+  /// that of another that multiplies the same input (q, k, v; gate, up), or else mean squares of one: its
+  /// columns count alike, as without an imatrix.
   InputStatistics inputs(std::string_view matrix, std::int64_t width) const override;
   /// Names the matrices of which nothing is known.
   std::vector<std::string> notes() const override;
@@ -59,7 +60,8 @@ struct ImatrixNotes {
 };
 
 /// Writes imatrix.gguf, as llama-imatrix does, for llama-quantize --imatrix: the sums of the squares of the
-/// inputs of every linear and of the output head, and the number of tokens. Throws InputError for models that GGUF has no names for.
+/// inputs of every linear and of the output head, and the number of tokens. Throws InputError for models that
+/// GGUF has no names for.
 void write_imatrix(const InputSource& source, const ModelConfig& config, const ImatrixNotes& notes,
                    const std::filesystem::path& path);
 

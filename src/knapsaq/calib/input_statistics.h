@@ -8,8 +8,8 @@
 
 namespace knapsaq {
 
-/// What the input x of one matrix (a row of `width` values per token) looked like over the calibration tokens.
-/// Matrices that multiply the same input (q, k, v; gate, up) share one.
+/// What the input x of one matrix (a row of `width` values per token) looked like over the calibration
+/// tokens. Matrices that multiply the same input (q, k, v; gate, up) share one.
 struct InputStatistics {
   std::string name;                ///< of the first matrix, in the order of matrices(), that multiplies it
   std::int64_t width = 0;          ///< the matrix's `in`
@@ -41,7 +41,8 @@ class InputSource {
   /// Statistics of the input that `matrix` (a module path as matrices() names it) multiplies. Throws
   /// InputError if the source does not know it or its width is not `width`.
   virtual InputStatistics inputs(std::string_view matrix, std::int64_t width) const = 0;
-  /// How often tokens look up each of the embedding's `rows`; empty: not known. Throws InputError for another number of rows.
+  /// How often tokens look up each of the embedding's `rows`; empty: not known. Throws InputError for another
+  /// number of rows.
   virtual RowShares row_shares(std::int64_t /*rows*/) const { return {}; }
   /// Whether inputs() fill mean_abs, max_abs and second_moment.
   virtual bool has_second_moments() const = 0;

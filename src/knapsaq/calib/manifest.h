@@ -27,10 +27,10 @@ struct Manifest {
   };
 
   CalibrationSource source;
-  std::string tokens_hash;    ///< Samples::hash
-  std::int64_t layers = 0;    ///< blocks that the model has
-  /// 0, 1, ..: those that are finished; `layers` blocks, and the ends of the model behind them. Calibrations of
-  /// version 0.1 are without the ends.
+  std::string tokens_hash;  ///< Samples::hash
+  std::int64_t layers = 0;  ///< blocks that the model has
+  /// 0, 1, ..: those that are finished; `layers` blocks, and the ends of the model behind them. Calibrations
+  /// of version 0.1 are without the ends.
   std::vector<Block> blocks;
   bool has_ends() const { return std::ssize(blocks) > layers; }
 

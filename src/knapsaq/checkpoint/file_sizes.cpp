@@ -63,7 +63,8 @@ FileSizes::Sum SummedSizes::sum_within(std::uint64_t /*budget*/) const {
   return {bytes_, constant, constant};
 }
 
-CheckpointSizes::CheckpointSizes(std::span<const FilePart> parts, std::uint64_t shard_bytes) : shard_bytes_(shard_bytes) {
+CheckpointSizes::CheckpointSizes(std::span<const FilePart> parts, std::uint64_t shard_bytes)
+    : shard_bytes_(shard_bytes) {
   for (const FilePart& part : parts) {
     if (part.forms.empty()) throw std::invalid_argument("file sizes: a part without forms");
     std::vector<Form>& forms = parts_.emplace_back();

@@ -267,8 +267,8 @@ class FolderSource final : public CheckpointSource {
                       path_.string(), tool));
   }
 
-  /// Corrects a config that ties a head of its own (Checkpoint::config()). A tied model that was saved with its
-  /// head alone has it under the embedding's name.
+  /// Corrects a config that ties a head of its own (Checkpoint::config()). A tied model that was saved with
+  /// its head alone has it under the embedding's name.
   void settle_head() {
     const auto tie = config_.find("tie_word_embeddings");
     const bool given = tie != config_.end() && !tie->is_null();

@@ -224,9 +224,10 @@ class Backend {
                       std::span<float> losses) = 0;
 
   /// Compares candidates with a reference, row by row, over the whole vocabulary: p = softmax(reference
-  /// head^T), q = softmax(in h^T), h the candidate's head, from fp32 logits of which only tiles exist at a time; the
-  /// reference's are computed once for all candidates. Rows with a negative target are left as they are. A candidate's
-  /// result does not depend on the others. `reference` is like Compared::in; targets.size() rows.
+  /// head^T), q = softmax(in h^T), h the candidate's head, from fp32 logits of which only tiles exist at a
+  /// time; the reference's are computed once for all candidates. Rows with a negative target are left as they
+  /// are. A candidate's result does not depend on the others. `reference` is like Compared::in;
+  /// targets.size() rows.
   virtual void compare(const Array& reference, const Weight& head, std::span<const std::int32_t> targets,
                        bool jsd, std::span<const Compared> candidates) = 0;
 

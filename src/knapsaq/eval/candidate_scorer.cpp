@@ -244,9 +244,10 @@ void CandidateScorer::compare(Run& run) {
     std::vector<Array> inputs;
     for (const Run::Waiting& one : run.waiting) inputs.push_back(backend.view(one.head_inputs, begin, count));
     std::vector<Compared> compared;
-    for (std::size_t i = 0; i < inputs.size(); ++i) compared.push_back({&inputs[i], part(results[i]), run.waiting[i].head.get()});
-    backend.compare(backend.view(reference_.head_inputs, run.first * length + begin, count),
-                    *reference_.head, part(targets), options_.jsd, compared);
+    for (std::size_t i = 0; i < inputs.size(); ++i)
+      compared.push_back({&inputs[i], part(results[i]), run.waiting[i].head.get()});
+    backend.compare(backend.view(reference_.head_inputs, run.first * length + begin, count), *reference_.head,
+                    part(targets), options_.jsd, compared);
   }
   const std::vector<Run::Waiting> finished = std::exchange(run.waiting, {});
   for (std::size_t i = 0; i < finished.size(); ++i) {

@@ -34,8 +34,8 @@ class AutoRoundWriter final : public GptqFolderWriter {
       if (form.group != usual.group) extra[name]["group_size"] = gptq_group_size(form);
       if (form.symmetric != usual.symmetric) extra[name]["sym"] = form.symmetric;
     }
-    const auto linear = std::ranges::find_if(
-        plan, [](const PlannedLinear& planned) { return planned.linear.in_block(); });
+    const auto linear =
+        std::ranges::find_if(plan, [](const PlannedLinear& planned) { return planned.linear.in_block(); });
     std::string blocks = take_apart(linear->linear.name).before;
     blocks.pop_back();  // the dot
     json["quantization_config"] = {

@@ -70,8 +70,9 @@ void carry_tensor(const Checkpoint& checkpoint, const std::string& name, Checkpo
       std::ranges::transform(values, halves.begin(), float_to_half);
       for (std::size_t i = 0; i < halves.size(); ++i)
         if (!std::isfinite(half_to_float(halves[i])))
-          throw InputError(fmt::format("{}: {} at {} is beyond what F16 holds; keep this matrix as it is stored",
-                                       name, values[i], first + static_cast<std::int64_t>(i)));
+          throw InputError(
+              fmt::format("{}: {} at {} is beyond what F16 holds; keep this matrix as it is stored", name,
+                          values[i], first + static_cast<std::int64_t>(i)));
       writer.write(std::as_bytes(std::span(halves)));
       continue;
     }

@@ -32,7 +32,8 @@ std::string of_mlx(const Scheme& scheme) {
 /// Zero points at 2 and 3 bits are for kernels that few have (Humming), and Transformers does not load any.
 std::string of_compressed_tensors(const Scheme& scheme) {
   if (std::string reason = not_affine(scheme); !reason.empty()) return reason;
-  return scheme.zero == ZeroPoint::symmetric ? "" : "it loads symmetric schemes, which end in s, such as b4g64s";
+  return scheme.zero == ZeroPoint::symmetric ? ""
+                                             : "it loads symmetric schemes, which end in s, such as b4g64s";
 }
 
 std::string of_gptqmodel(const Scheme& scheme) {

@@ -10,15 +10,15 @@
 
 namespace knapsaq {
 
-/// What loads a quantized model, and what it loads: the search is kept to that, so that whatever is found can be
-/// written. docs/exports.md says for each of these facts how it was checked.
+/// What loads a quantized model, and what it loads: the search is kept to that, so that whatever is found can
+/// be written. docs/exports.md says for each of these facts how it was checked.
 struct Engine {
-  std::string_view name = {};    ///< "llama.cpp"
-  std::string_view format = {};  ///< of writer()
-  std::string_view menu = {};    ///< the schemes to choose from unless others are asked for
-  std::string_view method = {};  ///< for the menu's affine schemes; empty where it has none
-  std::string_view ties = {};    ///< matrices that it wants in one scheme, as tie_groups() reads it
-  bool ends = false;        ///< loads quantized embeddings and heads
+  std::string_view name = {};        ///< "llama.cpp"
+  std::string_view format = {};      ///< of writer()
+  std::string_view menu = {};        ///< the schemes to choose from unless others are asked for
+  std::string_view method = {};      ///< for the menu's affine schemes; empty where it has none
+  std::string_view ties = {};        ///< matrices that it wants in one scheme, as tie_groups() reads it
+  bool ends = false;                 ///< loads quantized embeddings and heads
   bool rows_of_groups = false;       ///< every group is whole
   std::int64_t rows_multiple = 1;    ///< W's `out` is a multiple of it, or W is dense
   std::int64_t inputs_multiple = 1;  ///< W's `in` likewise

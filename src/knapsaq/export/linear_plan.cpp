@@ -86,10 +86,11 @@ std::vector<PlannedLinear> plan_linears(const Checkpoint& model, const ModelConf
     if (!packing) continue;
     if (!linear.in_block() && !rules.ends) {
       if (!options.requantize)
-        throw UsageError(fmt::format("{} ({}) cannot be carried by {}, whose readers want embedding and head dense: "
-                                     "quantize with --for and an engine that reads this format, or allow "
-                                     "--requantize, which writes them in F16",
-                                     linear.name, packing->scheme, format));
+        throw UsageError(
+            fmt::format("{} ({}) cannot be carried by {}, whose readers want embedding and head dense: "
+                        "quantize with --for and an engine that reads this format, or allow "
+                        "--requantize, which writes them in F16",
+                        linear.name, packing->scheme, format));
       planned.unpacked = true;
       changes.push_back(fmt::format("{}: {} written in F16: {} keeps embedding and head dense", linear.name,
                                     packing->scheme, format));

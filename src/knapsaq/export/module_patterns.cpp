@@ -38,8 +38,7 @@ std::string one_of(const Range& alternatives) {
 
 const FusedModule* fused_module(std::string_view leaf) {
   const std::optional<Role> role = role_of(leaf);
-  const auto* found =
-      std::ranges::find(kFused, role ? fusion_of(*role) : Fusion::none, &FusedModule::fusion);
+  const auto* found = std::ranges::find(kFused, role ? fusion_of(*role) : Fusion::none, &FusedModule::fusion);
   return found == kFused.end() ? nullptr : found;
 }
 

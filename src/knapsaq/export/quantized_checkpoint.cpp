@@ -58,9 +58,9 @@ std::unordered_map<std::string, std::size_t> places_by_weight(const Checkpoint& 
 Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config,
                std::span<const MatrixScheme> allocation, const WriteOptions& options) {
   Plan plan;
-  const auto place_of = places_by_weight(
-      checkpoint, allocation.size(),
-      [&](std::size_t i) -> const std::string& { return allocation[i].matrix.name; });
+  const auto place_of =
+      places_by_weight(checkpoint, allocation.size(),
+                       [&](std::size_t i) -> const std::string& { return allocation[i].matrix.name; });
   QuantizedLayout& layout = plan.layout;
   for (const ExpectedTensor& expected : stored_tensors(config)) {
     const auto found = place_of.find(expected.name);
@@ -159,8 +159,8 @@ std::shared_ptr<const FileSizes> quantized_file_sizes(const Checkpoint& checkpoi
   std::vector<std::string> names;
   for (const ErrorRow& row : table.rows) names.push_back(row.name);
   const std::vector<Matrix> all = find_matrices(config, names);
-  const auto place_of = places_by_weight(
-      checkpoint, names.size(), [&](std::size_t i) -> const std::string& { return names[i]; });
+  const auto place_of = places_by_weight(checkpoint, names.size(),
+                                         [&](std::size_t i) -> const std::string& { return names[i]; });
   std::vector<FilePart> parts;
   for (const ExpectedTensor& expected : stored_tensors(config)) {
     FilePart& part = parts.emplace_back();

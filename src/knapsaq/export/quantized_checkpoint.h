@@ -27,7 +27,8 @@ namespace knapsaq {
 struct QuantizedLayout {
   std::vector<TensorSpec> tensors;  ///< in the order in which they are written
   std::uint64_t bytes = 0;          ///< of all weight files, headers and index included: what a budget limits
-  std::uint64_t quantized_bytes = 0;  ///< of these, the tensors of the quantized matrices (without bias vectors)
+  std::uint64_t quantized_bytes =
+      0;  ///< of these, the tensors of the quantized matrices (without bias vectors)
 };
 
 struct WriteOptions {
@@ -42,8 +43,9 @@ struct WriteOptions {
 QuantizedLayout layout_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
                                  std::span<const MatrixScheme> allocation, const WriteOptions& options = {});
 
-/// layout_quantized().bytes as a function of the matrices' schemes: modules are the table's rows, and forms the
-/// schemes of its cells. Errors of layout_quantized(), and InputError for rows that the model does not have.
+/// layout_quantized().bytes as a function of the matrices' schemes: modules are the table's rows, and forms
+/// the schemes of its cells. Errors of layout_quantized(), and InputError for rows that the model does not
+/// have.
 std::shared_ptr<const FileSizes> quantized_file_sizes(const Checkpoint& checkpoint, const ModelConfig& config,
                                                       const ErrorTable& table,
                                                       const WriteOptions& options = {});

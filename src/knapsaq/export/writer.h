@@ -49,9 +49,9 @@ class Writer {
                              const std::filesystem::path& out, const ExportOptions& options,
                              Progress& progress) const = 0;
   /// The bytes of the weight files (makes_file(): of the file) that write() makes of the model that
-  /// write_quantized() makes of this full-precision one, as a function of the schemes: modules are the table's
-  /// rows, forms its cells. `name` as in ExportOptions. Throws InputError for an architecture that the format does
-  /// not know.
+  /// write_quantized() makes of this full-precision one, as a function of the schemes: modules are the
+  /// table's rows, forms its cells. `name` as in ExportOptions. Throws InputError for an architecture that
+  /// the format does not know.
   virtual std::shared_ptr<const FileSizes> file_sizes(const Checkpoint& model, const ModelConfig& config,
                                                       const ErrorTable& table, const WriteOptions& options,
                                                       std::string_view name) const = 0;

@@ -111,7 +111,9 @@ LayerConfig layer_config(const ModelConfig& config, std::int64_t block) {
           .sliding_window = slides ? config.sliding_window : 0};
 }
 
-std::string_view module_prefix(const ModelConfig& config) { return is_opt(config) ? "model.decoder." : "model."; }
+std::string_view module_prefix(const ModelConfig& config) {
+  return is_opt(config) ? "model.decoder." : "model.";
+}
 
 std::string block_prefix(const ModelConfig& config, std::int64_t block) {
   return fmt::format("{}layers.{}.", module_prefix(config), block);
@@ -163,7 +165,8 @@ std::vector<Matrix> find_matrices(const ModelConfig& config, std::span<const std
   for (const std::string& name : names) {
     const auto matrix = std::ranges::find(all, name, &Matrix::name);
     if (matrix == all.end())
-      throw InputError(fmt::format("the model has no matrix {}: this was made for another model", in_quotes(name)));
+      throw InputError(
+          fmt::format("the model has no matrix {}: this was made for another model", in_quotes(name)));
     found.push_back(*matrix);
   }
   return found;
@@ -201,14 +204,16 @@ Selection select_matrices(const ModelConfig& config, std::span<const std::string
     const Matrix dense{.name = std::string(module_prefix(config)) + std::string(module.path),
                        .module = std::string(module.path),
                        .role = module.role};
-    const bool exists = is_opt(config) && (module.role == Role::positions || config.embedding != config.hidden);
+    const bool exists =
+        is_opt(config) && (module.role == Role::positions || config.embedding != config.hidden);
     if (exists && is_kept(dense)) selection.kept.push_back(dense.name);
   }
   if (const auto unused = std::ranges::find(used, false); unused != used.end())
-    throw UsageError(fmt::format("--keep {}: the model has no matrix of such a name; names are like "
-                                 "model.layers.3.self_attn.q_proj, embed_tokens or lm_head, and * stands for any "
-                                 "characters",
-                                 in_quotes(keep[static_cast<std::size_t>(unused - used.begin())])));
+    throw UsageError(
+        fmt::format("--keep {}: the model has no matrix of such a name; names are like "
+                    "model.layers.3.self_attn.q_proj, embed_tokens or lm_head, and * stands for any "
+                    "characters",
+                    in_quotes(keep[static_cast<std::size_t>(unused - used.begin())])));
   if (selection.quantized.empty()) throw UsageError("--keep keeps every matrix: nothing is left to quantize");
   std::ranges::sort(selection.dense);
   std::ranges::sort(selection.kept);
@@ -218,8 +223,8 @@ Selection select_matrices(const ModelConfig& config, std::span<const std::string
 std::vector<std::size_t> input_owners(std::span<const Matrix> matrices) {
   std::vector<std::size_t> owners;
   for (const Matrix& matrix : matrices)
-    owners.push_back(static_cast<std::size_t>(
-        std::ranges::find(matrices, matrix.input, &Matrix::input) - matrices.begin()));
+    owners.push_back(static_cast<std::size_t>(std::ranges::find(matrices, matrix.input, &Matrix::input) -
+                                              matrices.begin()));
   return owners;
 }
 
@@ -290,8 +295,8 @@ std::optional<Feeder> feeder_of(const ModelConfig& config, const Matrix& matrix)
     case Stage::activate:
       return norm(norms_of(config).mlp);
     case Stage::mlp_output:
-      // up is multiplied by the gate's activation; alone it goes through the activation itself, and a positive
-      // factor goes through relu.
+      // up is multiplied by the gate's activation; alone it goes through the activation itself, and a
+      // positive factor goes through relu.
       return layer.gated_mlp || layer.activation == Activation::relu ? linear(Role::up) : std::nullopt;
     default:
       return std::nullopt;

@@ -13,7 +13,20 @@
 namespace knapsaq {
 
 /// What a weight matrix is for.
-enum class Role : std::uint8_t { embedding, positions, project_in, q, k, v, o, gate, up, down, project_out, head };
+enum class Role : std::uint8_t {
+  embedding,
+  positions,
+  project_in,
+  q,
+  k,
+  v,
+  o,
+  gate,
+  up,
+  down,
+  project_out,
+  head
+};
 
 /// The parts of a pass, between which it can be kept and resumed with other weights.
 enum class Stage : std::uint8_t {
@@ -51,8 +64,9 @@ struct Matrix {
   bool is_multiplied() const { return role != Role::embedding || tied; }
 };
 
-/// What one block is made of. Today's families have blocks that differ in their attention windows alone; whatever
-/// computes or counts something of a block asks here, so that other differences are a matter of this function.
+/// What one block is made of. Today's families have blocks that differ in their attention windows alone;
+/// whatever computes or counts something of a block asks here, so that other differences are a matter of this
+/// function.
 struct LayerConfig {
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;
@@ -73,7 +87,8 @@ LayerConfig layer_config(const ModelConfig& config, std::int64_t block);
 /// no engine loads them quantized, and they stay dense.
 std::vector<Matrix> matrices(const ModelConfig& config);
 
-/// Of these the linears of the blocks: what the papers quantize, and what bits per weight are an average over.
+/// Of these the linears of the blocks: what the papers quantize, and what bits per weight are an average
+/// over.
 std::vector<Matrix> linears(const ModelConfig& config);
 
 /// Of matrices(config) those with these names, in the order of the names. Throws InputError for a name that
@@ -88,15 +103,16 @@ bool is_named(const Matrix& matrix, std::string_view pattern);
 struct Selection {
   std::vector<Matrix> quantized;   ///< some of matrices(config), in that order
   std::vector<std::string> dense;  ///< the others of matrices(config), sorted by name
-  std::vector<std::string> kept;   ///< modules that are written as they are stored, sorted; most are among `dense`
+  std::vector<std::string>
+      kept;  ///< modules that are written as they are stored, sorted; most are among `dense`
 };
 /// Everything is quantized but what one of the patterns `keep` names (is_named(); tables of positions and
 /// projections too), and without `ends` embedding and head.
 /// Throws UsageError for a pattern that names nothing, and if nothing is left.
 Selection select_matrices(const ModelConfig& config, std::span<const std::string> keep, bool ends = true);
 
-/// For every one of `matrices` the index, among them, of the first that multiplies the same input: q for k and
-/// v, gate for up, itself for all others.
+/// For every one of `matrices` the index, among them, of the first that multiplies the same input: q for k
+/// and v, gate for up, itself for all others.
 std::vector<std::size_t> input_owners(std::span<const Matrix> matrices);
 
 /// "model." or "model.decoder.": what stands before the names of all modules but the head.

@@ -28,7 +28,8 @@ struct Decoder::Impl {
   DecoderPass pass;
   NextState next;
 
-  /// Embeds windows of `length` tokens that go on from `past`, into the memory of `hidden` if it is of the right size.
+  /// Embeds windows of `length` tokens that go on from `past`, into the memory of `hidden` if it is of the
+  /// right size.
   void embed(std::span<const std::int32_t> tokens, const RowLayout& layout, Hidden& hidden);
 };
 

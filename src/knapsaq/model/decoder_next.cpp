@@ -10,7 +10,8 @@
 namespace knapsaq {
 namespace {
 
-/// Logits of the last token of every sequence. `input` and `kept` are memory that stays from one call to the next.
+/// Logits of the last token of every sequence. `input` and `kept` are memory that stays from one call to the
+/// next.
 void last_logits(const DecoderWeights& weights, DecoderPass& pass, const Hidden& hidden, Array& input,
                  Array& kept, std::span<float> logits) {
   Backend& backend = *weights.backend;
@@ -26,7 +27,8 @@ void last_logits(const DecoderWeights& weights, DecoderPass& pass, const Hidden&
       backend.copy(backend.view(hidden.state, s * length + length - 1, 1), 1, to);
     }
   }
-  if (input.rows() < sequences) input = backend.allocate(sequences, weights.config.embedding, Element::working);
+  if (input.rows() < sequences)
+    input = backend.allocate(sequences, weights.config.embedding, Element::working);
   pass.head_input(last, input);
   if (kept.rows() < sequences) kept = backend.allocate(sequences, weights.config.vocab, Element::full);
   pass.multiply_by_head(input, sequences, kept);

@@ -49,8 +49,7 @@ void DecoderPass::prepare_rotation(std::int64_t length) {
 
 void DecoderPass::check_tokens(std::span<const std::int32_t> tokens) const {
   const std::int64_t vocab = weights_.config.vocab;
-  const auto bad =
-      std::ranges::find_if(tokens, [&](std::int32_t id) { return id < 0 || id >= vocab; });
+  const auto bad = std::ranges::find_if(tokens, [&](std::int32_t id) { return id < 0 || id >= vocab; });
   if (bad == tokens.end()) return;
   throw InputError(
       fmt::format("token id {} at index {} is outside the model's vocabulary of {}; was the text "
@@ -123,7 +122,8 @@ void DecoderPass::activate(std::int64_t index, const Array& x, std::int64_t rows
                            const InputObserver& observer) {
   const BlockWeights& block = weights_.block(index);
   if (observer) observer(weights_.first_of(Stage::activate, index), x, rows);
-  weights_.backend->activate(x, rows, block.gate.get(), *block.up, layer_config(weights_.config, index).activation, mlp);
+  weights_.backend->activate(x, rows, block.gate.get(), *block.up,
+                             layer_config(weights_.config, index).activation, mlp);
   if (!looking) return;
   // What goes into the activation is nowhere kept.
   Array before = weights_.backend->allocate(rows, weights_.config.ffn, Element::working);

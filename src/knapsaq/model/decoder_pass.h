@@ -14,13 +14,14 @@
 
 namespace knapsaq {
 
-/// How the rows of a pass belong together: windows of equal length, further tokens of the sequences in a cache, or
-/// segments of any lengths.
+/// How the rows of a pass belong together: windows of equal length, further tokens of the sequences in a
+/// cache, or segments of any lengths.
 struct RowLayout {
   std::int64_t windows = 0;
   std::int64_t length = 0;
-  KeyValueCache* past = nullptr;          ///< what the windows go on from; null for nothing
-  std::span<const Segment> segments = {};  ///< not empty: these, and windows of one token to all but attention
+  KeyValueCache* past = nullptr;  ///< what the windows go on from; null for nothing
+  std::span<const Segment> segments =
+      {};  ///< not empty: these, and windows of one token to all but attention
   std::int64_t rows() const { return windows * length; }
 };
 
@@ -30,8 +31,8 @@ struct RowRun {
   std::int64_t count = 0;
 };
 
-/// The arithmetic of a pass, stage by stage, on weights that are loaded elsewhere. Keeps memory for activations and
-/// rotations from one call to the next.
+/// The arithmetic of a pass, stage by stage, on weights that are loaded elsewhere. Keeps memory for
+/// activations and rotations from one call to the next.
 class DecoderPass {
  public:
   explicit DecoderPass(const DecoderWeights& weights) : weights_(weights) {}
@@ -41,8 +42,8 @@ class DecoderPass {
   void check_tokens(std::span<const std::int32_t> tokens) const;
 
   /// The start of the residual stream: tokens at the positions position_of(row).
-  void embed(std::span<const std::int32_t> tokens, const std::function<std::int64_t(std::int64_t)>& position_of,
-             Array& state) const;
+  void embed(std::span<const std::int32_t> tokens,
+             const std::function<std::int64_t(std::int64_t)>& position_of, Array& state) const;
   /// One stage of a block, on rows in this layout.
   void run(std::int64_t index, Stage stage, PartialPass& pass, const RowLayout& layout,
            const InputObserver& observer = {});
@@ -101,15 +102,17 @@ class DecoderPass {
   void attend(std::int64_t index, const Array& x, const RowLayout& layout, Array& attended,
               const InputObserver& observer);
   /// `mlp` = what the first half of the MLP makes of x.
-  void activate(std::int64_t index, const Array& x, std::int64_t rows, Array& mlp, const InputObserver& observer);
+  void activate(std::int64_t index, const Array& x, std::int64_t rows, Array& mlp,
+                const InputObserver& observer);
   /// What a half block multiplies, to work_.x.
   void norm_before(const NormWeights& norm, const Array& residual, std::int64_t rows);
   void norm_after(const NormWeights& norm, Array& residual, std::int64_t rows) const;
-  void add_product(const Array& in, std::int64_t rows, const Weight& weight, bool accumulate, Array& out) const;
+  void add_product(const Array& in, std::int64_t rows, const Weight& weight, bool accumulate,
+                   Array& out) const;
   void check_half_input(const Array& x, std::int64_t rows) const;
 
-  /// Throws NotFiniteError if one of the first rows holds what is no number; `layer()` is whose output they are.
-  /// Nothing unless `looking`.
+  /// Throws NotFiniteError if one of the first rows holds what is no number; `layer()` is whose output they
+  /// are. Nothing unless `looking`.
   template <class Layer>
   void look(const Array& array, std::int64_t rows, const Layer& layer) const;
   /// What add_product() adds to the residual stream, alone.

@@ -57,9 +57,8 @@ void Decoder::segment_losses(std::span<const std::int32_t> tokens, std::span<con
     // To everything but embedding and attention these rows are windows of one token.
     RowLayout layout{.windows = rows, .length = 1, .segments = segments};
     PartialPass partial;
-    partial.hidden = {.state = backend.allocate(rows, weights.config.hidden, Element::full),
-                      .windows = rows,
-                      .length = 1};
+    partial.hidden = {
+        .state = backend.allocate(rows, weights.config.hidden, Element::full), .windows = rows, .length = 1};
     pass.embed(
         tokens, [&](std::int64_t row) { return positions[static_cast<std::size_t>(row)]; },
         partial.hidden.state);

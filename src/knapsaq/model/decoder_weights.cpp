@@ -35,8 +35,7 @@ void DecoderWeights::read_embedding(const WeightReader& reader) {
   embedding = reader.table(*backend, matrices.front().name);
   if (config.positions == Positions::learned)
     positions = backend->prepare_table(reader.tensor(prefix() + "embed_positions.weight"));
-  if (config.embedding != config.hidden)
-    project_in = reader.weight(*backend, prefix() + "project_in", false);
+  if (config.embedding != config.hidden) project_in = reader.weight(*backend, prefix() + "project_in", false);
 }
 
 void DecoderWeights::read_head(const WeightReader& reader) {
@@ -124,7 +123,8 @@ void DecoderWeights::require_loaded(const Matrix& matrix) const {
 void DecoderWeights::place(std::size_t number, PreparedMatrix matrix) {
   const Matrix& place = matrices.at(number);
   require_loaded(place);
-  if ((matrix.weight != nullptr) != place.is_multiplied() || (matrix.table != nullptr) != place.is_looked_up())
+  if ((matrix.weight != nullptr) != place.is_multiplied() ||
+      (matrix.table != nullptr) != place.is_looked_up())
     throw std::invalid_argument("place: prepared for another matrix");
   if (matrix.weight && (matrix.weight->out() != place.out || matrix.weight->in() != place.in))
     throw std::invalid_argument("place: another shape");
@@ -153,8 +153,8 @@ DecoderMemory DecoderWeights::memory() const {
   for (const BlockWeights& one : blocks) {
     for (const auto* weight : {&one.q, &one.k, &one.v, &one.o, &one.gate, &one.up, &one.down})
       memory.weights += of_weight(weight->get());
-    memory.weights += of_norm(one.attention_norm) + of_norm(one.mlp_norm) + of_array(one.q_norm) +
-                      of_array(one.k_norm);
+    memory.weights +=
+        of_norm(one.attention_norm) + of_norm(one.mlp_norm) + of_array(one.q_norm) + of_array(one.k_norm);
   }
   memory.head = of_weight(head.get()) + of_weight(project_out.get()) + of_norm(final_norm);
   for (const Table* table : std::initializer_list<const Table*>{embedding.get(), positions.get()})

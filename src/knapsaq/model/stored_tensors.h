@@ -8,9 +8,9 @@
 
 namespace knapsaq {
 
-/// The tensors of a model as a checkpoint stores it, each once, sorted by name: dense_tensors() and the weights
-/// of matrices(). Everything else that a file may hold (buffers, a second copy of the head) is not part of
-/// the model.
+/// The tensors of a model as a checkpoint stores it, each once, sorted by name: dense_tensors() and the
+/// weights of matrices(). Everything else that a file may hold (buffers, a second copy of the head) is not
+/// part of the model.
 std::vector<ExpectedTensor> stored_tensors(const ModelConfig& config);
 
 /// The tensors of a checkpoint that nothing reads, sorted: no part of the model as config.json describes it,

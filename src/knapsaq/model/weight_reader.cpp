@@ -12,10 +12,9 @@
 namespace knapsaq {
 namespace {
 
-[[noreturn]] void fail(const std::string& where, const std::string& name, float value,
-                              std::int64_t index) {
-  throw InputError(fmt::format("{}: tensor '{}' holds {} at index {}; the model cannot be used", where,
-                               name, std::isnan(value) ? "NaN" : "an infinity", index));
+[[noreturn]] void fail(const std::string& where, const std::string& name, float value, std::int64_t index) {
+  throw InputError(fmt::format("{}: tensor '{}' holds {} at index {}; the model cannot be used", where, name,
+                               std::isnan(value) ? "NaN" : "an infinity", index));
 }
 
 }  // namespace

@@ -10,8 +10,8 @@
 
 namespace knapsaq {
 
-/// Reads tensors of a checkpoint into a backend's memory, with scales folded in, and refuses what is not finite:
-/// InputError naming the tensor. Both arguments must outlive it.
+/// Reads tensors of a checkpoint into a backend's memory, with scales folded in, and refuses what is not
+/// finite: InputError naming the tensor. Both arguments must outlive it.
 class WeightReader {
  public:
   WeightReader(const Checkpoint& checkpoint, const Folding& folding)

@@ -12,16 +12,15 @@ struct LocalErrors {
   /// linear's output. Where only mean squares of the inputs are known, H is their diagonal, as if inputs were
   /// uncorrelated. 0 without statistics.
   double hessian = 0;
-  /// sum_r p_r || dW_r ||^2 with p_r the share of tokens that look row r up: the mean over tokens of the squared
-  /// error of what an embedding gives. 0 without shares.
+  /// sum_r p_r || dW_r ||^2 with p_r the share of tokens that look row r up: the mean over tokens of the
+  /// squared error of what an embedding gives. 0 without shares.
   double lookup = 0;
 };
 
 /// In parallel; products in fp32, sums in double in an order that depends on the shape alone. The Hessian
 /// error takes rows * cols^2 floating-point operations. `output_scales`, if given, is what each output was
-/// divided by (a folding): the Hessian error is then that of the outputs as they were. `row_shares`, if given, has one for
-/// each row. Throws InputError if
-/// the statistics are of another width.
+/// divided by (a folding): the Hessian error is then that of the outputs as they were. `row_shares`, if
+/// given, has one for each row. Throws InputError if the statistics are of another width.
 LocalErrors local_errors(const MatrixView& weights, const StoredMatrix& stored, const InputStatistics* inputs,
                          std::span<const float> output_scales = {}, std::span<const float> row_shares = {});
 

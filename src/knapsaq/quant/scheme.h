@@ -68,12 +68,14 @@ double nominal_bits(const Scheme& scheme, std::int64_t in);
 struct Menu {
   std::string name;
   std::vector<Scheme> schemes;
-  /// Affine schemes whose groups do not fill a matrix's rows give way to those of the next smaller groups that do.
+  /// Affine schemes whose groups do not fill a matrix's rows give way to those of the next smaller groups
+  /// that do.
   bool whole_groups = false;
 };
 
-/// "affine": b{2,3,4,5,6,8}g{32,64,128}, MLX's own schemes, by HQQ. "mxq": the paper's twelve, hqq:b{2,3,4,8}g{32,64,128}/m8g128. "mxq-f16": the same with metadata in fp16. "gguf": the GGML types. Or a comma-separated list of schemes. Throws
-/// UsageError.
+/// "affine": b{2,3,4,5,6,8}g{32,64,128}, MLX's own schemes, by HQQ. "mxq": the paper's twelve,
+/// hqq:b{2,3,4,8}g{32,64,128}/m8g128. "mxq-f16": the same with metadata in fp16. "gguf": the GGML types. Or a
+/// comma-separated list of schemes. Throws UsageError.
 Menu parse_menu(std::string_view text);
 
 }  // namespace knapsaq

@@ -182,7 +182,8 @@ std::vector<MatrixScheme> Comparison::allocation_of(const ComparisonCase& one, P
   const std::vector<Matrix> all = linears(*setup_.config);
   if (one.method != kMxq) return uniform_allocation(all, scheme_of(one));
   const ErrorTable& errors = table(progress);
-  return knapsaq::allocation_of(all, allocate_mxq(errors, budget_bytes(errors, number(one.configuration))).schemes);
+  return knapsaq::allocation_of(
+      all, allocate_mxq(errors, budget_bytes(errors, number(one.configuration))).schemes);
 }
 
 void Comparison::score(const Checkpoint& model, CaseResult& result, Progress& progress) const {

@@ -111,11 +111,11 @@ std::vector<bool> allowed_choices(const Pin& pin, std::span<const Scheme> menu,
 }
 
 void refuse_without_match(const Pin& pin) {
-  throw UsageError(
-      fmt::format("pin {}: nothing that is chosen about has such a name; names are like "
-                  "model.layers.3.self_attn.q_proj, 3.self_attn.q_proj, embed_tokens or lm_head, and * stands for "
-                  "any characters",
-                  in_quotes(to_string(pin))));
+  throw UsageError(fmt::format(
+      "pin {}: nothing that is chosen about has such a name; names are like "
+      "model.layers.3.self_attn.q_proj, 3.self_attn.q_proj, embed_tokens or lm_head, and * stands for "
+      "any characters",
+      in_quotes(to_string(pin))));
 }
 
 }  // namespace knapsaq

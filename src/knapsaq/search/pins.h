@@ -11,8 +11,8 @@
 
 namespace knapsaq {
 
-/// A pin: the matrices whose name (or "block.module", or the last part of the name outside the blocks: "lm_head")
-/// match `pattern` (matches_pattern()) may only take schemes that `relation` allows.
+/// A pin: the matrices whose name (or "block.module", or the last part of the name outside the blocks:
+/// "lm_head") match `pattern` (matches_pattern()) may only take schemes that `relation` allows.
 struct Pin {
   enum class Relation : std::uint8_t { equal, at_least, at_most };
   std::string pattern;

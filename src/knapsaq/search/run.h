@@ -34,7 +34,7 @@ struct RunSettings {
   std::string model;  ///< fingerprint()
   std::string text;   ///< what the token sets were made of, for people: "self seed 0", names of files
   std::string ties = "none";
-  std::vector<std::string> pins;  ///< as parse_pin() reads them
+  std::vector<std::string> pins;   ///< as parse_pin() reads them
   std::string engine;              ///< what the result is for (find_engine()); empty: Knapsaq's own format
   std::vector<std::string> dense;  ///< matrices that are not quantized (Selection::dense)
   std::vector<std::string> kept;   ///< modules that are written as they are stored (Selection::kept)
@@ -110,8 +110,8 @@ class Run {
   std::optional<Archive> archive_;  ///< always there once create() or open() is done
 };
 
-/// The files' bytes of what is written for an engine ("": in Knapsaq's own format) as a function of the schemes of
-/// the table's cells.
+/// The files' bytes of what is written for an engine ("": in Knapsaq's own format) as a function of the
+/// schemes of the table's cells.
 std::shared_ptr<const FileSizes> output_sizes(const std::string& engine, const Checkpoint& model,
                                               const ModelConfig& config, const ErrorTable& table,
                                               const WriteOptions& options);

@@ -274,7 +274,8 @@ void add_ends(const TokenizerModel& model, std::span<const std::int32_t> ends,
   for (const std::int32_t id : ends)
     if (id != eos && model.token_text(id, false)) more.push_back(id);
   // Llama 3's <|eom_id|> ends a message, not a turn.
-  // (Not std::ranges::stable_partition(): what it returns does not compile with clang 14 and GCC 12's library.)
+  // (Not std::ranges::stable_partition(): what it returns does not compile with clang 14 and GCC 12's
+  // library.)
   std::stable_partition(more.begin(), more.end(), [&](std::int32_t id) {
     return model.token_text(id, false)->find("eom") == std::string_view::npos;
   });
