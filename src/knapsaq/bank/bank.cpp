@@ -89,6 +89,7 @@ ErrorTable Bank::table() const {
     row.layer = banked.linear.block;
     row.module = banked.linear.module;
     row.name = banked.linear.name;
+    row.tied = banked.linear.tied;
     row.parameters = banked.linear.parameters();
     row.statistics = files_[i].statistics();
     row.has_statistics = true;

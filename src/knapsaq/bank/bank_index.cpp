@@ -63,6 +63,7 @@ BankedLinear parse_linear(const json& entry, const std::vector<Scheme>& menu) {
   linear.block = whole_number(entry.at("block"), "block", -1, kMostBlocks);
   linear.module = entry.at("module").get<std::string>();
   linear.role = role_of(linear.name).value_or(Role::q);  // of which only what is looked up matters here
+  linear.tied = entry.value("tied", false);
   const json& shape = entry.at("shape");
   if (!shape.is_array() || shape.size() != 2) throw InputError(linear.name + ": shape is not [out, in]");
   linear.out = whole_number(shape[0], "shape", 1, kLargestExtent);
@@ -104,6 +105,7 @@ std::string to_json(const BankIndex& index) {
                           {"block", linear.block},
                           {"module", linear.module},
                           {"shape", {linear.out, linear.in}}};
+    if (linear.tied) entry["tied"] = true;
     if (banked.schemes != index.menu.schemes) entry["schemes"] = texts_of(banked.schemes);
     linears.push_back(entry);
   }

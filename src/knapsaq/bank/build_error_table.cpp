@@ -58,6 +58,7 @@ ErrorRow measure(const Checkpoint& checkpoint, const Matrix& linear, const Menu&
   row.layer = linear.block;
   row.module = linear.module;
   row.name = linear.name;
+  row.tied = linear.tied;
   row.parameters = linear.parameters();
   row.statistics = measured.statistics;
   row.has_statistics = true;

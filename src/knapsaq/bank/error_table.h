@@ -47,6 +47,7 @@ struct ErrorRow {
   std::int64_t layer = 0;  ///< -1 for embedding and head
   std::string module;      ///< "self_attn.q_proj", "lm_head"
   std::string name;        ///< full module path; "layer.module" if the table does not know it
+  bool tied = false;       ///< an embedding that is the output head too; tables from files do not say it
   std::int64_t parameters = 0;
   WeightStatistics statistics;
   bool has_statistics = false;

@@ -52,6 +52,7 @@ ErrorTable size_table(std::span<const Matrix> linears, const Menu& menu) {
     row.layer = linear.block;
     row.module = linear.module;
     row.name = linear.name;
+    row.tied = linear.tied;
     row.parameters = linear.parameters();
     for (const Scheme& scheme : schemes_for(linear, menu))
       row.cells.push_back({scheme, 0, storage_bytes(scheme, linear.out, linear.in)});
@@ -88,6 +89,7 @@ ErrorTable match_table(const ErrorTable& table, std::span<const Matrix> linears,
           fmt::format("{}: {} has {} weights there and {} in the model: make the table from this model",
                       source, linear.name, row.parameters, linear.parameters()));
     row.name = linear.name;
+    row.tied = linear.tied;
     for (ErrorCell& cell : row.cells) cell.bytes = storage_bytes(cell.scheme, linear.out, linear.in);
     matched.rows.push_back(std::move(row));
   }

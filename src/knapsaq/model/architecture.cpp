@@ -173,6 +173,7 @@ std::vector<Matrix> find_matrices(const ModelConfig& config, std::span<const std
 }
 
 bool is_named(const Matrix& matrix, std::string_view pattern) {
+  if (matrix.tied && matches_pattern(pattern, kHeadModule)) return true;
   return matches_pattern(pattern, matrix.name) ||
          matches_pattern(
              pattern, matrix.in_block() ? fmt::format("{}.{}", matrix.block, matrix.module) : matrix.module);

@@ -96,7 +96,7 @@ std::vector<Matrix> linears(const ModelConfig& config);
 std::vector<Matrix> find_matrices(const ModelConfig& config, std::span<const std::string> names);
 
 /// Whether a pattern (matches_pattern()) names a matrix: by its name, by "3.self_attn.q_proj", or outside the
-/// blocks by the last part.
+/// blocks by the last part. A tied embedding is also "lm_head".
 bool is_named(const Matrix& matrix, std::string_view pattern);
 
 /// What is to be quantized, and what is not.

@@ -9,7 +9,6 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/hash.h"
-#include "knapsaq/base/pattern.h"
 #include "knapsaq/base/quote.h"
 #include "knapsaq/search/problem.h"
 
@@ -109,6 +108,16 @@ std::vector<bool> allowed_by_all(const Variable& variable, std::size_t choices,
   return allowed;
 }
 
+/// As far as a name goes.
+Matrix matrix_of(const ErrorRow& row) {
+  Matrix matrix;
+  matrix.name = row.name;
+  matrix.block = row.layer;
+  matrix.module = row.module;
+  matrix.tied = row.tied;
+  return matrix;
+}
+
 /// [variable]: what the pins that match one of its linears allow it, in the pins' order.
 std::vector<std::vector<Restriction>> restrictions_of(const ErrorTable& table, const SearchSpace& space,
                                                       const std::vector<std::size_t>& groups,
@@ -118,9 +127,7 @@ std::vector<std::vector<Restriction>> restrictions_of(const ErrorTable& table, c
     bool matched = false;
     for (std::size_t i = 0; i < table.rows.size(); ++i) {
       const ErrorRow& row = table.rows[i];
-      // Outside the blocks there is no number of one.
-      const std::string brief = row.layer < 0 ? row.module : fmt::format("{}.{}", row.layer, row.module);
-      if (!matches_pattern(pin.pattern, row.name) && !matches_pattern(pin.pattern, brief)) continue;
+      if (!is_named(matrix_of(row), pin.pattern)) continue;
       matched = true;
       std::vector<bool> allowed = allowed_choices(pin, space.menu, space.schemes[i]);
       std::vector<Restriction>& list = restrictions[groups[i]];
