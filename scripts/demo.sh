@@ -43,5 +43,7 @@ written() {
     "$(printf '%.3f' "$(perplexity "$out")")"
 }
 
-for bits in 4 3 2; do written "uniform b${bits}g64" quantize "$model" --bank "$work/run/bank" --scheme "gptq:b${bits}g64"; done
-for bits in 4.5 3.5 3 2.75 2.5; do written "pick --bits $bits" pick "$work/run" --bits "$bits"; done
+for bits in 6 5 4 3 2; do
+  written "uniform b${bits}g64" quantize "$model" --bank "$work/run/bank" --scheme "gptq:b${bits}g64" --pin "*=gptq:b${bits}g64"
+done
+for bits in 6.5 5.5 4.5 3.5 3 2.5; do written "pick --bits $bits" pick "$work/run" --bits "$bits"; done
