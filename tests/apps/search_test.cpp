@@ -201,7 +201,7 @@ TEST_F(SearchCommand, WhatCannotBeDoneIsSaidInOneLine) {
                  2, "menu");
   expect_refused(search("run", "--pin '*=b2g128' --pin '*=b3g128'"), 2, "pin");
   expect_refused(search("other", "--pin 'nothing=b2g128'"), 2, "nothing");
-  expect_refused(search("other", "--pin 'lm_head=b4g128'"), 2, "nothing that is chosen about");
+  expect_refused(search("other", "--pin 'lm_tail=b4g128'"), 2, "nothing that is chosen about");
   expect_refused("search " + opt_ + " --run " + scratch("none") + " --resume", 2, "no run");
   expect_refused("front " + scratch("none"), 2, "no run");
   expect_refused("report " + scratch("none") + " -o " + scratch("r.html"), 2, "no run");
