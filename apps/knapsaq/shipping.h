@@ -28,7 +28,7 @@ std::filesystem::path plan_result(OutputPlan& plan, const std::string& engine, c
 /// it is of another model: before anything is measured. `codes` empty: nothing to check.
 void check_codes(const Run& run, const std::string& codes);
 /// Writes what was chosen, in the format of the run's engine. `codes`: a bank with the same bits and groups
-/// by another method, whose codes are written in the place of the run's; empty: none. Throws as
+/// by another method, whose codes are written instead of the run's; empty: none. Throws as
 /// write_quantized() does, UsageError if that bank lacks a scheme.
 Shipment ship(Run& run, Verdict verdict, const std::string& codes, const std::filesystem::path& output,
               bool force);

@@ -47,7 +47,7 @@ class CandidateScorer {
   /// throw, and Cancelled between results.
   void score(std::span<const Choices> candidates, std::int64_t first, std::int64_t last, const Done& done);
 
-  /// The reference itself in the place of a candidate: its losses, and no divergence.
+  /// The reference itself as a candidate: its losses, and no divergence.
   std::vector<RowComparison> reference(std::int64_t first, std::int64_t last);
 
   /// What score() takes, in passes of the whole model over all windows of the reference, computed from the
