@@ -49,7 +49,7 @@ Scheme counterpart(const BankIndex& bank, const Scheme& scheme, const std::strin
       bank.linears, [&](const BankedLinear& banked) { return banked.linear.name == linear; });
   if (there != bank.linears.end())
     for (Scheme one : there->schemes) {
-      const Scheme found = one;
+      Scheme found = one;
       one.method = scheme.method;
       if (one == scheme) return found;
     }

@@ -96,6 +96,7 @@ constexpr std::array<Engine, 5> kEngines = {{
 
 std::vector<std::string> engine_names() {
   std::vector<std::string> names;
+  names.reserve(kEngines.size());
   for (const Engine& engine : kEngines) names.emplace_back(engine.name);
   return names;
 }

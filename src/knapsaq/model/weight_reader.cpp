@@ -20,7 +20,7 @@ namespace {
 }  // namespace
 
 TensorView WeightReader::tensor(const std::string& name) const {
-  const TensorView view = checkpoint_.tensor(name);
+  TensorView view = checkpoint_.tensor(name);
   check_finite(view, checkpoint_.folder().string(), name);
   return view;
 }
