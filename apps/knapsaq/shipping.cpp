@@ -118,12 +118,13 @@ Shipment ship(Run& run, Verdict verdict, const std::string& codes, const std::fi
   const RemovedFolder leftover(native);
   shipment.model =
       write_quantized(run.checkpoint(), run.config(), allocation, source, native, true, progress(), writing);
+  const Engine& engine = find_engine(run.settings().engine);
   ExportOptions how;
   how.replace = force;
+  how.fusing_readers = engine.ties != "none";
   how.name = run.model_name();
   const ExportReport report =
-      writer(find_engine(run.settings().engine).format)
-          .write(Checkpoint::open_folder(native), run.config(), output, how, progress());
+      writer(engine.format).write(Checkpoint::open_folder(native), run.config(), output, how, progress());
   shipment.model.bytes = report.bytes;
   shipment.notes = report.notes;
   return shipment;

@@ -5,7 +5,6 @@
 
 #include <fmt/core.h>
 
-#include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/quant/quantizer.h"
 
@@ -94,21 +93,6 @@ ErrorTable match_table(const ErrorTable& table, std::span<const Matrix> linears,
     matched.rows.push_back(std::move(row));
   }
   return matched;
-}
-
-std::vector<MatrixScheme> allocation_of(std::span<const Matrix> matrices, std::span<const Scheme> schemes) {
-  if (matrices.size() != schemes.size())
-    throw UsageError(
-        fmt::format("{} schemes for {} matrices: give one for each", schemes.size(), matrices.size()));
-  std::vector<MatrixScheme> allocation;
-  for (std::size_t i = 0; i < matrices.size(); ++i) allocation.push_back({matrices[i], schemes[i]});
-  return allocation;
-}
-
-std::vector<MatrixScheme> uniform_allocation(std::span<const Matrix> matrices, const Scheme& scheme) {
-  std::vector<MatrixScheme> allocation;
-  for (const Matrix& matrix : matrices) allocation.push_back({matrix, scheme_for(matrix, scheme)});
-  return allocation;
 }
 
 }  // namespace knapsaq

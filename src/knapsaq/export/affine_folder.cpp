@@ -42,32 +42,14 @@ std::shared_ptr<const FileSizes> AffineFolderWriter::file_sizes(const Checkpoint
                                                                 const WriteOptions& options,
                                                                 std::string_view /*name*/) const {
   check_architecture(config);
-  std::vector<std::string> names;
-  for (const ErrorRow& row : table.rows) names.push_back(row.name);
-  const std::vector<Matrix> all = find_matrices(config, names);
-  std::unordered_map<std::string, std::size_t> row_of;
-  for (std::size_t i = 0; i < names.size(); ++i) row_of[names[i] + ".weight"] = i;
-  std::vector<FilePart> parts;
-  for (const ExpectedTensor& expected : stored_tensors(config)) {
-    FilePart& part = parts.emplace_back();
-    const auto found = row_of.find(expected.name);
-    if (found == row_of.end()) {
-      part.forms.push_back({carried_spec(model, expected.name, options.kept)});
-      continue;
-    }
-    part.module = found->second;
-    for (const ErrorCell& cell : table.rows[found->second].cells) {
-      const Scheme& scheme = cell.scheme;
-      const Matrix& matrix = all[found->second];
-      PlannedLinear planned;
-      planned.linear = matrix;
-      planned.quantized = true;
-      planned.form = {scheme.bits, scheme.group >= matrix.in ? 0 : scheme.group,
-                      scheme.zero == ZeroPoint::symmetric};
-      part.forms.push_back(tensors(planned));
-    }
-  }
-  return std::make_shared<CheckpointSizes>(parts, options.shard_bytes);
+  return checkpoint_sizes(model, config, table, options, [&](const Matrix& matrix, const Scheme& scheme) {
+    PlannedLinear planned;
+    planned.linear = matrix;
+    planned.quantized = true;
+    planned.form = {scheme.bits, scheme.group >= matrix.in ? 0 : scheme.group,
+                    scheme.zero == ZeroPoint::symmetric};
+    return tensors(planned);
+  });
 }
 
 ExportReport AffineFolderWriter::write(const Checkpoint& model, const ModelConfig& config,
@@ -79,7 +61,9 @@ ExportReport AffineFolderWriter::write(const Checkpoint& model, const ModelConfi
   const std::vector<PlannedLinear> plan =
       plan_linears(model, config, name(), rules(), options, report.changes, progress);
 
-  report.notes = notes(plan, config);
+  if (options.fusing_readers && some_readers_fuse())
+    if (std::string line = fusion_note(plan); !line.empty()) report.notes.push_back(std::move(line));
+  for (std::string& line : notes(plan, config)) report.notes.push_back(std::move(line));
 
   /// A piece of the output: a tensor that is copied, or a linear with all its tensors.
   struct Piece {

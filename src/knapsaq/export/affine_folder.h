@@ -26,6 +26,8 @@ class AffineFolderWriter : public Writer {
 
  private:
   virtual AffineRules rules() const = 0;
+  /// Whether engines that run several linears as one matrix read the format: fusion_note() is for them.
+  virtual bool some_readers_fuse() const { return false; }
   /// Lines for people about what the format's readers will make of the plan; empty if there is nothing to
   /// say.
   virtual std::vector<std::string> notes(const std::vector<PlannedLinear>& plan,

@@ -58,9 +58,9 @@ class CompressedTensorsWriter final : public AffineFolderWriter {
   AffineRules rules() const override { return {obstacle}; }
   void check_architecture(const ModelConfig&) const override {}  // the format names no architectures
 
+  bool some_readers_fuse() const override { return true; }
   std::vector<std::string> notes(const std::vector<PlannedLinear>& plan, const ModelConfig&) const override {
     std::vector<std::string> lines;
-    if (std::string line = fusion_note(plan); !line.empty()) lines.push_back(std::move(line));
     const auto asymmetric = [](const PlannedLinear& planned) {
       return planned.quantized && !planned.form.symmetric;
     };

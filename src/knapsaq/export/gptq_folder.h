@@ -18,10 +18,7 @@ class GptqFolderWriter : public AffineFolderWriter {
   AffineRules rules() const override { return {.obstacle = gptq_obstacle, .widths = kGptqWidths}; }
   void check_architecture(const ModelConfig&) const override {}  // the readers have all of Knapsaq's
 
-  std::vector<std::string> notes(const std::vector<PlannedLinear>& plan, const ModelConfig&) const override {
-    std::string line = fusion_note(plan);
-    return line.empty() ? std::vector<std::string>() : std::vector{std::move(line)};
-  }
+  bool some_readers_fuse() const override { return true; }
 
   std::vector<TensorSpec> tensors(const PlannedLinear& planned) const override {
     return gptq_tensors(planned, with_g_idx_);

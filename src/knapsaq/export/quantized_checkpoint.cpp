@@ -154,8 +154,9 @@ QuantizedLayout layout_quantized(const Checkpoint& checkpoint, const ModelConfig
   return make_plan(checkpoint, config, allocation, options).layout;
 }
 
-std::shared_ptr<const FileSizes> quantized_file_sizes(const Checkpoint& checkpoint, const ModelConfig& config,
-                                                      const ErrorTable& table, const WriteOptions& options) {
+std::shared_ptr<const FileSizes> checkpoint_sizes(const Checkpoint& checkpoint, const ModelConfig& config,
+                                                  const ErrorTable& table, const WriteOptions& options,
+                                                  const FormOf& form) {
   std::vector<std::string> names;
   for (const ErrorRow& row : table.rows) names.push_back(row.name);
   const std::vector<Matrix> all = find_matrices(config, names);
@@ -170,11 +171,17 @@ std::shared_ptr<const FileSizes> quantized_file_sizes(const Checkpoint& checkpoi
       continue;
     }
     part.module = found->second;
-    const Matrix& matrix = all[found->second];
     for (const ErrorCell& cell : table.rows[found->second].cells)
-      part.forms.push_back(tensors_of(matrix.name, stored_shape(cell.scheme, matrix.out, matrix.in)));
+      part.forms.push_back(form(all[found->second], cell.scheme));
   }
   return std::make_shared<CheckpointSizes>(parts, options.shard_bytes);
+}
+
+std::shared_ptr<const FileSizes> quantized_file_sizes(const Checkpoint& checkpoint, const ModelConfig& config,
+                                                      const ErrorTable& table, const WriteOptions& options) {
+  return checkpoint_sizes(checkpoint, config, table, options, [](const Matrix& matrix, const Scheme& scheme) {
+    return tensors_of(matrix.name, stored_shape(scheme, matrix.out, matrix.in));
+  });
 }
 
 QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& config,

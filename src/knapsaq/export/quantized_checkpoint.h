@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -49,6 +50,14 @@ QuantizedLayout layout_quantized(const Checkpoint& checkpoint, const ModelConfig
 std::shared_ptr<const FileSizes> quantized_file_sizes(const Checkpoint& checkpoint, const ModelConfig& config,
                                                       const ErrorTable& table,
                                                       const WriteOptions& options = {});
+
+/// The tensors of a matrix in a scheme, in the order in which they are written.
+using FormOf = std::function<std::vector<TensorSpec>(const Matrix& matrix, const Scheme& scheme)>;
+/// The files' bytes of any folder of safetensors that has dense tensors as layout_quantized() does, and the
+/// table's matrices in the forms that `form` gives their cells.
+std::shared_ptr<const FileSizes> checkpoint_sizes(const Checkpoint& checkpoint, const ModelConfig& config,
+                                                  const ErrorTable& table, const WriteOptions& options,
+                                                  const FormOf& form);
 
 /// What was written.
 struct QuantizedModel {

@@ -22,7 +22,10 @@ struct ExportOptions {
   /// which.
   bool requantize = false;
   bool replace = false;  ///< replace the output if it exists
-  std::string name;      ///< what the model is called, where a format says it; empty: as its folder
+  /// Whether the model may be for engines that run several linears as one matrix: then a note says what they
+  /// do not load.
+  bool fusing_readers = true;
+  std::string name;  ///< what the model is called, where a format says it; empty: as its folder
   std::uint64_t shard_bytes = kShardBytes;
 };
 

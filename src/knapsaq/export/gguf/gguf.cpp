@@ -211,8 +211,9 @@ class Export {
 
   std::int64_t rotated_heads(const std::string& tensor) const {
     if (arch_ != "llama") return 0;
-    if (tensor.find(".self_attn.q_proj.") != std::string::npos) return config_.heads;
-    if (tensor.find(".self_attn.k_proj.") != std::string::npos) return config_.kv_heads;
+    const std::optional<Role> role = role_of(std::string_view(tensor).substr(0, tensor.rfind('.')));
+    if (role == Role::q) return config_.heads;
+    if (role == Role::k) return config_.kv_heads;
     return 0;
   }
 
