@@ -16,6 +16,7 @@
 #include "knapsaq/base/random.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/compute/backend.h"
+#include "work_with_threads.h"
 
 namespace {
 
@@ -96,9 +97,9 @@ int main(int argc, char** argv) {
   app.add_option("--new", options.fresh, "New tokens, at most 512")->capture_default_str();
   app.add_option("--contexts", contexts, "Tokens in the cache, new ones included");
   CLI11_PARSE(app, argc, argv);
-  set_default_threads(threads);
+  work_with_threads(threads);
   fmt::print("{} heads, {} of keys, {} dimensions, {} threads\n", options.heads, options.kv_heads,
-             options.head_dim, default_pool().size());
+             options.head_dim, current_pool().size());
   constexpr std::pair<CacheElement, std::string_view> kElements[] = {
       {CacheElement::working, "working"}, {CacheElement::half, "half"}, {CacheElement::int8, "int8"}};
   for (const CpuKernels kernels : {CpuKernels::avx512_bf16, CpuKernels::avx2, CpuKernels::portable}) {

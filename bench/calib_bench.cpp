@@ -12,8 +12,8 @@
 #include <fmt/core.h>
 
 #include "knapsaq/base/random.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/compute/backend.h"
+#include "work_with_threads.h"
 
 namespace {
 
@@ -65,7 +65,7 @@ int main(int argc, char** argv) {
   app.add_option("--repeats", repeats, "The fastest counts")->capture_default_str();
   app.add_option("--widths", widths, "Values per input");
   CLI11_PARSE(app, argc, argv);
-  set_default_threads(threads);
+  work_with_threads(threads);
   for (const Precision precision : {Precision::bf16, Precision::fp32}) {
     const auto backend = make_cpu_backend(precision);
     for (const std::int64_t width : widths) measure(*backend, width, repeats);

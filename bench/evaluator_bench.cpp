@@ -29,10 +29,10 @@
 #include <nlohmann/json.hpp>
 
 #include "knapsaq/base/random.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/eval/candidate_scorer.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/quantizer.h"
+#include "work_with_threads.h"
 
 namespace {
 
@@ -117,7 +117,7 @@ class BarePasses {
 };
 
 int run(const Options& options) {
-  set_default_threads(options.threads);
+  work_with_threads(options.threads);
   const Checkpoint checkpoint = Checkpoint::open(options.folder);
   const ModelConfig config = parse_model_config(checkpoint.config());
   const auto backend = make_cpu_backend(Precision::bf16);

@@ -12,11 +12,11 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
-#include "knapsaq/base/threads.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/checkpoint/safetensors.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/quantizer.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -30,7 +30,7 @@ struct Arguments {
 };
 
 void run(const Arguments& arguments) {
-  set_default_threads(arguments.threads);
+  work_with_threads(arguments.threads);
   const Checkpoint checkpoint = Checkpoint::open(arguments.model);
   std::unique_ptr<SafetensorsFile> importance;
   if (!arguments.importance.empty()) importance = std::make_unique<SafetensorsFile>(arguments.importance);

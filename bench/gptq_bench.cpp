@@ -27,6 +27,7 @@
 #include "knapsaq/quant/blas.h"
 #include "knapsaq/quant/local_errors.h"
 #include "knapsaq/quant/quantizer.h"
+#include "work_with_threads.h"
 
 namespace {
 
@@ -50,7 +51,7 @@ Seconds seconds_of(const auto& work) {
   const auto start = std::chrono::steady_clock::now();
   work();
   const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - start;
-  return {wall.count(), (processor_seconds() - busy) / default_pool().size()};
+  return {wall.count(), (processor_seconds() - busy) / current_pool().size()};
 }
 
 Seconds least(const Seconds& a, const Seconds& b) {
@@ -101,7 +102,7 @@ double multiply_adds() { return 0; }  // the product stands for the peak
 
 /// How long 1e9 multiply-adds on registers take on all threads.
 Seconds peak() {
-  const int threads = default_pool().size();
+  const int threads = current_pool().size();
   std::vector<double> operations(static_cast<std::size_t>(threads));
   const Seconds seconds = seconds_of(
       [&] { parallel_for(operations.size(), [&](std::size_t i) { operations[i] = multiply_adds(); }); });
@@ -177,7 +178,7 @@ int main(int argc, char** argv) {
   app.add_option("--cols", cols);
   app.add_option("--repeat", repeat);
   CLI11_PARSE(app, argc, argv);
-  if (const char* threads = std::getenv("KNAPSAQ_THREADS")) set_default_threads(std::atoi(threads));
+  if (const char* threads = std::getenv("KNAPSAQ_THREADS")) work_with_threads(std::atoi(threads));
 
   const std::vector<float> values = normals(rows * cols, 0.02, 1);
   const MatrixView weights{rows, cols, values};
@@ -208,7 +209,7 @@ int main(int argc, char** argv) {
   }
   fastest = least(fastest, large_product);
   fmt::print("{} x {}, {}, {} threads; the best of {} runs each; load average {:.1f}\n", rows, cols,
-             to_string(wanted), default_pool().size(), repeat, load_average());
+             to_string(wanted), current_pool().size(), repeat, load_average());
   fmt::print("{:32}    elapsed  GFLOP/s  of the peak | processor time: the same\n", "");
   const auto line = [&](const char* what, const Seconds& seconds, double operations) {
     const double billions = operations / 1e9;

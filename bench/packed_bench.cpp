@@ -15,6 +15,7 @@
 #include "compute/stored_forms.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/compute/backend.h"
+#include "work_with_threads.h"
 
 namespace {
 
@@ -57,14 +58,14 @@ int main(int argc, char** argv) {
   app.add_option("--mode", mode, "int8, bf16 or fp32")->check(CLI::IsMember({"int8", "bf16", "fp32"}));
   app.add_option("forms", names, "Which; default: all");
   CLI11_PARSE(app, argc, argv);
-  if (cached) set_default_threads(1);
+  if (cached) work_with_threads(1);
   if (in == 0) in = cached ? 1024 : 4096;
 
   CpuOptions options;
   options.precision = mode == "fp32" ? Precision::fp32 : Precision::bf16;
   options.packed = mode == "int8" ? Packed::int8 : Packed::exact;
   const auto backend = make_cpu_backend(options);
-  fmt::print("{}, {} rows, {} threads\n", mode, rows, default_pool().size());
+  fmt::print("{}, {} rows, {} threads\n", mode, rows, current_pool().size());
   for (const test::StoredForm& form : test::stored_forms()) {
     if (!names.empty() && std::find(names.begin(), names.end(), form.name) == names.end()) continue;
     const std::int64_t out = cached ? 1024 : 4096;

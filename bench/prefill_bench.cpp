@@ -23,10 +23,10 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/random.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
+#include "work_with_threads.h"
 
 namespace {
 
@@ -173,7 +173,7 @@ nlohmann::json measure(Decoder& decoder, const Options& options, std::int64_t le
 }
 
 int run(const Options& options) {
-  set_default_threads(options.threads);
+  work_with_threads(options.threads);
   const Checkpoint checkpoint = Checkpoint::open(options.folder);
   const ModelConfig config = parse_model_config(checkpoint.config());
   const auto backend = make_cpu_backend(options.fp32 ? Precision::fp32 : Precision::bf16);

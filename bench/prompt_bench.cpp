@@ -13,8 +13,8 @@
 #include <fmt/core.h>
 
 #include "knapsaq/base/random.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/model/decoder.h"
+#include "work_with_threads.h"
 
 namespace {
 
@@ -55,7 +55,7 @@ int main(int argc, char** argv) {
   app.add_option("--repeats", repeats, "Repeats, of which the median counts");
   app.add_option("--threads", threads, "Threads");
   CLI11_PARSE(app, argc, argv);
-  set_default_threads(threads);
+  work_with_threads(threads);
 
   const Checkpoint checkpoint = Checkpoint::open(folder);
   std::vector<Model> models;

@@ -11,9 +11,9 @@
 
 #include "knapsaq/bank/measure_linear.h"
 #include "knapsaq/base/random.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/compute/packed_matrix.h"
 #include "knapsaq/quant/quantizer.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -123,7 +123,7 @@ void register_all() {
 }  // namespace knapsaq
 
 int main(int argc, char** argv) {
-  if (const char* threads = std::getenv("KNAPSAQ_THREADS")) knapsaq::set_default_threads(std::atoi(threads));
+  if (const char* threads = std::getenv("KNAPSAQ_THREADS")) knapsaq::work_with_threads(std::atoi(threads));
   knapsaq::values();  // made before anything is timed
   knapsaq::register_all();
   benchmark::Initialize(&argc, argv);

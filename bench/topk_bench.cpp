@@ -20,11 +20,11 @@
 #include <fmt/core.h>
 
 #include "knapsaq/base/files.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/eval/referenced_windows.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/quantizer.h"
 #include "knapsaq/text/tokenizer.h"
+#include "work_with_threads.h"
 
 namespace {
 
@@ -49,7 +49,7 @@ double processor_seconds(const auto& work) {
 }
 
 void run(const std::string& folder, const std::string& text) {
-  set_default_threads(1);
+  work_with_threads(1);
   const Checkpoint checkpoint = Checkpoint::open(folder);
   const ModelConfig config = parse_model_config(checkpoint.config());
   const auto backend = make_cpu_backend(Precision::bf16);

@@ -4,12 +4,11 @@
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
+#include "calibration_flags.h"
 #include "command.h"
 #include "knapsaq/base/units.h"
-#include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/export/engine.h"
-#include "knapsaq/model/expected_tensors.h"
-#include "make_bank.h"
+#include "knapsaq/pipeline/make_bank.h"
 
 namespace knapsaq::command {
 namespace {
@@ -22,35 +21,25 @@ struct Options {
 };
 
 void run(const Options& options) {
-  start(options.common);
-  OutputPlan plan;
-  plan.reads("the model", options.model);
-  plan_bank(plan, options.bank, options.output);
-  const std::filesystem::path folder = plan.workspace(options.output);
-  check_bank_place(folder);
-  const Menu menu = menu_of(options.bank);
-  const Checkpoint checkpoint = Checkpoint::open_folder(options.model);
-  const ModelConfig config = model_config(checkpoint);
-  check_shapes(checkpoint, config);
-  check_calibration_options(options.bank.calibration);
-  const BankReport report =
-      make_bank(checkpoint, config, fingerprint(checkpoint, progress()), options.bank, folder);
+  Environment environment(environment_options(options.common));
+  Session session(environment, options.model, Session::Accepts::folder);
+  const BankResult result = make_bank(session, options.bank, options.output);
 
   if (options.common.json) {
     print({{"model", options.model},
            {"output", options.output},
-           {"linears", report.linears},
-           {"schemes", menu.schemes.size()},
-           {"kept", report.kept},
-           {"damaged", report.damaged},
-           {"bytes", report.bytes},
-           {"seconds", report.seconds}});
+           {"linears", result.linears},
+           {"schemes", result.schemes},
+           {"kept", result.kept},
+           {"damaged", result.damaged},
+           {"bytes", result.bytes},
+           {"seconds", result.seconds}});
     return;
   }
-  fmt::print("{}: {} matrices by {} schemes, {}, {}", options.output, report.linears, menu.schemes.size(),
-             format_bytes(report.bytes), format_seconds(report.seconds));
-  if (report.kept != 0) fmt::print(", {} matrices were there already", report.kept);
-  if (report.damaged != 0) fmt::print(", {} were damaged and made anew", report.damaged);
+  fmt::print("{}: {} matrices by {} schemes, {}, {}", options.output, result.linears, result.schemes,
+             format_bytes(result.bytes), format_seconds(result.seconds));
+  if (result.kept != 0) fmt::print(", {} matrices were there already", result.kept);
+  if (result.damaged != 0) fmt::print(", {} were damaged and made anew", result.damaged);
   fmt::print("\n");
 }
 
@@ -71,7 +60,7 @@ void add_bank(CommandLine& app) {
   verb.option("--for", options->bank.engine,
               fmt::format("Engine that has to load what comes of it: {}", fmt::join(engine_names(), ", ")));
   verb.option("--keep", options->bank.keep, kKeepHelp);
-  add_calibration_options(verb, options->bank.calibration, true);
+  add_calibration_flags(verb, options->bank.calibration, true);
   add_common(verb, options->common);
   verb.example("knapsaq bank MODEL -o BANK --method gptq --text self");
   verb.runs([options] { run(*options); });

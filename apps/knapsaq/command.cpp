@@ -8,8 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/threads.h"
-#include "knapsaq/model/stored_tensors.h"
+#include "terminal_listener.h"
 
 namespace knapsaq::command {
 
@@ -20,18 +19,26 @@ void add_common(Verb verb, Common& common) {
       .show_default();
 }
 
-void start(const Common& common) { set_default_threads(common.threads); }
+Cancellation& cancellation() {
+  static Cancellation by_signals;
+  return by_signals;
+}
 
-ModelConfig model_config(const Checkpoint& checkpoint) {
-  ModelConfig config = parse_model_config(checkpoint.config());
-  for (const std::string& note : notes_about(checkpoint, config)) fmt::print(stderr, "note: {}\n", note);
-  return config;
+EnvironmentOptions environment_options(const Common& common) {
+  static TerminalListener listener;
+  return {common.threads, &listener, &cancellation()};
 }
 
 void print(const nlohmann::ordered_json& value) {
   // Text from files may hold bytes that are no UTF-8; they are shown as U+FFFD rather than refused.
   const std::string text = value.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
   std::printf("%s\n", text.c_str());
+  flush_output();
+}
+
+void put(const std::string& text) {
+  if (text.empty()) return;
+  std::fwrite(text.data(), 1, text.size(), stdout);
   flush_output();
 }
 

@@ -4,16 +4,14 @@
 
 #include <cstdint>
 #include <exception>
-#include <filesystem>
 #include <string>
 #include <string_view>
 
 #include <nlohmann/json_fwd.hpp>
 
 #include "arguments.h"
-#include "knapsaq/base/progress.h"
-#include "knapsaq/checkpoint/checkpoint.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/base/cancellation.h"
+#include "knapsaq/pipeline/environment.h"
 
 namespace knapsaq::command {
 
@@ -34,24 +32,23 @@ struct Common {
 
 /// Adds --json and --threads to a verb.
 void add_common(Verb verb, Common& common);
-/// Makes the pool that --threads asks for. The first thing that a verb does.
-void start(const Common& common);
 
-/// Bars on standard error if it is a terminal, silence otherwise.
-Progress& progress();
+/// What Ctrl-C asks to stop.
+Cancellation& cancellation();
+/// The terminal that listens, and what stops the work, for an Environment.
+EnvironmentOptions environment_options(const Common& common);
 
-/// What --cost means, for the verbs that have it.
 inline constexpr const char* kKeepHelp =
     "'PATTERN': leave matrices that match as they are stored, as 'lm_head' or '*.0.*'";
+/// What --cost means, for the verbs that have it.
 inline constexpr const char* kCostHelp =
     "What is made small: fnorm, relative, or hessian (needs a bank with calibration)";
 
-/// What the model of a checkpoint is; says on standard error what is remarkable about its files
-/// (notes_about()), once for every checkpoint that is opened.
-ModelConfig model_config(const Checkpoint& checkpoint);
-
 /// Prints one JSON object and a newline, and sees to it that it was written.
 void print(const nlohmann::ordered_json& value);
+
+/// Text to standard output, at once.
+void put(const std::string& text);
 
 /// Whoever read standard output has gone: there is nobody to tell.
 class OutputClosed : public std::exception {};

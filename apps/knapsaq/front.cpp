@@ -1,96 +1,75 @@
+#include "knapsaq/pipeline/front.h"
+
 #include <memory>
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
 #include "command.h"
-#include "knapsaq/base/error.h"
-#include "knapsaq/base/units.h"
-#include "run_view.h"
+#include "result_json.h"
 
 namespace knapsaq::command {
 namespace {
 
 struct Options {
   Common common;
-  std::string folder;
-  std::string model;
-  std::string strategy;
-  std::optional<std::uint64_t> seed;
+  FrontOptions front;
 };
 
-/// Ids of the searches that the options name.
-std::vector<std::int64_t> named_searches(const Options& options, const std::vector<SearchRecord>& all) {
-  std::vector<std::int64_t> ids;
-  for (const SearchRecord& record : all)
-    if ((options.strategy.empty() || record.strategy == options.strategy) &&
-        (!options.seed || record.seed == *options.seed))
-      ids.push_back(record.id);
-  if (ids.empty())
-    throw UsageError(fmt::format("{}: has no such search; `knapsaq front {}` lists those there are",
-                                 options.folder, options.folder));
-  return ids;
-}
-
-nlohmann::ordered_json json_of(const RunView& view) {
+nlohmann::ordered_json json_of(const FrontSummary& found) {
   nlohmann::ordered_json reference = nullptr;
-  if (view.reference())
-    reference = {{"bits", view.reference()->size}, {"divergence", view.reference()->divergence}};
-  return {{"evaluations", view.evaluations()},
-          {"full_passes", view.full_passes()},
-          {"hypervolume", view.hypervolume()},
+  if (found.reference)
+    reference = {{"bits", found.reference->first}, {"divergence", found.reference->second}};
+  return {{"evaluations", found.evaluations},
+          {"full_passes", found.full_passes},
+          {"hypervolume", found.hypervolume},
           {"reference_point", reference}};
 }
 
-void run(const Options& options) {
-  start(options.common);
-  const Run run = Run::open(options.folder, Access::read, options.model);
-  const Divergence divergence = run.settings().divergence;
-  const std::vector<SearchRecord> records = run.archive().searches();
-  const std::vector<std::int64_t> ids = named_searches(options, records);
-  const RunView view(run, ids);
+nlohmann::ordered_json json_of(const FrontResult& result, const std::string& run) {
+  nlohmann::ordered_json json = {{"run", run}, {"divergence", result.divergence}};
+  json.update(json_of(result.all));
+  nlohmann::ordered_json points = nlohmann::ordered_json::array();
+  for (const FrontResult::Point& one : result.points)
+    points.push_back({{"bytes", one.bytes},
+                      {"bits", one.bits},
+                      {"divergence", one.divergence},
+                      {"perplexity", one.perplexity},
+                      {"agreement", one.agreement},
+                      {"strategy", one.strategy},
+                      {"allocation", allocation_json(one.allocation)}});
+  json["points"] = points;
+  nlohmann::ordered_json searches = nlohmann::ordered_json::array();
+  for (const FrontResult::Search& search : result.searches) {
+    nlohmann::ordered_json entry = {{"strategy", search.strategy},
+                                    {"seed", search.seed},
+                                    {"options", search.options},
+                                    {"finished", search.finished}};
+    entry.update(json_of(search.found));
+    searches.push_back(entry);
+  }
+  json["searches"] = searches;
+  return json;
+}
 
+void run(const Options& options) {
+  Environment environment(environment_options(options.common));
+  const FrontResult result = knapsaq::front(environment, options.front);
   if (options.common.json) {
-    nlohmann::ordered_json json = {{"run", options.folder}, {"divergence", name_of(divergence)}};
-    json.update(json_of(view));
-    nlohmann::ordered_json points = nlohmann::ordered_json::array();
-    for (const RunView::FrontPoint& one : view.front())
-      points.push_back({{"bytes", one.bytes},
-                        {"bits", one.bits},
-                        {"divergence", one.measurement.value(divergence)},
-                        {"perplexity", one.measurement.perplexity()},
-                        {"agreement", one.measurement.agreement},
-                        {"strategy", one.strategy},
-                        {"allocation", allocation_json(run.space(), one.point)}});
-    json["points"] = points;
-    nlohmann::ordered_json searches = nlohmann::ordered_json::array();
-    for (const SearchRecord& record : records) {
-      nlohmann::ordered_json entry = {{"strategy", record.strategy},
-                                      {"seed", record.seed},
-                                      {"options", record.options},
-                                      {"finished", record.finished}};
-      entry.update(json_of(RunView(run, {record.id})));
-      searches.push_back(entry);
-    }
-    json["searches"] = searches;
-    print(json);
+    print(json_of(result, options.front.run));
     return;
   }
-
-  fmt::print("{:>8} {:>12} {:>12} {:>11} {:>9}  {:<8} {}\n", "bits", "bytes", name_of(divergence),
+  fmt::print("{:>8} {:>12} {:>12} {:>11} {:>9}  {:<8} {}\n", "bits", "bytes", result.divergence,
              "perplexity", "agrees", "found by", "linears");
-  for (const RunView::FrontPoint& one : view.front())
+  for (const FrontResult::Point& one : result.points)
     fmt::print("{:>8.4f} {:>12} {:>12.6f} {:>11.4f} {:>8.2f}%  {:<8} {}\n", one.bits, one.bytes,
-               one.measurement.value(divergence), one.measurement.perplexity(),
-               100 * one.measurement.agreement, one.strategy, scheme_counts(run.space(), one.point));
+               one.divergence, one.perplexity, 100 * one.agreement, one.strategy, in_words(one.counts));
   fmt::print("\n{:<10} {:>6} {:>12} {:>12} {:>12}  {}\n", "search", "seed", "evaluations", "full passes",
              "hypervolume", "");
-  for (const SearchRecord& record : records) {
-    const RunView own(run, {record.id});
-    fmt::print("{:<10} {:>6} {:>12} {:>12.1f} {:>12.5f}  {}\n", record.strategy, record.seed,
-               own.evaluations(), own.full_passes(), own.hypervolume(),
-               record.finished ? "" : "not finished");
-  }
+  for (const FrontResult::Search& search : result.searches)
+    fmt::print("{:<10} {:>6} {:>12} {:>12.1f} {:>12.5f}  {}\n", search.strategy, search.seed,
+               search.found.evaluations, search.found.full_passes, search.found.hypervolume,
+               search.finished ? "" : "not finished");
 }
 
 }  // namespace
@@ -98,10 +77,10 @@ void run(const Options& options) {
 void add_front(CommandLine& app) {
   auto options = std::make_shared<Options>();
   const Verb verb = app.add("front", "Show what the searches of a run have found, also while they run");
-  verb.option("run", options->folder, "Folder of the run").required();
-  verb.option("--strategy", options->strategy, "Only what searches with this strategy found");
-  verb.option("--seed", options->seed, "Only what searches with this seed found").range(0);
-  verb.option("--model", options->model, "Where the model is now, if it was moved");
+  verb.option("run", options->front.run, "Folder of the run").required();
+  verb.option("--strategy", options->front.strategy, "Only what searches with this strategy found");
+  verb.option("--seed", options->front.seed, "Only what searches with this seed found").range(0);
+  verb.option("--model", options->front.model, "Where the model is now, if it was moved");
   add_common(verb, options->common);
   verb.example("knapsaq front RUN --json");
   verb.runs([options] { run(*options); });

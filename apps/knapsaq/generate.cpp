@@ -1,15 +1,14 @@
-#include <algorithm>
-#include <cstdio>
 #include <memory>
+#include <optional>
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
 #include "command.h"
-#include "generation.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/pipeline/text_model.h"
 #include "knapsaq/text/corpus.h"
-#include "knapsaq/text/text_stream.h"
+#include "runtime_flags.h"
 #include "terminal_input.h"
 
 namespace knapsaq::command {
@@ -21,7 +20,8 @@ struct Options {
   std::string prompt;
   std::string prompt_file;
   bool prompt_given = false;  ///< an empty text is one, too
-  GenerationFlags flags;
+  RuntimeOptions runtime;
+  GenerateOptions generate;
 };
 
 std::string prompt_of(const Options& options) {
@@ -32,66 +32,41 @@ std::string prompt_of(const Options& options) {
   return read_utf8_file(options.prompt_file, kLongest);
 }
 
-std::vector<std::int32_t> prompt_tokens(const Tokenizer& tokenizer, const std::string& prompt) {
-  std::vector<std::int32_t> tokens = tokenizer.encode(prompt);
-  if (tokens.empty() && tokenizer.bos()) tokens = {*tokenizer.bos()};
-  if (tokens.empty())
-    throw InputError("the prompt is empty, and this model has no token that begins a text; give a prompt");
-  return tokens;
+nlohmann::ordered_json json_of(const GeneratedText& result, const Options& options, std::int64_t context) {
+  const auto speed = [](std::optional<double> value) {
+    return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
+  };
+  return {{"model", options.model},
+          {"prompt_tokens", result.prompt_tokens},
+          {"text", result.text},
+          {"tokens", result.tokens},
+          {"reason", result.reason},
+          {"temperature", options.generate.temperature},
+          {"top_k", options.generate.top_k},
+          {"top_p", options.generate.top_p},
+          {"seed", options.generate.seed},
+          {"context", context},
+          {"activations", options.runtime.activations},
+          {"cache", options.runtime.cache},
+          {"prompt_tokens_per_second", speed(result.prompt_tokens_per_second)},
+          {"generation_tokens_per_second", speed(result.generation_tokens_per_second)},
+          {"first_token_seconds", result.first_token_seconds}};
 }
 
 void run(const Options& options) {
-  start(options.common);
   if (options.prompt_given != options.prompt_file.empty())
     throw UsageError("give either --prompt TEXT or --prompt-file FILE");
-  TextModel model(options.model, options.flags);
-  const std::vector<std::int32_t> prompt = prompt_tokens(model.tokenizer(), prompt_of(options));
-  const auto length = static_cast<std::int64_t>(prompt.size());
-  check_prompt(length, model.context_limit());
-  // As much as was asked for, or as can be used.
-  const std::int64_t room = model.context_limit() - length;
-  const std::int64_t context = options.flags.runtime.context > 0
-                                   ? options.flags.runtime.context
-                                   : length + std::min(room, options.flags.max_tokens);
-  model.load(context);
-
-  TextStream stream(model.tokenizer());
-  stream.begin_after(prompt);
-  std::string text;
-  const auto show = [&](const std::string& piece) {
-    if (options.common.json)
-      text += piece;
-    else
-      put(piece);
-  };
-  const Generated result = model.generator().generate(prompt, model.options(),
-                                                      [&](std::int32_t token) { show(stream.add(token)); });
-  show(stream.finish());
-
+  Environment environment(environment_options(options.common));
+  TextModel model(environment, options.model, options.runtime);
+  const TextSink sink = options.common.json ? TextSink() : TextSink(put);
+  const GeneratedText result = model.generate(prompt_of(options), options.generate, sink);
   if (options.common.json) {
-    const auto speed = [](std::optional<double> value) {
-      return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
-    };
-    print({{"model", options.model},
-           {"prompt_tokens", length},
-           {"text", text},
-           {"tokens", result.tokens},
-           {"reason", name_of(result.reason)},
-           {"temperature", options.flags.sampler.temperature},
-           {"top_k", options.flags.sampler.top_k},
-           {"top_p", options.flags.sampler.top_p},
-           {"seed", options.flags.sampler.seed},
-           {"context", context},
-           {"activations", options.flags.runtime.activations},
-           {"cache", options.flags.runtime.cache},
-           {"prompt_tokens_per_second", speed(prompt_speed(result))},
-           {"generation_tokens_per_second", speed(step_speed(result))},
-           {"first_token_seconds", result.prompt_seconds}});
+    print(json_of(result, options, model.context()));
   } else {
     put("\n");
     show_speed(result);
   }
-  if (result.reason == StopReason::interrupted) throw Cancelled();
+  if (result.reason == "interrupted") throw Cancelled();
 }
 
 }  // namespace
@@ -104,7 +79,8 @@ void add_generate(CommandLine& app) {
   const Option prompt =
       verb.option("--prompt", options->prompt, "The text to continue; it is not printed again");
   verb.option("--prompt-file", options->prompt_file, "Read the text from a file; -: standard input");
-  add_generation_options(verb, options->flags, 128);
+  add_generate_flags(verb, options->generate, GenerateOptions().max_tokens);
+  add_runtime_flags(verb, options->runtime);
   add_common(verb, options->common);
   verb.example("knapsaq generate MODEL --prompt \"The river \" --max-tokens 64");
   verb.runs([options, prompt] {

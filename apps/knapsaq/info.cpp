@@ -1,4 +1,5 @@
-#include <algorithm>
+#include "knapsaq/pipeline/info.h"
+
 #include <map>
 #include <memory>
 
@@ -7,9 +8,6 @@
 
 #include "command.h"
 #include "knapsaq/base/units.h"
-#include "knapsaq/checkpoint/checkpoint.h"
-#include "knapsaq/model/architecture.h"
-#include "knapsaq/model/stored_tensors.h"
 
 namespace knapsaq::command {
 namespace {
@@ -19,58 +17,50 @@ struct Options {
   std::string model;
 };
 
-/// How a linear is stored, for people: "hqq:b3g64/m8g128", or the type of a dense one: "f16".
-std::string storage_of(const Checkpoint& checkpoint, const Matrix& linear) {
-  if (const auto packing = checkpoint.packing(linear.name)) return packing->scheme;
-  std::string name(name_of(checkpoint.spec(linear.name + ".weight").type));
-  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
-  return name;
+nlohmann::ordered_json json_of(const ModelInfo& info, std::int64_t linear_weights) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const ModelInfo::StoredAs& one : info.matrices)
+    list.push_back({{"name", one.name}, {"shape", {one.out, one.in}}, {"scheme", one.scheme}});
+  return {{"architecture", info.architecture},
+          {"parameters", info.parameters},
+          {"bytes", info.bytes},
+          {"layers", info.layers},
+          {"hidden", info.hidden},
+          {"vocabulary", info.vocabulary},
+          {"positions", info.positions},
+          {"tied", info.tied},
+          {"linear_parameters", linear_weights},
+          {"notes", info.notes},
+          {"unread_tensors", info.unread_tensors},
+          {"linears", list}};
 }
 
 void run(const Options& options) {
-  start(options.common);
-  const Checkpoint checkpoint = Checkpoint::open(options.model);
-  const ModelConfig config = model_config(checkpoint);
-  check_shapes(checkpoint, config);
-  const std::vector<Matrix> all = matrices(config);
+  Environment environment(environment_options(options.common));
+  const Session session(environment, options.model);
+  const ModelInfo info = knapsaq::info(session);
   std::map<std::string, std::int64_t> weights_of;
   std::int64_t linear_weights = 0;
   std::int64_t matrix_weights = 0;
-  for (const Matrix& matrix : all) {
-    weights_of[storage_of(checkpoint, matrix)] += matrix.parameters();
-    matrix_weights += matrix.parameters();
-    if (matrix.in_block()) linear_weights += matrix.parameters();
+  for (const ModelInfo::StoredAs& one : info.matrices) {
+    const std::int64_t weights = one.out * one.in;
+    weights_of[one.scheme] += weights;
+    matrix_weights += weights;
+    if (one.in_block) linear_weights += weights;
   }
-
   if (options.common.json) {
-    nlohmann::ordered_json list = nlohmann::ordered_json::array();
-    for (const Matrix& linear : all)
-      list.push_back({{"name", linear.name},
-                      {"shape", {linear.out, linear.in}},
-                      {"scheme", storage_of(checkpoint, linear)}});
-    print({{"architecture", config.architecture},
-           {"parameters", parameters(config)},
-           {"bytes", checkpoint.tensor_bytes()},
-           {"layers", config.layers},
-           {"hidden", config.hidden},
-           {"vocabulary", config.vocab},
-           {"positions", config.max_positions},
-           {"tied", config.tied},
-           {"linear_parameters", linear_weights},
-           {"notes", notes_about(checkpoint, config)},
-           {"unread_tensors", unread_tensors(checkpoint, config)},
-           {"linears", list}});
+    print(json_of(info, linear_weights));
     return;
   }
-  fmt::print("{}\n", config.architecture);
-  fmt::print("  {} parameters, {} in tensors\n", parameters(config), format_bytes(checkpoint.tensor_bytes()));
+  fmt::print("{}\n", info.architecture);
+  fmt::print("  {} parameters, {} in tensors\n", info.parameters, format_bytes(info.bytes));
   fmt::print(
       "  {} layers, hidden {}, {} heads ({} for keys and values) of {}, ffn {}, vocabulary {}, {} "
       "positions{}\n",
-      config.layers, config.hidden, config.heads, config.kv_heads, config.head_dim, config.ffn, config.vocab,
-      config.max_positions, config.tied ? ", tied head" : "");
-  fmt::print("  {} matrices with {} weights ({} in the linears of the blocks), stored as\n", all.size(),
-             matrix_weights, linear_weights);
+      info.layers, info.hidden, info.heads, info.kv_heads, info.head_dim, info.ffn, info.vocabulary,
+      info.positions, info.tied ? ", tied head" : "");
+  fmt::print("  {} matrices with {} weights ({} in the linears of the blocks), stored as\n",
+             info.matrices.size(), matrix_weights, linear_weights);
   for (const auto& [storage, weights] : weights_of)
     fmt::print("    {:<20} {:5.1f} %\n", storage,
                100.0 * static_cast<double>(weights) / static_cast<double>(matrix_weights));

@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include "command.h"
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/execution.h"
 #include "knapsaq/base/instruction_set.h"
 
 namespace {
@@ -19,11 +21,12 @@ using namespace knapsaq;
 
 extern "C" void on_interrupt(int) {
   // The second Ctrl-C does not wait for the end of the current unit of work.
-  if (cancel_requested()) ::_exit(command::interrupted);
-  request_cancel();
+  if (command::cancellation().requested()) ::_exit(command::interrupted);
+  command::cancellation().request();
 }
 
 void listen_for_interrupts() {
+  static_cast<void>(command::cancellation());  // made here and not in a handler
   struct sigaction action {};
   action.sa_handler = on_interrupt;
   action.sa_flags = SA_RESTART;
@@ -81,6 +84,7 @@ int main(int argc, char** argv) {
   command::add_calibrate(app);
 
   try {
+    const ExecutionScope scope({.cancellation = &command::cancellation()});
     static_cast<void>(most_allowed());  // a wrong KNAPSAQ_ISA is told before any work
     app.run(argc, argv);
     command::flush_output();

@@ -8,8 +8,8 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/progress.h"
 
 namespace knapsaq::command {
 namespace {

@@ -19,7 +19,7 @@ class TasksCommand : public CommandTest {
 TEST_F(TasksCommand, EvalReportsItsContract) {
   const std::string samples = scratch("samples.jsonl");
   const nlohmann::json found =
-      must("eval " + llama_ + " --tasks boolq,piqa" + data_ + "--precision fp32 --json --samples " + samples)
+      must("eval " + llama_ + " --tasks boolq,piqa" + data_ + "--precision fp32 --json --items " + samples)
           .json();
   ASSERT_EQ(found["tasks"].size(), 2u);
   const nlohmann::json references =
@@ -57,7 +57,7 @@ TEST_F(TasksCommand, WhatIsWrongIsSaidBeforeTheModelIsLoaded) {
   expect_refused("eval " + llama_ + " --tasks piqa --limit -1" + data_, 2, "--limit");
   expect_refused("eval " + llama_ + " --tasks piqa --data " + scratch(""), 1, "piqa.jsonl");
   expect_refused("eval " + llama_ + " --tasks piqa --run " + scratch("") + data_, 2, "holds no run");
-  expect_refused("eval " + llama_ + " --text " + text_ + " --samples " + scratch("s"), 2, "--samples");
+  expect_refused("eval " + llama_ + " --text " + text_ + " --items " + scratch("s"), 2, "--items");
   write_file(scratch("piqa.jsonl"), "{\"goal\":\"a\",\"sol1\":\"b\",\"sol2\":\"c\"}\n");
   expect_refused("eval " + llama_ + " --tasks piqa --data " + scratch(""), 1,
                  "piqa.jsonl:1: there is no gold");

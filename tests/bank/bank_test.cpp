@@ -13,12 +13,12 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/random.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/local_errors.h"
 #include "knapsaq/quant/quantizer.h"
 #include "scratch.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -167,10 +167,10 @@ TEST_F(BankOf, HasTheTableThatIsMeasuredWithoutIt) {
 TEST_F(BankOf, DoesNotDependOnThreads) {
   const MadeInputs made(1);
   for (const int threads : {1, 2, 5}) {
-    set_default_threads(threads);
+    work_with_threads(threads);
     build("bank" + std::to_string(threads), &made);
   }
-  set_default_threads(0);
+  work_with_threads(0);
   EXPECT_EQ(content_of(scratch_ / "bank1"), content_of(scratch_ / "bank2"));
   EXPECT_EQ(content_of(scratch_ / "bank1"), content_of(scratch_ / "bank5"));
 }

@@ -1,4 +1,3 @@
-#include <cstdlib>
 #include <filesystem>
 #include <string>
 
@@ -7,7 +6,7 @@
 
 #include "knapsaq/bank/error_table.h"
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/progress.h"
+#include "knapsaq/base/execution.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/quantizer.h"
 
@@ -66,19 +65,12 @@ TEST(BuildErrorTable, RefusesMenusAndModelsThatDoNotFit) {
 TEST(BuildErrorTable, StopsWhenAsked) {
   const Checkpoint checkpoint = embedded_model();
   const ModelConfig config = parse_model_config(checkpoint.config());
-  // In a process of its own: a request to stop cannot be taken back.
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
-  EXPECT_EXIT(
-      {
-        request_cancel();
-        try {
-          build_error_table(checkpoint, linears(config), parse_menu("b4g64"));
-        } catch (const Cancelled&) {
-          std::exit(0);
-        }
-        std::exit(1);
-      },
-      testing::ExitedWithCode(0), "");
+  Cancellation cancellation;
+  const ExecutionScope scope({.cancellation = &cancellation});
+  cancellation.request();
+  EXPECT_THROW(build_error_table(checkpoint, linears(config), parse_menu("b4g64")), Cancelled);
+  cancellation.reset();
+  EXPECT_NO_THROW(build_error_table(checkpoint, linears(config), parse_menu("b4g64")));
 }
 
 }  // namespace

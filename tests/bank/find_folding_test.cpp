@@ -17,11 +17,11 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/float16.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/calib/calibrator.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/local_errors.h"
 #include "knapsaq/quant/quantizer.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -125,11 +125,11 @@ TEST(FindFolding, FindsTheScalesThatPyTorchFinds) {
 
 TEST(FindFolding, DoesNotDependOnTheNumberOfThreads) {
   Model model("opt");
-  set_default_threads(1);
+  work_with_threads(1);
   const std::string one = model.find("rtn:b3g32").identity();
-  set_default_threads(3);
+  work_with_threads(3);
   EXPECT_EQ(model.find("rtn:b3g32").identity(), one);
-  set_default_threads(0);
+  work_with_threads(0);
 }
 
 TEST(FindFolding, LowersTheErrorOfWhatFollowsALinear) {

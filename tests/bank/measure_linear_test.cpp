@@ -15,9 +15,9 @@
 #include "knapsaq/bank/magnitude_percentiles.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/progress.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/quant/quantizer.h"
 #include "quant/made_weights.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -88,16 +88,16 @@ TEST(MeasureLinear, DoesNotDependOnTheNumberOfThreads) {
   const MadeWeights weights("student", 1000, 352);
   const Stored stored(weights.view(), DType::BF16);
   const Menu menu = parse_menu("mxq");
-  set_default_threads(1);
+  work_with_threads(1);
   const LinearMeasurement one = measure_linear(stored.view, menu.schemes, "w", kNobody);
   for (const int threads : {2, 5}) {
-    set_default_threads(threads);
+    work_with_threads(threads);
     const LinearMeasurement many = measure_linear(stored.view, menu.schemes, "w", kNobody);
     EXPECT_EQ(many.fnorms, one.fnorms);
     EXPECT_EQ(many.statistics.kurtosis, one.statistics.kurtosis);
     EXPECT_THAT(many.statistics.percentiles, testing::ElementsAreArray(one.statistics.percentiles));
   }
-  set_default_threads(0);
+  work_with_threads(0);
 }
 
 TEST(MeasureLinear, TellsOfEveryWeightOnce) {

@@ -8,6 +8,10 @@
 
 #include <gtest/gtest.h>
 
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/execution.h"
+#include "work_with_threads.h"
+
 namespace knapsaq {
 namespace {
 
@@ -79,20 +83,62 @@ TEST(ThreadPool, ThrowsWhatACallThrewAndStaysUsable) {
   }
 }
 
+TEST(Execution, LoopsUseThePoolOfTheirScope) {
+  ThreadPool outer(2);
+  ThreadPool inner(3);
+  const ExecutionScope first({.pool = &outer});
+  EXPECT_EQ(&current_pool(), &outer);
+  {
+    const ExecutionScope second({.pool = &inner});
+    EXPECT_EQ(&current_pool(), &inner);
+  }
+  EXPECT_EQ(&current_pool(), &outer);
+}
+
+TEST(Execution, AThreadWithoutAScopeUsesTheProcessPoolAndIsNotCancelled) {
+  ThreadPool pool(2);
+  Cancellation cancellation;
+  cancellation.request();
+  const ExecutionScope scope({&pool, &cancellation});
+  EXPECT_TRUE(cancel_requested());
+  std::thread([] {
+    EXPECT_EQ(&current_pool(), &process_pool());
+    EXPECT_FALSE(cancel_requested());
+  }).join();
+}
+
+TEST(Execution, EveryThreadOfAPoolSeesTheCancellationOfTheLoop) {
+  ThreadPool pool(3);
+  Cancellation cancellation;
+  const ExecutionScope scope({&pool, &cancellation});
+  cancellation.request();
+  std::atomic<int> seen{0};
+  parallel_for(300, [&](std::size_t) { seen += cancel_requested(); });
+  EXPECT_EQ(seen, 300);
+  EXPECT_THROW(parallel_for(300, [](std::size_t) { check_cancelled(); }), Cancelled);
+  // A loop of somebody without a cancellation is not stopped by that of the loop before.
+  std::atomic<int> seen_later{0};
+  std::thread([&] {
+    const ExecutionScope own({.pool = &pool});
+    parallel_for(300, [&](std::size_t) { seen_later += cancel_requested(); });
+  }).join();
+  EXPECT_EQ(seen_later, 0);
+}
+
 TEST(ParallelStreams, EveryIndexOnce) {
   for (const int threads : {1, 2, 5, 80}) {
-    set_default_threads(threads);
+    work_with_threads(threads);
     for (const std::size_t count : {0u, 1u, 2u, 7u, 1000u}) {
       std::vector<std::atomic<int>> seen(count);
       parallel_streams(count, [&](std::size_t index) { ++seen.at(index); });
       for (const std::atomic<int>& times : seen) EXPECT_EQ(times, 1) << threads << ' ' << count;
     }
   }
-  set_default_threads(0);
+  work_with_threads(0);
 }
 
 TEST(ParallelStreams, AnExceptionArrives) {
-  set_default_threads(3);
+  work_with_threads(3);
   EXPECT_THROW(parallel_streams(100,
                                 [](std::size_t index) {
                                   if (index == 57) throw std::runtime_error("57");
@@ -101,7 +147,7 @@ TEST(ParallelStreams, AnExceptionArrives) {
   int after = 0;
   parallel_streams(1, [&](std::size_t) { ++after; });
   EXPECT_EQ(after, 1);
-  set_default_threads(0);
+  work_with_threads(0);
 }
 
 }  // namespace

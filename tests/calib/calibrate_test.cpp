@@ -10,7 +10,6 @@
 #include "complaint.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/hash.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/calib/calibration.h"
 #include "knapsaq/calib/calibrator.h"
 #include "knapsaq/calib/manifest.h"
@@ -19,6 +18,7 @@
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
 #include "scratch.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -183,11 +183,11 @@ TEST_P(CalibrateReference, ThreadsChangeNothing) {
   const Reference model(GetParam());
   for (const Precision precision : {Precision::fp32, Precision::bf16}) {
     const Scratch scratch;
-    set_default_threads(1);
+    work_with_threads(1);
     model.calibrate_into(scratch / "one", precision);
-    set_default_threads(4);
+    work_with_threads(4);
     model.calibrate_into(scratch / "four", precision);
-    set_default_threads(0);
+    work_with_threads(0);
     EXPECT_EQ(contents(scratch / "one"), contents(scratch / "four"));
   }
 }

@@ -16,9 +16,9 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/memory.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/calib/samples.h"
 #include "scratch.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -54,12 +54,12 @@ TEST(SelfText, DependsOnSeedUseAndNothingElse) {
   ASSERT_EQ(one.tokens.size(), 70u * 24u);
   EXPECT_EQ(one.text, "self calibration seed 5");
   for (const int threads : {1, 3}) {
-    set_default_threads(threads);
+    work_with_threads(threads);
     const Samples again = self_text(model.decoder, documents, options, SelfTextUse::calibration);
     EXPECT_EQ(again.tokens, one.tokens);
     EXPECT_EQ(again.hash, one.hash);
   }
-  set_default_threads(0);
+  work_with_threads(0);
 
   // Fewer windows are the first of them, whatever the batches.
   for (const std::int64_t fewer : {1, 3, 64, 65}) {
@@ -163,8 +163,10 @@ TEST(SelfText, WithoutAStartWindowsBeginAnywhere) {
 
 TEST(SelfText, SoundsLikeTheModel) {
   Loaded model(asset("wiki-llama-6m"), Precision::bf16);
-  const Samples samples = self_text(model.checkpoint, model.config, *model.backend,
-                                    {.samples = 8, .window = 128, .seed = 2}, SelfTextUse::calibration);
+  const DocumentTokens documents =
+      document_tokens(Tokenizer::load(model.checkpoint.folder()), model.checkpoint.config(), model.config);
+  const Samples samples = self_text(model.decoder, documents, {.samples = 8, .window = 128, .seed = 2},
+                                    SelfTextUse::calibration);
   std::vector<float> losses(8 * 127);
   model.decoder.losses(samples.tokens, 8, 128, losses);
   double mean = 0;

@@ -6,9 +6,9 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/files.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/checkpoint/shards.h"
 #include "scratch.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -69,11 +69,11 @@ TEST(Fingerprint, IgnoresWhatDoesNot) {
 }
 
 TEST(Fingerprint, DoesNotDependOnThreads) {
-  set_default_threads(1);
+  work_with_threads(1);
   const std::string one = fingerprint_of({});
-  set_default_threads(3);
+  work_with_threads(3);
   EXPECT_EQ(fingerprint_of({}), one);
-  set_default_threads(0);
+  work_with_threads(0);
 }
 
 }  // namespace

@@ -12,7 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/random.h"
-#include "knapsaq/base/threads.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -575,12 +575,12 @@ TEST_P(BackendTest, ComparisonsDoNotDependOnThreads) {
   const std::vector<std::int32_t> targets(static_cast<std::size_t>(rows), 7);
   std::vector<std::vector<RowComparison>> found;
   for (const int threads : {1, 2, 3}) {
-    set_default_threads(threads);
+    work_with_threads(threads);
     found.emplace_back(targets.size());
     const Compared one{&q, found.back()};
     backend->compare(p, *prepared, targets, true, {&one, 1});
   }
-  set_default_threads(0);
+  work_with_threads(0);
   for (std::size_t r = 0; r < targets.size(); ++r) {
     EXPECT_EQ(found[0][r].kl, found[1][r].kl);
     EXPECT_EQ(found[0][r].jsd, found[2][r].jsd);

@@ -15,8 +15,8 @@
 
 #include "knapsaq/base/float16.h"
 #include "knapsaq/base/random.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/compute/backend.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -180,7 +180,7 @@ class CachedAttentionTest : public ::testing::TestWithParam<std::tuple<CpuKernel
     element = cached;
     rounds = precision == Precision::bf16 && kernels == CpuKernels::avx512_bf16;
   }
-  void TearDown() override { set_default_threads(0); }
+  void TearDown() override { work_with_threads(0); }
 
   Array working(const std::vector<float>& values, std::int64_t rows, std::int64_t cols) {
     Array out = backend->allocate(rows, cols, Element::working);
@@ -385,10 +385,10 @@ TEST_P(CachedAttentionTest, DoesNotDependOnTheThreads) {
   for (const Case& c :
        {Case{1, 900, 4, 1, 64, 0, true, {600, 1, 1, 140, 1, 1}}, {2, 520, 4, 2, 32, 300, true, {500, 1}}}) {
     const Inputs in = inputs_of(c);
-    set_default_threads(1);
+    work_with_threads(1);
     const std::vector<float> expected = extend(c, in);
     for (const int threads : {2, 5}) {
-      set_default_threads(threads);
+      work_with_threads(threads);
       EXPECT_EQ(extend(c, in), expected) << c << ' ' << threads;
     }
   }

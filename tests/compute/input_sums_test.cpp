@@ -7,8 +7,8 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/random.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/compute/backend.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -25,7 +25,7 @@ class InputSumsTest : public ::testing::TestWithParam<std::tuple<CpuKernels, Pre
     if (kernels > best_cpu_kernels()) GTEST_SKIP() << "this processor has no such instructions";
     backend_ = make_cpu_backend(precision, kernels);
   }
-  void TearDown() override { set_default_threads(0); }
+  void TearDown() override { work_with_threads(0); }
 
   Inputs make(std::int64_t rows, std::int64_t width) {
     Random random(3);
@@ -88,7 +88,7 @@ TEST_P(InputSumsTest, DoNotDependOnThreads) {
   const Inputs in = make(777, 700);
   std::vector<InputSums> results;
   for (const int threads : {1, 2, 5}) {
-    set_default_threads(threads);
+    work_with_threads(threads);
     results.emplace_back(700);
     backend_->sum_inputs(in.array, 777, results.back());
   }

@@ -13,10 +13,10 @@
 #include <gtest/gtest.h>
 
 #include "compute/stored_forms.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/compute/backend.h"
 #include "knapsaq/compute/cpu/packed_kernels.h"
 #include "knapsaq/compute/cpu/packed_weight.h"
+#include "work_with_threads.h"
 
 namespace knapsaq::test {
 void PrintTo(const StoredForm& form, std::ostream* out) { *out << form.name; }
@@ -336,7 +336,7 @@ TEST_P(PackedBackend, ThreadsAndNeighboursChangeNothing) {
   for (float& value : x) value = static_cast<float>(random.normal());
   std::vector<std::vector<float>> results;
   for (const int threads : {1, 2, 5}) {
-    set_default_threads(threads);
+    work_with_threads(threads);
     const auto one = backend(Precision::bf16, Packed::int8);
     Array input = one->allocate(3, 256, Element::working);
     one->convert(one->upload(x, 3, 256), 3, input);
@@ -356,7 +356,7 @@ TEST_P(PackedBackend, ThreadsAndNeighboursChangeNothing) {
     one->download(alone, 0, of_second);
     EXPECT_TRUE(std::equal(of_second.begin(), of_second.end(), results.back().begin() + 900));
   }
-  set_default_threads(0);
+  work_with_threads(0);
   EXPECT_EQ(results[0], results[1]);
   EXPECT_EQ(results[0], results[2]);
 }

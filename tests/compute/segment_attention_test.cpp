@@ -10,8 +10,8 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/random.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/compute/backend.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -146,9 +146,9 @@ TEST_P(SegmentAttention, DoesNotDependOnThreadsOrNeighbours) {
     return values_of(out);
   };
   const std::vector<float> all = run(segments, 0);
-  set_default_threads(1);
+  work_with_threads(1);
   EXPECT_EQ(run(segments, 0), all);
-  set_default_threads(0);
+  work_with_threads(0);
   const std::vector<Segment> last = {{100, -1}, {7, 0}};
   EXPECT_EQ(run(last, 103), some_rows(all, 192, 103, 107));
 }

@@ -18,12 +18,12 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/random.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/checkpoint/safetensors.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/quantizer.h"
 #include "knapsaq/text/tokenizer.h"
 #include "scratch.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -210,7 +210,7 @@ TEST_P(CandidateScorerTest, NothingDependsOnOrderThreadsOrMemory) {
   std::vector<Choices> shuffled;
   for (const std::size_t i : order) shuffled.push_back(candidates[i]);
   for (const int threads : {1, 2}) {
-    set_default_threads(threads);
+    work_with_threads(threads);
     ScorerOptions little = options;
     little.weight_cache = 1;
     little.waiting = 1;
@@ -219,7 +219,7 @@ TEST_P(CandidateScorerTest, NothingDependsOnOrderThreadsOrMemory) {
     const Rows found = score(scorer, shuffled, 0, 3);
     for (std::size_t i = 0; i < order.size(); ++i) expect_same(found[i], expected[order[i]]);
   }
-  set_default_threads(0);
+  work_with_threads(0);
 }
 
 TEST_P(CandidateScorerTest, WindowsDoNotDependOnEachOther) {

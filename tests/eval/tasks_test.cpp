@@ -18,12 +18,12 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/json_text.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/eval/tasks/python_text.h"
 #include "knapsaq/eval/tasks/read_items.h"
 #include "knapsaq/eval/tasks/task_set.h"
 #include "knapsaq/model/decoder.h"
 #include "scratch.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -357,7 +357,7 @@ TEST(HarnessReferences, AreTheSameWhateverTheThreads) {
   Asset asset("wiki-llama-6m", Precision::bf16);
   const std::vector<TaskResult> expected = asset.judge();
   for (const int threads : {1, 3}) {
-    set_default_threads(threads);
+    work_with_threads(threads);
     const std::vector<TaskResult> found = asset.judge();
     for (std::size_t t = 0; t < expected.size(); ++t) {
       ASSERT_EQ(found[t].items.size(), expected[t].items.size());
@@ -365,7 +365,7 @@ TEST(HarnessReferences, AreTheSameWhateverTheThreads) {
         EXPECT_EQ(found[t].items[i].log_likelihoods, expected[t].items[i].log_likelihoods);
     }
   }
-  set_default_threads(0);
+  work_with_threads(0);
 }
 
 }  // namespace

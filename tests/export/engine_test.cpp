@@ -55,7 +55,7 @@ TEST_P(Engines, WhatIsFoundIsWrittenInTheBytesThatWereCounted) {
     fs::copy(entry.path(), scratch / "model" / entry.path().filename());
   const Checkpoint model = Checkpoint::open(scratch / "model");
   const ModelConfig config = parse_model_config(json);
-  const Selection selection = selection_for(engine, select_matrices(config, {}));
+  const MatrixSelection selection = selection_for(engine, select_matrices(config, {}));
   const ErrorTable table = size_table(selection.quantized, plain_menu(engine));
   const auto sizes = writer(engine.format).file_sizes(model, config, table, {}, "a name");
 
@@ -128,7 +128,7 @@ TEST(Engine, WhatItWantsDenseIsNoMatrixOfTheSearch) {
   nlohmann::json json = random_llama(false, 40);
   json["intermediate_size"] = 96;
   const ModelConfig odd = parse_model_config(json);
-  const Selection rest = selection_for(find_engine("llama.cpp"), select_matrices(odd, {}));
+  const MatrixSelection rest = selection_for(find_engine("llama.cpp"), select_matrices(odd, {}));
   EXPECT_TRUE(std::ranges::all_of(rest.quantized, [](const Matrix& matrix) { return matrix.in % 32 == 0; }));
   EXPECT_FALSE(rest.dense.empty());
 }

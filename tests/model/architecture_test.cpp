@@ -192,7 +192,7 @@ std::vector<std::size_t> left(const ModelConfig& config, std::vector<std::string
   return numbers;
 }
 
-TEST(Selection, KeepsWhatPatternsName) {
+TEST(MatrixSelection, KeepsWhatPatternsName) {
   const ModelConfig config = config_of(random_llama(false), {{"num_hidden_layers", 1}});
   EXPECT_EQ(left(config, {}).size(), 9U);
   EXPECT_THAT(left(config, {"lm_head"}), ElementsAre(0, 1, 2, 3, 4, 5, 6, 7));
@@ -212,7 +212,7 @@ TEST(Selection, KeepsWhatPatternsName) {
               ElementsAre("model.decoder.project_in", "model.decoder.project_out"));
 }
 
-TEST(Selection, PatternsThatNameNothingAreErrors) {
+TEST(MatrixSelection, PatternsThatNameNothingAreErrors) {
   const auto refusal = [](const ModelConfig& config, std::vector<std::string> keep) {
     try {
       select_matrices(config, keep);

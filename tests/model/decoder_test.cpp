@@ -17,9 +17,9 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/random.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/checkpoint/safetensors.h"
 #include "scratch.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -194,12 +194,12 @@ TEST(Decoder, SameLossesWhateverTheThreads) {
       const std::vector<std::int32_t> tokens = random_tokens(64 * 45, model.decoder.config().vocab);
       std::vector<float> expected;
       for (const int threads : {1, 2, 5}) {
-        set_default_threads(threads);
+        work_with_threads(threads);
         const std::vector<float> losses = losses_of(model.decoder, tokens, 45);
         if (expected.empty()) expected = losses;
         EXPECT_EQ(losses, expected) << name << " with " << threads << " threads";
       }
-      set_default_threads(0);
+      work_with_threads(0);
     }
   }
 }

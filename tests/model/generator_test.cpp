@@ -14,8 +14,8 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
-#include "knapsaq/base/threads.h"
 #include "scratch.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -71,12 +71,12 @@ TEST(Generator, SameSeedSameTextWhateverTheThreads) {
         .generate(kPrompt, {.sampler = {.temperature = 1, .top_p = 0.95, .seed = seed}, .max_tokens = 50})
         .tokens;
   };
-  set_default_threads(1);
+  work_with_threads(1);
   const Ids one = text(4);
   EXPECT_NE(text(5), one);
-  set_default_threads(3);
+  work_with_threads(3);
   EXPECT_EQ(text(4), one);
-  set_default_threads(0);
+  work_with_threads(0);
 }
 
 TEST(Generator, EndsWhereItIsTold) {

@@ -13,9 +13,10 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/execution.h"
 #include "knapsaq/base/random.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/model/decoder.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -185,11 +186,11 @@ TEST(DecoderNext, SameLogitsWhateverTheThreadsAndTheNeighbours) {
     KeyValueCache cache(model.decoder.config(), *model.backend, 16, length);
     const auto expected = step_by_step(model.decoder, tokens, cache);
     for (const int threads : {1, 3}) {
-      set_default_threads(threads);
+      work_with_threads(threads);
       cache.clear();  // what lies in it from before must not matter
       EXPECT_EQ(step_by_step(model.decoder, tokens, cache), expected);
     }
-    set_default_threads(0);
+    work_with_threads(0);
     // Other tokens in all sequences but the first leave it alone.
     std::reverse(tokens.begin() + length, tokens.end());
     cache.clear();
@@ -246,21 +247,13 @@ TEST(DecoderNext, FailuresLeaveTheCacheAsItWas) {
   const std::span<const std::int32_t> all(tokens);
   KeyValueCache cache(model.decoder.config(), *model.backend, 1, 40, CacheElement::half);
   model.decoder.next(all.first(10), cache);
-  // An interruption cannot be taken back, so it happens in a process of its own, where the pool's threads do
-  // not live on.
-  set_default_threads(1);
-  EXPECT_EXIT(
-      {
-        request_cancel();
-        try {
-          model.decoder.next(all.subspan(10, 7), cache);
-        } catch (const Cancelled&) {
-          std::_Exit(cache.length() == 10 ? 0 : 1);
-        }
-        std::_Exit(2);
-      },
-      ::testing::ExitedWithCode(0), "");
-  set_default_threads(0);
+  {
+    Cancellation cancellation;
+    cancellation.request();
+    const ExecutionScope scope({.cancellation = &cancellation});
+    EXPECT_THROW(model.decoder.next(all.subspan(10, 7), cache), Cancelled);
+    EXPECT_EQ(cache.length(), 10);
+  }
   // The last block's weights are missing: all others have run.
   model.decoder.unload_block(model.decoder.config().layers - 1);
   EXPECT_THROW(model.decoder.next(all.subspan(10, 7), cache), std::logic_error);

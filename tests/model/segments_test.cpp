@@ -12,8 +12,8 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/random.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/model/decoder.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -125,10 +125,10 @@ TEST(DecoderSegments, SameLossesWhateverTheThreads) {
     const Batch batch({{40, -1}, {11, 0}, {12, 0}, {30, -1}, {3, 3}}, model.decoder.config().vocab);
     const std::vector<float> expected = losses(model.decoder, batch);
     for (const int threads : {1, 3}) {
-      set_default_threads(threads);
+      work_with_threads(threads);
       EXPECT_EQ(losses(model.decoder, batch), expected);
     }
-    set_default_threads(0);
+    work_with_threads(0);
     // And windows go on as before.
     const std::vector<std::int32_t> two = {1, 2};
     EXPECT_EQ(model.decoder.logits(two, 0).size(),

@@ -9,10 +9,10 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/random.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/quant/local_errors.h"
 #include "knapsaq/quant/quantizer.h"
 #include "made_weights.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -97,12 +97,12 @@ TEST(Awq, DoesNotDependOnTheNumberOfThreads) {
   const InputStatistics inputs = made_inputs(256);
   std::vector<std::uint32_t> codes;
   for (const int threads : {1, 3}) {
-    set_default_threads(threads);
+    work_with_threads(threads);
     const auto packed = std::get<PackedMatrix>(quantize(weights.view(), parse_scheme("awq:b3g128"), &inputs));
     if (codes.empty()) codes = packed.codes;
     EXPECT_EQ(packed.codes, codes);
   }
-  set_default_threads(0);
+  work_with_threads(0);
 }
 
 TEST(Awq, SaysWhatItNeeds) {

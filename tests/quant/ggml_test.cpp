@@ -11,11 +11,11 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/compute/ggml_block.h"
 #include "knapsaq/quant/ggml/kernels.h"
 #include "knapsaq/quant/quantizer.h"
 #include "quant/made_weights.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 
@@ -111,11 +111,11 @@ TEST_P(GgmlEncoder, EveryInstructionSetFindsTheSameBlocks) {
 TEST_P(GgmlEncoder, NeitherThreadsNorNeighboursMatter) {
   const MadeWeights weights("normal", 200, kCols);
   const InputStatistics inputs = made_inputs();
-  set_default_threads(1);
+  work_with_threads(1);
   const GgmlMatrix alone = quantized(GetParam().name, weights.view(), &inputs);
-  set_default_threads(3);
+  work_with_threads(3);
   const GgmlMatrix together = quantized(GetParam().name, weights.view(), &inputs);
-  set_default_threads(0);
+  work_with_threads(0);
   EXPECT_EQ(alone.blocks, together.blocks);
   // The last row by itself.
   const MatrixView last{1, kCols, weights.view().row(199)};

@@ -11,13 +11,13 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/float16.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/quant/groupwise.h"
 #include "knapsaq/quant/hessian_factor.h"
 #include "knapsaq/quant/local_errors.h"
 #include "knapsaq/quant/quantizer.h"
 #include "quant/made_inputs.h"
 #include "quant/made_weights.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -155,16 +155,16 @@ TEST(Gptq, DoesNotDependOnThreadsOrPreparation) {
   const Quantizer& gptq = quantizer("gptq");
   for (const std::string text : {"gptq:b3g64", "gptq:b4g32/m8g128"}) {
     const Scheme scheme = parse_scheme(text);
-    set_default_threads(1);
+    work_with_threads(1);
     const PackedMatrix one = packed_by(weights.view(), text, inputs);
     const LocalErrors errors = local_errors(weights.view(), one, &inputs);
-    set_default_threads(5);
+    work_with_threads(5);
     EXPECT_TRUE(equal(one, packed_by(weights.view(), text, inputs)));
     EXPECT_EQ(errors.hessian, local_errors(weights.view(), one, &inputs).hessian);
     const auto prepared = gptq.prepare(&inputs);
     EXPECT_TRUE(equal(one, std::get<PackedMatrix>(
                                gptq.quantize_prepared(weights.view(), scheme, &inputs, prepared.get()))));
-    set_default_threads(0);
+    work_with_threads(0);
   }
 }
 

@@ -5,10 +5,10 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/quant/quantizer.h"
 #include "made_inputs.h"
 #include "made_weights.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -81,11 +81,11 @@ TEST(LocalErrors, DoNotDependOnThreads) {
   const InputStatistics inputs = made_inputs(kCols, 400, 3);
   const RowShares shares = some_shares();
   const StoredMatrix stored = quantize(weights.view(), parse_scheme("rtn:b3g32"));
-  set_default_threads(1);
+  work_with_threads(1);
   const LocalErrors one = local_errors(weights.view(), stored, &inputs, {}, shares);
-  set_default_threads(5);
+  work_with_threads(5);
   const LocalErrors five = local_errors(weights.view(), stored, &inputs, {}, shares);
-  set_default_threads(0);
+  work_with_threads(0);
   EXPECT_EQ(one.lookup, five.lookup);
   EXPECT_EQ(one.hessian, five.hessian);
 }

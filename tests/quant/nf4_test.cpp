@@ -15,10 +15,10 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/float16.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/checkpoint/stored_layout.h"
 #include "knapsaq/quant/quantizer.h"
 #include "made_weights.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -112,12 +112,12 @@ TEST(Nf4, DoesNotDependOnTheNumberOfThreads) {
   const MadeWeights weights("student", 333, 1001);
   std::vector<std::uint8_t> codes;
   for (const int threads : {1, 2, 7}) {
-    set_default_threads(threads);
+    work_with_threads(threads);
     const Nf4Matrix matrix = std::get<Nf4Matrix>(quantize(weights.view(), nf4_scheme()));
     if (codes.empty()) codes = matrix.codes;
     EXPECT_EQ(matrix.codes, codes);
   }
-  set_default_threads(0);
+  work_with_threads(0);
 }
 
 TEST(Nf4, RefusesWhatItCannotDo) {

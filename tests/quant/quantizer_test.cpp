@@ -15,10 +15,10 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/float16.h"
 #include "knapsaq/base/random.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/quant/group_kernels.h"
 #include "knapsaq/quant/groupwise.h"
 #include "quant/made_weights.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -289,11 +289,11 @@ TEST(Quantize, ErrorsOfPiecesAddUpToTheWhole) {
 TEST(Quantize, DoesNotDependOnTheNumberOfThreads) {
   const MadeWeights weights("student", 333, 480);
   for (const std::string text : {"hqq:b3g64/m8g128", "hqq:b4g64", "rtn:b4g32s", "uniform:b3row"}) {
-    set_default_threads(1);
+    work_with_threads(1);
     const PackedMatrix one = std::get<PackedMatrix>(quantize(weights.view(), parse_scheme(text)));
     const double error = frobenius_error(weights.view(), one);
     for (const int threads : {2, 3, 7}) {
-      set_default_threads(threads);
+      work_with_threads(threads);
       const PackedMatrix many = std::get<PackedMatrix>(quantize(weights.view(), parse_scheme(text)));
       EXPECT_EQ(many.codes, one.codes) << text;
       EXPECT_EQ(many.scales, one.scales) << text;
@@ -305,7 +305,7 @@ TEST(Quantize, DoesNotDependOnTheNumberOfThreads) {
       EXPECT_EQ(frobenius_error(weights.view(), many), error) << text;
     }
   }
-  set_default_threads(0);
+  work_with_threads(0);
 }
 
 TEST(Quantize, MoreBitsAndSmallerGroupsLoseLess) {

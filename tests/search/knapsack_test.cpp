@@ -12,9 +12,9 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/pattern.h"
 #include "knapsaq/base/random.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/search/core.h"
 #include "knapsaq/search/mxq.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -394,10 +394,10 @@ TEST(Knapsack, SameResultsWhateverTheNumberOfThreads) {
   const std::vector<std::uint64_t> budgets = even_budgets(knapsack.smallest(), knapsack.largest(), 40);
   std::vector<std::vector<FrontPoint>> results;
   for (const int threads : {1, 3}) {
-    set_default_threads(threads);
+    work_with_threads(threads);
     results.push_back(knapsack.best_within(budgets));
   }
-  set_default_threads(0);
+  work_with_threads(0);
   for (std::size_t b = 0; b < budgets.size(); ++b) {
     EXPECT_EQ(results[0][b].levels, results[1][b].levels);
     EXPECT_EQ(results[0][b].levels, knapsack.best_within(budgets[b]).levels);

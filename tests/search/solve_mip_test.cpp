@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/execution.h"
 #include "knapsaq/base/progress.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/search/problem.h"
@@ -250,28 +251,23 @@ TEST(SolveMip, SaysHowFarItIsAndStopsWhenAskedTo) {
       ended = false;
     }
     void advance(std::uint64_t) override {
-      // In a process of its own: the wish to stop cannot be taken back.
-      if (++looks == 3) request_cancel();
+      if (++looks == 3) cancellation.request();
     }
     void end() override { ended = true; }
+    Cancellation cancellation;
     bool named_right = true;
     int looks = 0;
     bool ended = false;
   };
-  const auto stopped = [] {
-    Stopper progress;
-    try {
-      SolveOptions options;
-      options.progress = &progress;
-      options.time_limit = 1e6;
-      solve_mip(hard_problem(), options);
-    } catch (const Cancelled&) {
-      std::_Exit(progress.looks >= 3 && progress.ended && progress.named_right ? 0 : 1);
-    }
-    std::_Exit(2);
-  };
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
-  EXPECT_EXIT(stopped(), testing::ExitedWithCode(0), "");
+  Stopper progress;
+  const ExecutionScope scope({.cancellation = &progress.cancellation});
+  SolveOptions options;
+  options.progress = &progress;
+  options.time_limit = 1e6;
+  EXPECT_THROW(solve_mip(hard_problem(), options), Cancelled);
+  EXPECT_GE(progress.looks, 3);
+  EXPECT_TRUE(progress.ended);
+  EXPECT_TRUE(progress.named_right);
 }
 
 TEST(SolveMip, NeverAboveTheBudgetWhereTheSolverCannotSeeTheDifference) {

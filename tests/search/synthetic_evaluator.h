@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "knapsaq/base/progress.h"
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/search/evaluator.h"
 #include "knapsaq/search/point_less.h"

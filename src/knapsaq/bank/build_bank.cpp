@@ -15,6 +15,7 @@
 #include "knapsaq/bank/linear_file.h"
 #include "knapsaq/bank/match_table.h"
 #include "knapsaq/bank/measure_linear.h"
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/model/architecture.h"

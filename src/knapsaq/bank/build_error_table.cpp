@@ -8,6 +8,7 @@
 #include "knapsaq/bank/error_table.h"
 #include "knapsaq/bank/match_table.h"
 #include "knapsaq/bank/measure_linear.h"
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/progress.h"
 #include "knapsaq/model/architecture.h"

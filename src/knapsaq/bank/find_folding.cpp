@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "knapsaq/bank/folded_inputs.h"
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/float16.h"
 #include "knapsaq/base/threads.h"

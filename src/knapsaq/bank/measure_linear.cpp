@@ -11,7 +11,7 @@
 
 #include "knapsaq/bank/magnitude_percentiles.h"
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/progress.h"
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/quant/groupwise.h"
 #include "knapsaq/quant/quantizer.h"

@@ -10,6 +10,7 @@
 #include "knapsaq/bank/folder_lock.h"
 #include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/bank/measure_linear.h"
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/hash.h"
 #include "knapsaq/calib/calibrator.h"

@@ -1,9 +1,5 @@
 #include "knapsaq/base/progress.h"
 
-#include <atomic>
-
-#include "knapsaq/base/error.h"
-
 namespace knapsaq {
 namespace {
 
@@ -14,20 +10,11 @@ class Silence final : public Progress {
   void end() override {}
 };
 
-std::atomic<bool> g_cancel{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "request_cancel() runs inside signal handlers");
-
 }  // namespace
 
 Progress& Progress::none() {
   static Silence silence;
   return silence;
-}
-
-void request_cancel() noexcept { g_cancel.store(true, std::memory_order_relaxed); }
-bool cancel_requested() noexcept { return g_cancel.load(std::memory_order_relaxed); }
-void check_cancelled() {
-  if (cancel_requested()) throw Cancelled();
 }
 
 }  // namespace knapsaq

@@ -5,7 +5,7 @@
 
 namespace knapsaq {
 
-/// Hears how far long work is. The library only tells; whoever runs it (the command line) shows.
+/// Hears how far long work is. The library only reports; a face of it (command line, Python, page) shows.
 /// advance() may be called from any thread.
 class Progress {
  public:
@@ -35,11 +35,5 @@ class ProgressScope {
  private:
   Progress& progress_;
 };
-
-/// Asks all running work to stop at its next check; safe inside a signal handler.
-void request_cancel() noexcept;
-bool cancel_requested() noexcept;
-/// Throws Cancelled if request_cancel() was called. Long loops call it once per unit of work.
-void check_cancelled();
 
 }  // namespace knapsaq

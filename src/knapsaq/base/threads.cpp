@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cstdint>
 #include <exception>
-#include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -14,6 +13,8 @@
 #if defined(__x86_64__)
 #  include <immintrin.h>
 #endif
+
+#include "knapsaq/base/execution.h"
 
 namespace knapsaq {
 namespace {
@@ -63,7 +64,7 @@ bool spin_until(std::chrono::microseconds limit, Ready&& ready) {
 
 /// One loop at a time lies here. Its indices are counted twice: `unclaimed` by those who take them,
 /// `unfinished` by those who did them. Whoever takes one keeps `unfinished` above 0 and so the loop in its
-/// place: only then may count, context and call be read, and a thread that comes late finds either nothing to
+/// place: only then may count, context, call and execution be read, and a thread that comes late finds either nothing to
 /// take or an index of the next loop, which is as good.
 struct ThreadPool::State {
   /// Indices that nobody has taken; below 0 by those who came too late.
@@ -73,6 +74,7 @@ struct ThreadPool::State {
   alignas(kApart) std::int64_t count = 0;
   const void* context = nullptr;
   Call call = nullptr;
+  Execution execution;  ///< of whoever called run()
   std::atomic<bool> failed{false};
   std::exception_ptr failure;
 
@@ -96,6 +98,7 @@ struct ThreadPool::State {
       if (left <= 0) return mine;
       ++mine;
       if (failed.load(std::memory_order_relaxed)) continue;
+      const ExecutionScope scope(execution);
       try {
         call(context, static_cast<std::size_t>(count - left));
       } catch (...) {
@@ -166,6 +169,7 @@ void ThreadPool::run(std::size_t count, const void* context, Call call) {
   state.count = static_cast<std::int64_t>(count);
   state.context = context;
   state.call = call;
+  state.execution = current_execution();
   state.unfinished.store(state.count, std::memory_order_relaxed);
   state.unclaimed.store(state.count);
   state.wake_workers();
@@ -184,19 +188,6 @@ void ThreadPool::run(std::size_t count, const void* context, Call call) {
   if (failure) std::rethrow_exception(failure);
 }
 
-namespace {
-
-std::unique_ptr<ThreadPool>& pool_slot() {
-  static std::unique_ptr<ThreadPool> pool;
-  return pool;
-}
-
-std::mutex& pool_mutex() {
-  static std::mutex mutex;
-  return mutex;
-}
-
-/// Cores this process may run on, which under taskset or a container are fewer than the machine's.
 int available_cores() {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -204,17 +195,9 @@ int available_cores() {
   return static_cast<int>(std::thread::hardware_concurrency());
 }
 
-}  // namespace
-
-ThreadPool& default_pool() {
-  const std::lock_guard lock(pool_mutex());
-  if (!pool_slot()) pool_slot() = std::make_unique<ThreadPool>(available_cores());
-  return *pool_slot();
-}
-
-void set_default_threads(int threads) {
-  const std::lock_guard lock(pool_mutex());
-  pool_slot() = std::make_unique<ThreadPool>(threads > 0 ? threads : available_cores());
+ThreadPool& process_pool() {
+  static ThreadPool pool(available_cores());
+  return pool;
 }
 
 }  // namespace knapsaq

@@ -1,10 +1,13 @@
 #include <algorithm>
 #include <array>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include <fmt/core.h>
 
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/exchange.h"
 #include "knapsaq/base/files.h"
@@ -193,11 +196,14 @@ void check_calibration_place(const fs::path& folder) {
         fmt::format("{}: holds something else than a calibration; give another name", folder.string()));
 }
 
-Calibration calibrate(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
-                      const Samples& samples, Backend& backend, const fs::path& folder, bool replace,
-                      Progress& progress) {
+namespace {
+
+/// Whatever the model is in: `make_calibrator` makes a Calibrator of it.
+Calibration calibrate_with(const std::function<std::unique_ptr<Calibrator>()>& make_calibrator, const ModelConfig& config,
+                           Precision precision, std::string_view fingerprint, const Samples& samples,
+                           const fs::path& folder, bool replace, Progress& progress) {
   Manifest manifest;
-  manifest.source = {std::string(fingerprint), samples.text, samples.options, backend.precision()};
+  manifest.source = {std::string(fingerprint), samples.text, samples.options, precision};
   manifest.tokens_hash = samples.hash;
   manifest.layers = config.layers;
   restore_waiting(folder);
@@ -223,16 +229,16 @@ Calibration calibrate(const Checkpoint& checkpoint, const ModelConfig& config, s
       write_file(place.path() / kManifestName, to_json(manifest));
     };
     ProgressScope scope(progress, "calibrating", total, "windows");
-    Calibrator calibrator(checkpoint, config, samples, backend, progress);
+    const std::unique_ptr<Calibrator> calibrator = make_calibrator();
     for (std::int64_t block = 0; block < config.layers; ++block) {
       if (block < std::ssize(manifest.blocks)) {
-        calibrator.advance(block);
+        calibrator->advance(block);
         continue;
       }
-      add(block, calibrator.measure(block), {});
+      add(block, calibrator->measure(block), {});
     }
     const Matrix& head = config.tied ? all.front() : all.back();
-    const std::vector<ObservedInput> of_head = {calibrator.measure_head(head)};
+    const std::vector<ObservedInput> of_head = {calibrator->measure_head(head)};
     add(config.layers, of_head, shares_of(count_tokens(samples.tokens, config.vocab)));
   }
   if (exchanges) exchange_folders(next, folder);
@@ -241,6 +247,21 @@ Calibration calibrate(const Checkpoint& checkpoint, const ModelConfig& config, s
     remove_waited(folder, [](const fs::path& old) { return !holds_others(old); });
   }
   return Calibration::open(folder);
+}
+
+}  // namespace
+
+Calibration calibrate(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
+                      const Samples& samples, Backend& backend, const fs::path& folder, bool replace,
+                      Progress& progress) {
+  return calibrate_with([&] { return std::make_unique<Calibrator>(checkpoint, config, samples, backend, progress); }, config,
+                        backend.precision(), fingerprint, samples, folder, replace, progress);
+}
+
+Calibration calibrate(Decoder& decoder, std::string_view fingerprint, const Samples& samples,
+                      const fs::path& folder, bool replace, Progress& progress) {
+  return calibrate_with([&] { return std::make_unique<Calibrator>(decoder, samples, progress); }, decoder.config(),
+                        decoder.backend().precision(), fingerprint, samples, folder, replace, progress);
 }
 
 }  // namespace knapsaq

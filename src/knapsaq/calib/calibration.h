@@ -12,6 +12,7 @@
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/compute/backend.h"
 #include "knapsaq/model/config.h"
+#include "knapsaq/model/decoder.h"
 
 namespace knapsaq {
 
@@ -83,5 +84,9 @@ void require_same_model(const Calibration& calibration, std::string_view fingerp
 Calibration calibrate(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
                       const Samples& samples, Backend& backend, const std::filesystem::path& folder,
                       bool replace = false, Progress& progress = Progress::none());
+/// The same with a model that is in memory, all of it.
+Calibration calibrate(Decoder& decoder, std::string_view fingerprint, const Samples& samples,
+                      const std::filesystem::path& folder, bool replace = false,
+                      Progress& progress = Progress::none());
 
 }  // namespace knapsaq

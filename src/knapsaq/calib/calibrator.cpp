@@ -7,6 +7,7 @@
 
 #include <fmt/core.h>
 
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/compute/tensor.h"
@@ -54,18 +55,30 @@ InputStatistics statistics_of(const ObservedInput& input) {
 
 Calibrator::Calibrator(const Checkpoint& checkpoint, const ModelConfig& config, const Samples& samples,
                        Backend& backend, Progress& progress)
-    : checkpoint_(checkpoint), progress_(progress), decoder_(Decoder::open(checkpoint, config, backend)) {
+    : checkpoint_(&checkpoint),
+      progress_(progress),
+      own_(Decoder::open(checkpoint, config, backend)),
+      decoder_(&*own_) {
+  decoder_->load_embedding(checkpoint);
+  embed(samples);
+  decoder_->unload_embedding();
+}
+
+Calibrator::Calibrator(Decoder& loaded, const Samples& samples, Progress& progress)
+    : checkpoint_(nullptr), progress_(progress), decoder_(&loaded) {
+  embed(samples);
+}
+
+void Calibrator::embed(const Samples& samples) {
   const std::int64_t length = samples.options.window;
   const std::int64_t batch = Decoder::windows_per_batch(length);
-  decoder_.load_embedding(checkpoint);
   const std::span<const std::int32_t> tokens = samples.tokens;
   for (std::int64_t first = 0; first < samples.options.samples; first += batch) {
     const std::int64_t count = std::min(batch, samples.options.samples - first);
-    batches_.push_back(decoder_.embed(
+    batches_.push_back(decoder_->embed(
         tokens.subspan(static_cast<std::size_t>(first * length), static_cast<std::size_t>(count * length)),
         count, length));
   }
-  decoder_.unload_embedding();
 }
 
 std::vector<ObservedInput> Calibrator::measure(std::int64_t index) { return run(index, true, true); }
@@ -77,18 +90,18 @@ std::vector<InputStatistics> Calibrator::observe(std::int64_t index) {
 }
 
 ObservedInput Calibrator::measure_head(const Matrix& head) {
-  if (next_ != decoder_.config().layers) throw std::logic_error("the head before the last block");
-  decoder_.load_head(checkpoint_);
-  Backend& backend = decoder_.backend();
+  if (next_ != decoder_->config().layers) throw std::logic_error("the head before the last block");
+  if (checkpoint_ != nullptr) decoder_->load_head(*checkpoint_);
+  Backend& backend = decoder_->backend();
   ObservedInput observed{head, InputSums(head.in)};
   for (const Hidden& batch : batches_) {
     check_cancelled();
     Array x = backend.allocate(batch.tokens(), head.in, Element::working);
-    decoder_.head_input(batch, x);
+    decoder_->head_input(batch, x);
     backend.sum_inputs(x, batch.tokens(), observed.sums);
     progress_.advance(static_cast<std::uint64_t>(batch.windows));
   }
-  decoder_.unload_head();
+  if (checkpoint_ != nullptr) decoder_->unload_head();
   require_finite(observed);
   return observed;
 }
@@ -96,25 +109,25 @@ ObservedInput Calibrator::measure_head(const Matrix& head) {
 void Calibrator::advance(std::int64_t index) { run(index, false, true); }
 
 void Calibrator::explain(std::int64_t index, Hidden& batch, std::span<const float> before) {
-  batch.state = decoder_.backend().upload(before, batch.tokens(), batch.state.cols());
-  decoder_.look_for_not_finite(true);
-  decoder_.block(index, batch);
+  batch.state = decoder_->backend().upload(before, batch.tokens(), batch.state.cols());
+  decoder_->look_for_not_finite(true);
+  decoder_->block(index, batch);
   throw NotFiniteError(fmt::format("the output of block {} is not finite on this text", index));
 }
 
 std::vector<ObservedInput> Calibrator::run(std::int64_t index, bool look, bool move) {
   if (index != next_) throw std::logic_error(fmt::format("block {} before block {}", index, next_));
   if (loaded_ != index) {
-    decoder_.load_block(checkpoint_, index);
+    if (checkpoint_ != nullptr) decoder_->load_block(*checkpoint_, index);
     loaded_ = index;
   }
   std::vector<ObservedInput> inputs;
   std::size_t call = 0;
   const InputObserver observer = [&](const Matrix& first, const Array& x, std::int64_t rows) {
     if (call == inputs.size()) inputs.push_back({first, InputSums(first.in)});
-    decoder_.backend().sum_inputs(x, rows, inputs[call++].sums);
+    decoder_->backend().sum_inputs(x, rows, inputs[call++].sums);
   };
-  Backend& backend = decoder_.backend();
+  Backend& backend = decoder_->backend();
   std::vector<float> before;
   std::vector<float> after;
   for (Hidden& batch : batches_) {
@@ -123,7 +136,7 @@ std::vector<ObservedInput> Calibrator::run(std::int64_t index, bool look, bool m
     before.resize(static_cast<std::size_t>(batch.tokens() * batch.state.cols()));
     after.resize(before.size());
     backend.download(batch.state, 0, before);
-    decoder_.block(index, batch, look ? observer : InputObserver());
+    decoder_->block(index, batch, look ? observer : InputObserver());
     // Whatever is not finite inside a block ends in the residual stream. Two copies and a look at it are
     // nothing beside the products.
     backend.download(batch.state, 0, after);
@@ -133,7 +146,7 @@ std::vector<ObservedInput> Calibrator::run(std::int64_t index, bool look, bool m
   }
   for (const ObservedInput& input : inputs) require_finite(input);
   if (move) {
-    decoder_.unload_block(index);
+    if (checkpoint_ != nullptr) decoder_->unload_block(index);
     loaded_ = -1;
     ++next_;
   }

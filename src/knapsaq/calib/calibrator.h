@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,12 @@ class Calibrator {
  public:
   Calibrator(const Checkpoint& checkpoint, const ModelConfig& config, const Samples& samples,
              Backend& backend, Progress& progress = Progress::none());
+  /// In a decoder that has all its weights: nothing is read from files, and nothing is let go of. The same
+  /// results.
+  Calibrator(Decoder& loaded, const Samples& samples, Progress& progress = Progress::none());
+
+  Calibrator(const Calibrator&) = delete;
+  Calibrator& operator=(const Calibrator&) = delete;
 
   /// The inputs of block `index` in the order of the forward pass; hidden states go on to the next block.
   /// Blocks come one after another: another index is std::logic_error. Throws NotFiniteError, naming the
@@ -47,16 +54,19 @@ class Calibrator {
   /// Hidden states go through block `index` with the weights that are in place now.
   void advance(std::int64_t index);
   /// For replacing weights of the block that observe() has loaded.
-  Decoder& decoder() { return decoder_; }
+  Decoder& decoder() { return *decoder_; }
 
  private:
   std::vector<ObservedInput> run(std::int64_t index, bool look, bool move);
   /// Throws NotFiniteError: passes `batch`, as it was before the block, through it again and looks.
   [[noreturn]] void explain(std::int64_t index, Hidden& batch, std::span<const float> before);
 
-  const Checkpoint& checkpoint_;
+  void embed(const Samples& samples);
+
+  const Checkpoint* checkpoint_;  ///< null where the weights are in memory already
   Progress& progress_;
-  Decoder decoder_;
+  std::optional<Decoder> own_;
+  Decoder* decoder_;
   std::vector<Hidden> batches_;
   std::int64_t next_ = 0;     ///< block that the hidden states stand before
   std::int64_t loaded_ = -1;  ///< block whose weights are in memory

@@ -9,6 +9,7 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/memory.h"
 #include "knapsaq/base/not_finite_error.h"
@@ -171,15 +172,6 @@ void check_self_text_memory(const ModelConfig& config, Precision precision, std:
       fmt::format("sampling text from the model itself needs all of it in memory, about {}, and {} are free: "
                   "give --text FILE, which needs one block at a time",
                   format_bytes(needed), format_bytes(*available)));
-}
-
-Samples self_text(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
-                  const SampleOptions& options, SelfTextUse use, Progress& progress) {
-  check_self_text_memory(config, backend.precision(), options.window, available_memory());
-  const DocumentTokens documents =
-      document_tokens(Tokenizer::load(checkpoint.folder()), checkpoint.config(), config);
-  Decoder decoder = Decoder::load(checkpoint, config, backend, progress);
-  return self_text(decoder, documents, options, use, progress);
 }
 
 }  // namespace knapsaq

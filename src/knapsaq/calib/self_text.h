@@ -51,9 +51,4 @@ std::uint64_t self_text_memory(const ModelConfig& config, Precision precision, s
 void check_self_text_memory(const ModelConfig& config, Precision precision, std::int64_t window,
                             std::optional<std::uint64_t> available);
 
-/// self_text() of a model on disk: check_self_text_memory() against available_memory(), loads, samples.
-/// `options` are resolved.
-Samples self_text(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
-                  const SampleOptions& options, SelfTextUse use, Progress& progress = Progress::none());
-
 }  // namespace knapsaq

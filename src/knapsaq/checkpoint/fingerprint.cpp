@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/hash.h"
 #include "knapsaq/base/threads.h"
 

@@ -264,7 +264,7 @@ struct CpuOptions {
 };
 
 /// A backend on this machine's processor: oneDNN for dense products, own kernels for the rest, threads of
-/// default_pool(). bf16 needs avx512_bf16; with weaker kernels the weights are rounded to bfloat16 as asked
+/// current_pool(). bf16 needs avx512_bf16; with weaker kernels the weights are rounded to bfloat16 as asked
 /// and everything else is fp32. `kernels` above best_cpu_kernels() is std::invalid_argument.
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options);
 /// The same without packed weights.

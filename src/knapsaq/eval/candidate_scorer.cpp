@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "knapsaq/base/memory.h"
-#include "knapsaq/base/progress.h"
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/model/architecture.h"
 
 namespace knapsaq {

@@ -6,6 +6,7 @@
 
 #include <fmt/core.h>
 
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/not_finite_error.h"
 

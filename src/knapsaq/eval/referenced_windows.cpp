@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 
 namespace knapsaq {

@@ -12,6 +12,7 @@
 #include <fmt/core.h>
 #include <sys/mman.h>
 
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/memory.h"
 #include "knapsaq/base/random.h"

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "knapsaq/base/atomic_folder.h"
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/float16.h"

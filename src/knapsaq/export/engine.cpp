@@ -118,7 +118,7 @@ Menu menu_for(const Engine& engine, Menu menu) {
   return menu;
 }
 
-Selection selection_for(const Engine& engine, Selection selection) {
+MatrixSelection selection_for(const Engine& engine, MatrixSelection selection) {
   std::vector<Matrix> loaded;
   for (Matrix& matrix : selection.quantized) {
     const bool loads = (engine.ends || matrix.in_block()) && matrix.out % engine.rows_multiple == 0 &&

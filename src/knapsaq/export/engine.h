@@ -35,6 +35,6 @@ std::vector<std::string> engine_names();
 Menu menu_for(const Engine& engine, Menu menu);
 
 /// `selection` without the matrices that the engine wants dense. Throws UsageError if nothing is left.
-Selection selection_for(const Engine& engine, Selection selection);
+MatrixSelection selection_for(const Engine& engine, MatrixSelection selection);
 
 }  // namespace knapsaq

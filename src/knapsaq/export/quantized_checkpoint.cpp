@@ -10,6 +10,7 @@
 
 #include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/base/atomic_folder.h"
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/float16.h"

@@ -179,8 +179,8 @@ bool is_named(const Matrix& matrix, std::string_view pattern) {
              pattern, matrix.in_block() ? fmt::format("{}.{}", matrix.block, matrix.module) : matrix.module);
 }
 
-Selection select_matrices(const ModelConfig& config, std::span<const std::string> keep, bool ends) {
-  Selection selection;
+MatrixSelection select_matrices(const ModelConfig& config, std::span<const std::string> keep, bool ends) {
+  MatrixSelection selection;
   std::vector<bool> used(keep.size());
   const auto is_kept = [&](const Matrix& matrix) {
     bool kept = false;

@@ -100,7 +100,7 @@ std::vector<Matrix> find_matrices(const ModelConfig& config, std::span<const std
 bool is_named(const Matrix& matrix, std::string_view pattern);
 
 /// What is to be quantized, and what is not.
-struct Selection {
+struct MatrixSelection {
   std::vector<Matrix> quantized;   ///< some of matrices(config), in that order
   std::vector<std::string> dense;  ///< the others of matrices(config), sorted by name
   std::vector<std::string>
@@ -109,7 +109,7 @@ struct Selection {
 /// Everything is quantized but what one of the patterns `keep` names (is_named(); tables of positions and
 /// projections too), and without `ends` embedding and head.
 /// Throws UsageError for a pattern that names nothing, and if nothing is left.
-Selection select_matrices(const ModelConfig& config, std::span<const std::string> keep, bool ends = true);
+MatrixSelection select_matrices(const ModelConfig& config, std::span<const std::string> keep, bool ends = true);
 
 /// For every one of `matrices` the index, among them, of the first that multiplies the same input: q for k
 /// and v, gate for up, itself for all others.

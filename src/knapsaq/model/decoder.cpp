@@ -7,6 +7,7 @@
 
 #include <fmt/core.h>
 
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder_impl.h"

@@ -4,7 +4,7 @@
 #include <bit>
 #include <stdexcept>
 
-#include "knapsaq/base/progress.h"
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/model/decoder_impl.h"
 
 namespace knapsaq {

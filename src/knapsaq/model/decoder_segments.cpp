@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "knapsaq/base/progress.h"
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/model/decoder_impl.h"
 
 namespace knapsaq {

@@ -12,7 +12,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/json_text.h"
-#include "knapsaq/base/progress.h"
+#include "knapsaq/base/cancellation.h"
 
 namespace knapsaq {
 namespace {

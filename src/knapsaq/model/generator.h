@@ -19,7 +19,7 @@ enum class StopReason : std::uint8_t {
   stop,        ///< the model drew a stop token
   length,      ///< GenerationOptions::max_tokens
   context,     ///< the cache is full
-  interrupted  ///< request_cancel() (Ctrl-C)
+  interrupted  ///< by its Cancellation (Ctrl-C)
 };
 std::string_view name_of(StopReason reason);
 

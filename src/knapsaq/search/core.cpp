@@ -5,7 +5,7 @@
 #include <limits>
 #include <numeric>
 
-#include "knapsaq/base/progress.h"
+#include "knapsaq/base/cancellation.h"
 
 namespace knapsaq {
 namespace {

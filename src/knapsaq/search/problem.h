@@ -49,7 +49,7 @@ struct SolveOptions {
 /// summed exactly, not within a solver's tolerance. Among choices of equal cost the smallest is taken.
 /// Deterministic (one thread, fixed seed) unless the time limit strikes. Throws InfeasibleError with the
 /// smallest possible size if the budget is below it, UsageError for an item without choices and for costs or
-/// sizes that are not finite or sizes below 0, Cancelled if request_cancel() was called.
+/// sizes that are not finite or sizes below 0, Cancelled.
 Solution solve_mip(const Problem& problem, const SolveOptions& options = {});
 
 /// Which linears must share a scheme. `names` are module paths; the result maps each to a group number, in

@@ -20,7 +20,6 @@
 #include "knapsaq/export/engine.h"
 #include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/export/writer.h"
-#include "knapsaq/search/model_evaluator.h"
 
 namespace knapsaq {
 namespace {
@@ -304,51 +303,6 @@ Run Run::open(const fs::path& folder, Access access, const fs::path& model) {
   require_same(required(archive, folder, kSettings), describe(run.settings_, *run.bank_, run.space_), folder);
   run.take(std::move(archive));
   return run;
-}
-
-namespace {
-
-/// An evaluator with everything it stands on.
-class OwningEvaluator final : public Evaluator {
- public:
-  OwningEvaluator(const Run& run, const TokenSet& set, Progress& progress)
-      : backend_(make_cpu_backend(run.settings().precision)),
-        folding_(run.bank().folding(run.config())),
-        decoder_(Decoder::load(run.checkpoint(), run.config(), *backend_, progress)),
-        reference_(reference_windows(*decoder_, set.tokens, set.windows(), set.length, progress)) {
-    // The reference is done with its own norms; the candidates get those that the bank's scales are folded
-    // into. Not the old and the new one at once: of the old one the reference keeps the head.
-    if (!folding_.empty()) {
-      decoder_.reset();
-      decoder_.emplace(Decoder::load(run.checkpoint(), run.config(), *backend_, folding_, progress));
-    }
-    evaluator_.emplace(run.space(), run.bank(), reference_, *decoder_, run.settings().divergence);
-  }
-
-  Divergence divergence() const override { return evaluator_->divergence(); }
-  std::int64_t windows() const override { return evaluator_->windows(); }
-  std::int64_t targets() const override { return evaluator_->targets(); }
-  Measurement reference(WindowRange windows) override { return evaluator_->reference(windows); }
-  void measure(std::span<const Point> points, WindowRange windows, const Done& done) override {
-    evaluator_->measure(points, windows, done);
-  }
-  double cost(std::span<const Point> points, WindowRange windows) const override {
-    return evaluator_->cost(points, windows);
-  }
-
- private:
-  std::unique_ptr<Backend> backend_;
-  Folding folding_;
-  std::optional<Decoder> decoder_;
-  ReferencedWindows reference_;
-  std::optional<ModelEvaluator> evaluator_;
-};
-
-}  // namespace
-
-std::unique_ptr<Evaluator> Run::evaluator(std::string_view set, Progress& progress) const {
-  return std::make_unique<OwningEvaluator>(*this, set == kHeldOutSet ? settings_.heldout : settings_.search,
-                                           progress);
 }
 
 std::optional<double> Run::reference_loss(std::string_view set) const {

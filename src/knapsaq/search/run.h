@@ -36,8 +36,8 @@ struct RunSettings {
   std::string ties = "none";
   std::vector<std::string> pins;   ///< as parse_pin() reads them
   std::string engine;              ///< what the result is for (find_engine()); empty: Knapsaq's own format
-  std::vector<std::string> dense;  ///< matrices that are not quantized (Selection::dense)
-  std::vector<std::string> kept;   ///< modules that are written as they are stored (Selection::kept)
+  std::vector<std::string> dense;  ///< matrices that are not quantized (MatrixSelection::dense)
+  std::vector<std::string> kept;   ///< modules that are written as they are stored (MatrixSelection::kept)
   Divergence divergence = Divergence::kl;
   Precision precision = Precision::bf16;
   TokenSet search;
@@ -85,10 +85,6 @@ class Run {
 
   /// What the model is called: the name of its folder.
   std::string model_name() const;
-  /// Loads the model and runs it over the tokens of `set` as they are asked for. Run and progress must
-  /// outlive it.
-  std::unique_ptr<Evaluator> evaluator(std::string_view set, Progress& progress = Progress::none()) const;
-
   /// The full-precision model's own loss on a whole token set, nats per token: what the archive knows, or
   /// what `evaluator` of this set finds, which is kept if the archive is writable; nothing without either.
   std::optional<double> reference_loss(std::string_view set, Evaluator* evaluator = nullptr);

@@ -9,7 +9,7 @@
 
 #include <fmt/core.h>
 
-#include "knapsaq/base/progress.h"
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/search/point_less.h"
 
 namespace knapsaq {

@@ -6,6 +6,7 @@
 #include <Highs.h>
 #include <fmt/format.h>
 
+#include "knapsaq/base/execution.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/progress.h"
 #include "knapsaq/search/problem.h"
@@ -133,12 +134,17 @@ struct MipResult {
 class Watch {
  public:
   Watch(Progress& progress, double time_limit)
-      : progress_(progress), end_(Clock::now() + seconds_of(std::min(time_limit, 1e9))) {
+      : progress_(progress),
+        cancellation_(current_execution().cancellation),
+        end_(Clock::now() + seconds_of(std::min(time_limit, 1e9))) {
     begin("HiGHS");
   }
   ~Watch() { progress_.end(); }
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
+
+  /// HiGHS asks on threads of its own, too.
+  bool cancelled() const { return cancellation_ != nullptr && cancellation_->requested(); }
 
   void look(double gap) {
     const auto passed = static_cast<std::uint64_t>(seconds_since(begin_));
@@ -166,6 +172,7 @@ class Watch {
   }
 
   Progress& progress_;
+  const Cancellation* cancellation_;
   Clock::time_point end_;
   Clock::time_point begin_;
   std::uint64_t shown_ = 0;  ///< seconds
@@ -200,9 +207,10 @@ MipResult run_highs(const ExactProblem& problem, const Levels& start, double gap
   Watch watch(progress, time_limit);
   const HighsCallbackFunctionType hear = [](int kind, const std::string&, const auto* state, auto* answer,
                                             void* data) {
-    answer->user_interrupt = cancel_requested();
+    auto* own = static_cast<Watch*>(data);
+    answer->user_interrupt = own->cancelled();
     // Only the search over integers knows of a gap.
-    static_cast<Watch*>(data)->look(kind == kCallbackMipInterrupt ? state->mip_gap : HUGE_VAL);
+    own->look(kind == kCallbackMipInterrupt ? state->mip_gap : HUGE_VAL);
   };
   highs.setCallback(hear, &watch);
   // Of large programs the first linear relaxation takes most of the time.

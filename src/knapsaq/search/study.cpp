@@ -10,6 +10,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/search/point_less.h"
+#include "knapsaq/search/search_identity.h"
 
 namespace knapsaq {
 namespace {
@@ -83,15 +84,6 @@ void check(const StudySettings& settings) {
                                    strategy.info->name));
     }
   }
-}
-
-/// What besides its name and seed decides about the course of a run, as the verb `search` tells it, so that a
-/// search that was made there is known here.
-std::string course(const StudyStrategy& strategy, const StudySettings& settings,
-                   const std::optional<Budget>& budget) {
-  std::string text = fmt::format("{} evaluations={}", strategy.options.to_string(), settings.evaluations);
-  if (budget) text += fmt::format(" {}", to_string(*budget));
-  return text + fmt::format(" goal={}", settings.goal);
 }
 
 /// What follows from the point.
@@ -199,7 +191,7 @@ Study run_study(const StudySettings& settings, const StrategySetup& setup, Evalu
       const std::unique_ptr<Strategy> strategy = entry.info->make(own, entry.options);
       Recorder recorder(*strategy, *goal, evaluator.windows());
       const SearchRecord record =
-          archive.search(entry.info->name, course(entry, settings, setup.budget), own.seed);
+          archive.search(entry.info->name, search_identity(entry.options, settings.evaluations, setup.budget, settings.goal), own.seed);
       const SearchReport report =
           run_search(recorder, own, record, evaluator, archive, [&](const SearchStatus& status) {
             if (listener) listener(done, runs, entry.info->name, status);

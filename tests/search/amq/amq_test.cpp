@@ -14,12 +14,12 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/threads.h"
 #include "knapsaq/search/front.h"
 #include "knapsaq/search/point_less.h"
 #include "knapsaq/search/strategies.h"
 #include "search/made_space.h"
 #include "search/synthetic_evaluator.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -219,11 +219,11 @@ TEST(Amq, SameSeedSameQuestionsWhateverTheThreads) {
     std::vector<std::string> settings = kReduced;
     for (const char* const more : {predictor, "rounds=3", "mlp-first-steps=50", "mlp-more-steps=10"})
       settings.emplace_back(more);
-    set_default_threads(1);
+    work_with_threads(1);
     const Course one = search(space, damage, settings);
-    set_default_threads(2);
+    work_with_threads(2);
     const Course two = search(space, damage, settings);
-    set_default_threads(0);
+    work_with_threads(0);
     EXPECT_EQ(one.points, two.points);
     ASSERT_EQ(one.batches.size(), two.batches.size());
     for (std::size_t i = 0; i < one.batches.size(); ++i)

@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "knapsaq/base/threads.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -96,12 +96,12 @@ TEST(Mlp, ThreadsChangeNothing) {
   const std::vector<double> seen = points(100, random);
   std::vector<std::vector<double>> results;
   for (const int threads : {1, 2}) {
-    set_default_threads(threads);
+    work_with_threads(threads);
     Mlp mlp(kVariables, {.width = 100, .batch = 100, .first_steps = 50});
     mlp.add(seen, values_of(seen));
     results.push_back(mlp.predict(seen));
   }
-  set_default_threads(0);
+  work_with_threads(0);
   EXPECT_EQ(results[0], results[1]);
 }
 

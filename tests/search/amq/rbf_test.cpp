@@ -11,7 +11,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/random.h"
-#include "knapsaq/base/threads.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -170,12 +170,12 @@ TEST(CubicRbf, ThreadsChangeNothing) {
   const std::vector<double> values = values_of(points, kVariables);
   std::vector<std::vector<double>> results;
   for (const int threads : {1, 2, 3}) {
-    set_default_threads(threads);
+    work_with_threads(threads);
     CubicRbf rbf(kVariables);
     rbf.add(points, values);
     results.push_back(rbf.predict(points));
   }
-  set_default_threads(0);
+  work_with_threads(0);
   EXPECT_EQ(results[0], results[1]);
   EXPECT_EQ(results[0], results[2]);
 }

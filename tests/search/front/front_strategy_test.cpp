@@ -6,11 +6,11 @@
 
 #include <gmock/gmock.h>
 
-#include "knapsaq/base/threads.h"
 #include "knapsaq/search/front.h"
 #include "knapsaq/search/strategy.h"
 #include "search/made_space.h"
 #include "search/synthetic_evaluator.h"
+#include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
@@ -96,11 +96,11 @@ TEST(FrontStrategy, BeatsRandomSearchByFarWithATenthOfItsMeasurements) {
 TEST(FrontStrategy, AsksTheSameWhateverTheThreads) {
   const SearchSpace space = made_space(21);
   SyntheticEvaluator evaluator(space, {.interaction = 0.6});
-  set_default_threads(1);
+  work_with_threads(1);
   const Course one = follow(space, evaluator, {}, {"rounds=3"});
-  set_default_threads(3);
+  work_with_threads(3);
   const Course three = follow(space, evaluator, {}, {"rounds=3"});
-  set_default_threads(0);
+  work_with_threads(0);
   EXPECT_EQ(one.points, three.points);
 }
 

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/eval/tasks/python_text.h"

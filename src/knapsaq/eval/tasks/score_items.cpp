@@ -1,3 +1,4 @@
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/eval/tasks/score_items.h"
 
 #include <algorithm>

@@ -7,6 +7,7 @@
 
 #include <fmt/core.h>
 
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/float16.h"
 #include "knapsaq/checkpoint/gguf_file.h"

@@ -11,7 +11,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/float16.h"
-#include "knapsaq/base/progress.h"
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/compute/ggml_block.h"
 #include "knapsaq/quant/ggml/kernels.h"

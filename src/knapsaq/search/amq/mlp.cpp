@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/progress.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/quant/blas.h"

@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <utility>
 
-#include "knapsaq/base/progress.h"
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/quant/blas.h"
 #include "knapsaq/search/front.h"

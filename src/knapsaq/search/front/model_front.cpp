@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <set>
 
-#include "knapsaq/base/progress.h"
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/search/best_point.h"
 #include "knapsaq/search/point_less.h"

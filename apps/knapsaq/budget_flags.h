@@ -1,0 +1,21 @@
+#pragma once
+
+#include <string>
+
+#include "arguments.h"
+#include "knapsaq/pipeline/budget.h"
+
+namespace knapsaq::command {
+
+/// A budget as people give it.
+struct BudgetFlags {
+  std::string bytes;
+  BudgetOptions others;
+};
+
+/// --budget, --bpw and --bits.
+void add_budget_flags(Verb verb, BudgetFlags& flags);
+/// Throws UsageError for a size that is none.
+BudgetOptions budget_of(const BudgetFlags& flags);
+
+}  // namespace knapsaq::command

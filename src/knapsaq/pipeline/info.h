@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "knapsaq/pipeline/session.h"
+
+namespace knapsaq {
+
+/// What a model is and how its matrices are stored.
+struct ModelInfo {
+  struct StoredAs {
+    std::string name;         ///< module path
+    std::int64_t out = 0;     ///< rows
+    std::int64_t in = 0;      ///< columns
+    std::string scheme;       ///< "hqq:b3g64/m8g128", or the type of a dense one: "f16"
+    bool in_block = true;     ///< not embedding or head
+  };
+  std::string architecture;
+  std::int64_t parameters = 0;
+  std::uint64_t bytes = 0;  ///< of all tensors
+  std::int64_t layers = 0;
+  std::int64_t hidden = 0;
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t ffn = 0;
+  std::int64_t vocabulary = 0;
+  std::int64_t positions = 0;
+  bool tied = false;                        ///< the head is the embedding
+  std::vector<std::string> notes;           ///< what is remarkable about the files
+  std::vector<std::string> unread_tensors;  ///< that the architecture has no use for
+  std::vector<StoredAs> matrices;
+};
+
+ModelInfo info(const Session& session);
+
+}  // namespace knapsaq

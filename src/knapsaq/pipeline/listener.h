@@ -1,0 +1,38 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "knapsaq/base/progress.h"
+#include "knapsaq/search/measurement.h"
+#include "knapsaq/search/space.h"
+
+namespace knapsaq {
+
+struct SearchStatus;
+
+/// What a listener sees of a search that begins.
+struct SearchView {
+  const SearchSpace* space = nullptr;  ///< until search_ends()
+  Divergence divergence = Divergence::kl;
+  std::string strategy;           ///< for people: "front", "3 of 40: ga"
+  std::optional<Budget> budget;   ///< what the user wants in the end, if known
+};
+
+/// Hears what the work of a session does: stages with their progress, notes, and the course of searches.
+/// Everything but advance() is called from the thread that called the session.
+class Listener : public Progress {
+ public:
+  void begin(std::string_view /*what*/, std::uint64_t /*total*/, std::string_view /*unit*/) override {}
+  void advance(std::uint64_t /*done*/) override {}
+  void end() override {}
+  /// A line about the inputs that a person should know; no error.
+  virtual void note(std::string_view /*line*/) {}
+  virtual void search_begins(const SearchView& /*view*/) {}
+  /// After every answer (run_search()).
+  virtual void searching(const SearchStatus& /*status*/) {}
+  virtual void search_ends() {}
+};
+
+}  // namespace knapsaq

@@ -1,0 +1,240 @@
+#include "knapsaq/pipeline/quantize.h"
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "knapsaq/bank/bank.h"
+#include "knapsaq/bank/error_table.h"
+#include "knapsaq/bank/match_table.h"
+#include "knapsaq/bank/propagate.h"
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/quote.h"
+#include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/export/matrix_source.h"
+#include "knapsaq/export/quantized_checkpoint.h"
+#include "knapsaq/model/expected_tensors.h"
+#include "knapsaq/model/stored_tensors.h"
+#include "knapsaq/pipeline/found_inputs.h"
+#include "knapsaq/pipeline/read_allocation.h"
+#include "knapsaq/pipeline/solve_options.h"
+#include "knapsaq/pipeline/stopwatch.h"
+#include "knapsaq/quant/quantizer.h"
+#include "knapsaq/search/mxq.h"
+#include "knapsaq/search/pins.h"
+
+namespace knapsaq {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// What is to be written, and what the search knows about it (nothing for a uniform or given allocation).
+struct Plan {
+  std::vector<MatrixScheme> allocation;
+  WriteOptions writing;
+  std::optional<Allocation> solved;
+  Cost cost = Cost::fnorm;
+};
+
+/// Bytes of the files; nothing for a budget of bits.
+std::optional<std::uint64_t> bytes_of(const BudgetOptions& budget, const ModelConfig& config) {
+  if (budget.bits_per_weight > 0) return bits_budget(budget.bits_per_weight, parameters(config)).bytes;
+  return budget.bytes;
+}
+
+/// The errors to choose by. An impossible budget is refused before they are measured, not after it.
+ErrorTable table_of(Session& session, const QuantizeOptions& options, const MatrixSelection& selection,
+                    const Bank* bank, const std::function<void(const ErrorTable&)>& check_budget) {
+  if (bank != nullptr) return without(bank->table(), selection.kept);
+  if (!options.table.empty()) return match_table(read_csv(options.table), selection.quantized, options.table);
+  const Menu menu = parse_menu(options.menu);
+  check_budget(size_table(selection.quantized, menu));
+  return build_error_table(session.checkpoint(), selection.quantized, menu, session.listener());
+}
+
+/// `scheme` for the linears of the blocks, and what pins say about single matrices.
+std::vector<MatrixScheme> given_allocation(const QuantizeOptions& options, const ModelConfig& config,
+                                           const MatrixSelection& selection) {
+  std::vector<MatrixScheme> allocation =
+      uniform_allocation(selection.quantized, parse_scheme(options.scheme));
+  for (const std::string& text : options.pins) {
+    const Pin pin = parse_pin(text);
+    if (pin.relation != Pin::Relation::equal)
+      throw UsageError(
+          fmt::format("--pin {}: with --scheme a pin names a scheme: PATTERN=SCHEME", in_quotes(text)));
+    bool matched = false;
+    for (const Matrix& matrix : matrices(config)) {
+      if (!is_named(matrix, pin.pattern)) continue;
+      matched = true;
+      const auto place = std::ranges::find_if(
+          allocation, [&](const MatrixScheme& one) { return one.matrix.number >= matrix.number; });
+      const MatrixScheme pinned = {matrix, scheme_for(matrix, parse_scheme(pin.scheme))};
+      if (place != allocation.end() && place->matrix.number == matrix.number) {
+        *place = pinned;
+      } else {
+        allocation.insert(place, pinned);
+      }
+    }
+    if (!matched) refuse_without_match(pin);
+  }
+  return allocation;
+}
+
+Plan plan_model(Session& session, const QuantizeOptions& options, const Bank* bank) {
+  const ModelConfig& config = session.config();
+  Plan planned;
+  if (!options.allocation.empty()) {
+    planned.allocation = read_allocation(options.allocation, matrices(config));
+    return planned;
+  }
+  // Without a budget for all that is written, embedding and head stay as they are stored.
+  const std::optional<std::uint64_t> bytes = bytes_of(options.budget, config);
+  const MatrixSelection selection = select_matrices(config, options.keep, bytes.has_value());
+  planned.writing.kept = selection.kept;
+  if (!options.scheme.empty()) {
+    planned.allocation = given_allocation(options, config, selection);
+    return planned;
+  }
+
+  const auto solve = [&](const ErrorTable& table, Cost cost, const SolveOptions& solving) {
+    if (!bytes)
+      return allocate_mxq(table, budget_bytes(table, options.budget.bits), options.ties, solving, cost);
+    return allocate_mxq_written(table, *bytes,
+                                *quantized_file_sizes(session.checkpoint(), config, table, planned.writing),
+                                options.ties, solving, cost);
+  };
+  const SolveOptions solving = solve_options(options.solver, session.listener());
+  const ErrorTable table = table_of(session, options, selection, bank,
+                                    [&](const ErrorTable& sizes) { solve(sizes, Cost::fnorm, {}); });
+  planned.cost = options.cost.empty() ? usual_cost(table) : parse_cost(options.cost);
+  planned.solved = solve(table, planned.cost, solving);
+  std::vector<std::string> names;
+  for (const ErrorRow& row : table.rows) names.push_back(row.name);
+  planned.allocation = allocation_of(find_matrices(config, names), planned.solved->schemes);
+  return planned;
+}
+
+/// Canonical.
+struct Places {
+  fs::path output;
+  /// Where a calibration is kept that is made on the spot.
+  fs::path calibration() const { return output.string() + ".calibration"; }
+  /// Where a propagation keeps what is finished.
+  fs::path propagated() const { return output.string() + ".propagated"; }
+};
+
+Places plan_places(const Session& session, const QuantizeOptions& options) {
+  OutputPlan plan;
+  plan.reads("the model", session.path());
+  plan.reads("the bank", options.bank);
+  plan.reads("the table", options.table);
+  plan.reads("the allocation", options.allocation);
+  plan_calibration(plan, options.calibration);
+  const Places places{plan.folder(options.output, options.force)};
+  if (options.calibration.folder.empty()) check_calibration_place(plan.workspace(places.calibration()));
+  if (options.propagate) plan.workspace(places.propagated());
+  return places;
+}
+
+/// Statistics of the inputs, if they are asked for or the schemes need them.
+std::unique_ptr<InputSource> inputs_for(Session& session, const QuantizeOptions& options, const Plan& planned,
+                                        const Places& places) {
+  const bool needed = std::ranges::any_of(planned.allocation, [](const MatrixScheme& one) {
+    return quantizer(one.scheme.method).needs() != Needs::nothing;
+  });
+  if (!needed && options.calibration.text.empty() && options.calibration.folder.empty()) return nullptr;
+  return FoundInputs(session, options.calibration, places.calibration()).get();
+}
+
+QuantizedModel write_direct(Session& session, const QuantizeOptions& options, const Plan& planned,
+                            const Places& places) {
+  const std::unique_ptr<InputSource> inputs = inputs_for(session, options, planned, places);
+  std::optional<Folding> folding;
+  if (wants_folding(planned.allocation)) folding = find_scales(session, *inputs, options.calibration);
+  session.make_room();
+  return write_quantized(session.checkpoint(), session.config(), planned.allocation,
+                         DirectSource(session.checkpoint(), inputs.get(), folding ? &*folding : nullptr),
+                         places.output, options.force, session.listener(), planned.writing);
+}
+
+/// Quantizes anew for this allocation. What is finished is kept beside the output until all is.
+QuantizedModel write_propagated(Session& session, const QuantizeOptions& options, const Plan& planned,
+                                const Places& places) {
+  if (wants_folding(planned.allocation))
+    throw UsageError(
+        "awq's scales are those of full-precision inputs: --propagate does not go with them; use gptq");
+  const Samples samples = calibration_samples(session, options.calibration);
+  session.make_room();
+  const auto backend = make_cpu_backend(precision_of(options.calibration));
+  PropagatedSource source(session.checkpoint(), session.config(),
+                          propagate(session.checkpoint(), session.config(), session.fingerprint(),
+                                    planned.allocation, samples, *backend, places.propagated(),
+                                    session.listener()));
+  const QuantizedModel model =
+      write_quantized(session.checkpoint(), session.config(), planned.allocation, source, places.output,
+                      options.force, session.listener(), planned.writing);
+  remove_propagated(places.propagated(), session.config());
+  return model;
+}
+
+/// What cannot be written is refused before a calibration is made for it.
+void check_schemes(const Session& session, const Plan& planned) {
+  for (const MatrixScheme& one : planned.allocation) quantizer(one.scheme.method).check(one.scheme);
+  static_cast<void>(
+      layout_quantized(session.checkpoint(), session.config(), planned.allocation, planned.writing));
+}
+
+void check(const QuantizeOptions& options) {
+  const int targets = (options.budget.bits > 0) + (options.budget.bits_per_weight > 0) +
+                      options.budget.bytes.has_value() + !options.scheme.empty() +
+                      !options.allocation.empty();
+  if (targets != 1) throw UsageError("give one of --budget, --bpw, --bits, --scheme and --allocation");
+  if (!options.keep.empty() && !options.allocation.empty())
+    throw UsageError("--allocation says what is quantized: leave --keep out");
+  if (!options.pins.empty() && options.scheme.empty())
+    throw UsageError("--pin goes with --scheme here; to search within pins use `knapsaq fit`");
+}
+
+}  // namespace
+
+QuantizeResult quantize(Session& session, const QuantizeOptions& options) {
+  const ExecutionScope scope(session.execution());
+  check(options);
+  const Places places = plan_places(session, options);
+  const Stopwatch watch;
+  check_shapes(session.checkpoint(), session.config());
+  check_texts(session, options.calibration);
+  if (options.propagate) check_propagation_folder(places.propagated(), session.config());
+
+  std::optional<Bank> bank;
+  if (!options.bank.empty()) {
+    bank = Bank::open(options.bank);
+    bank->check_model(session.fingerprint(), session.config());
+  }
+  const Plan planned = plan_model(session, options, bank ? &*bank : nullptr);
+  check_schemes(session, planned);
+  const QuantizedModel model =
+      options.propagate ? write_propagated(session, options, planned, places)
+      : bank            ? write_quantized(session.checkpoint(), session.config(), planned.allocation,
+                                          BankSource(*bank, session.config()), places.output, options.force,
+                                          session.listener(), planned.writing)
+                        : write_direct(session, options, planned, places);
+  QuantizeResult result;
+  result.path = places.output;
+  result.bytes = model.bytes;
+  result.bits = model.bits;
+  result.error = model.error;
+  result.budget_bytes = bytes_of(options.budget, session.config());
+  if (planned.solved)
+    result.solved = QuantizeResult::Solved{std::string(to_string(planned.cost)), planned.solved->objective,
+                                           planned.solved->bound, planned.solved->gap};
+  for (const MatrixScheme& one : planned.allocation)
+    result.allocation.push_back({one.matrix.name, to_string(one.scheme)});
+  result.seconds = watch.seconds();
+  return result;
+}
+
+}  // namespace knapsaq

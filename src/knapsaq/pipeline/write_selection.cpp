@@ -1,0 +1,142 @@
+#include "knapsaq/pipeline/write_selection.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "knapsaq/bank/matrix_scheme.h"
+#include "knapsaq/base/error.h"
+#include "knapsaq/checkpoint/gguf_file.h"
+#include "knapsaq/export/engine.h"
+#include "knapsaq/export/matrix_source.h"
+#include "knapsaq/export/writer.h"
+#include "knapsaq/pipeline/named_allocation.h"
+
+namespace knapsaq {
+namespace {
+
+JudgedModel judged(const Candidate& one) {
+  const double perplexity = one.heldout.perplexity();
+  return {.bytes = one.bytes,
+          .bits = one.bits,
+          .kl = one.heldout.kl,
+          .perplexity = perplexity,
+          // From that of its logarithm.
+          .perplexity_standard_error = perplexity * loss_standard_error(one.heldout),
+          .agreement = one.heldout.agreement};
+}
+
+/// The scheme of the same bits, groups and metadata by another method.
+Scheme counterpart(const BankIndex& bank, const Scheme& scheme, const std::string& linear) {
+  const auto there = std::ranges::find_if(
+      bank.linears, [&](const BankedLinear& banked) { return banked.linear.name == linear; });
+  if (there != bank.linears.end())
+    for (Scheme one : there->schemes) {
+      Scheme found = one;
+      one.method = scheme.method;
+      if (one == scheme) return found;
+    }
+  throw UsageError(
+      fmt::format("the bank has no counterpart of {} for {}: build it with the run's menu and another "
+                  "method",
+                  to_string(scheme), linear));
+}
+
+/// Where the model is on its way to the engine's format, in the run's folder.
+constexpr std::string_view kWrittenName = "written";
+
+/// Gone in the end, whatever happens.
+class RemovedFolder {
+ public:
+  explicit RemovedFolder(std::filesystem::path path) : path_(std::move(path)) {}
+  ~RemovedFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  RemovedFolder(const RemovedFolder&) = delete;
+  RemovedFolder& operator=(const RemovedFolder&) = delete;
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace
+
+std::filesystem::path plan_result(OutputPlan& plan, const std::string& engine, const std::string& output,
+                                  bool force) {
+  const bool file = !engine.empty() && writer(find_engine(engine).format).makes_file();
+  return file ? plan.file(output, force, is_own_gguf) : plan.folder(output, force);
+}
+
+void check_codes(const Run& run, const std::string& codes) {
+  if (codes.empty()) return;
+  const Bank other = Bank::open(codes);
+  other.check_model(run.settings().model, run.config());
+  for (std::size_t i = 0; i < run.space().linears.size(); ++i)
+    for (const Scheme& scheme : run.space().schemes[i])
+      static_cast<void>(counterpart(other.index(), scheme, run.space().linears[i]));
+}
+
+WrittenPoint write_point(const Run& run, const Point& point, const std::string& codes,
+                         const std::filesystem::path& output, bool force, Progress& progress) {
+  std::vector<MatrixScheme> allocation =
+      allocation_of(find_matrices(run.config(), run.space().linears), run.space().allocation(point));
+  std::optional<Bank> other;
+  if (!codes.empty()) {
+    other = Bank::open(codes);
+    other->check_model(run.settings().model, run.config());
+    for (MatrixScheme& one : allocation)
+      one.scheme = counterpart(other->index(), one.scheme, one.matrix.name);
+  }
+  const BankSource source(other ? *other : run.bank(), run.config());
+  const WriteOptions writing{.kept = run.settings().kept};
+  if (run.settings().engine.empty()) {
+    const QuantizedModel model =
+        write_quantized(run.checkpoint(), run.config(), allocation, source, output, force, progress, writing);
+    return {model.bytes, model.bits, {}};
+  }
+  // By way of Knapsaq's own format, which the writers read.
+  const std::filesystem::path native = run.folder() / kWrittenName;
+  const RemovedFolder leftover(native);
+  const QuantizedModel model =
+      write_quantized(run.checkpoint(), run.config(), allocation, source, native, true, progress, writing);
+  const Engine& engine = find_engine(run.settings().engine);
+  ExportOptions how;
+  how.replace = force;
+  how.fusing_readers = engine.ties != "none";
+  how.name = run.model_name();
+  const ExportReport report =
+      writer(engine.format).write(Checkpoint::open_folder(native), run.config(), output, how, progress);
+  return {report.bytes, model.bits, report.notes};
+}
+
+WrittenModel write_selection(const Run& run, const Selection& selection, const std::string& codes,
+                             const std::filesystem::path& output, bool force, Progress& progress) {
+  const Point& point = selection.chosen.point;
+  WrittenPoint written = write_point(run, point, codes, output, force, progress);
+  WrittenModel model;
+  model.path = output;
+  model.bytes = written.bytes;
+  model.bits = written.bits;
+  model.is_uniform = selection.is_uniform;
+  model.chosen = judged(selection.chosen);
+  if (selection.other) {
+    model.other = judged(*selection.other);
+    model.difference = selection.difference.mean;
+    model.difference_standard_error = selection.difference.standard_error;
+  }
+  model.divergence = name_of(run.settings().divergence);
+  model.heldout_tokens = selection.chosen.heldout.tokens;
+  model.reference_perplexity = std::exp(selection.reference_loss);
+  model.allocation = named_allocation(run.space(), point);
+  model.counts = scheme_counts(run.space(), point);
+  model.codes = codes;
+  model.notes = std::move(written.notes);
+  return model;
+}
+
+}  // namespace knapsaq
