@@ -10,8 +10,10 @@
 #include <fmt/format.h>
 
 #include "knapsaq/base/random.h"
+#include "knapsaq/checkpoint/file_sizes.h"
 #include "knapsaq/checkpoint/stored_layout.h"
 #include "knapsaq/quant/scheme.h"
+#include "knapsaq/quant/scheme_layout.h"
 #include "knapsaq/search/file_knapsack.h"
 #include "knapsaq/search/knapsack.h"
 #include "knapsaq/search/problem.h"

@@ -14,6 +14,7 @@
 
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/checkpoint/safetensors.h"
+#include "knapsaq/compute/ggml_matrix.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/quantizer.h"
 #include "work_with_threads.h"

@@ -68,17 +68,21 @@ function(knapsaq_source_options)
 endfunction()
 
 # knapsaq_room(NAME SOURCES file... [ROOMS room...] [LIBRARIES target...])
-# One folder under src/knapsaq, one static library knapsaq_NAME. ROOMS are the rooms below that its
-# headers or sources use; LIBRARIES are outside libraries that only its sources see.
+# One folder under src/knapsaq, one static library knapsaq_NAME; its headers that are promised to users of the library
+# are in include/knapsaq/NAME and include nothing but such and the standard library. ROOMS are the rooms below that its
+# headers or sources use; LIBRARIES are outside libraries that only its sources see: nlohmann_json, of which nothing is
+# left to link, does not even go to those who use an installed Knapsaq.
 function(knapsaq_room NAME)
   cmake_parse_arguments(ROOM "" "" "SOURCES;ROOMS;LIBRARIES" ${ARGN})
   add_library(knapsaq_${NAME} STATIC ${ROOM_SOURCES})
   add_library(knapsaq::${NAME} ALIAS knapsaq_${NAME})
   target_include_directories(knapsaq_${NAME} PUBLIC
-    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_compile_features(knapsaq_${NAME} PUBLIC cxx_std_20)
   set_target_properties(knapsaq_${NAME} PROPERTIES EXPORT_NAME ${NAME})
   list(TRANSFORM ROOM_ROOMS PREPEND knapsaq_)
+  list(TRANSFORM ROOM_LIBRARIES REPLACE "^nlohmann_json::nlohmann_json$" "$<BUILD_INTERFACE:nlohmann_json::nlohmann_json>")
   target_link_libraries(knapsaq_${NAME} PUBLIC ${ROOM_ROOMS}
                         PRIVATE $<BUILD_INTERFACE:knapsaq_flags> ${ROOM_LIBRARIES})
   if(NOT NAME STREQUAL compute)  # OpenMP's flag is not for the others, and its sources include little

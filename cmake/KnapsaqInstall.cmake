@@ -1,4 +1,4 @@
-# `cmake --install` gives the command, the libraries of the rooms, their headers, and the package
+# `cmake --install` gives the command, the libraries of the rooms, the public headers (include/), and the package
 # `find_package(knapsaq)` with the target knapsaq::knapsaq that brings all rooms.
 
 include(CMakePackageConfigHelpers)
@@ -10,8 +10,7 @@ target_link_libraries(knapsaq_all INTERFACE ${rooms})
 
 install(TARGETS ${rooms} knapsaq_jinja knapsaq_all EXPORT knapsaqTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(TARGETS knapsaq_command RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-install(DIRECTORY ${PROJECT_SOURCE_DIR}/src/knapsaq DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
-        FILES_MATCHING PATTERN "*.h")
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/knapsaq DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 # Its licence asks to go where the engine goes.
 install(FILES ${knapsaq_jinja_sources}/LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/knapsaq RENAME LICENSE.llama.cpp)
 set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/knapsaq)

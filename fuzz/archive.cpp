@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/checkpoint/file_sizes.h"
 #include "knapsaq/report/collect_report.h"
 
 namespace {

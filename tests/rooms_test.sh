@@ -1,10 +1,10 @@
 #!/bin/sh
-# Rooms only call down: a file of src/knapsaq/<room> includes headers of its own room and of rooms below it.
+# Rooms only call down: a file of <room> includes headers of its own room and of rooms below it. Public headers, in
+# include/, include nothing but public ones and the standard library.
 # The order is that of src/knapsaq/CMakeLists.txt, lowest first.
-#   tests/rooms_test.sh [SOURCE_FOLDER]
+#   tests/rooms_test.sh
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
-source=${1:-$here/src/knapsaq}
 order=$(sed -n 's/^foreach(room IN ITEMS \(.*\))$/\1/p' "$here/src/knapsaq/CMakeLists.txt")
 [ -n "$order" ] || { echo "cannot read the order of the rooms"; exit 1; }
 
@@ -43,9 +43,22 @@ if [ "$(echo "$found" | wc -l)" != 4 ] || echo "$found" | grep -q good; then
   exit 1
 fi
 
-found=$(upward_calls "$source")
+found=$(upward_calls "$here/src/knapsaq"; upward_calls "$here/include/knapsaq")
 if [ -n "$found" ]; then
   echo "rooms may only include rooms below them ($order):"
   echo "$found"
+  exit 1
+fi
+
+private=$(grep -rn '^[[:space:]]*#[[:space:]]*include' "$here/include/knapsaq" | while IFS= read -r line; do
+  header=$(echo "$line" | sed -n 's/.*["<]\([^">]*\)[">].*/\1/p')
+  case $header in
+    knapsaq/*) [ -e "$here/include/$header" ] || echo "$line" ;;
+    *[./]*) echo "$line" ;;  # the standard library's headers have neither
+  esac
+done)
+if [ -n "$private" ]; then
+  echo "public headers may only include public ones and the standard library:"
+  echo "$private"
   exit 1
 fi

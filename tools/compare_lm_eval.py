@@ -120,7 +120,7 @@ def run_knapsaq(program, model, folder, tasks, limit, precision, threads):
         samples = os.path.join(scratch, "samples.jsonl")
         begin = time.perf_counter()
         out = subprocess.run([program, "eval", model, "--tasks", ",".join(tasks), "--data", folder, "--limit",
-                              str(limit), "--precision", precision, "--threads", str(threads), "--samples",
+                              str(limit), "--precision", precision, "--threads", str(threads), "--items",
                               samples, "--json"], check=True, capture_output=True, text=True).stdout
         seconds = time.perf_counter() - begin
         with open(samples, encoding="utf-8") as lines:

@@ -33,7 +33,7 @@ TEST_F(NotFiniteCommand, WhatMeasuresFailsAndNamesTheLayer) {
       expect_refused("eval " + model + windows_ + " --protocol " + protocol + more, 1, layer);
   const std::string tasks = " --tasks piqa,boolq --data " KNAPSAQ_TEST_DATA "/eval/tasks --limit 3";
   expect_refused("eval " + model + tasks, 1, layer);
-  expect_refused("eval " + model + tasks + " --json --samples " + scratch("samples.jsonl"), 1, layer);
+  expect_refused("eval " + model + tasks + " --json --items " + scratch("samples.jsonl"), 1, layer);
   EXPECT_FALSE(std::filesystem::exists(scratch("samples.jsonl")));
   for (const char* more : {"", " --temperature 1", " --activations fp32", " --cache int8", " --json"})
     expect_refused("generate " + model + " --prompt Hi --max-tokens 5" + more, 1, layer);

@@ -81,7 +81,7 @@ TEST_F(Outputs, SourcesAreNeverReplaced) {
   done("search {m} --run {r} --strategy uniform" + run_);
   done("tables {m} -o {t.csv} --menu b2g64,b4g64");
   fs::create_directory_symlink(scratch_ / "m", scratch_ / "link");
-  const std::string tasks = "eval {m} --tasks piqa --data " KNAPSAQ_TEST_DATA "/eval/tasks --samples {O}";
+  const std::string tasks = "eval {m} --tasks piqa --data " KNAPSAQ_TEST_DATA "/eval/tasks --items {O}";
   const std::vector<std::string> commands = {
       "quantize {m} --scheme rtn:b4g64 --force -o {O}",
       "quantize {m} --bits 3 --table {t.csv} --force -o {O}",
@@ -159,7 +159,7 @@ TEST_F(Outputs, NamesThatCannotBeAreRefusedBeforeAnyWork) {
       "compare {m} --text {t.txt} --methods rtn -o ",
       "pick {r} --bits 3 --force -o ",
       "report {r} -o ",
-      "eval {m} --tasks piqa --data " KNAPSAQ_TEST_DATA "/eval/tasks --samples ",
+      "eval {m} --tasks piqa --data " KNAPSAQ_TEST_DATA "/eval/tasks --items ",
   };
   const std::string long_name(250, 'x');
   for (const std::string& command : commands)

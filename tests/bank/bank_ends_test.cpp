@@ -12,6 +12,7 @@
 
 #include "knapsaq/bank/bank.h"
 #include "knapsaq/bank/build_bank.h"
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/quant/local_errors.h"

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/bank/build_bank.h"
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/random.h"

@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/base/error.h"
 #include "random_model.h"

@@ -8,6 +8,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/float16.h"
+#include "knapsaq/compute/ggml_matrix.h"
 #include "scratch.h"
 
 namespace knapsaq {

@@ -16,6 +16,7 @@
 #include "knapsaq/compute/backend.h"
 #include "knapsaq/compute/cpu/packed_kernels.h"
 #include "knapsaq/compute/cpu/packed_weight.h"
+#include "knapsaq/compute/ggml_matrix.h"
 #include "work_with_threads.h"
 
 namespace knapsaq::test {

@@ -15,6 +15,7 @@
 #include "knapsaq/base/float16.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/compute/ggml_block.h"
+#include "knapsaq/compute/ggml_matrix.h"
 #include "knapsaq/compute/stored_matrix.h"
 
 namespace knapsaq::test {

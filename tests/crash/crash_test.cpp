@@ -155,7 +155,7 @@ const std::vector<Scenario> kScenarios = {
          "compare {S}/model --text {S}/text.txt -o {W}/c.csv --methods rtn,gptq,mxq --configurations b4g32 "
          "--budgets 3.5 --menu b2g32,b4g32 --window 32 --windows 2 --samples 2 --calibration-window 32"},
     {.name = "eval_samples",
-     .command = "eval {S}/model --tasks piqa --limit 4 --data {S}/tasks --samples {W}/s.jsonl --run {W}/run",
+     .command = "eval {S}/model --tasks piqa --limit 4 --data {S}/tasks --items {W}/s.jsonl --run {W}/run",
      .whole = {"s.jsonl"},
      .before = {"search {S}/model --run {W}/run --strategy uniform" + kRun}},
 };

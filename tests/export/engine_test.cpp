@@ -11,6 +11,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/bank/match_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/random.h"

@@ -12,6 +12,7 @@
 #include "knapsaq/base/random.h"
 #include "knapsaq/checkpoint/gguf_file.h"
 #include "knapsaq/compute/backend.h"
+#include "knapsaq/compute/ggml_matrix.h"
 #include "knapsaq/export/gguf/vocabulary.h"
 #include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/export/writer.h"

@@ -11,6 +11,7 @@
 #include "knapsaq/base/random.h"
 #include "knapsaq/checkpoint/gguf_file.h"
 #include "knapsaq/checkpoint/gguf_names.h"
+#include "knapsaq/compute/ggml_matrix.h"
 #include "knapsaq/export/gguf/blocks.h"
 #include "knapsaq/export/gguf/model_metadata.h"
 #include "knapsaq/export/gguf/vocabulary.h"

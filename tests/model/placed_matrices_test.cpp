@@ -10,6 +10,7 @@
 
 #include "compute/stored_forms.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/compute/ggml_matrix.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
 #include "random_model.h"

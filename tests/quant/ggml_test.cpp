@@ -12,6 +12,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/compute/ggml_block.h"
+#include "knapsaq/compute/ggml_matrix.h"
 #include "knapsaq/quant/ggml/kernels.h"
 #include "knapsaq/quant/quantizer.h"
 #include "quant/made_weights.h"

@@ -10,13 +10,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/bank/match_table.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/checkpoint/file_sizes.h"
 #include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/search/best_point.h"
 #include "knapsaq/search/file_knapsack.h"
+#include "knapsaq/search/make_space.h"
 #include "knapsaq/search/mxq.h"
+#include "knapsaq/search/pins.h"
 #include "made_space.h"
 #include "scratch.h"
 

@@ -9,11 +9,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/pattern.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/search/core.h"
+#include "knapsaq/search/make_space.h"
 #include "knapsaq/search/mxq.h"
+#include "knapsaq/search/pins.h"
 #include "work_with_threads.h"
 
 namespace knapsaq {

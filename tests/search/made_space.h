@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "knapsaq/base/random.h"
+#include "knapsaq/checkpoint/file_sizes.h"
 #include "knapsaq/checkpoint/stored_layout.h"
 #include "knapsaq/quant/scheme.h"
+#include "knapsaq/quant/scheme_layout.h"
 #include "knapsaq/search/space.h"
 
 namespace knapsaq {

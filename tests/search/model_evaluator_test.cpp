@@ -13,11 +13,13 @@
 
 #include "huge_weight.h"
 #include "knapsaq/bank/build_bank.h"
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/model/architecture.h"
+#include "knapsaq/search/make_space.h"
 #include "knapsaq/text/tokenizer.h"
 #include "scratch.h"
 

@@ -1,8 +1,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/random.h"
+#include "knapsaq/search/make_space.h"
 #include "knapsaq/search/mxq.h"
 #include "knapsaq/search/strategies.h"
 

@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/search/make_space.h"
 #include "scratch.h"
 
 namespace knapsaq {

@@ -9,11 +9,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/bank/match_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/model/architecture.h"
+#include "knapsaq/search/make_space.h"
+#include "knapsaq/search/pins.h"
 #include "knapsaq/search/problem.h"
 #include "random_model.h"
 

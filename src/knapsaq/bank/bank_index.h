@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/scheme.h"
 

@@ -11,6 +11,7 @@
 
 #include <fmt/core.h>
 
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/bank/folded_inputs.h"
 #include "knapsaq/bank/linear_file.h"
 #include "knapsaq/bank/match_table.h"

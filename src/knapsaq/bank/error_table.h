@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "knapsaq/bank/cost.h"
 #include "knapsaq/base/progress.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/model/architecture.h"
@@ -29,12 +30,6 @@ struct ErrorCell {
   static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 };
 
-/// Which of a cell's errors a search makes small. `hessian` counts both uses of an embedding that is the head
-/// too: hessian + lookup.
-enum class Cost : std::uint8_t { fnorm, relative, hessian };
-/// Throws UsageError listing them.
-Cost parse_cost(std::string_view text);
-std::string_view to_string(Cost cost);
 double cost_of(const ErrorCell& cell, Cost cost);
 
 /// What the paper plots of each weight matrix (MXQ Fig. 2).

@@ -9,6 +9,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/checkpoint/stored_layout.h"
+#include "knapsaq/quant/scheme_layout.h"
 
 namespace knapsaq {
 namespace {

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/checkpoint/stored_layout.h"
 
 namespace knapsaq {
 

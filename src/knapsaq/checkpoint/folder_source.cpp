@@ -20,6 +20,7 @@
 #include "knapsaq/checkpoint/foreign_format.h"
 #include "knapsaq/checkpoint/safetensors.h"
 #include "knapsaq/checkpoint/shards.h"
+#include "knapsaq/checkpoint/stored_layout.h"
 #include "knapsaq/checkpoint/torch_file.h"
 
 namespace knapsaq {

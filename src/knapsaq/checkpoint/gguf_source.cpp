@@ -18,6 +18,8 @@
 #include "knapsaq/checkpoint/gguf_fields.h"
 #include "knapsaq/checkpoint/gguf_file.h"
 #include "knapsaq/checkpoint/gguf_names.h"
+#include "knapsaq/checkpoint/stored_layout.h"
+#include "knapsaq/compute/ggml_matrix.h"
 
 namespace knapsaq {
 namespace {

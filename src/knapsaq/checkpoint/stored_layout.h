@@ -10,6 +10,7 @@
 
 #include "knapsaq/checkpoint/affine_layout.h"
 #include "knapsaq/checkpoint/nf4_layout.h"
+#include "knapsaq/compute/ggml_matrix.h"
 #include "knapsaq/compute/stored_matrix.h"
 
 namespace knapsaq {

@@ -11,6 +11,7 @@
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/float16.h"
 #include "knapsaq/base/json_text.h"
+#include "knapsaq/checkpoint/stored_layout.h"
 #include "knapsaq/export/carried.h"
 #include "knapsaq/export/tokenizer_check.h"
 #include "knapsaq/model/stored_tensors.h"

@@ -7,6 +7,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "knapsaq/bank/error_table.h"
+#include "knapsaq/checkpoint/file_sizes.h"
 #include "knapsaq/checkpoint/shards.h"
 #include "knapsaq/export/linear_plan.h"
 #include "knapsaq/export/writer.h"

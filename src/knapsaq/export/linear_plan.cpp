@@ -10,6 +10,7 @@
 
 #include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/checkpoint/stored_layout.h"
 #include "knapsaq/export/integer_zeros.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"

@@ -16,10 +16,12 @@
 #include "knapsaq/base/float16.h"
 #include "knapsaq/base/json_text.h"
 #include "knapsaq/checkpoint/affine_layout.h"
+#include "knapsaq/checkpoint/stored_layout.h"
 #include "knapsaq/export/carried.h"
 #include "knapsaq/export/tokenizer_check.h"
 #include "knapsaq/model/stored_tensors.h"
 #include "knapsaq/quant/quantizer.h"
+#include "knapsaq/quant/scheme_layout.h"
 
 namespace knapsaq {
 namespace {

@@ -10,6 +10,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/pattern.h"
 #include "knapsaq/base/quote.h"
+#include "knapsaq/checkpoint/stored_layout.h"
 
 namespace knapsaq {
 namespace {

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/checkpoint/stored_layout.h"
 #include "knapsaq/model/architecture.h"
 
 namespace knapsaq {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "knapsaq/bank/bank.h"
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/bank/match_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/pipeline/solve_options.h"

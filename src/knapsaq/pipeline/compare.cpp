@@ -22,6 +22,7 @@
 #include "knapsaq/eval/evaluation_text.h"
 #include "knapsaq/model/config.h"
 #include "knapsaq/model/expected_tensors.h"
+#include "knapsaq/pipeline/case_log.h"
 #include "knapsaq/pipeline/comparison.h"
 #include "knapsaq/pipeline/found_inputs.h"
 #include "knapsaq/pipeline/tasks.h"

@@ -4,6 +4,7 @@
 
 #include <fmt/core.h>
 
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/model/stored_tensors.h"

@@ -5,6 +5,7 @@
 
 #include <fmt/core.h>
 
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/bank/match_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/made_folder.h"
@@ -17,6 +18,7 @@
 #include "knapsaq/pipeline/bank_steps.h"
 #include "knapsaq/pipeline/found_inputs.h"
 #include "knapsaq/pipeline/self_samples.h"
+#include "knapsaq/search/make_space.h"
 #include "knapsaq/search/pins.h"
 #include "knapsaq/text/tokenizer.h"
 

@@ -9,6 +9,9 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/quote.h"
+#include "knapsaq/checkpoint/stored_layout.h"
+#include "knapsaq/compute/ggml_matrix.h"
+#include "knapsaq/quant/scheme_layout.h"
 
 namespace knapsaq {
 

@@ -20,6 +20,7 @@
 #include "knapsaq/export/engine.h"
 #include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/export/writer.h"
+#include "knapsaq/search/make_space.h"
 
 namespace knapsaq {
 namespace {

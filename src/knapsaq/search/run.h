@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "knapsaq/bank/bank.h"
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/base/progress.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/checkpoint/file_sizes.h"
@@ -18,6 +19,7 @@
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/search/archive.h"
 #include "knapsaq/search/evaluator.h"
+#include "knapsaq/search/pins.h"
 #include "knapsaq/search/space.h"
 
 namespace knapsaq {

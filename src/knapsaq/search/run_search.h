@@ -7,6 +7,7 @@
 
 #include "knapsaq/search/archive.h"
 #include "knapsaq/search/evaluator.h"
+#include "knapsaq/search/search_status.h"
 #include "knapsaq/search/strategy.h"
 
 namespace knapsaq {
@@ -15,21 +16,6 @@ namespace knapsaq {
 /// hypervolume's reference point is made of. Strategies are not told of it; they may ask for both again for
 /// nothing.
 inline constexpr std::string_view kExtremes = "extremes";
-
-/// How far a search is: after every answer, also of the archive, and when everything that the archive knows
-/// of a batch has been answered.
-struct SearchStatus {
-  std::int64_t evaluations = 0;  ///< distinct (point, windows) that were asked for and answered
-  std::int64_t measured = 0;     ///< of these, made now; the others were in the archive
-  double full_passes = 0;        ///< cost of the evaluations
-  std::int64_t planned = 0;      ///< distinct points in the current batch
-  std::int64_t done = 0;         ///< of these
-  std::string phase;
-  double seconds = 0;                        ///< since the call
-  std::int64_t expected = 0;                 ///< evaluations in all: Strategy::planned()
-  const Point* point = nullptr;              ///< what the newest result is of
-  const Measurement* measurement = nullptr;  ///< the newest result
-};
 
 struct SearchReport {
   std::int64_t search = 0;       ///< its id in the archive

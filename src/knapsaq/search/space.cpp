@@ -7,9 +7,13 @@
 
 #include <fmt/format.h>
 
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/hash.h"
 #include "knapsaq/base/quote.h"
+#include "knapsaq/checkpoint/file_sizes.h"
+#include "knapsaq/search/make_space.h"
+#include "knapsaq/search/pins.h"
 #include "knapsaq/search/problem.h"
 
 namespace knapsaq {

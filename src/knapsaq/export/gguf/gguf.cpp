@@ -7,11 +7,15 @@
 
 #include <fmt/core.h>
 
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/float16.h"
+#include "knapsaq/checkpoint/file_sizes.h"
 #include "knapsaq/checkpoint/gguf_file.h"
 #include "knapsaq/checkpoint/gguf_names.h"
+#include "knapsaq/checkpoint/stored_layout.h"
+#include "knapsaq/compute/ggml_matrix.h"
 #include "knapsaq/export/carried.h"
 #include "knapsaq/export/formats.h"
 #include "knapsaq/export/gguf/blocks.h"

@@ -14,8 +14,10 @@
 #include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/compute/ggml_block.h"
+#include "knapsaq/compute/ggml_matrix.h"
 #include "knapsaq/quant/ggml/kernels.h"
 #include "knapsaq/quant/methods.h"
+#include "knapsaq/quant/scheme_layout.h"
 
 namespace knapsaq {
 

@@ -6,11 +6,10 @@
 
 #include "knapsaq/base/progress.h"
 #include "knapsaq/search/measurement.h"
+#include "knapsaq/search/search_status.h"
 #include "knapsaq/search/space.h"
 
 namespace knapsaq {
-
-struct SearchStatus;
 
 /// What a listener sees of a search that begins.
 struct SearchView {

@@ -9,12 +9,12 @@
 #include <string_view>
 #include <vector>
 
-#include "knapsaq/bank/error_table.h"
-#include "knapsaq/checkpoint/file_sizes.h"
+#include "knapsaq/bank/cost.h"
 #include "knapsaq/quant/scheme.h"
-#include "knapsaq/search/pins.h"
 
 namespace knapsaq {
+
+class FileSizes;
 
 /// An allocation as searches see it: for every variable of a SearchSpace the number of one of its levels.
 using Point = std::vector<std::uint8_t>;
@@ -91,12 +91,5 @@ struct SearchSpace {
   /// Tells this space from any other, 32 hexadecimal digits: of linears, schemes and variables.
   std::string identity() const;
 };
-
-/// The space of a bank's table, whose bytes have to be exact (match_table()). `ties` as in tie_groups(); a
-/// pin of one linear holds for all that are tied to it. Menu choices that store all linears of a variable
-/// alike become one level, that of the first of them. Throws UsageError, naming it, for a pin that matches no
-/// linear, for pins that leave a variable without a level, and for schemes that the menu does not have.
-SearchSpace make_space(const ErrorTable& table, std::string_view ties, std::span<const Pin> pins, Cost cost,
-                       std::shared_ptr<const FileSizes> files);
 
 }  // namespace knapsaq

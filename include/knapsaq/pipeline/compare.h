@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "knapsaq/eval/windows.h"
-#include "knapsaq/pipeline/case_log.h"
 #include "knapsaq/pipeline/calibrate.h"
+#include "knapsaq/pipeline/case_result.h"
 #include "knapsaq/pipeline/task_options.h"
 
 namespace knapsaq {

@@ -96,8 +96,12 @@ struct StrategyInfo {
   std::unique_ptr<Strategy> (*make)(const StrategySetup& setup, const OptionValues& options);
 };
 
-/// All strategies. Throws UsageError, listing them, for an unknown name.
-std::span<const StrategyInfo> strategies();
+/// All strategies, in the order in which they are listed to people.
+std::vector<StrategyInfo> strategies();
+/// Throws UsageError, listing them, for an unknown name. What it gives stays.
 const StrategyInfo& find_strategy(std::string_view name);
+/// Adds a strategy of the program's own: before it is used, from any thread. Throws UsageError if there is one of
+/// that name.
+void register_strategy(StrategyInfo strategy);
 
 }  // namespace knapsaq

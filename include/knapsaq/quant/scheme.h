@@ -6,10 +6,9 @@
 #include <string_view>
 #include <vector>
 
-#include "knapsaq/checkpoint/stored_layout.h"
-#include "knapsaq/compute/ggml_matrix.h"
-
 namespace knapsaq {
+
+enum class GgmlType : std::uint8_t;
 
 /// What the zero points of an affine scheme may be.
 enum class ZeroPoint : std::uint8_t {
@@ -41,10 +40,6 @@ struct Scheme {
 std::optional<GgmlType> ggml_type(const Scheme& scheme);
 /// The only scheme of the method nf4.
 Scheme nf4_scheme();
-
-/// What the tensors of a linear [out, in] in this scheme look like. Throws UsageError if the scheme cannot
-/// hold rows of `in` weights.
-StoredShape stored_shape(const Scheme& scheme, std::int64_t out, std::int64_t in);
 
 /// `scheme`, or where rows of `in` weights are not whole blocks of its GGML type the type that llama.cpp
 /// takes in its place: Q4_0 for Q2_0, Q2_K and Q3_K, Q5_0 for Q4_K, Q5_1 for Q5_K, Q8_0 for Q6_K

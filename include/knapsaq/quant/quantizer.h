@@ -83,6 +83,9 @@ class Quantizer {
 
 /// Throws UsageError listing the known methods.
 const Quantizer& quantizer(std::string_view method);
+/// Adds a method of the program's own, which schemes then name as "METHOD:b4g64": before it is used, from any thread.
+/// Throws UsageError if there is one of that name.
+void register_quantizer(std::unique_ptr<const Quantizer> method);
 /// quantizer(scheme.method).quantize(weights, scheme, inputs), for a matrix that errors then name: `linear`
 /// is a module path.
 StoredMatrix quantize(std::string_view linear, const MatrixView& weights, const Scheme& scheme,
