@@ -1,5 +1,5 @@
-# `cmake --install` gives the command, the libraries of the rooms, the public headers (include/), and the package
-# `find_package(knapsaq)` with the target knapsaq::knapsaq that brings all rooms.
+# `cmake --install` gives the command with completion for shells, the libraries of the rooms, the public headers (include/),
+# and the package `find_package(knapsaq)` with the target knapsaq::knapsaq that brings all rooms.
 
 include(CMakePackageConfigHelpers)
 get_property(rooms GLOBAL PROPERTY KNAPSAQ_ROOMS)
@@ -10,6 +10,16 @@ target_link_libraries(knapsaq_all INTERFACE ${rooms})
 
 install(TARGETS ${rooms} knapsaq_jinja knapsaq_all EXPORT knapsaqTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(TARGETS knapsaq_command RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+# Completion for shells, which the command itself prints.
+set(completions ${PROJECT_BINARY_DIR}/completions)
+install(CODE "
+  file(MAKE_DIRECTORY \"${completions}\")
+  foreach(shell IN ITEMS bash zsh)
+    execute_process(COMMAND \"$<TARGET_FILE:knapsaq_command>\" completion \${shell}
+                    OUTPUT_FILE \"${completions}/knapsaq.\${shell}\" COMMAND_ERROR_IS_FATAL ANY)
+  endforeach()")
+install(FILES ${completions}/knapsaq.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME knapsaq)
+install(FILES ${completions}/knapsaq.zsh DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions RENAME _knapsaq)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/knapsaq DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 # Its licence asks to go where the engine goes.
 install(FILES ${knapsaq_jinja_sources}/LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/knapsaq RENAME LICENSE.llama.cpp)

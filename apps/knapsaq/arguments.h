@@ -15,16 +15,45 @@
 
 namespace CLI {
 class App;
-class Option;
 }  // namespace CLI
 
 namespace knapsaq::command {
+
+struct OptionEntry;
+struct VerbEntry;
+
+/// What stands behind an option.
+enum class Takes {
+  nothing,  ///< it is a flag
+  number,
+  name,   ///< of a file or folder
+  words,  ///< of its own; `values` has those that are known
+};
+
+/// One option as the command line knows it: what completion and tests work from.
+struct OptionDescription {
+  std::vector<std::string> names;  ///< with their dashes; a positional argument has one, without
+  std::string help;
+  Takes takes = Takes::nothing;
+  std::vector<std::string> values;  ///< to offer; empty where there is no fixed set
+  char separator = 0;               ///< between the values of a list in one argument; 0: no list
+  bool required = false;
+  bool repeats = false;  ///< may be given more than once
+
+  bool positional() const { return !names.front().starts_with('-'); }
+};
+
+struct VerbDescription {
+  std::string name;
+  std::string help;
+  std::vector<OptionDescription> options;
+};
 
 /// One option of a verb: a handle, copied freely, that lives as long as the command line. What does not hold
 /// is a UsageError of one line while parsing.
 class Option {
  public:
-  explicit Option(CLI::Option* option) : option_(option) {}
+  explicit Option(OptionEntry* entry) : entry_(entry) {}
 
   Option required() const;
   /// The help shows the value that the variable has now.
@@ -38,7 +67,10 @@ class Option {
   /// For names of files and folders that may be left out: an empty one (an unset variable of a script) is
   /// refused.
   Option not_empty() const;
+  /// One of these words, and nothing else.
   Option one_of(std::initializer_list<std::string_view> values) const;
+  /// A text that is no name of a file: completion offers `values` instead, which are not the only ones.
+  Option words(std::vector<std::string> values = {}) const;
   /// A list may also be given as one argument, with `separator` between its values.
   Option separated_by(char separator) const;
   Option excludes(Option other) const;
@@ -49,16 +81,17 @@ class Option {
   friend bool operator==(Option, Option) = default;
 
  private:
-  CLI::Option* option_;
+  OptionEntry* entry_;
 };
 
 /// One verb of the command line: a handle, copied freely.
 class Verb {
  public:
-  explicit Verb(CLI::App* verb) : verb_(verb) {}
+  explicit Verb(VerbEntry* entry) : entry_(entry) {}
 
   /// `names` as "--menu", "-o,--output", or without dashes for a positional argument. `value` has to live
-  /// until the verb runs; what it holds is the default.
+  /// until the verb runs; what it holds is the default. Completion offers files and folders for a string,
+  /// unless one_of() or words() say what it is.
   Option option(std::string_view names, std::string& value, std::string_view help) const;
   Option option(std::string_view names, std::vector<std::string>& value, std::string_view help) const;
   Option option(std::string_view names, int& value, std::string_view help) const;
@@ -76,7 +109,7 @@ class Verb {
   void runs(std::function<void()> work) const;
 
  private:
-  CLI::App* verb_;
+  VerbEntry* entry_;
 };
 
 /// All verbs.
@@ -88,12 +121,19 @@ class CommandLine {
   CommandLine& operator=(const CommandLine&) = delete;
 
   Verb add(std::string_view name, std::string_view what_it_does);
-  /// Runs the verb that the arguments name; --help and --version print. Throws UsageError for arguments that
-  /// it does not understand, and whatever the verb throws.
-  void run(int argc, const char* const* argv);
+  /// Runs the verb that the arguments name; --help and --version print. False if there are no arguments: then
+  /// the help was printed, and nothing else done. Throws UsageError for arguments that it does not
+  /// understand, and whatever the verb throws; a UsageError ends with the --help to look at.
+  [[nodiscard]] bool run(int argc, const char* const* argv);
+
+  /// The verbs in the order of the help.
+  std::vector<VerbDescription> verbs() const;
+  /// The options before a verb.
+  std::vector<OptionDescription> options() const;
 
  private:
   std::unique_ptr<CLI::App> app_;
+  std::vector<std::unique_ptr<VerbEntry>> verbs_;
 };
 
 }  // namespace knapsaq::command

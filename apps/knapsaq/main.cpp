@@ -82,13 +82,14 @@ int main(int argc, char** argv) {
   command::add_export(app);
   command::add_compare(app);
   command::add_calibrate(app);
+  command::add_completion(app);
 
   try {
     const ExecutionScope scope({.cancellation = &command::cancellation()});
     static_cast<void>(most_allowed());  // a wrong KNAPSAQ_ISA is told before any work
-    app.run(argc, argv);
+    const bool asked = app.run(argc, argv);
     command::flush_output();
-    return command::done;
+    return asked ? command::done : command::wrong_use;
   } catch (const command::OutputClosed&) {
     return command::unread;
   } catch (const UsageError& error) {

@@ -15,6 +15,11 @@ file(REMOVE_RECURSE ${SCRATCH})
 run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix})
 run(${prefix}/bin/knapsaq --help)
 run(${prefix}/bin/knapsaq allocate --help)
+run(bash -n ${prefix}/share/bash-completion/completions/knapsaq)
+file(STRINGS ${prefix}/share/zsh/site-functions/_knapsaq first LIMIT_COUNT 1)
+if(NOT first STREQUAL "#compdef knapsaq")
+  message(FATAL_ERROR "zsh does not find its completion: ${first}")
+endif()
 
 # What is not promised is not installed.
 file(GLOB_RECURSE installed RELATIVE ${prefix}/include ${prefix}/include/knapsaq/*)
