@@ -1,6 +1,5 @@
 // `knapsaq bank` and the verbs that work from a bank, as a user meets them, killed in the middle included.
 
-#include <chrono>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -19,25 +18,17 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-/// All files of a folder, by name.
-std::map<std::string, std::string> content_of(const fs::path& folder) {
-  std::map<std::string, std::string> content;
-  for (const auto& entry : fs::recursive_directory_iterator(folder))
-    if (entry.is_regular_file())
-      content[fs::relative(entry.path(), folder).string()] = read_file(entry.path());
-  return content;
-}
-
-class BankCommand : public CommandTest {
+class BankCommand : public InterventionTest {
  protected:
   /// Few and short windows: what is tested does not depend on how good the statistics are.
-  const std::string text_ = " --text " + assets_ + "/wiki-llama-6m-sample.txt --samples 8 --window 64 ";
+  const std::string calibration_ =
+      " --text " + assets_ + "/wiki-llama-6m-sample.txt --samples 8 --window 64 ";
 };
 
 TEST_F(BankCommand, EveryVerbWorksFromABank) {
   const std::string bank = scratch("bank");
   const nlohmann::json built =
-      must("bank " + llama_ + " -o " + bank + " --method gptq --json" + text_).json();
+      must("bank " + llama_ + " -o " + bank + " --method gptq --json" + calibration_).json();
   EXPECT_EQ(built["linears"], 43);  // the embedding, which is the head, and 42 linears
   EXPECT_EQ(built["schemes"], 12);
   EXPECT_EQ(built["kept"], 0);
@@ -82,27 +73,20 @@ TEST_F(BankCommand, EveryVerbWorksFromABank) {
                  "smallest");
   expect_refused("allocate --bank " + bank + " --table x --bits 3", 2, "either");
   expect_refused("bank " + llama_ + " -o " + bank + " --method hqq", 2, "another menu");
-  expect_refused("bank " + opt_ + " -o " + bank + " --method gptq" + text_, 2, "another model");
+  expect_refused("bank " + opt_ + " -o " + bank + " --method gptq" + calibration_, 2, "another model");
   EXPECT_FALSE(fs::exists(scratch("other")));
 }
 
 TEST_F(BankCommand, KilledAnywhereItGoesOnAndEndsTheSame) {
   const std::string whole = scratch("whole");
   const auto command = [&](const std::string& bank) {
-    return "bank " + opt_ + " -o " + bank + " --method gptq --menu b2g32,b3g64/m8g128,b4g128" + text_;
+    return "bank " + opt_ + " -o " + bank + " --method gptq --menu b2g32,b3g64/m8g128,b4g128" + calibration_;
   };
-  const auto begin = std::chrono::steady_clock::now();
-  must(command(whole));
-  const auto time = std::chrono::steady_clock::now() - begin;
+  const std::size_t calls = count_calls(calls_of(command(whole)), kWriting);
   const std::string killed = scratch("killed");
-  int kills = 0;
-  for (int step = 1; step <= 12; ++step)
-    kills +=
-        kill_after(std::chrono::duration_cast<std::chrono::milliseconds>(time * step / 12), command(killed));
-  EXPECT_GT(kills, 2);
-  // The last kill may have come after the end; then half a file is what it left.
-  const fs::path linears = killed + "/linears";
-  if (fs::exists(linears)) write_file(linears / "model.decoder.layers.0.fc1.safetensors.partial-1", "half");
+  EXPECT_GT(kill_until_done(command(killed), calls / 16), 4);
+  // Half a file is what a kill leaves.
+  write_file(killed + "/linears/model.decoder.layers.0.fc1.safetensors.partial-1", "half");
   const nlohmann::json end = must(command(killed) + " --json").json();
   EXPECT_EQ(end["linears"], 73);
   EXPECT_EQ(end["damaged"], 0);
@@ -138,7 +122,7 @@ TEST_F(BankCommand, DamageIsFoundAndRepaired) {
 TEST_F(BankCommand, ThreadsDoNotChangeABank) {
   for (const std::string threads : {"1", "3"})
     must("bank " + opt_ + " -o " + scratch("t" + threads) +
-         " --menu b2g32,b4g64/m8g128 --method gptq --threads " + threads + text_);
+         " --menu b2g32,b4g64/m8g128 --method gptq --threads " + threads + calibration_);
   EXPECT_EQ(content_of(scratch("t1")), content_of(scratch("t3")));
 }
 
@@ -190,7 +174,7 @@ TEST_F(BankCommand, ScalesOfAnotherCalibrationAreNotTaken) {
 
 TEST_F(BankCommand, GgmlTypesFallBackWhereRowsAreNotWholeBlocks) {
   const std::string bank = scratch("bank");
-  must("bank " + llama_ + " -o " + bank + " --menu q2_k,q4_k,q6_k,q8_0 " + text_);
+  must("bank " + llama_ + " -o " + bank + " --menu q2_k,q4_k,q6_k,q8_0 " + calibration_);
   const nlohmann::json result =
       must("quantize " + llama_ + " --bank " + bank + " -o " + scratch("out") + " --bits 5 --tie qkv --json")
           .json();
@@ -209,23 +193,20 @@ TEST_F(BankCommand, GgmlTypesFallBackWhereRowsAreNotWholeBlocks) {
 
 TEST_F(BankCommand, PropagationGoesOnAfterAKill) {
   const auto command = [&](const std::string& out) {
-    return "quantize " + opt_ + " -o " + scratch(out) + " --scheme gptq:b3g64 --propagate" + text_;
+    return "quantize " + opt_ + " -o " + scratch(out) + " --scheme gptq:b3g64 --propagate" + calibration_;
   };
-  const auto begin = std::chrono::steady_clock::now();
-  must(command("whole"));
-  const auto time = std::chrono::steady_clock::now() - begin;
-  for (const int step : {1, 2, 3})
-    kill_after(std::chrono::duration_cast<std::chrono::milliseconds>(time * step / 4), command("killed"));
-  if (!fs::exists(scratch("killed"))) must(command("killed"));
+  const std::size_t calls = count_calls(calls_of(command("whole")), kWriting);
+  EXPECT_GT(kill_until_done(command("killed"), calls / 8), 2);
   EXPECT_EQ(content_of(scratch("whole")), content_of(scratch("killed")));
   EXPECT_FALSE(fs::exists(scratch("whole") + ".propagated"));
   // The first block sees the same inputs as without, the others do not.
-  must("quantize " + opt_ + " -o " + scratch("plain") + " --scheme gptq:b3g64" + text_);
+  must("quantize " + opt_ + " -o " + scratch("plain") + " --scheme gptq:b3g64" + calibration_);
   EXPECT_NE(content_of(scratch("whole"))["model.safetensors"],
             content_of(scratch("plain"))["model.safetensors"]);
 
-  expect_refused("quantize " + opt_ + " -o " + scratch("x") + " --scheme hqq:b3g64 --propagate" + text_, 2,
-                 "nothing to propagate");
+  expect_refused(
+      "quantize " + opt_ + " -o " + scratch("x") + " --scheme hqq:b3g64 --propagate" + calibration_, 2,
+      "nothing to propagate");
 }
 
 TEST_F(BankCommand, WithoutATextTheModelSpeaks) {

@@ -1,8 +1,6 @@
 // The command line as a user meets it: the built program is run, its exit code, output and files are looked
 // at.
 
-#include <array>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -10,10 +8,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
-#include <sys/wait.h>
 
+#include "apps/command_fixture.h"
 #include "knapsaq/base/files.h"
-#include "scratch.h"
 
 namespace knapsaq {
 namespace {
@@ -23,68 +20,9 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-struct Outcome {
-  int code = -1;
-  std::string out;
-  std::string err;
-  nlohmann::json json() const { return nlohmann::json::parse(out); }
-};
-
-class Command : public ::testing::Test {
- protected:
-  Outcome run(const std::string& arguments) {
-    const fs::path out = scratch_ / "stdout";
-    const fs::path err = scratch_ / "stderr";
-    const std::string line = std::string(KNAPSAQ_COMMAND) + " " + arguments + " >" + out.string() + " 2>" +
-                             err.string() + " </dev/null";
-    const int status = std::system(line.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(out), read_file(err)};
-  }
-
-  /// Fails with `code` and one line that holds `part`; prints nothing else.
-  void expect_refused(const std::string& arguments, int code, const std::string& part) {
-    const Outcome outcome = run(arguments);
-    EXPECT_EQ(outcome.code, code) << arguments << "\n" << outcome.err;
-    EXPECT_THAT(outcome.err, HasSubstr(part)) << arguments;
-    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
-    EXPECT_EQ(outcome.out, "");
-  }
-
-  Outcome must(const std::string& arguments) {
-    Outcome outcome = run(arguments);
-    EXPECT_EQ(outcome.code, 0) << arguments << "\n" << outcome.err;
-    return outcome;
-  }
-
-  std::string scratch(const std::string& name) const { return (scratch_ / name).string(); }
-  /// Bytes of all weight files of a model folder: what a budget is compared with.
-  static std::uint64_t weight_bytes(const fs::path& folder) {
-    std::uint64_t sum = 0;
-    for (const auto& entry : fs::directory_iterator(folder))
-      if (entry.path().filename().string().starts_with("model")) sum += entry.file_size();
-    return sum;
-  }
-
-  const std::string assets_ = KNAPSAQ_SOURCE_DIR "/assets";
-  const std::string opt_ = assets_ + "/wiki-opt-3m";
-  const std::string llama_ = assets_ + "/wiki-llama-6m";
-  const std::string text_ = assets_ + "/wiki-llama-6m-sample.txt";
-  Scratch scratch_;
-};
-
-TEST_F(Command, EveryVerbHasHelpWithAnExample) {
-  EXPECT_EQ(run("--help").code, 0);
-  EXPECT_THAT(run("--help").out, HasSubstr("Exit codes"));
-  for (const std::string verb : {"info", "eval", "bench", "tables", "allocate", "quantize", "export"}) {
-    const Outcome help = run(verb + " --help");
-    EXPECT_EQ(help.code, 0);
-    EXPECT_THAT(help.out,
-                AllOf(HasSubstr("Example:\n  knapsaq " + verb), HasSubstr("--json"), HasSubstr("--threads")));
-  }
-}
+using Command = InterventionTest;
 
 TEST_F(Command, WrongUseExitsWithTwo) {
-  expect_refused("", 2, "knapsaq --help");
   expect_refused("fly", 2, "knapsaq --help");
   expect_refused("eval " + llama_, 2, "--text");
   expect_refused("eval " + llama_ + " --text " + text_ + " --protocol hf", 2, "gptq");
@@ -286,12 +224,9 @@ TEST_F(Command, APropagationThatGoesOnInOtherArithmeticStartsAnew) {
   ASSERT_EQ(run(command + scratch("bf16")).code, 0);
   ASSERT_EQ(run(command + scratch("fp32") + " --precision fp32").code, 0);
   EXPECT_NE(read_file(scratch("bf16/model.safetensors")), read_file(scratch("fp32/model.safetensors")));
-  // Killed without warning once the first linear is there.
+  // Killed once the first linear is there.
   const std::string killed = scratch("killed");
-  const std::string script = std::string(KNAPSAQ_COMMAND) + " " + command + killed +
-                             " >/dev/null 2>&1 & pid=$!; while kill -0 $pid 2>/dev/null && ! ls " + killed +
-                             ".propagated/*.safetensors >/dev/null 2>&1; do sleep 0.01; done; kill -9 $pid";
-  static_cast<void>(std::system(script.c_str()));
+  EXPECT_EQ(run(command + killed, with({"kill", "n", 2})).code, 128 + SIGKILL);
   ASSERT_TRUE(fs::exists(killed + ".propagated"));
   ASSERT_EQ(run(command + killed + " --precision fp32").code, 0);
   EXPECT_EQ(read_file(killed + "/model.safetensors"), read_file(scratch("fp32/model.safetensors")));
@@ -362,9 +297,8 @@ TEST_F(Command, ADamagedModelIsOneLineAndLeavesNothing) {
 
 TEST_F(Command, ADiskThatFillsUpLeavesNothing) {
   // A limit on the size of files, with its signal ignored, fails writes as a full disk does.
-  const Outcome outcome =
-      run("--version >/dev/null; trap '' XFSZ; ulimit -f 1000; " KNAPSAQ_COMMAND " quantize " + opt_ +
-          " -o " + scratch("out") + " --scheme rtn:b8g32");
+  const Outcome outcome = run_shell("trap '' XFSZ; ulimit -f 1000; " KNAPSAQ_COMMAND " quantize " + opt_ +
+                                    " -o " + scratch("out") + " --scheme rtn:b8g32");
   EXPECT_EQ(outcome.code, 1);
   EXPECT_THAT(outcome.err, AllOf(HasSubstr("model.safetensors"), HasSubstr("cannot write")));
   for (const auto& entry : fs::directory_iterator(scratch_.path()))
@@ -373,20 +307,15 @@ TEST_F(Command, ADiskThatFillsUpLeavesNothing) {
 }
 
 TEST_F(Command, AnInterruptedRunLeavesNothingHalfWritten) {
-  for (const std::string delay : {"0.01", "0.05", "0.1", "0.2", "0.4"}) {
-    const Outcome outcome =
-        // --foreground: otherwise timeout signals the process and its group, and a second Ctrl-C does not
-        // wait.
-        run("--version >/dev/null; exec timeout --foreground -s INT --preserve-status " + delay +
-            " " KNAPSAQ_COMMAND " quantize " + opt_ + " -o " + scratch("out") + " --bits 3 --force");
-    EXPECT_TRUE(outcome.code == 0 || outcome.code == 130) << outcome.code << outcome.err;
-    // On a busy machine the signal may come before the program listens for it, which ends it without a word.
-    if (outcome.code == 130 && !outcome.err.empty()) {
-      EXPECT_EQ(outcome.err, "knapsaq: interrupted\n");
-    }
-    if (fs::exists(scratch("out"))) {
-      EXPECT_TRUE(fs::exists(scratch("out") + "/config.json"));
-    }
+  const std::string command = "quantize " + opt_ + " -o " + scratch("out") + " --bits 3 --force";
+  const std::size_t calls = count_calls(calls_of(command), kWriting);
+  fs::remove_all(scratch("out"));
+  for (const std::size_t at : {std::size_t{1}, calls / 3, calls / 2, calls}) {
+    const Outcome outcome = run(command, with({"int", kWriting, at}));
+    // The last call may come after the last look at the signal.
+    EXPECT_TRUE(outcome.code == 130 || (outcome.code == 0 && at == calls)) << at << ": " << outcome.code;
+    EXPECT_EQ(outcome.err, outcome.code == 130 ? "knapsaq: interrupted\n" : "");
+    EXPECT_EQ(fs::exists(scratch("out")), outcome.code == 0);
     for (const auto& entry : fs::directory_iterator(scratch_.path()))
       EXPECT_THAT(entry.path().filename().string(), Not(HasSubstr("partial")));
   }

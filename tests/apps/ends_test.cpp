@@ -36,13 +36,6 @@ class Ends : public CommandTest {
     for (const auto& one : info["linears"]) schemes[one["name"]] = one["scheme"];
     return schemes;
   }
-  std::uint64_t weight_bytes(const std::string& folder) const {
-    std::uint64_t sum = 0;
-    for (const auto& entry : fs::directory_iterator(folder))
-      if (entry.path().filename().string().starts_with("model")) sum += entry.file_size();
-    return sum;
-  }
-
   const std::string tied_ = scratch("tied");
   const std::string apart_ = scratch("apart");
 };

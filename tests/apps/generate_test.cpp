@@ -1,18 +1,18 @@
 // The verbs generate and chat, as a user runs them.
 
-#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#include "command_fixture.h"
+#include "apps/command_fixture.h"
 #include "knapsaq/base/json_text.h"
 
 namespace knapsaq {
@@ -28,12 +28,8 @@ class GenerateTest : public CommandTest {
  protected:
   /// The command with standard input, which run() leaves empty.
   Outcome run_with_input(const std::string& arguments, const std::string& input) {
-    std::ofstream(scratch_ / "input") << input;
-    const std::string line = std::string(KNAPSAQ_COMMAND) + " " + arguments + " <" + scratch("input") + " >" +
-                             scratch("stdout") + " 2>" + scratch("stderr");
-    const int status = std::system(line.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(scratch_ / "stdout"),
-            read_file(scratch_ / "stderr")};
+    write_file(scratch_ / "input", input);
+    return run(arguments + " <" + scratch("input"));
   }
   /// A copy of an embedded model in which files can be changed; `without` are left out.
   std::string copy_of(const std::string& model, const std::string& name,
@@ -163,25 +159,28 @@ TEST_F(GenerateTest, EndsAtTheContext) {
   EXPECT_EQ(report["prompt_tokens"].get<std::size_t>() + report["tokens"].size(), 30U);
 }
 
-/// Starts the command, waits until it has written something, interrupts it. Its exit code.
-int interrupt(const std::string& arguments, const fs::path& out, const fs::path& err) {
-  const std::string line = "exec " + std::string(KNAPSAQ_COMMAND) + " " + arguments + " >" + out.string() +
-                           " 2>" + err.string() + " </dev/null";
+/// Starts the command and interrupts it when its first words come. Its exit code; `out` is all that came.
+int interrupt(const std::string& arguments, const fs::path& err, std::string& out) {
+  int words[2];
+  EXPECT_EQ(::pipe(words), 0);
+  const std::string line = "exec " KNAPSAQ_COMMAND " " + arguments + " 2>" + err.string() + " </dev/null";
   const pid_t child = ::fork();
   if (child == 0) {
+    ::dup2(words[1], 1);
+    ::close(words[0]);
+    ::close(words[1]);
     ::execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
     ::_exit(127);
   }
-  int status = 0;
-  std::error_code ignored;
-  while (::waitpid(child, &status, WNOHANG) == 0) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    if (fs::file_size(out, ignored) > 0 && !ignored) {
-      ::kill(child, SIGINT);
-      ::waitpid(child, &status, 0);
-      break;
-    }
+  ::close(words[1]);
+  char some[4096];
+  for (ssize_t count = 0; (count = ::read(words[0], some, sizeof some)) > 0;) {
+    if (out.empty()) ::kill(child, SIGINT);
+    out.append(some, static_cast<std::size_t>(count));
   }
+  ::close(words[0]);
+  int status = 0;
+  ::waitpid(child, &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
@@ -194,11 +193,11 @@ TEST_F(GenerateTest, AnInterruptKeepsWhatWasWritten) {
   config.erase("eos_token_id");
   config.erase("bos_token_id");
   write_file(fs::path(model) / "config.json", config.dump());
+  std::string out;
   const int code = interrupt("generate " + model + " --prompt 'The river' --context 60000 --max-tokens 50000",
-                             scratch_ / "out", scratch_ / "err");
+                             scratch_ / "err", out);
   EXPECT_EQ(code, 130);
   EXPECT_EQ(read_file(scratch_ / "err"), "knapsaq: interrupted\n");
-  const std::string out = read_file(scratch_ / "out");
   EXPECT_THAT(out, testing::EndsWith("\n"));
   EXPECT_TRUE(is_utf8(out));
 }

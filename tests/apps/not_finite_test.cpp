@@ -6,7 +6,7 @@
 
 #include <gtest/gtest.h>
 
-#include "command_fixture.h"
+#include "apps/command_fixture.h"
 #include "huge_weight.h"
 
 namespace knapsaq {
@@ -21,7 +21,6 @@ class NotFiniteCommand : public CommandTest {
     copy_with_huge_weight(llama_, folder, tensor);
     return folder;
   }
-  const std::string text_ = assets_ + "/wiki-llama-6m-sample.txt";
   const std::string windows_ = " --text " + text_ + " --window 64 --windows 3";
 };
 

@@ -12,7 +12,7 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
-class SearchCommand : public CommandTest {
+class SearchCommand : public InterventionTest {
  protected:
   /// Few and short windows, two schemes, few rounds: seconds, and everything that a long run has.
   const std::string small_ =
@@ -124,13 +124,8 @@ nlohmann::json told(nlohmann::json front) {
 
 TEST_F(SearchCommand, AKilledSearchGoesOnToTheSameEnd) {
   const std::string options = "--set rounds=2";
-  must(search("whole", options));
-  int kills = 0;
-  for (int delay = 150; kills < 40; delay = delay * 5 / 4) {
-    if (!kill_after(std::chrono::milliseconds(delay), search("killed", options))) break;
-    ++kills;
-  }
-  EXPECT_GT(kills, 2);
+  const std::size_t calls = count_calls(calls_of(search("whole", options)), kWriting);
+  EXPECT_GT(kill_until_done(search("killed", options), calls / 32), 5);
   EXPECT_EQ(told(must("front " + scratch("killed") + " --json").json()),
             told(must("front " + scratch("whole") + " --json").json()));
 }

@@ -13,7 +13,6 @@ using testing::HasSubstr;
 class TasksCommand : public CommandTest {
  protected:
   const std::string data_ = " --data " KNAPSAQ_TEST_DATA "/eval/tasks ";
-  const std::string text_ = assets_ + "/wiki-llama-6m-sample.txt";
 };
 
 TEST_F(TasksCommand, EvalReportsItsContract) {

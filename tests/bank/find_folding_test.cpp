@@ -21,38 +21,13 @@
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/local_errors.h"
 #include "knapsaq/quant/quantizer.h"
+#include "measured_inputs.h"
 #include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// A calibration in memory.
-class Measured final : public InputSource {
- public:
-  Measured(const Checkpoint& checkpoint, const ModelConfig& config, const Samples& samples,
-           Backend& backend) {
-    Calibrator calibrator(checkpoint, config, samples, backend);
-    for (std::int64_t block = 0; block < config.layers; ++block)
-      for (const ObservedInput& input : calibrator.measure(block))
-        statistics_[input.first.name] = statistics_of(input);
-    const std::vector<Matrix> all = linears(config);
-    const std::vector<std::size_t> owners = input_owners(all);
-    for (std::size_t i = 0; i < all.size(); ++i) owners_[all[i].name] = all[owners[i]].name;
-  }
-  InputStatistics inputs(std::string_view linear, std::int64_t /*width*/) const override {
-    return statistics_.at(owners_.at(std::string(linear)));
-  }
-  bool has_second_moments() const override { return second_moments; }
-  std::string identity() const override { return "measured"; }
-
-  bool second_moments = true;
-
- private:
-  std::map<std::string, InputStatistics> statistics_;
-  std::map<std::string, std::string> owners_;
-};
 
 /// A tiny model with the tokens of its reference as the only window.
 struct Model {
@@ -66,7 +41,7 @@ struct Model {
                          .get<std::vector<std::int32_t>>();
     samples.options.samples = 1;
     samples.options.window = static_cast<std::int64_t>(samples.tokens.size());
-    inputs = std::make_unique<Measured>(checkpoint, config, samples, *backend);
+    inputs = std::make_unique<MeasuredInputs>(checkpoint, config, samples, *backend);
   }
   Folding find(const std::string& scheme) {
     return find_folding(checkpoint, config, "fingerprint", *inputs, samples, parse_scheme(scheme), *backend);
@@ -77,7 +52,7 @@ struct Model {
   ModelConfig config;
   std::unique_ptr<Backend> backend;
   Samples samples;
-  std::unique_ptr<Measured> inputs;
+  std::unique_ptr<MeasuredInputs> inputs;
 };
 
 std::vector<double> scales_of(std::vector<double> mean_abs, int ratio) {
@@ -176,7 +151,7 @@ TEST(FindFolding, LeavesNormsExactInTheirType) {
   samples.options.samples = 1;
   samples.options.window = 64;
   for (std::int32_t i = 0; i < 64; ++i) samples.tokens.push_back((i * 37 + 11) % 4096);
-  const Measured inputs(checkpoint, config, samples, *backend);
+  const MeasuredInputs inputs(checkpoint, config, samples, *backend);
   const Folding folding =
       find_folding(checkpoint, config, "fingerprint", inputs, samples, parse_scheme("rtn:b3g64"), *backend);
   EXPECT_FALSE(folding.empty());

@@ -11,6 +11,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/folder_record.h"
+#include "message_of.h"
 #include "scratch.h"
 
 namespace knapsaq {
@@ -30,12 +31,7 @@ void write_folder(const fs::path& path, const std::string& content, bool replace
 }
 
 std::string refusal(const fs::path& path, bool replace = true) {
-  try {
-    AtomicFolder folder(path, replace);
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "";
+  return message_of<UsageError>([&] { AtomicFolder folder(path, replace); });
 }
 
 /// A process that is over: nobody has its number while it is not waited for.

@@ -26,6 +26,7 @@
 #include "knapsaq/base/confine.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/threads.h"
+#include "message_of.h"
 #include "scratch.h"
 
 namespace knapsaq {
@@ -35,12 +36,7 @@ using testing::HasSubstr;
 using testing::StartsWith;
 
 std::string complaint(const std::function<std::string()>& work, const ChildLimits& limits = {}) {
-  try {
-    run_in_child("work", work, limits);
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "nothing";
+  return message_of([&] { run_in_child("work", work, limits); });
 }
 
 TEST(Child, AnswersWithAnyBytes) {

@@ -7,7 +7,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "complaint.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/hash.h"
 #include "knapsaq/calib/calibration.h"
@@ -17,6 +16,7 @@
 #include "knapsaq/checkpoint/safetensors.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
+#include "message_of.h"
 #include "scratch.h"
 #include "work_with_threads.h"
 
@@ -171,10 +171,11 @@ TEST_P(CalibrateReference, HeadAndEmbeddingAreThoseOfThePass) {
     sum += share;
   }
   EXPECT_NEAR(sum, 1, 1e-5);
-  EXPECT_THAT(complaint([&] { calibration.row_shares(model.config.vocab + 1); }), HasSubstr("another model"));
+  EXPECT_THAT(message_of([&] { calibration.row_shares(model.config.vocab + 1); }),
+              HasSubstr("another model"));
   // An embedding that is no head multiplies nothing.
   if (!model.config.tied) {
-    EXPECT_THAT(complaint([&] { calibration.inputs(all.front().name, all.front().in); }),
+    EXPECT_THAT(message_of([&] { calibration.inputs(all.front().name, all.front().in); }),
                 HasSubstr("knows no linear"));
   }
 }
@@ -212,7 +213,7 @@ TEST(Calibrate, GoesOnWhereItWasKilled) {
   // Killed after the first block.
   fs::remove(folder / "block-00001.safetensors");
   write_file(folder / "calibration.json", manifest_with(1));
-  EXPECT_THAT(complaint([&] { Calibration::open(folder); }), HasSubstr("unfinished (1 of 2 blocks)"));
+  EXPECT_THAT(message_of([&] { Calibration::open(folder); }), HasSubstr("unfinished (1 of 2 blocks)"));
   const auto stamp = fs::last_write_time(folder / "block-00000.safetensors");
   EXPECT_EQ(resumed(), whole);
   EXPECT_EQ(fs::last_write_time(folder / "block-00000.safetensors"), stamp);  // not made again
@@ -252,7 +253,7 @@ TEST(Calibrate, AddsTheEndsToWhatVersion01Made) {
     const Calibration old = Calibration::open(folder);
     for (const Matrix& linear : linears(model.config)) EXPECT_NO_THROW(old.inputs(linear.name, linear.in));
     EXPECT_TRUE(old.row_shares(model.config.vocab).empty());
-    EXPECT_THAT(complaint([&] { old.inputs("lm_head", 40); }),
+    EXPECT_THAT(message_of([&] { old.inputs("lm_head", 40); }),
                 AllOf(HasSubstr("Knapsaq 0.1"), HasSubstr("lm_head"), HasSubstr("knapsaq calibrate")));
   }
   const auto stamp = fs::last_write_time(folder / "block-00001.safetensors");
@@ -291,11 +292,11 @@ TEST(Calibrate, LeavesOtherFoldersAlone) {
 
   Reference other("llama-gqa");
   other.samples.text = "other text";
-  EXPECT_THAT(complaint<UsageError>([&] { other.calibrate_into(folder); }),
+  EXPECT_THAT(message_of<UsageError>([&] { other.calibrate_into(folder); }),
               AllOf(HasSubstr("made from something else"), HasSubstr("--force")));
-  EXPECT_THAT(complaint<UsageError>([&] { model.calibrate_into(folder, Precision::bf16); }),
+  EXPECT_THAT(message_of<UsageError>([&] { model.calibrate_into(folder, Precision::bf16); }),
               HasSubstr("made from something else"));
-  EXPECT_THAT(complaint<UsageError>([&] { Reference("qwen3").calibrate_into(folder); }),
+  EXPECT_THAT(message_of<UsageError>([&] { Reference("qwen3").calibrate_into(folder); }),
               HasSubstr("made from something else"));
   EXPECT_EQ(contents(folder), whole);
   EXPECT_EQ(other.calibrate_into(folder, Precision::fp32, true).source().text, "other text");
@@ -303,11 +304,12 @@ TEST(Calibrate, LeavesOtherFoldersAlone) {
   fs::create_directory(scratch / "d");
   write_file(scratch / "d/precious", "");
   for (const bool replace : {false, true})
-    EXPECT_THAT(complaint<UsageError>([&] { model.calibrate_into(scratch / "d", Precision::fp32, replace); }),
-                HasSubstr("something else than a calibration"));
+    EXPECT_THAT(
+        message_of<UsageError>([&] { model.calibrate_into(scratch / "d", Precision::fp32, replace); }),
+        HasSubstr("something else than a calibration"));
   EXPECT_TRUE(fs::exists(scratch / "d/precious"));
   fs::rename(scratch / "d/precious", scratch / "d/block-1.safetensors");
-  EXPECT_THAT(complaint<UsageError>([&] { model.calibrate_into(scratch / "d"); }),
+  EXPECT_THAT(message_of<UsageError>([&] { model.calibrate_into(scratch / "d"); }),
               HasSubstr("something else than a calibration"));
 }
 
@@ -316,19 +318,19 @@ TEST(Calibration, BelongsToOneModel) {
   const Scratch scratch;
   const Calibration calibration = model.calibrate_into(scratch / "c");
   EXPECT_NO_THROW(require_same_model(calibration, fingerprint(model.checkpoint)));
-  EXPECT_THAT(complaint([&] { require_same_model(calibration, "another"); }),
+  EXPECT_THAT(message_of([&] { require_same_model(calibration, "another"); }),
               AllOf(HasSubstr("another model"), HasSubstr(fingerprint(model.checkpoint))));
   EXPECT_TRUE(is_calibration_of(scratch / "c", calibration.source()));
   CalibrationSource other = calibration.source();
   other.options.seed = 1;
   EXPECT_FALSE(is_calibration_of(scratch / "c", other));
   EXPECT_FALSE(is_calibration_of(scratch / "absent", other));
-  EXPECT_THAT(complaint([&] { calibration.inputs("model.layers.9.mlp.up_proj", 40); }),
+  EXPECT_THAT(message_of([&] { calibration.inputs("model.layers.9.mlp.up_proj", 40); }),
               HasSubstr("layers.9"));
-  EXPECT_THAT(complaint([&] { calibration.inputs("model.layers.0.mlp.up_proj", 41); }),
+  EXPECT_THAT(message_of([&] { calibration.inputs("model.layers.0.mlp.up_proj", 41); }),
               AllOf(HasSubstr("40"), HasSubstr("41")));
   EXPECT_THAT(calibration.identity(), AllOf(HasSubstr("5x21"), HasSubstr(model.samples.hash)));
-  EXPECT_THAT(complaint([&] { Calibration::open(scratch / "absent"); }), HasSubstr("holds no calibration"));
+  EXPECT_THAT(message_of([&] { Calibration::open(scratch / "absent"); }), HasSubstr("holds no calibration"));
 }
 
 TEST(Calibration, DamageIsNoticed) {
@@ -342,7 +344,7 @@ TEST(Calibration, DamageIsNoticed) {
     write_file(file, content);
     const Calibration calibration = Calibration::open(folder);
     calibration.inputs("model.layers.0.mlp.up_proj", 40);  // the other block's file
-    return complaint([&] { calibration.inputs("model.layers.1.mlp.up_proj", 40); });
+    return message_of([&] { calibration.inputs("model.layers.1.mlp.up_proj", 40); });
   };
   EXPECT_EQ(reading(whole), "");
   for (const std::size_t place : {std::size_t{0}, std::size_t{30}, whole.size() / 2, whole.size() - 1}) {
@@ -355,7 +357,7 @@ TEST(Calibration, DamageIsNoticed) {
   fs::remove(file);
   EXPECT_THROW(Calibration::open(folder).inputs("model.layers.1.mlp.up_proj", 40), IoError);
   write_file(folder / "calibration.json", "{\"format\": 1}");
-  EXPECT_THAT(complaint([&] { Calibration::open(folder); }), HasSubstr("calibration.json"));
+  EXPECT_THAT(message_of([&] { Calibration::open(folder); }), HasSubstr("calibration.json"));
 }
 
 TEST(Calibration, ValuesThatNoTextMakesAreRefused) {
@@ -381,7 +383,7 @@ TEST(Calibration, ValuesThatNoTextMakesAreRefused) {
     Manifest manifest = read_manifest(folder);
     manifest.blocks[0].hash = hash_hex(content);
     write_file(folder / "calibration.json", to_json(manifest));
-    EXPECT_THAT(complaint([&] { Calibration::open(folder).inputs(linear, 40); }),
+    EXPECT_THAT(message_of([&] { Calibration::open(folder).inputs(linear, 40); }),
                 AllOf(HasSubstr(linear), HasSubstr(reason)));
   }
 }
@@ -410,7 +412,7 @@ TEST(Calibrate, InputsThatAreNotFiniteNameTheLinear) {
     const auto backend = make_cpu_backend(precision);
     const fs::path folder = scratch / (precision == Precision::fp32 ? "c32" : "c16");
     EXPECT_THAT(
-        complaint([&] { calibrate(checkpoint, model.config, "id", model.samples, *backend, folder); }),
+        message_of([&] { calibrate(checkpoint, model.config, "id", model.samples, *backend, folder); }),
         HasSubstr("the activation in block 1"));
     // The first block is kept.
     EXPECT_EQ(read_manifest(folder).blocks.size(), 1u);

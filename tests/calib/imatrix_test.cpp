@@ -10,6 +10,7 @@
 #include "knapsaq/base/files.h"
 #include "knapsaq/checkpoint/gguf_file.h"
 #include "knapsaq/model/architecture.h"
+#include "message_of.h"
 #include "scratch.h"
 
 namespace knapsaq {
@@ -36,15 +37,6 @@ std::vector<float> expected(std::size_t entry, std::int64_t width) {
   for (std::int64_t k = 0; k < width; ++k)
     values.push_back(static_cast<float>(entry + 1) * 0.25F + static_cast<float>(k) * 0.5F);
   return values;
-}
-
-std::string complaint(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "none";
 }
 
 void expect_entries(const InputSource& source, std::uint64_t tokens) {
@@ -95,19 +87,19 @@ TEST(Imatrix, OfAnotherModelIsRefusedInOneLine) {
   for (const char* name : {"imatrix.gguf", "imatrix.dat"}) {
     const auto path = kData / name;
     EXPECT_THAT(
-        complaint([&] { Imatrix::open(path, config_of(3)); }),
+        message_of([&] { Imatrix::open(path, config_of(3)); }),
         HasSubstr(
             "imatrix of another model: it has no entry blk.1.attn_q.weight, and none for 15 of 22 matrices"));
     EXPECT_THAT(
-        complaint([&] { Imatrix::open(path, config_of(1, 8)); }),
+        message_of([&] { Imatrix::open(path, config_of(1, 8)); }),
         HasSubstr("imatrix of another model: blk.0.attn_q.weight has 4 inputs there, 8 in this model"));
-    EXPECT_THAT(complaint([&] { Imatrix::open(path, config_of(1, 4, "OPTForCausalLM")); }),
+    EXPECT_THAT(message_of([&] { Imatrix::open(path, config_of(1, 4, "OPTForCausalLM")); }),
                 HasSubstr("GGUF has no name for the linear model.decoder.embed_tokens"));
   }
   const Imatrix source = Imatrix::open(kData / "imatrix.gguf", config_of());
-  EXPECT_THAT(complaint([&] { source.inputs("model.embed_tokens", 4); }),
+  EXPECT_THAT(message_of([&] { source.inputs("model.embed_tokens", 4); }),
               HasSubstr("no entry token_embd.weight"));
-  EXPECT_THAT(complaint([&] { source.inputs("something", 4); }), HasSubstr("no name"));
+  EXPECT_THAT(message_of([&] { source.inputs("something", 4); }), HasSubstr("no name"));
 }
 
 /// `file` without the tensors of some weights.
@@ -151,7 +143,7 @@ TEST(Imatrix, EntriesThatAreMissingAreMadeUpForAndNamed) {
     }
   }
   write_without(kData / "imatrix.gguf", {"blk.0.attn", "blk.0.ffn_down"}, scratch / "few.gguf");
-  EXPECT_THAT(complaint([&] { Imatrix::open(scratch / "few.gguf", config_of()); }),
+  EXPECT_THAT(message_of([&] { Imatrix::open(scratch / "few.gguf", config_of()); }),
               HasSubstr("imatrix of another model"));
 }
 
@@ -207,7 +199,7 @@ TEST(Imatrix, DamagedFilesAreRefused) {
     EXPECT_THROW(parse_imatrix(std::as_bytes(std::span(broken))), InputError);
   }
   const std::string model = read_file(std::filesystem::path(KNAPSAQ_TEST_DATA) / "checkpoint/reference.gguf");
-  EXPECT_THAT(complaint([&] { parse_imatrix(std::as_bytes(std::span(model))); }), HasSubstr("no imatrix"));
+  EXPECT_THAT(message_of([&] { parse_imatrix(std::as_bytes(std::span(model))); }), HasSubstr("no imatrix"));
 
   GgufMetadata metadata;
   metadata.add("general.type", "imatrix");
@@ -217,7 +209,7 @@ TEST(Imatrix, DamagedFilesAreRefused) {
   GgufWriter writer(scratch / "alone.gguf", metadata, alone);
   writer.write(zeros);
   writer.commit();
-  EXPECT_THAT(complaint([&] { Imatrix::open(scratch / "alone.gguf", config_of()); }),
+  EXPECT_THAT(message_of([&] { Imatrix::open(scratch / "alone.gguf", config_of()); }),
               HasSubstr("alone.gguf: has 'blk.0.attn_q.weight.in_sum2' without blk.0.attn_q.weight.counts"));
 }
 

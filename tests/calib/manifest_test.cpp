@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "complaint.h"
+#include "message_of.h"
 
 namespace knapsaq {
 namespace {
@@ -53,7 +53,7 @@ TEST(Manifest, EndsAreOneBlockMore) {
   for (const json& rows : {json(0), json(-1), json(1.5), json("x"), json(std::uint64_t{1} << 40)}) {
     json bad = good;
     bad["blocks"][2]["rows"] = rows;
-    EXPECT_THAT(complaint([&] { parse_manifest(bad.dump()); }), HasSubstr("rows")) << rows;
+    EXPECT_THAT(message_of([&] { parse_manifest(bad.dump()); }), HasSubstr("rows")) << rows;
   }
 }
 
@@ -62,7 +62,7 @@ TEST(Manifest, RefusesWhatCannotBe) {
   const auto complaint_about = [&](const char* pointer, const json& value) {
     json bad = good;
     bad[json::json_pointer(pointer)] = value;
-    return complaint([&] { parse_manifest(bad.dump()); });
+    return message_of([&] { parse_manifest(bad.dump()); });
   };
   EXPECT_THAT(complaint_about("/format", "bank"), HasSubstr("not the description"));
   EXPECT_THAT(complaint_about("/version", 2), HasSubstr("version 2"));
@@ -79,15 +79,15 @@ TEST(Manifest, RefusesWhatCannotBe) {
   EXPECT_THAT(complaint_about("/blocks/0/inputs/0/width", std::uint64_t{1} << 33), HasSubstr("width"));
   EXPECT_THAT(complaint_about("/blocks/0/inputs/1/linears/0", "a"), HasSubstr("twice"));
   EXPECT_THAT(complaint_about("/blocks/0/inputs/1/linears", json::array()), HasSubstr("without linears"));
-  EXPECT_THAT(complaint([] { parse_manifest("[]"); }), HasSubstr("not the description"));
-  EXPECT_THAT(complaint([] { parse_manifest("{"); }), HasSubstr("JSON"));
+  EXPECT_THAT(message_of([] { parse_manifest("[]"); }), HasSubstr("not the description"));
+  EXPECT_THAT(message_of([] { parse_manifest("{"); }), HasSubstr("JSON"));
   // More blocks than layers and the ends.
   json many = good;
   for (int i = 0; i < 3; ++i) {
     many["blocks"].push_back(good["blocks"][0]);
     many["blocks"].back()["inputs"] = json::array();
   }
-  EXPECT_THAT(complaint([&] { parse_manifest(many.dump()); }), HasSubstr("blocks"));
+  EXPECT_THAT(message_of([&] { parse_manifest(many.dump()); }), HasSubstr("blocks"));
 }
 
 }  // namespace

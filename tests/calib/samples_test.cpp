@@ -8,9 +8,10 @@
 #include <nlohmann/json.hpp>
 
 #include "calib/bos_template.h"
-#include "complaint.h"
 #include "knapsaq/base/files.h"
+#include "message_of.h"
 #include "scratch.h"
+#include "test_models.h"
 
 namespace knapsaq {
 namespace {
@@ -19,8 +20,6 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-fs::path asset(std::string_view name) { return fs::path(KNAPSAQ_SOURCE_DIR) / "assets" / name; }
 
 CalibrationText text_of(std::string content) { return {{std::move(content)}, "hash"}; }
 
@@ -97,10 +96,10 @@ TEST(Samples, ATextThatIsTooShortSaysBothNumbers) {
   const Tokenizer tokenizer = Tokenizer::load(asset("wiki-llama-6m"));
   const std::string text = long_text();
   const std::size_t count = tokenizer.encode(text).size();
-  EXPECT_THAT(complaint([&] { sample_windows(text_of(text), tokenizer, {.samples = 1000, .window = 100}); }),
+  EXPECT_THAT(message_of([&] { sample_windows(text_of(text), tokenizer, {.samples = 1000, .window = 100}); }),
               AllOf(HasSubstr("has " + std::to_string(count) + " tokens"), HasSubstr("need 100000"),
                     HasSubstr("--samples " + std::to_string(count / 100))));
-  EXPECT_THAT(complaint([&] { sample_windows(text_of("short"), tokenizer, {.samples = 2, .window = 100}); }),
+  EXPECT_THAT(message_of([&] { sample_windows(text_of("short"), tokenizer, {.samples = 2, .window = 100}); }),
               AllOf(HasSubstr("need 200"), HasSubstr("smaller --window")));
 }
 
@@ -122,7 +121,7 @@ TEST(CalibrationText, NamesFileAndLineOfWhatIsNoJsonl) {
   const std::vector<fs::path> files = {scratch / "x.jsonl"};
   const auto complaint_about = [&](std::string_view content) {
     write_file(files[0], content);
-    return complaint([&] { read_calibration_text(files); });
+    return message_of([&] { read_calibration_text(files); });
   };
   const std::string good = "{\"text\": \"a\"}\n";
   EXPECT_THAT(complaint_about(good + "{\"text\": "), AllOf(HasSubstr("x.jsonl, line 2"), HasSubstr("JSON")));

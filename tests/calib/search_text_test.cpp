@@ -10,8 +10,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "complaint.h"
 #include "knapsaq/base/error.h"
+#include "message_of.h"
+#include "test_models.h"
 
 namespace knapsaq {
 namespace {
@@ -19,8 +20,6 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-fs::path asset(const std::string& name) { return fs::path(KNAPSAQ_SOURCE_DIR) / "assets" / name; }
 
 /// Every number once, so that a window says where it comes from.
 CalibrationText numbers() {
@@ -87,7 +86,7 @@ TEST(SearchText, ATextMayFitExactly) {
   const SampleOptions options{.samples = 3, .window = count / 4};
   EXPECT_EQ(std::ssize(search_windows(text, tokenizer, options, 1).search.tokens), count / 4 * 3);
   EXPECT_THAT(
-      complaint([&] { search_windows(text, tokenizer, options, 2); }),
+      message_of([&] { search_windows(text, tokenizer, options, 2); }),
       AllOf(HasSubstr("has " + std::to_string(count)), HasSubstr("need " + std::to_string(count / 4 * 5))));
   EXPECT_THROW(search_windows(text, tokenizer, options, 0), UsageError);
 }

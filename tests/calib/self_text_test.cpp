@@ -12,11 +12,12 @@
 #include <nlohmann/json.hpp>
 
 #include "calib/bos_template.h"
-#include "complaint.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/memory.h"
 #include "knapsaq/calib/samples.h"
+#include "loaded_model.h"
+#include "message_of.h"
 #include "scratch.h"
 #include "work_with_threads.h"
 
@@ -27,28 +28,14 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-fs::path asset(const std::string& name) { return fs::path(KNAPSAQ_SOURCE_DIR) / "assets" / name; }
-fs::path tiny(const std::string& name) { return fs::path(KNAPSAQ_TEST_DATA) / "model" / "decoder" / name; }
-
-struct Loaded {
-  explicit Loaded(const fs::path& folder, Precision precision = Precision::fp32)
-      : checkpoint(Checkpoint::open(folder)),
-        config(parse_model_config(checkpoint.config())),
-        backend(make_cpu_backend(precision)),
-        decoder(Decoder::load(checkpoint, config, *backend)) {}
-  DocumentTokens any_document() const {
-    return {
-        .start = 1, .end = {}, .starts_again = false, .vocabulary = static_cast<std::int32_t>(config.vocab)};
-  }
-  Checkpoint checkpoint;
-  ModelConfig config;
-  std::unique_ptr<Backend> backend;
-  Decoder decoder;
-};
+DocumentTokens any_document(const ModelConfig& config) {
+  return {
+      .start = 1, .end = {}, .starts_again = false, .vocabulary = static_cast<std::int32_t>(config.vocab)};
+}
 
 TEST(SelfText, DependsOnSeedUseAndNothingElse) {
-  Loaded model(tiny("llama-gqa"), Precision::bf16);
-  const DocumentTokens documents = model.any_document();
+  LoadedModel model(tiny_model("llama-gqa"), Precision::bf16);
+  const DocumentTokens documents = any_document(model.config);
   const SampleOptions options{.samples = 70, .window = 24, .seed = 5};
   const Samples one = self_text(model.decoder, documents, options, SelfTextUse::calibration);
   ASSERT_EQ(one.tokens.size(), 70u * 24u);
@@ -80,8 +67,8 @@ TEST(SelfText, DependsOnSeedUseAndNothingElse) {
 // of 8 expected draws or more is close to chi squared: its mean is the number of cells less one, its standard
 // deviation the root of twice that; 5 of them are passed once in a million.
 TEST(SelfText, DrawsFromTheModelsDistribution) {
-  Loaded model(tiny("llama2"));
-  DocumentTokens documents = model.any_document();
+  LoadedModel model(tiny_model("llama2"));
+  DocumentTokens documents = any_document(model.config);
   documents.vocabulary -= 7;  // padding behind, which takes no part
   const SampleOptions options{.samples = 6400, .window = 2, .seed = 1};
   const Samples samples = self_text(model.decoder, documents, options, SelfTextUse::search);
@@ -119,8 +106,8 @@ TEST(SelfText, DrawsFromTheModelsDistribution) {
 }
 
 TEST(SelfText, DocumentsEndAndBeginAgain) {
-  Loaded model(tiny("llama2"));
-  DocumentTokens documents = model.any_document();
+  LoadedModel model(tiny_model("llama2"));
+  DocumentTokens documents = any_document(model.config);
   const SampleOptions options{.samples = 40, .window = 40, .seed = 3};
   // A token that the model draws often stands for the end.
   const Samples free = self_text(model.decoder, documents, options, SelfTextUse::calibration);
@@ -150,8 +137,8 @@ TEST(SelfText, DocumentsEndAndBeginAgain) {
 }
 
 TEST(SelfText, WithoutAStartWindowsBeginAnywhere) {
-  Loaded model(tiny("opt"));
-  DocumentTokens documents = model.any_document();
+  LoadedModel model(tiny_model("opt"));
+  DocumentTokens documents = any_document(model.config);
   documents.start.reset();
   documents.vocabulary = 5;
   const Samples samples =
@@ -162,7 +149,7 @@ TEST(SelfText, WithoutAStartWindowsBeginAnywhere) {
 }
 
 TEST(SelfText, SoundsLikeTheModel) {
-  Loaded model(asset("wiki-llama-6m"), Precision::bf16);
+  LoadedModel model(asset("wiki-llama-6m"), Precision::bf16);
   const DocumentTokens documents =
       document_tokens(Tokenizer::load(model.checkpoint.folder()), model.checkpoint.config(), model.config);
   const Samples samples = self_text(model.decoder, documents, {.samples = 8, .window = 128, .seed = 2},
@@ -230,7 +217,7 @@ TEST(SelfText, AModelLargerThanMemoryIsRefusedWithAWayOut) {
   check_self_text_memory(config, Precision::fp32, 512, needed);
   check_self_text_memory(config, Precision::fp32, 512, std::nullopt);
   EXPECT_THAT(
-      complaint<UsageError>([&] { check_self_text_memory(config, Precision::fp32, 512, needed - 1); }),
+      message_of<UsageError>([&] { check_self_text_memory(config, Precision::fp32, 512, needed - 1); }),
       AllOf(HasSubstr("memory"), HasSubstr("--text FILE")));
   const auto available = available_memory();
   if (available) {

@@ -7,6 +7,7 @@
 #include "knapsaq/base/random.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/checkpoint/shards.h"
+#include "message_of.h"
 #include "reference_values.h"
 #include "scratch.h"
 

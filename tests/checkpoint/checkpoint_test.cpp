@@ -8,6 +8,7 @@
 
 #include "knapsaq/base/files.h"
 #include "knapsaq/checkpoint/shards.h"
+#include "message_of.h"
 #include "reference_values.h"
 #include "scratch.h"
 

@@ -9,6 +9,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/float16.h"
 #include "knapsaq/compute/ggml_matrix.h"
+#include "message_of.h"
 #include "scratch.h"
 
 namespace knapsaq {
@@ -25,12 +26,7 @@ std::string reference_bytes() { return read_file(kReference); }
 GgufContent parse(std::string_view bytes) { return parse_gguf(std::as_bytes(std::span(bytes))); }
 
 std::string refusal(std::string_view bytes) {
-  try {
-    parse(bytes);
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "accepted";
+  return message_of([&] { parse(bytes); });
 }
 
 template <class T>
@@ -167,7 +163,7 @@ TEST(GgufFile, EveryTruncationIsRefused) {
         end, reinterpret_cast<const char*>(tensor.bytes.data()) - bytes.data() + tensor.bytes.size());
   EXPECT_EQ(parse(std::string_view(bytes).substr(0, end)).tensors.size(), whole.tensors.size());
   for (std::size_t size = 0; size < end; ++size)
-    EXPECT_NE(refusal(std::string_view(bytes).substr(0, size)), "accepted") << size;
+    EXPECT_NE(refusal(std::string_view(bytes).substr(0, size)), "") << size;
 }
 
 /// A file put together by hand.
@@ -206,7 +202,7 @@ class Builder {
 TEST(GgufFile, LyingHeadersAreRefused) {
   EXPECT_THAT(refusal("GGML........"), HasSubstr("does not begin with GGUF"));
   std::string bytes = Builder(0, 0).with_data(0);
-  EXPECT_EQ(refusal(bytes), "accepted");
+  EXPECT_EQ(refusal(bytes), "");
   bytes[4] = 1;
   EXPECT_THAT(refusal(bytes), HasSubstr("version 1"));
   bytes[4] = 0;
@@ -248,7 +244,7 @@ TEST(GgufFile, LyingTensorsAreRefused) {
     return refusal(Builder(1, 0).tensor("t", std::move(dims), type, offset).with_data(64));
   };
   constexpr auto kHuge = std::numeric_limits<std::uint64_t>::max();
-  EXPECT_EQ(one({4, 4}, 0), "accepted");
+  EXPECT_EQ(one({4, 4}, 0), "");
   EXPECT_THAT(one({5, 4}, 0), HasSubstr("truncated"));
   EXPECT_THAT(one({kHuge}, 0), HasSubstr("too large"));
   EXPECT_THAT(one({std::uint64_t{1} << 40, std::uint64_t{1} << 40}, 0), HasSubstr("cannot be"));

@@ -33,17 +33,4 @@ std::vector<Number> as_numbers(const TensorView& tensor) {
   return out;
 }
 
-/// What an InputError says; fails the test if there is none.
-template <class Function>
-std::string message_of(Function&& function) {
-  try {
-    function();
-  } catch (const InputError& error) {
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "no InputError was thrown";
-  return {};
-}
-
 }  // namespace knapsaq

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/random.h"
+#include "message_of.h"
 #include "reference_values.h"
 #include "scratch.h"
 

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "knapsaq/checkpoint/checkpoint.h"
+#include "message_of.h"
 #include "reference_values.h"
 #include "scratch.h"
 

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/checkpoint/torch_pickle.h"
+#include "message_of.h"
 #include "reference_values.h"
 #include "scratch.h"
 

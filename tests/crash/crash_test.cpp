@@ -21,6 +21,8 @@
 #include <nlohmann/json.hpp>
 #include <sys/wait.h>
 
+#include "command.h"
+#include "intervention.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/float16.h"
 #include "knapsaq/base/hash.h"
@@ -39,20 +41,6 @@ using testing::HasSubstr;
 using testing::Not;
 
 const fs::path kAssets = fs::path(KNAPSAQ_SOURCE_DIR) / "assets";
-
-struct Ended {
-  int code = -1;  ///< 128 + signal for one that a signal ended
-  std::string err;
-};
-
-/// Runs a command line in a shell with variables of the environment before it.
-Ended run_line(const fs::path& work, const std::string& environment, const std::string& arguments) {
-  const fs::path err = work / "stderr";
-  const int status = std::system(fmt::format("{} exec {} {} >/dev/null 2>{} </dev/null", environment,
-                                             KNAPSAQ_COMMAND, arguments, err.string())
-                                     .c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(err)};
-}
 
 /// A Llama of two small blocks with a tokenizer of the assets: what takes time here is the number of runs.
 void write_small_model(const fs::path& folder) {
@@ -224,14 +212,10 @@ bool is_leftover(const std::string& name) {
 }
 
 /// One way in which one call goes wrong.
-struct Trial {
-  std::string what;   ///< CRASH_DO
-  std::string kinds;  ///< CRASH_KINDS
-  std::size_t at;     ///< CRASH_AT
-};
+using Trial = Intervention;
 
-void PrintTo(const Trial& trial, std::ostream* out) {
-  *out << fmt::format("{} at call {} of kinds {}", trial.what, trial.at, trial.kinds);
+std::string name_of(const Trial& trial) {
+  return fmt::format("{} at call {} of kinds {}", trial.what, trial.at, trial.kinds);
 }
 
 constexpr const char* kAll = "corwfnudtml";
@@ -239,7 +223,7 @@ constexpr const char* kAll = "corwfnudtml";
 class Crash : public ::testing::TestWithParam<Scenario> {
  protected:
   void SetUp() override {
-    if (run("--version", "").code != 0) {
+    if (run("--version", with_shim()).code != 0) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
       GTEST_SKIP() << "the sanitizer wants to be the first library";
 #else
@@ -271,16 +255,12 @@ class Crash : public ::testing::TestWithParam<Scenario> {
         line.replace(at, 3, folder.string());
     return line;
   }
-  /// With the library that shim.cpp describes.
-  Ended run(const std::string& command, const std::string& environment) {
-    // AddressSanitizer wants to come first; it may come second.
-    return run_line(scratch_.path(),
-                    "ASAN_OPTIONS=$ASAN_OPTIONS:verify_asan_link_order=0 LD_PRELOAD=" KNAPSAQ_CRASH_SHIM " " +
-                        environment,
-                    filled(command) + (command == "--version" ? "" : " --threads 1"));
+  Outcome run(const std::string& command, const std::string& environment = {}) {
+    return run_line(scratch_.path(), environment + KNAPSAQ_COMMAND + " " + filled(command) +
+                                         (command == "--version" ? "" : " --threads 1"));
   }
   void must(const std::string& command) {
-    const Ended ended = run(command, "");
+    const Outcome ended = run(command);
     ASSERT_EQ(ended.code, 0) << command << "\n" << ended.err;
   }
   void begin() {
@@ -293,7 +273,7 @@ class Crash : public ::testing::TestWithParam<Scenario> {
     begin();
     old_ = tree_of(work_, meaning_of);
     const fs::path trace = scratch_ / "trace";
-    const Ended ended = run(GetParam().command, GetParam().environment + "CRASH_TRACE=" + trace.string());
+    const Outcome ended = run(GetParam().command, GetParam().environment + with_trace(trace));
     ASSERT_EQ(ended.code, 0) << ended.err;
     trace_ = read_file(trace);
     final_ = tree_of(work_, meaning_of);
@@ -302,11 +282,9 @@ class Crash : public ::testing::TestWithParam<Scenario> {
 
   /// Runs the command with one call that goes wrong, and once more.
   void check(const Trial& trial) {
-    SCOPED_TRACE(testing::PrintToString(trial));
+    SCOPED_TRACE(name_of(trial));
     begin();
-    const Ended first =
-        run(GetParam().command, fmt::format("{}CRASH_DO={} CRASH_KINDS={} CRASH_AT={} ",
-                                            GetParam().environment, trial.what, trial.kinds, trial.at));
+    const Outcome first = run(GetParam().command, GetParam().environment + with(trial));
     const bool is_killed = trial.what == "kill" || trial.what == "tear";
     const bool goes_on = trial.what == "eintr" || trial.what == "short";
     if (is_killed) {
@@ -333,10 +311,10 @@ class Crash : public ::testing::TestWithParam<Scenario> {
     if (!GetParam().refused.empty()) {
       // Whoever dies between two names leaves the old folder under a third; any next command gives it its
       // own.
-      EXPECT_EQ(run(GetParam().refused, GetParam().environment).code, 2);
+      EXPECT_EQ(run(GetParam().refused, GetParam().environment + with_shim()).code, 2);
       expect_whole("out");
     }
-    const Ended again = run(GetParam().command, GetParam().environment);
+    const Outcome again = run(GetParam().command, GetParam().environment + with_shim());
     // Without --force a finished output stays what it is.
     if (again.code == 2) {
       EXPECT_THAT(again.err, HasSubstr("exists already"));
@@ -368,15 +346,10 @@ class Crash : public ::testing::TestWithParam<Scenario> {
         << output << " is neither the old nor the new one: " << names_of(now);
   }
 
-  std::size_t count(std::string_view kinds) const {
-    return static_cast<std::size_t>(
-        std::ranges::count_if(trace_, [&](char kind) { return kinds.find(kind) != kinds.npos; }));
-  }
-
   /// Some of the calls of these kinds, or all.
   void add_trials(std::vector<Trial>& trials, const std::string& what, const std::string& kinds,
                   std::size_t sample, std::size_t most) {
-    const std::size_t calls = count(kinds);
+    const std::size_t calls = count_calls(trace_, kinds);
     std::vector<std::size_t> places(calls);
     for (std::size_t i = 0; i < calls; ++i) places[i] = i + 1;
     for (std::size_t i = calls; i > 1; --i) std::swap(places[i - 1], places[random_.below(i)]);

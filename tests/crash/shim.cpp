@@ -1,8 +1,9 @@
-// Preloaded into the command by crash_test.cpp: counts the calls that it makes of the system, and lets one of
-// them fail, or ends the process there. What it does, the environment says:
+// Preloaded into the command by tests (intervention.h): counts the calls that it makes of the system, and
+// lets one of them fail, or ends the process there. What it does, the environment says:
 //   CRASH_KINDS   the kinds of calls that count, letters of Kind below; default: all
 //   CRASH_AT      the number of the call, from 1, before which something happens
-//   CRASH_DO      what: kill, term, hup (a signal), tear (half a write, then kill), or how the call fails:
+//   CRASH_DO      what: kill, term, hup, int (a signal), tear (half a write, then kill), or how the call
+//   fails:
 //                 enospc, eio, eintr, short (half a write), xfsz (a write beyond the limit on a file's size)
 //   CRASH_TRACE   file that gets the letters of all calls at the end
 //   CRASH_NO_EXCHANGE   renameat2() knows no flags, as on many network file systems
@@ -78,6 +79,7 @@ bool is_it(Kind kind) {
   if (what == "kill") ::kill(process, SIGKILL);
   if (what == "term") ::kill(process, SIGTERM);
   if (what == "hup") ::kill(process, SIGHUP);
+  if (what == "int") ::kill(process, SIGINT);
   return true;
 }
 

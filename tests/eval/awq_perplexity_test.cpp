@@ -16,36 +16,13 @@
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
 #include "knapsaq/quant/quantizer.h"
+#include "measured_inputs.h"
 #include "scratch.h"
 
 namespace knapsaq {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// A calibration in memory.
-class Measured final : public InputSource {
- public:
-  Measured(const Checkpoint& checkpoint, const ModelConfig& config, const Samples& samples,
-           Backend& backend) {
-    Calibrator calibrator(checkpoint, config, samples, backend);
-    for (std::int64_t block = 0; block < config.layers; ++block)
-      for (const ObservedInput& input : calibrator.measure(block))
-        statistics_[input.first.name] = statistics_of(input);
-    const std::vector<Matrix> all = linears(config);
-    const std::vector<std::size_t> owners = input_owners(all);
-    for (std::size_t i = 0; i < all.size(); ++i) owners_[all[i].name] = all[owners[i]].name;
-  }
-  InputStatistics inputs(std::string_view linear, std::int64_t /*width*/) const override {
-    return statistics_.at(owners_.at(std::string(linear)));
-  }
-  bool has_second_moments() const override { return true; }
-  std::string identity() const override { return "measured"; }
-
- private:
-  std::map<std::string, InputStatistics> statistics_;
-  std::map<std::string, std::string> owners_;
-};
 
 class AwqPerplexity : public ::testing::TestWithParam<const char*> {};
 
@@ -67,7 +44,7 @@ TEST_P(AwqPerplexity, IsBelowThatOfRoundToNearestAtThreeBits) {
   samples.tokens.assign(tokens.begin(), tokens.begin() + kCalibrated * kWindow);
   const std::vector<std::int32_t> scored(tokens.begin() + kCalibrated * kWindow, tokens.end());
 
-  const Measured inputs(checkpoint, config, samples, *backend);
+  const MeasuredInputs inputs(checkpoint, config, samples, *backend);
   const Folding folding =
       find_folding(checkpoint, config, "fingerprint", inputs, samples, parse_scheme("rtn:b3g128"), *backend);
   EXPECT_FALSE(folding.empty());

@@ -22,6 +22,7 @@
 #include "knapsaq/eval/tasks/read_items.h"
 #include "knapsaq/eval/tasks/task_set.h"
 #include "knapsaq/model/decoder.h"
+#include "message_of.h"
 #include "scratch.h"
 #include "work_with_threads.h"
 
@@ -40,12 +41,7 @@ TaskItem parse(const Task& task, const std::string& line) {
 }
 
 std::string message_of(const Task& task, const std::string& text, const std::string& labels = "") {
-  try {
-    static_cast<void>(parse_items(task, text, labels, "made.jsonl"));
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "";
+  return knapsaq::message_of([&] { static_cast<void>(parse_items(task, text, labels, "made.jsonl")); });
 }
 
 void expect_same(const TaskItem& a, const TaskItem& b) {

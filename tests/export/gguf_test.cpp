@@ -20,6 +20,7 @@
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/quant/quantizer.h"
+#include "message_of.h"
 #include "scratch.h"
 
 namespace knapsaq {
@@ -42,16 +43,6 @@ T value(const GgufMetadata& metadata, std::string_view key) {
 template <class T>
 std::vector<T> list(const GgufMetadata& metadata, std::string_view key) {
   return std::get<std::vector<T>>(value<GgufArray>(metadata, key));
-}
-
-template <class Error>
-std::string complaint(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "none";
 }
 
 // ---------------------------------------------------------------- blocks
@@ -201,7 +192,7 @@ TEST(GgufModel, SaysWhatLlamaCppDoesOtherwise) {
 
 TEST(GgufModel, RefusesWhatLlamaCppHasNoCodeFor) {
   const auto refusal = [](const nlohmann::json& json) {
-    return complaint<InputError>([&] { gguf_architecture(parse_model_config(json)); });
+    return message_of<InputError>([&] { gguf_architecture(parse_model_config(json)); });
   };
   EXPECT_THAT(refusal(config_json("OPTForCausalLM")), HasSubstr("GGUF has no architecture for OPT"));
   nlohmann::json json = config_json();
@@ -313,7 +304,7 @@ TEST(GgufVocabulary, RefusesWhatDoesNotFit) {
   std::vector<std::string> notes;
   const auto refusal = [&](const fs::path& folder, std::int64_t vocab) {
     GgufMetadata fresh;
-    return complaint<InputError>([&] { add_vocabulary(folder, vocab, fresh, notes); });
+    return message_of<InputError>([&] { add_vocabulary(folder, vocab, fresh, notes); });
   };
   EXPECT_THAT(refusal(kSmallTokenizers / "qwen2", 10), HasSubstr("the model's embedding only 10"));
   const Scratch scratch;
@@ -493,7 +484,7 @@ TEST_F(GgufExport, EmbeddingAndHeadInBlocks) {
     // What no type holds is refused there as everywhere.
     allocation.front().scheme = parse_scheme("rtn:b3g64");
     write_quantized(Checkpoint::open(scratch_ / "model"), config_, allocation, scratch_ / "quantized", true);
-    EXPECT_THAT(complaint<UsageError>([&] { run("quantized"); }), HasSubstr("model.embed_tokens"));
+    EXPECT_THAT(message_of<UsageError>([&] { run("quantized"); }), HasSubstr("model.embed_tokens"));
     EXPECT_THAT(run("quantized", true).changes, ElementsAre(HasSubstr("model.embed_tokens")));
   }
 }
@@ -541,12 +532,12 @@ TEST_F(GgufExport, QuantizedLinearsAreCarriedExactly) {
 TEST_F(GgufExport, RefusalsNameTheLinearAndLeaveNothing) {
   make(config_json());
   quantize_all("hqq:b3g32");
-  const std::string message = complaint<UsageError>([&] { run("quantized"); });
+  const std::string message = message_of<UsageError>([&] { run("quantized"); });
   EXPECT_THAT(message,
               HasSubstr("model.layers.0.self_attn.q_proj: hqq:b3g32 cannot be carried to GGUF exactly"));
   EXPECT_THAT(message, HasSubstr("--requantize"));
   quantize_all("hqq:b4g64/m8g128");
-  EXPECT_THAT(complaint<UsageError>([&] { run("quantized"); }), HasSubstr("--menu gguf"));
+  EXPECT_THAT(message_of<UsageError>([&] { run("quantized"); }), HasSubstr("--menu gguf"));
   for (const auto& entry : fs::directory_iterator(scratch_.path()))
     EXPECT_TRUE(entry.is_directory()) << entry.path();
 }
@@ -586,7 +577,7 @@ TEST_F(GgufExport, RowsThatAreNoBlocksBecomeHalves) {
   make(json);
   quantize_all("hqq:b4g32");
   EXPECT_THAT(
-      complaint<UsageError>([&] { run("quantized"); }),
+      message_of<UsageError>([&] { run("quantized"); }),
       HasSubstr("model.layers.0.mlp.down_proj: hqq:b4g32 cannot be carried to GGUF exactly: groups of 32 in "
                 "rows of 80"));
   const ExportReport report = run("quantized", true);
@@ -605,7 +596,7 @@ TEST_F(GgufExport, ExistingFilesAreKept) {
 TEST(GgufExportOfAsset, OptHasNoArchitecture) {
   const Scratch scratch;
   const Checkpoint model = Checkpoint::open(kSource / "assets/wiki-opt-3m");
-  EXPECT_THAT(complaint<InputError>([&] {
+  EXPECT_THAT(message_of<InputError>([&] {
                 writer("gguf").write(model, parse_model_config(model.config()), scratch / "o.gguf", {},
                                      Progress::none());
               }),

@@ -9,6 +9,7 @@
 #include "knapsaq/base/files.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
+#include "message_of.h"
 #include "scratch.h"
 
 namespace knapsaq {
@@ -48,12 +49,7 @@ json small_llama() {
 }
 
 std::string complaint(const json& config) {
-  try {
-    parse_model_config(config);
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "nothing was wrong";
+  return message_of([&] { parse_model_config(config); });
 }
 
 std::string complaint(const char* field, const json& value) {

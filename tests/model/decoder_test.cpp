@@ -18,6 +18,7 @@
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/checkpoint/safetensors.h"
+#include "loaded_model.h"
 #include "scratch.h"
 #include "work_with_threads.h"
 
@@ -27,8 +28,6 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-fs::path models_folder() { return fs::path(KNAPSAQ_TEST_DATA) / "model" / "decoder"; }
-
 std::vector<CpuKernels> all_kernels() {
   std::vector<CpuKernels> all;
   for (const CpuKernels one : {CpuKernels::portable, CpuKernels::avx2, CpuKernels::avx512_bf16}) {
@@ -36,17 +35,6 @@ std::vector<CpuKernels> all_kernels() {
   }
   return all;
 }
-
-/// A model with its backend.
-struct Loaded {
-  Loaded(const fs::path& folder, Precision precision, CpuKernels kernels = best_cpu_kernels())
-      : checkpoint(Checkpoint::open(folder)),
-        backend(make_cpu_backend(precision, kernels)),
-        decoder(Decoder::load(checkpoint, parse_model_config(checkpoint.config()), *backend)) {}
-  Checkpoint checkpoint;
-  std::unique_ptr<Backend> backend;
-  Decoder decoder;
-};
 
 /// What Transformers computed (tools/make_decoder_references.py).
 struct Reference {
@@ -83,7 +71,7 @@ class DecoderReference : public ::testing::TestWithParam<fs::path> {};
 TEST_P(DecoderReference, LogitsInFp32) {
   const Reference reference(GetParam());
   for (const CpuKernels kernels : all_kernels()) {
-    Loaded model(GetParam(), Precision::fp32, kernels);
+    LoadedModel model(GetParam(), Precision::fp32, kernels);
     const std::vector<float> logits = model.decoder.logits(reference.tokens, reference.first);
     ASSERT_EQ(logits.size(), reference.logits.size());
     float worst = 0;
@@ -100,7 +88,7 @@ TEST_P(DecoderReference, LogitsInFp32) {
 TEST_P(DecoderReference, LogitsInBf16) {
   const Reference reference(GetParam());
   for (const CpuKernels kernels : all_kernels()) {
-    Loaded model(GetParam(), Precision::bf16, kernels);
+    LoadedModel model(GetParam(), Precision::bf16, kernels);
     const std::vector<float> logits = model.decoder.logits(reference.tokens, reference.first);
     ASSERT_EQ(logits.size(), reference.logits.size());
     double error = 0;
@@ -116,7 +104,7 @@ TEST_P(DecoderReference, LogitsInBf16) {
 // A pass kept between two stages, gone on with twice, ends as one that was never stopped.
 TEST_P(DecoderReference, StagesMakeABlock) {
   for (const Precision precision : {Precision::fp32, Precision::bf16}) {
-    Loaded model(GetParam(), precision);
+    LoadedModel model(GetParam(), precision);
     Decoder& decoder = model.decoder;
     Backend& backend = *model.backend;
     const std::int64_t length = 24;
@@ -159,22 +147,14 @@ TEST_P(DecoderReference, StagesMakeABlock) {
   }
 }
 
-std::vector<fs::path> reference_models() {
-  std::vector<fs::path> folders;
-  for (const auto& entry : fs::directory_iterator(models_folder())) folders.push_back(entry.path());
-  std::sort(folders.begin(), folders.end());
-  return folders;
-}
-
-INSTANTIATE_TEST_SUITE_P(Models, DecoderReference, ::testing::ValuesIn(reference_models()),
-                         [](const auto& test) {
-                           std::string name = test.param.filename().string();
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Models, DecoderReference, ::testing::ValuesIn(tiny_models()), [](const auto& test) {
+  std::string name = test.param.filename().string();
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+});
 
 TEST(Decoder, LossesAreThoseOfTheLogits) {
-  Loaded model(models_folder() / "llama-gqa", Precision::fp32);
+  LoadedModel model(tiny_model() / "llama-gqa", Precision::fp32);
   const std::int64_t vocab = model.decoder.config().vocab;
   const std::vector<std::int32_t> tokens = random_tokens(140, vocab);
   const std::vector<float> losses = losses_of(model.decoder, tokens, 1);
@@ -190,7 +170,7 @@ TEST(Decoder, LossesAreThoseOfTheLogits) {
 TEST(Decoder, SameLossesWhateverTheThreads) {
   for (const char* name : {"llama-gqa", "mistral-window", "qwen3", "opt-350m"}) {
     for (const Precision precision : {Precision::fp32, Precision::bf16}) {
-      Loaded model(models_folder() / name, precision);
+      LoadedModel model(tiny_model(name), precision);
       const std::vector<std::int32_t> tokens = random_tokens(64 * 45, model.decoder.config().vocab);
       std::vector<float> expected;
       for (const int threads : {1, 2, 5}) {
@@ -207,7 +187,7 @@ TEST(Decoder, SameLossesWhateverTheThreads) {
 TEST(Decoder, WindowsDoNotSeeEachOther) {
   for (const char* name : {"llama-d80", "mistral-window", "opt-project"}) {
     for (const Precision precision : {Precision::fp32, Precision::bf16}) {
-      Loaded model(models_folder() / name, precision);
+      LoadedModel model(tiny_model(name), precision);
       // Lengths below, at and above the tiles' sizes; one token has no loss but must pass.
       for (const std::int64_t length : {1, 2, 6, 16, 17, 31, 64}) {
         const std::int64_t windows = 37;
@@ -230,7 +210,7 @@ TEST(Decoder, WindowsDoNotSeeEachOther) {
 
 TEST(Decoder, StepByStepIsTheSame) {
   for (const char* name : {"llama3", "opt-350m"}) {
-    Loaded model(models_folder() / name, Precision::bf16);
+    LoadedModel model(tiny_model(name), Precision::bf16);
     Decoder& decoder = model.decoder;
     const auto tokens = random_tokens(3 * 50, decoder.config().vocab);
     Hidden hidden = decoder.embed(tokens, 3, 50);
@@ -242,7 +222,7 @@ TEST(Decoder, StepByStepIsTheSame) {
 }
 
 TEST(Decoder, ReplacedLinears) {
-  Loaded model(models_folder() / "opt", Precision::fp32);
+  LoadedModel model(tiny_model() / "opt", Precision::fp32);
   Decoder& decoder = model.decoder;
   const auto tokens = random_tokens(2 * 30, decoder.config().vocab);
   const std::vector<float> before = losses_of(decoder, tokens, 2);
@@ -286,7 +266,7 @@ TEST(Decoder, ReplacedLinears) {
 }
 
 TEST(Decoder, RefusesTokensOutsideTheVocabulary) {
-  Loaded model(models_folder() / "llama2", Precision::fp32);
+  LoadedModel model(tiny_model() / "llama2", Precision::fp32);
   for (const std::int32_t bad : {-1, static_cast<std::int32_t>(model.decoder.config().vocab)}) {
     std::vector<std::int32_t> tokens = random_tokens(20, model.decoder.config().vocab);
     tokens[11] = bad;
@@ -301,16 +281,16 @@ TEST(Decoder, RefusesTokensOutsideTheVocabulary) {
 }
 
 TEST(Decoder, RefusesWindowsBeyondLearnedPositions) {
-  Loaded model(models_folder() / "opt", Precision::fp32);
+  LoadedModel model(tiny_model() / "opt", Precision::fp32);
   EXPECT_NO_THROW(model.decoder.check_length(64));
   EXPECT_THROW(losses_of(model.decoder, random_tokens(65, model.decoder.config().vocab), 1), InputError);
   // Rotary positions have no end.
-  Loaded rotary(models_folder() / "qwen2", Precision::fp32);
+  LoadedModel rotary(tiny_model() / "qwen2", Precision::fp32);
   EXPECT_NO_THROW(losses_of(rotary.decoder, random_tokens(200, rotary.decoder.config().vocab), 1));
 }
 
 TEST(Decoder, RefusesWeightsThatAreNotFinite) {
-  const fs::path source = models_folder() / "llama2";
+  const fs::path source = tiny_model() / "llama2";
   // One tensor of every kind: embedding, head, linear, norm.
   for (const std::string name : {"model.embed_tokens.weight", "lm_head.weight",
                                  "model.layers.1.mlp.up_proj.weight", "model.norm.weight"}) {
@@ -326,7 +306,7 @@ TEST(Decoder, RefusesWeightsThatAreNotFinite) {
       }
       write_file(scratch / "model.safetensors", bytes);
       try {
-        Loaded model(scratch.path(), Precision::bf16);
+        LoadedModel model(scratch.path(), Precision::bf16);
         FAIL() << name;
       } catch (const InputError& error) {
         EXPECT_THAT(error.what(), HasSubstr(name));
@@ -341,7 +321,7 @@ TEST(Decoder, WikiModelsAgreeWithTheirReferences) {
   if (!fs::exists(models / "wiki-llama-6m")) models = shared_folder() / "models";
   if (!fs::exists(models / "wiki-llama-6m")) GTEST_SKIP() << "neither assets/ nor shared/models is there";
   for (const char* name : {"wiki-llama-6m", "wiki-opt-3m"}) {
-    Loaded model(models / name, Precision::fp32);
+    LoadedModel model(models / name, Precision::fp32);
     const auto reference = nlohmann::json::parse(read_file(models / name / "reference.json"));
     for (const auto& text : reference.at("texts")) {
       const auto ids = text.at("ids").get<std::vector<std::int32_t>>();

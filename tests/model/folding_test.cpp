@@ -22,6 +22,7 @@
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
 #include "scratch.h"
+#include "test_models.h"
 
 namespace knapsaq {
 namespace {
@@ -29,15 +30,6 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-fs::path models_folder() { return fs::path(KNAPSAQ_TEST_DATA) / "model" / "decoder"; }
-
-std::vector<fs::path> models() {
-  std::vector<fs::path> folders;
-  for (const auto& entry : fs::directory_iterator(models_folder())) folders.push_back(entry.path());
-  std::ranges::sort(folders);
-  return folders;
-}
 
 /// Every fold point with scales from 1/4 to 4.
 Folding random_folding(const ModelConfig& config) {
@@ -146,11 +138,11 @@ std::string name_of_case(const ::testing::TestParamInfo<fs::path>& info) {
   std::ranges::replace(name, '-', '_');
   return name;
 }
-INSTANTIATE_TEST_SUITE_P(Models, FoldingOfModel, ::testing::ValuesIn(models()), name_of_case);
+INSTANTIATE_TEST_SUITE_P(Models, FoldingOfModel, ::testing::ValuesIn(tiny_models()), name_of_case);
 
 std::vector<std::string> points_of(const std::string& model) {
   std::vector<std::string> names;
-  const Checkpoint checkpoint = Checkpoint::open(models_folder() / model);
+  const Checkpoint checkpoint = Checkpoint::open(tiny_model(model));
   for (const FoldPoint& point : fold_points(parse_model_config(checkpoint.config())))
     if (point.block == 0) names.push_back(point.name.substr(point.name.find("layers.0.") + 9));
   return names;
@@ -172,7 +164,7 @@ TEST(FoldPoints, AreThoseOfTheArchitecture) {
   EXPECT_THAT(points_of("opt-350m"), ElementsAre("self_attn.v_proj", "fc1"));
 }
 
-ModelConfig llama() { return parse_model_config(Checkpoint::open(models_folder() / "llama2").config()); }
+ModelConfig llama() { return parse_model_config(Checkpoint::open(tiny_model() / "llama2").config()); }
 
 TEST(Folding, ThatIsEmptyTouchesNothing) {
   const Folding folding;
@@ -229,7 +221,7 @@ TEST(Folding, RefusesWhatDoesNotBelong) {
   std::string bytes = read_file(path);
   write_file(path, bytes.substr(0, bytes.size() - 3));
   EXPECT_THROW(Folding::load(path, config, "some model"), InputError);
-  EXPECT_THROW(Folding::load(models_folder() / "llama2" / "model.safetensors", config, "some model"),
+  EXPECT_THROW(Folding::load(tiny_model() / "llama2" / "model.safetensors", config, "some model"),
                InputError);
 }
 

@@ -14,6 +14,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
+#include "loaded_model.h"
 #include "scratch.h"
 #include "work_with_threads.h"
 
@@ -24,16 +25,6 @@ namespace fs = std::filesystem;
 using testing::HasSubstr;
 using Ids = std::vector<std::int32_t>;
 
-struct Loaded {
-  explicit Loaded(const std::string& name, Precision precision = Precision::fp32)
-      : checkpoint(Checkpoint::open(fs::path(KNAPSAQ_SOURCE_DIR) / "assets" / name)),
-        backend(make_cpu_backend(precision)),
-        decoder(Decoder::load(checkpoint, parse_model_config(checkpoint.config()), *backend)) {}
-  Checkpoint checkpoint;
-  std::unique_ptr<Backend> backend;
-  Decoder decoder;
-};
-
 const Ids kPrompt = {464, 17, 901, 33, 5};
 
 std::int32_t most_likely(const std::vector<float>& logits) {
@@ -43,7 +34,7 @@ std::int32_t most_likely(const std::vector<float>& logits) {
 class GeneratorOn : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(GeneratorOn, GreedyIsTheArgmaxOfTheWholePass) {
-  Loaded model(GetParam());
+  LoadedModel model(asset(GetParam()));
   Ids expected = kPrompt;
   for (int i = 0; i < 200; ++i)
     expected.push_back(most_likely(model.decoder.logits(expected, std::ssize(expected) - 1)));
@@ -64,7 +55,7 @@ INSTANTIATE_TEST_SUITE_P(Models, GeneratorOn, ::testing::Values("wiki-llama-6m",
                          [](const auto& test) { return std::string(test.param).substr(5, 3); });
 
 TEST(Generator, SameSeedSameTextWhateverTheThreads) {
-  Loaded model("wiki-llama-6m", Precision::bf16);
+  LoadedModel model(asset("wiki-llama-6m"), Precision::bf16);
   const auto text = [&](std::uint64_t seed) {
     Generator generator(model.decoder, 64, CacheElement::working);
     return generator
@@ -80,7 +71,7 @@ TEST(Generator, SameSeedSameTextWhateverTheThreads) {
 }
 
 TEST(Generator, EndsWhereItIsTold) {
-  Loaded model("wiki-llama-6m");
+  LoadedModel model(asset("wiki-llama-6m"));
   Generator generator(model.decoder, 20, CacheElement::working);
   const GenerationOptions much{.max_tokens = 100};
   const Generated full = generator.generate(kPrompt, much);
@@ -100,7 +91,7 @@ TEST(Generator, EndsWhereItIsTold) {
 }
 
 TEST(Generator, GoesOnFromWhatItHas) {
-  Loaded model("wiki-llama-6m");
+  LoadedModel model(asset("wiki-llama-6m"));
   const GenerationOptions options{.max_tokens = 12};
   Generator kept(model.decoder, 100, CacheElement::working);
   const Generated first = kept.generate(kPrompt, options);
@@ -126,7 +117,7 @@ TEST(Generator, GoesOnFromWhatItHas) {
 }
 
 TEST(Generator, RefusesBeforeItWorks) {
-  Loaded model("wiki-opt-3m");
+  LoadedModel model(asset("wiki-opt-3m"));
   Generator generator(model.decoder, 5, CacheElement::working);
   EXPECT_THROW(generator.generate({}, {.max_tokens = 1}), InputError);
   EXPECT_THROW(generator.generate(kPrompt, {.max_tokens = 1}), InputError);
@@ -150,7 +141,7 @@ TEST(Generator, LimitsOfTheContext) {
 }
 
 TEST(KeyValueCache, IsCutBack) {
-  Loaded model("wiki-llama-6m");
+  LoadedModel model(asset("wiki-llama-6m"));
   KeyValueCache cache(model.decoder.config(), *model.backend, 1, 8);
   for (const std::int32_t token : {1, 2, 3}) model.decoder.next(Ids{token}, cache);
   EXPECT_THROW(cache.shorten(4), std::invalid_argument);

@@ -16,31 +16,13 @@
 #include "knapsaq/base/execution.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/model/decoder.h"
+#include "loaded_model.h"
 #include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
 
 namespace fs = std::filesystem;
-
-fs::path models_folder() { return fs::path(KNAPSAQ_TEST_DATA) / "model" / "decoder"; }
-
-std::vector<fs::path> models() {
-  std::vector<fs::path> folders;
-  for (const auto& entry : fs::directory_iterator(models_folder())) folders.push_back(entry.path());
-  std::sort(folders.begin(), folders.end());
-  return folders;
-}
-
-struct Loaded {
-  Loaded(const fs::path& folder, Precision precision, CpuKernels kernels = best_cpu_kernels())
-      : checkpoint(Checkpoint::open(folder)),
-        backend(make_cpu_backend(precision, kernels)),
-        decoder(Decoder::load(checkpoint, parse_model_config(checkpoint.config()), *backend)) {}
-  Checkpoint checkpoint;
-  std::unique_ptr<Backend> backend;
-  Decoder decoder;
-};
 
 std::vector<std::int32_t> random_tokens(std::int64_t count, std::int64_t vocab) {
   Random random(11);
@@ -72,7 +54,7 @@ TEST_P(DecoderNext, IsTheWindowedPass) {
   for (const CpuKernels kernels : {CpuKernels::portable, CpuKernels::avx2, CpuKernels::avx512_bf16}) {
     if (kernels > best_cpu_kernels()) continue;
     for (const Precision precision : {Precision::fp32, Precision::bf16}) {
-      Loaded model(GetParam(), precision, kernels);
+      LoadedModel model(GetParam(), precision, kernels);
       Decoder& decoder = model.decoder;
       const std::int64_t vocab = decoder.config().vocab;
       // More sequences than a step of rows; lengths beyond a panel of keys and the sliding windows.
@@ -129,7 +111,7 @@ TEST_P(DecoderNext, PromptsInPiecesFromEveryCache) {
   for (const CpuKernels kernels : {CpuKernels::portable, CpuKernels::avx2, CpuKernels::avx512_bf16}) {
     if (kernels > best_cpu_kernels()) continue;
     for (const Precision precision : {Precision::fp32, Precision::bf16}) {
-      Loaded model(GetParam(), precision, kernels);
+      LoadedModel model(GetParam(), precision, kernels);
       Decoder& decoder = model.decoder;
       const std::int64_t sequences = 3;
       const std::int64_t length = decoder.config().positions == Positions::learned
@@ -171,7 +153,7 @@ TEST_P(DecoderNext, PromptsInPiecesFromEveryCache) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, DecoderNext, ::testing::ValuesIn(models()), [](const auto& test) {
+INSTANTIATE_TEST_SUITE_P(Models, DecoderNext, ::testing::ValuesIn(tiny_models()), [](const auto& test) {
   std::string name = test.param.filename().string();
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
@@ -179,7 +161,7 @@ INSTANTIATE_TEST_SUITE_P(Models, DecoderNext, ::testing::ValuesIn(models()), [](
 
 TEST(DecoderNext, SameLogitsWhateverTheThreadsAndTheNeighbours) {
   for (const Precision precision : {Precision::fp32, Precision::bf16}) {
-    Loaded model(models_folder() / "llama-gqa", precision);
+    LoadedModel model(tiny_model() / "llama-gqa", precision);
     const std::int64_t vocab = model.decoder.config().vocab;
     const std::int64_t length = 20;
     auto tokens = random_tokens(16 * length, vocab);
@@ -204,7 +186,7 @@ TEST(DecoderNext, SameLogitsWhateverTheThreadsAndTheNeighbours) {
 TEST(DecoderNext, LongPromptsAreChunked) {
   for (const char* name : {"llama-gqa", "mistral-window"}) {
     for (const CacheElement element : {CacheElement::working, CacheElement::half}) {
-      Loaded model(models_folder() / name, Precision::fp32);
+      LoadedModel model(tiny_model(name), Precision::fp32);
       const std::int64_t vocab = model.decoder.config().vocab;
       const std::int64_t length = 1500;
       const auto tokens = random_tokens(2 * length, vocab);
@@ -226,7 +208,7 @@ TEST(DecoderNext, LongPromptsAreChunked) {
 }
 
 TEST(DecoderNext, ShortenedCachesGoOnFromThere) {
-  Loaded model(models_folder() / "llama-gqa", Precision::fp32);
+  LoadedModel model(tiny_model() / "llama-gqa", Precision::fp32);
   const auto tokens = random_tokens(40, model.decoder.config().vocab);
   const std::span<const std::int32_t> all(tokens);
   for (const CacheElement element : {CacheElement::working, CacheElement::half, CacheElement::int8}) {
@@ -242,7 +224,7 @@ TEST(DecoderNext, ShortenedCachesGoOnFromThere) {
 }
 
 TEST(DecoderNext, FailuresLeaveTheCacheAsItWas) {
-  Loaded model(models_folder() / "llama-gqa", Precision::fp32);
+  LoadedModel model(tiny_model() / "llama-gqa", Precision::fp32);
   const auto tokens = random_tokens(40, model.decoder.config().vocab);
   const std::span<const std::int32_t> all(tokens);
   KeyValueCache cache(model.decoder.config(), *model.backend, 1, 40, CacheElement::half);
@@ -266,7 +248,7 @@ TEST(DecoderNext, FailuresLeaveTheCacheAsItWas) {
 }
 
 TEST(KeyValueCache, KnowsItsSizeBeforehand) {
-  Loaded model(models_folder() / "llama-d64", Precision::fp32, CpuKernels::portable);
+  LoadedModel model(tiny_model() / "llama-d64", Precision::fp32, CpuKernels::portable);
   const ModelConfig& config = model.decoder.config();
   for (const CacheElement element : {CacheElement::working, CacheElement::half, CacheElement::int8}) {
     const KeyValueCache cache(config, *model.backend, 3, 128, element);
@@ -302,7 +284,7 @@ TEST(KeyValueCache, RefusesWhatMemoryCannotHold) {
 }
 
 TEST(DecoderNext, RefusesWhatDoesNotFit) {
-  Loaded model(models_folder() / "opt", Precision::fp32);
+  LoadedModel model(tiny_model() / "opt", Precision::fp32);
   KeyValueCache cache(model.decoder.config(), *model.backend, 2, 1);
   const std::vector<std::int32_t> one = {1};
   const std::vector<std::int32_t> two = {1, 2};

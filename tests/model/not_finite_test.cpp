@@ -19,6 +19,7 @@
 #include "knapsaq/model/generator.h"
 #include "knapsaq/model/kv_cache.h"
 #include "scratch.h"
+#include "test_models.h"
 
 namespace knapsaq {
 namespace {
@@ -28,10 +29,6 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr float kHuge = 3e38f;  // finite, in bf16 too
-
-fs::path model_folder(const std::string& name) {
-  return fs::path(KNAPSAQ_TEST_DATA) / "model" / "decoder" / name;
-}
 
 /// A model of which single linears are exchanged.
 struct Model {
@@ -113,7 +110,7 @@ class NotFinite : public ::testing::TestWithParam<std::tuple<const char*, Precis
 
 TEST_P(NotFinite, TheFirstLayerIsNamed) {
   const auto [name, precision] = GetParam();
-  const fs::path folder = model_folder(name);
+  const fs::path folder = tiny_model(name);
   const std::vector<Matrix> all = linears(parse_model_config(Checkpoint::open(folder).config()));
   for (const Matrix& linear : all) {
     Model model(folder, precision);
@@ -151,7 +148,7 @@ TEST(NotFiniteNorm, SquaresThatOverflowAreNamed) {
         std::pair{"model.layers.0.mlp.down_proj.weight", "the norm before attention in block 1"},
         std::pair{"model.layers.1.self_attn.o_proj.weight", "the norm before the MLP in block 1"}}) {
     const Scratch scratch;
-    copy_with_huge_weight(model_folder("llama-gqa"), scratch / "model", tensor, 1e30f);
+    copy_with_huge_weight(tiny_model("llama-gqa"), scratch / "model", tensor, 1e30f);
     for (const Precision precision : {Precision::fp32, Precision::bf16}) {
       Model model(scratch / "model", precision);
       EXPECT_THAT(model.complaints(), ::testing::Each(HasSubstr(layer)));
@@ -162,14 +159,14 @@ TEST(NotFiniteNorm, SquaresThatOverflowAreNamed) {
 TEST(NotFiniteHead, IsNamed) {
   const Scratch scratch;
   const fs::path folder = scratch / "model";
-  copy_with_huge_weight(model_folder("llama-gqa"), folder, "lm_head.weight");
+  copy_with_huge_weight(tiny_model("llama-gqa"), folder, "lm_head.weight");
   Model model(folder, Precision::fp32);
   EXPECT_THAT(model.complaints(), ::testing::Each(HasSubstr("the output head")));
 }
 
 /// A linear that stays packed, with inputs in int8, does not hide what came before it.
 TEST(NotFinitePacked, IsNamedAsWell) {
-  const fs::path folder = model_folder("llama-gqa");
+  const fs::path folder = tiny_model("llama-gqa");
   const std::vector<Matrix> all = linears(parse_model_config(Checkpoint::open(folder).config()));
   for (const Packed packed : {Packed::exact, Packed::int8})
     for (const Matrix& linear : all) {
@@ -181,7 +178,7 @@ TEST(NotFinitePacked, IsNamedAsWell) {
 }
 
 TEST(NotFiniteGeneration, IsAnErrorAndNotAnEmptyText) {
-  Model model(model_folder("llama-gqa"), Precision::bf16);
+  Model model(tiny_model("llama-gqa"), Precision::bf16);
   model.overflow(linears(model.config).front());
   for (const double temperature : {0.0, 1.0}) {
     Generator generator(model.decoder, 32, CacheElement::half);

@@ -13,31 +13,13 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/model/decoder.h"
+#include "loaded_model.h"
 #include "work_with_threads.h"
 
 namespace knapsaq {
 namespace {
 
 namespace fs = std::filesystem;
-
-fs::path models_folder() { return fs::path(KNAPSAQ_TEST_DATA) / "model" / "decoder"; }
-
-std::vector<fs::path> models() {
-  std::vector<fs::path> folders;
-  for (const auto& entry : fs::directory_iterator(models_folder())) folders.push_back(entry.path());
-  std::sort(folders.begin(), folders.end());
-  return folders;
-}
-
-struct Loaded {
-  Loaded(const fs::path& folder, Precision precision)
-      : checkpoint(Checkpoint::open(folder)),
-        backend(make_cpu_backend(precision)),
-        decoder(Decoder::load(checkpoint, parse_model_config(checkpoint.config()), *backend)) {}
-  Checkpoint checkpoint;
-  std::unique_ptr<Backend> backend;
-  Decoder decoder;
-};
 
 /// A batch with random tokens; every third row of the children and of segments without parent has a target.
 struct Batch {
@@ -75,7 +57,7 @@ class DecoderSegments : public ::testing::TestWithParam<fs::path> {};
 
 TEST_P(DecoderSegments, AreTheWindowedPass) {
   for (const Precision precision : {Precision::fp32, Precision::bf16}) {
-    Loaded model(GetParam(), precision);
+    LoadedModel model(GetParam(), precision);
     Decoder& decoder = model.decoder;
     const auto vocab = static_cast<std::size_t>(decoder.config().vocab);
     // Long enough for the windows that slide, short enough for learned positions.
@@ -113,7 +95,7 @@ TEST_P(DecoderSegments, AreTheWindowedPass) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, DecoderSegments, ::testing::ValuesIn(models()), [](const auto& test) {
+INSTANTIATE_TEST_SUITE_P(Models, DecoderSegments, ::testing::ValuesIn(tiny_models()), [](const auto& test) {
   std::string name = test.param.filename().string();
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
@@ -121,7 +103,7 @@ INSTANTIATE_TEST_SUITE_P(Models, DecoderSegments, ::testing::ValuesIn(models()),
 
 TEST(DecoderSegments, SameLossesWhateverTheThreads) {
   for (const Precision precision : {Precision::fp32, Precision::bf16}) {
-    Loaded model(models_folder() / "llama-gqa", precision);
+    LoadedModel model(tiny_model() / "llama-gqa", precision);
     const Batch batch({{40, -1}, {11, 0}, {12, 0}, {30, -1}, {3, 3}}, model.decoder.config().vocab);
     const std::vector<float> expected = losses(model.decoder, batch);
     for (const int threads : {1, 3}) {
@@ -137,7 +119,7 @@ TEST(DecoderSegments, SameLossesWhateverTheThreads) {
 }
 
 TEST(DecoderSegments, RefusesWhatDoesNotFit) {
-  Loaded model(models_folder() / "opt", Precision::fp32);
+  LoadedModel model(tiny_model() / "opt", Precision::fp32);
   Decoder& decoder = model.decoder;
   const auto refused = [&](std::vector<Segment> segments, std::size_t tokens) {
     Batch batch({{static_cast<std::int64_t>(tokens), -1}}, decoder.config().vocab);

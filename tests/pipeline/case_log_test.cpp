@@ -10,6 +10,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
+#include "message_of.h"
 #include "scratch.h"
 
 namespace knapsaq {
@@ -28,12 +29,7 @@ CaseResult made(const std::string& configuration, double perplexity) {
 }
 
 std::string message_of(const std::filesystem::path& path, const std::string& run) {
-  try {
-    const CaseLog log(path, run);
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "";
+  return knapsaq::message_of([&] { const CaseLog log(path, run); });
 }
 
 TEST(CaseLog, RemembersWhatWasAdded) {

@@ -15,6 +15,7 @@
 #include "knapsaq/quant/hessian_factor.h"
 #include "knapsaq/quant/local_errors.h"
 #include "knapsaq/quant/quantizer.h"
+#include "message_of.h"
 #include "quant/made_inputs.h"
 #include "quant/made_weights.h"
 #include "work_with_threads.h"
@@ -268,16 +269,6 @@ TEST(HessianFactor, IndefiniteMatricesAreDampedOrRefused) {
   EXPECT_EQ(factor_hessian(&inputs)->damping, 10);
   set(1, -20);
   EXPECT_THROW(factor_hessian(&inputs), InputError);
-}
-
-template <class E>
-std::string message_of(const auto& call) {
-  try {
-    call();
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
 }
 
 TEST(Gptq, RefusesWhatItCannotUse) {

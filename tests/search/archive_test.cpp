@@ -18,6 +18,7 @@
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/search/sqlite.h"
+#include "message_of.h"
 #include "scratch.h"
 #include "search/archive_dump.h"
 #include "search/made_space.h"
@@ -52,20 +53,6 @@ void expect_same(const Measurement& a, const Measurement& b, bool with_tokens = 
   if (with_tokens) {
     EXPECT_EQ(a.per_token, b.per_token);
   }
-}
-
-/// The message of the Error that `call` throws.
-template <class Thrown, class Call>
-std::string message_of(const Call& call) {
-  try {
-    call();
-  } catch (const Thrown& error) {
-    const std::string message = error.what();
-    EXPECT_EQ(message.find('\n'), std::string::npos) << message;
-    return message;
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return {};
 }
 
 /// An archive with something in every table.

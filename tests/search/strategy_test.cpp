@@ -7,22 +7,13 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/search/uniform.h"
+#include "message_of.h"
 #include "search/made_space.h"
 
 namespace knapsaq {
 namespace {
 
 using testing::HasSubstr;
-
-std::string usage_error(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return {};
-}
 
 TEST(OptionValues, AreTheDefaultsWithWhatWasSet) {
   const std::vector<StrategyOption> options = {
@@ -37,21 +28,22 @@ TEST(OptionValues, AreTheDefaultsWithWhatWasSet) {
   EXPECT_TRUE(values.flag("wild"));
   EXPECT_EQ(values.text("count"), "12");
   EXPECT_EQ(values.to_string(), "rate=1e-3 count=12 wild=1");
-  EXPECT_THAT(usage_error([&] { values.set("colour=red"); }),
+  EXPECT_THAT(message_of<UsageError>([&] { values.set("colour=red"); }),
               testing::AllOf(HasSubstr("'colour'"), HasSubstr("rate, count, wild")));
   for (const char* bad : {"rate", "rate=", "rate=1 2", ""})
-    EXPECT_THAT(usage_error([&] { values.set(bad); }), HasSubstr("option '"));
+    EXPECT_THAT(message_of<UsageError>([&] { values.set(bad); }), HasSubstr("option '"));
   for (const char* bad : {"rate=fast", "rate=1x", "rate=nan", "rate=inf", "rate=1e999"}) {
     values.set(bad);
-    EXPECT_THAT(usage_error([&] { values.number("rate"); }), HasSubstr("option rate: '"));
+    EXPECT_THAT(message_of<UsageError>([&] { values.number("rate"); }), HasSubstr("option rate: '"));
   }
   for (const char* bad : {"count=1.5", "count=-1", "count=99999999999999999999"}) {
     values.set(bad);
-    EXPECT_THAT(usage_error([&] { values.integer("count"); }), HasSubstr("option count: '"));
+    EXPECT_THAT(message_of<UsageError>([&] { values.integer("count"); }), HasSubstr("option count: '"));
   }
   values.set("wild=yes");
-  EXPECT_THAT(usage_error([&] { values.flag("wild"); }), HasSubstr("neither 0 nor 1"));
-  EXPECT_THAT(usage_error([&] { OptionValues({}).set("a=1"); }), HasSubstr("this strategy has none"));
+  EXPECT_THAT(message_of<UsageError>([&] { values.flag("wild"); }), HasSubstr("neither 0 nor 1"));
+  EXPECT_THAT(message_of<UsageError>([&] { OptionValues({}).set("a=1"); }),
+              HasSubstr("this strategy has none"));
 }
 
 TEST(Strategies, AreFoundByName) {
@@ -63,7 +55,7 @@ TEST(Strategies, AreFoundByName) {
   }
   EXPECT_TRUE(names.contains("random"));
   EXPECT_TRUE(names.contains("uniform"));
-  EXPECT_THAT(usage_error([] { find_strategy("best"); }),
+  EXPECT_THAT(message_of<UsageError>([] { find_strategy("best"); }),
               testing::AllOf(HasSubstr("'best'"), HasSubstr("random, uniform")));
 }
 

@@ -2,16 +2,19 @@
 
 #include <string>
 
+#include <gtest/gtest.h>
+
 #include "knapsaq/base/error.h"
 
 namespace knapsaq {
 
-/// The message of the Kind that `work` throws; empty if it throws none.
+/// What the Kind that `work` throws says, which has to be one line; empty if it throws none.
 template <class Kind = InputError, class Work>
-std::string complaint(Work&& work) {
+std::string message_of(Work&& work) {
   try {
     work();
   } catch (const Kind& error) {
+    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
     return error.what();
   }
   return {};

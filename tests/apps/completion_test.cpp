@@ -1,0 +1,110 @@
+// Completion for shells: bash's function is run over the whole table of verbs and options.
+
+#include <filesystem>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "apps/command_fixture.h"
+
+namespace knapsaq {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::UnorderedElementsAreArray;
+
+class Completion : public CommandTest {
+ protected:
+  Completion() {
+    write_file(scratch_ / "completion.bash", must("completion bash").out);
+    fs::create_directories(scratch_ / "files/models");
+    write_file(scratch_ / "files/my text.txt", "");
+    write_file(scratch_ / "files/none", "");
+  }
+
+  /// What bash offers for the last of the words, in a folder with three files. Words that it takes apart are
+  /// given apart.
+  std::vector<std::string> offered(const std::vector<std::string>& words) {
+    std::string script =
+        "source " + scratch("completion.bash") + "; cd " + scratch("files") + "; COMP_WORDS=(";
+    for (const std::string& word : words) script += "\"" + word + "\" ";
+    script += "); COMP_CWORD=" + std::to_string(words.size() - 1) +
+              "; _knapsaq; printf '%s\\n' \"${COMPREPLY[@]}\"";
+    write_file(scratch_ / "script", script);
+    const Outcome outcome = run_shell("bash " + scratch("script"));
+    EXPECT_EQ(outcome.err, "");
+    std::vector<std::string> all;
+    std::istringstream lines(outcome.out);
+    for (std::string line; std::getline(lines, line);)
+      if (!line.empty()) all.push_back(line);
+    return all;
+  }
+  const std::vector<std::string> files_ = {"models", "my text.txt", "none"};
+};
+
+TEST_F(Completion, OffersEveryVerbOptionAndValue) {
+  std::vector<std::string> first;
+  for (const json& verb : table()["verbs"]) first.push_back(verb["name"]);
+  for (const json& option : table()["options"])
+    for (const json& name : option["names"]) first.push_back(name);
+  EXPECT_THAT(offered({"knapsaq", ""}), UnorderedElementsAreArray(first));
+  for (const json& verb : table()["verbs"]) {
+    const std::string name = verb["name"];
+    SCOPED_TRACE(name);
+    std::vector<std::string> options;
+    for (const json& option : verb["options"])
+      for (const std::string one : option["names"])
+        if (one.starts_with('-')) options.push_back(one);
+    EXPECT_THAT(offered({"knapsaq", name, "-"}), UnorderedElementsAreArray(options));
+    for (const json& option : verb["options"]) {
+      const std::string takes = option["takes"];
+      const std::string last = option["names"].back();
+      const auto values = option["values"].get<std::vector<std::string>>();
+      const std::vector<std::string>& wanted = takes == "name" ? files_ : values;
+      if (!last.starts_with('-')) {
+        EXPECT_THAT(offered({"knapsaq", name, ""}), UnorderedElementsAreArray(wanted));
+      } else if (takes != "nothing") {
+        EXPECT_THAT(offered({"knapsaq", name, last, ""}), UnorderedElementsAreArray(wanted)) << last;
+        EXPECT_THAT(offered({"knapsaq", name, last, "=", ""}), UnorderedElementsAreArray(wanted)) << last;
+      }
+    }
+  }
+}
+
+TEST_F(Completion, GoesOnFromWhatIsThere) {
+  EXPECT_THAT(offered({"knapsaq", "gen"}), ElementsAre("generate"));
+  EXPECT_THAT(offered({"knapsaq", "fit", "model", "--rep"}), ElementsAre("--report"));
+  EXPECT_THAT(offered({"knapsaq", "eval", "--precision", "f"}), ElementsAre("fp32"));
+  EXPECT_THAT(offered({"knapsaq", "eval", "--precision", "="}), ElementsAre("bf16", "fp32"));
+  EXPECT_THAT(offered({"knapsaq", "eval", "--text", "my"}), ElementsAre("my text.txt"));
+  EXPECT_THAT(offered({"knapsaq", "eval", "--windows", ""}), IsEmpty());
+  // A flag before: what follows is not its value.
+  EXPECT_THAT(offered({"knapsaq", "info", "--json", ""}), UnorderedElementsAreArray(files_));
+  EXPECT_THAT(offered({"knapsaq", "completion", ""}), ElementsAre("bash", "zsh", "json"));
+  EXPECT_THAT(offered({"knapsaq", "nothing", ""}), IsEmpty());
+}
+
+TEST_F(Completion, ForZshHasEveryVerbAndOption) {
+  const std::string script = must("completion zsh").out;
+  EXPECT_TRUE(script.starts_with("#compdef knapsaq\n"));
+  for (const json& verb : table()["verbs"]) {
+    const std::string name = verb["name"];
+    const std::size_t begin = script.find("\n      " + name + ") _arguments");
+    ASSERT_NE(begin, std::string::npos) << name;
+    const std::string part = script.substr(begin, script.find(";;", begin) - begin);
+    EXPECT_THAT(script, HasSubstr("\n    '" + name + ":"));
+    for (const json& option : verb["options"]) {
+      for (const std::string one : option["names"])
+        EXPECT_TRUE(!one.starts_with('-') || part.find(one) != std::string::npos) << one;
+      for (const std::string value : option["values"]) EXPECT_THAT(part, HasSubstr(value));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace knapsaq
