@@ -4,6 +4,7 @@
 #include <functional>
 
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,10 +55,47 @@ void work(const SearchSpace& space, const std::filesystem::path& path, FatalEval
   run_search(racing, setup, archive.search("racing", "", setup.seed), evaluator, archive);
 }
 
+std::int64_t g_calls_left = 0;
+
+/// One of SQLite's calls of the system, replaced by one that counts and may be the process's last.
+template <const char* kName, class Result, class... Arguments>
+struct CountedCall {
+  static inline Result (*original)(Arguments...) = nullptr;
+
+  static Result call(Arguments... arguments) {
+    if (--g_calls_left == 0) std::raise(SIGKILL);
+    return original(arguments...);
+  }
+  static void install(sqlite3_vfs* vfs) {
+    original = reinterpret_cast<Result (*)(Arguments...)>(vfs->xGetSystemCall(vfs, kName));
+    if (original != nullptr)
+      vfs->xSetSystemCall(vfs, kName, reinterpret_cast<sqlite3_syscall_ptr>(&CountedCall::call));
+  }
+};
+
+constexpr char kOpen[] = "open";
+constexpr char kTruncate[] = "ftruncate";
+constexpr char kUnlink[] = "unlink";
+constexpr char kWrite[] = "write";
+constexpr char kPwrite[] = "pwrite";
+constexpr char kPwrite64[] = "pwrite64";
+
+/// The process ends before SQLite makes the call of this number, from 1, that opens or changes a file.
+void die_at_call(std::int64_t number) {
+  g_calls_left = number;
+  sqlite3_vfs* vfs = sqlite3_vfs_find(nullptr);
+  CountedCall<kOpen, int, const char*, int, int>::install(vfs);
+  CountedCall<kTruncate, int, int, off_t>::install(vfs);
+  CountedCall<kUnlink, int, const char*>::install(vfs);
+  CountedCall<kWrite, ssize_t, int, const void*, std::size_t>::install(vfs);
+  CountedCall<kPwrite, ssize_t, int, const void*, std::size_t, off_t>::install(vfs);
+  CountedCall<kPwrite64, ssize_t, int, const void*, std::size_t, off_t>::install(vfs);
+}
+
 enum class End { by_itself, killed, wrong };
 
-/// Runs `child` in a process of its own, which `parent` may kill.
-End run_apart(const std::function<void()>& child, const std::function<void(pid_t)>& parent = {}) {
+/// Runs `child` in a process of its own.
+End run_apart(const std::function<void()>& child) {
   const pid_t id = ::fork();
   if (id == 0) {
     try {
@@ -68,7 +106,6 @@ End run_apart(const std::function<void()>& child, const std::function<void(pid_t
     }
     ::_exit(0);
   }
-  if (parent) parent(id);
   int status = 0;
   if (::waitpid(id, &status, 0) != id) return End::wrong;
   if (WIFSIGNALED(status)) return WTERMSIG(status) == SIGKILL ? End::killed : End::wrong;
@@ -116,28 +153,25 @@ TEST_F(Resume, AfterAKillAtAnyResult) {
   }
 }
 
-TEST_F(Resume, AfterKillsAtAnyTime) {
+TEST_F(Resume, AfterKillsAtAnyCallOfTheDatabase) {
   Random random(3);
-  // Short first, so that many kills fall into the making of the file and into SQLite's own writing (the
-  // evaluator takes next to no time); longer and longer, so that it comes to an end.
+  // Few calls first, so that many kills fall into the making of the file; more and more, so that it comes to
+  // an end.
   int kills = 0;
   for (int run = 0; run < 3; ++run) {
     const std::filesystem::path path = scratch_ / std::to_string(run);
-    double most_microseconds = 500;
+    double most = 2;
     while (true) {
-      const End end = run_apart(
-          [&] {
-            FatalEvaluator evaluator(space_, options_);
-            work(space_, path, evaluator);
-          },
-          [&](pid_t id) {
-            ::usleep(static_cast<useconds_t>(random.uniform() * most_microseconds));
-            ::kill(id, SIGKILL);
-          });
+      const std::int64_t call = 1 + static_cast<std::int64_t>(random.uniform() * most);
+      const End end = run_apart([&] {
+        die_at_call(call);
+        FatalEvaluator evaluator(space_, options_);
+        work(space_, path, evaluator);
+      });
       ASSERT_NE(end, End::wrong);
       if (end == End::by_itself) break;
       ++kills;
-      most_microseconds *= 1.05;
+      most *= 1.05;
     }
     EXPECT_EQ(dump(path), expected_);
     // Once more, undisturbed: nothing is measured and nothing changes.
@@ -147,7 +181,8 @@ TEST_F(Resume, AfterKillsAtAnyTime) {
     EXPECT_EQ(dump(path), expected_);
   }
   RecordProperty("kills", kills);
-  EXPECT_GT(kills, 30);
+  // The calls are the same every time, and so are the kills.
+  EXPECT_GT(kills, 100);
 }
 
 }  // namespace

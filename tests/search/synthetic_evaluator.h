@@ -1,13 +1,11 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
 #include <span>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -21,10 +19,9 @@ namespace knapsaq {
 struct SyntheticOptions {
   Divergence divergence = Divergence::kl;
   std::int64_t windows = 4;
-  std::int64_t targets = 16;          ///< of one window
-  double interaction = 0.3;           ///< 0: separable, so that the knapsack of the damages is exact
-  double noise = 0.2;                 ///< spread of a token's divergence around the point's, relative
-  std::chrono::microseconds delay{};  ///< for each result
+  std::int64_t targets = 16;  ///< of one window
+  double interaction = 0.3;   ///< 0: separable, so that the knapsack of the damages is exact
+  double noise = 0.2;         ///< spread of a token's divergence around the point's, relative
   std::uint64_t seed = 1;
 };
 
@@ -101,7 +98,6 @@ class SyntheticEvaluator : public Evaluator {
   void measure(std::span<const Point> points, WindowRange windows, const Done& done) override {
     for (const std::size_t index : sorted(points)) {
       check_cancelled();
-      if (options_.delay.count() > 0) std::this_thread::sleep_for(options_.delay);
       ++calls_;
       measured_windows_ += windows.count();
       done(index, answer(points[index], windows));
