@@ -88,14 +88,9 @@ Option Option::not_empty() const {
 }
 
 Option Option::one_of(std::initializer_list<std::string_view> values) const {
-  words({values.begin(), values.end()});
-  entry_->option->check(CLI::IsMember(entry_->values));
-  return *this;
-}
-
-Option Option::words(std::vector<std::string> values) const {
   entry_->takes = Takes::words;
-  entry_->values = std::move(values);
+  entry_->values.assign(values.begin(), values.end());
+  entry_->option->check(CLI::IsMember(entry_->values));
   return *this;
 }
 

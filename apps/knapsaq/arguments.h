@@ -69,8 +69,6 @@ class Option {
   Option not_empty() const;
   /// One of these words, and nothing else.
   Option one_of(std::initializer_list<std::string_view> values) const;
-  /// A text that is no name of a file: completion offers `values` instead, which are not the only ones.
-  Option words(std::vector<std::string> values = {}) const;
   /// A list may also be given as one argument, with `separator` between its values.
   Option separated_by(char separator) const;
   Option excludes(Option other) const;
@@ -91,7 +89,7 @@ class Verb {
 
   /// `names` as "--menu", "-o,--output", or without dashes for a positional argument. `value` has to live
   /// until the verb runs; what it holds is the default. Completion offers files and folders for a string,
-  /// unless one_of() or words() say what it is.
+  /// unless one_of() or known_values.h say what it is.
   Option option(std::string_view names, std::string& value, std::string_view help) const;
   Option option(std::string_view names, std::vector<std::string>& value, std::string_view help) const;
   Option option(std::string_view names, int& value, std::string_view help) const;

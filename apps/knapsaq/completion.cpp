@@ -5,6 +5,7 @@
 
 #include "command.h"
 #include "completion_scripts.h"
+#include "known_values.h"
 
 namespace knapsaq::command {
 namespace {
@@ -37,11 +38,13 @@ nlohmann::ordered_json json_of(const std::vector<OptionDescription>& options) {
 }
 
 void run(const CommandLine& app, const std::string& format) {
-  if (format == "bash") fmt::print("{}", bash_completion(app.verbs(), app.options()));
-  if (format == "zsh") fmt::print("{}", zsh_completion(app.verbs(), app.options()));
+  std::vector<VerbDescription> all = app.verbs();
+  add_known_values(all);
+  if (format == "bash") fmt::print("{}", bash_completion(all, app.options()));
+  if (format == "zsh") fmt::print("{}", zsh_completion(all, app.options()));
   if (format != "json") return;
   nlohmann::ordered_json verbs = nlohmann::ordered_json::array();
-  for (const VerbDescription& verb : app.verbs())
+  for (const VerbDescription& verb : all)
     verbs.push_back({{"name", verb.name}, {"help", verb.help}, {"options", json_of(verb.options)}});
   print({{"options", json_of(app.options())}, {"verbs", verbs}});
 }

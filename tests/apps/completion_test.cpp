@@ -76,6 +76,37 @@ TEST_F(Completion, OffersEveryVerbOptionAndValue) {
   }
 }
 
+TEST_F(Completion, KnowsTheNamesThatTheProgramHas) {
+  const json known = must("strategies --json").json();
+  std::vector<std::string> strategies;
+  for (const json& one : known["strategies"]) strategies.push_back(one["name"]);
+  EXPECT_THAT(offered({"knapsaq", "fit", "--strategy", ""}), UnorderedElementsAreArray(strategies));
+  EXPECT_THAT(offered({"knapsaq", "front", "--strategy", ""}), UnorderedElementsAreArray(strategies));
+  EXPECT_THAT(offered({"knapsaq", "export", "--format", "m"}), ElementsAre("mlx"));
+  EXPECT_THAT(offered({"knapsaq", "fit", "--for", "ll"}), ElementsAre("llama.cpp"));
+  // A list goes on behind its comma.
+  EXPECT_THAT(offered({"knapsaq", "study", "--strategies", "ga,p"}), ElementsAre("ga,pso"));
+  EXPECT_THAT(offered({"knapsaq", "eval", "--tasks", "piqa,bo"}), ElementsAre("piqa,boolq"));
+  // Words that nobody knows beforehand are no files.
+  EXPECT_THAT(offered({"knapsaq", "fit", "--budget", ""}), IsEmpty());
+  EXPECT_THAT(offered({"knapsaq", "generate", "--prompt", "m"}), IsEmpty());
+  // What is offered is understood.
+  const auto values = [&](const std::string& verb, const std::string& option) {
+    return offered({"knapsaq", verb, option, ""});
+  };
+  for (const std::string& menu : values("tables", "--menu"))
+    must("tables " + opt_ + " -o " + scratch("t.csv") + " --menu " + menu);
+  for (const std::string& tie : values("allocate", "--tie"))
+    must("allocate --table " + scratch("t.csv") + " --bits 6 --tie " + tie);
+  for (const std::string& method : values("bank", "--method"))
+    must("bank " + opt_ + " -o " + scratch(method) + " --menu b4g64 --samples 2 --window 32 --method " +
+         method);
+  for (const std::string& cost : values("allocate", "--cost"))
+    must("allocate --bank " + scratch("gptq") + " --bits 6 --cost " + cost);
+  for (const std::string& protocol : values("eval", "--protocol"))
+    must("eval " + opt_ + " --text " + text_ + " --windows 1 --window 32 --protocol " + protocol);
+}
+
 TEST_F(Completion, GoesOnFromWhatIsThere) {
   EXPECT_THAT(offered({"knapsaq", "gen"}), ElementsAre("generate"));
   EXPECT_THAT(offered({"knapsaq", "fit", "model", "--rep"}), ElementsAre("--report"));

@@ -262,7 +262,7 @@ TEST_F(Outputs, AHangupEndsAsCtrlCDoes) {
       const Outcome outcome = run(command, with({signal, kWriting, at}));
       EXPECT_EQ(outcome.code, 130) << signal << outcome.err;
       for (const auto& entry : fs::directory_iterator(scratch_.path()))
-        EXPECT_EQ(entry.path().filename().string().find("out"), std::string::npos) << entry.path();
+        EXPECT_FALSE(entry.path().filename().string().starts_with("out")) << entry.path();
     }
   }
   // nohup asked for it to be ignored.

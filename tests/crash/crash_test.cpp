@@ -24,12 +24,9 @@
 #include "command.h"
 #include "intervention.h"
 #include "knapsaq/base/files.h"
-#include "knapsaq/base/float16.h"
 #include "knapsaq/base/hash.h"
 #include "knapsaq/base/random.h"
-#include "knapsaq/checkpoint/shards.h"
-#include "knapsaq/model/architecture.h"
-#include "knapsaq/model/expected_tensors.h"
+#include "random_model.h"
 #include "scratch.h"
 #include "search/archive_dump.h"
 
@@ -52,25 +49,7 @@ void write_small_model(const fs::path& folder) {
   config["num_key_value_heads"] = 2;
   config["tie_word_embeddings"] = true;
   config.erase("head_dim");
-  fs::create_directory(folder);
-  const ModelConfig parsed = parse_model_config(config);
-  Random random(7);
-  std::vector<TensorSpec> specs;
-  std::vector<std::byte> bytes;
-  const auto add = [&](const std::string& name, const std::vector<std::int64_t>& shape, double mean) {
-    specs.push_back({name, DType::F16, shape});
-    std::vector<std::uint16_t> values(specs.back().bytes() / 2);
-    for (std::uint16_t& value : values)
-      value = float_to_half(static_cast<float>(mean + 0.08 * random.normal()));
-    const auto part = std::as_bytes(std::span(values));
-    bytes.insert(bytes.end(), part.begin(), part.end());
-  };
-  for (const ExpectedTensor& tensor : dense_tensors(parsed)) add(tensor.name, tensor.shape, 1);
-  for (const Matrix& matrix : matrices(parsed)) add(matrix.name + ".weight", {matrix.out, matrix.in}, 0);
-  CheckpointWriter writer(folder, specs);
-  writer.write(bytes);
-  writer.commit();
-  write_file(folder / "config.json", config.dump());
+  write_random_model(folder, config);
   for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
     fs::copy(kAssets / "wiki-llama-6m" / name, folder / name);
 }
@@ -407,6 +386,20 @@ TEST_P(Crash, CallsThatFailCostNothing) {
   for (const Trial& trial : trials) {
     check(trial);
     if (HasFailure()) break;
+  }
+}
+
+TEST(CrashScenarios, AreOfEveryVerbThatWrites) {
+  const Scratch scratch;
+  const nlohmann::json table = run_line(scratch.path(), KNAPSAQ_COMMAND " completion json").json();
+  for (const nlohmann::json& verb : table.at("verbs")) {
+    const std::string name = verb.at("name");
+    const bool writes = std::ranges::any_of(verb.at("options"), [](const nlohmann::json& option) {
+      return option.at("names").back() == "--output" || option.at("names").back() == "--run";
+    });
+    EXPECT_TRUE(!writes || std::ranges::any_of(kScenarios, [&](const Scenario& one) {
+      return one.command.starts_with(name + " ");
+    })) << name;
   }
 }
 

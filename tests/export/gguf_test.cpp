@@ -21,6 +21,7 @@
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/quant/quantizer.h"
 #include "message_of.h"
+#include "random_model.h"
 #include "scratch.h"
 
 namespace knapsaq {
@@ -354,22 +355,7 @@ class GgufExport : public ::testing::Test {
     config_ = parse_model_config(json);
     fs::remove_all(scratch_ / "model");
     fs::copy(kSmallTokenizers / "qwen2", scratch_ / "model", fs::copy_options::recursive);
-    write_file(scratch_ / "model/config.json", json.dump());
-    std::vector<TensorSpec> specs;
-    for (const ExpectedTensor& tensor : dense_tensors(config_))
-      specs.push_back({tensor.name, DType::F16, tensor.shape});
-    for (const Matrix& linear : linears(config_))
-      specs.push_back({linear.name + ".weight", DType::F16, {linear.out, linear.in}});
-    specs.push_back({embedding_module(config_) + ".weight", DType::F16, {config_.vocab, config_.hidden}});
-    specs.push_back({"lm_head.weight", DType::F16, {config_.vocab, config_.hidden}});
-    SafetensorsWriter writer(scratch_ / "model/model.safetensors", specs);
-    Random random(1);
-    for (const TensorSpec& spec : specs) {
-      std::vector<std::uint16_t> values(spec.bytes() / 2);
-      for (std::uint16_t& one : values) one = float_to_half(static_cast<float>(0.02 * random.normal()));
-      writer.write(std::as_bytes(std::span(values)));
-    }
-    writer.commit();
+    write_random_model(scratch_ / "model", json);
   }
 
   ExportReport run(std::string_view folder, bool requantize = false) {
