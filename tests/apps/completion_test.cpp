@@ -27,24 +27,37 @@ class Completion : public CommandTest {
     write_file(scratch_ / "files/none", "");
   }
 
-  /// What bash offers for the last of the words, in a folder with three files. Words that it takes apart are
-  /// given apart.
-  std::vector<std::string> offered(const std::vector<std::string>& words) {
-    std::string script =
-        "source " + scratch("completion.bash") + "; cd " + scratch("files") + "; COMP_WORDS=(";
-    for (const std::string& word : words) script += "\"" + word + "\" ";
-    script += "); COMP_CWORD=" + std::to_string(words.size() - 1) +
-              "; _knapsaq; printf '%s\\n' \"${COMPREPLY[@]}\"";
+  using Words = std::vector<std::string>;
+
+  /// What bash offers for the last word of each line, in a folder with three files. Words that it takes apart
+  /// are given apart.
+  std::vector<Words> all_offered(const std::vector<Words>& lines) {
+    std::string script = "source " + scratch("completion.bash") + "\ncd " + scratch("files") + "\n";
+    for (const Words& line : lines) {
+      script += "COMP_WORDS=(";
+      for (const std::string& word : line) script += "'" + word + "' ";
+      script += ")\nCOMP_CWORD=" + std::to_string(line.size() - 1) +
+                "\n_knapsaq\nprintf '%s\\n' \"${COMPREPLY[@]}\" /\n";
+    }
     write_file(scratch_ / "script", script);
     const Outcome outcome = run_shell("bash " + scratch("script"));
     EXPECT_EQ(outcome.err, "");
-    std::vector<std::string> all;
-    std::istringstream lines(outcome.out);
-    for (std::string line; std::getline(lines, line);)
-      if (!line.empty()) all.push_back(line);
+    std::vector<Words> all(1);
+    std::istringstream out(outcome.out);
+    for (std::string word; std::getline(out, word);) {
+      if (word == "/") {
+        all.emplace_back();
+      } else if (!word.empty()) {
+        all.back().push_back(word);
+      }
+    }
+    all.pop_back();
+    EXPECT_EQ(all.size(), lines.size());
     return all;
   }
-  const std::vector<std::string> files_ = {"models", "my text.txt", "none"};
+  Words offered(const Words& line) { return all_offered({line}).at(0); }
+
+  const Words files_ = {"models", "my text.txt", "none"};
 };
 
 TEST_F(Completion, OffersEveryVerbOptionAndValue) {
@@ -52,28 +65,35 @@ TEST_F(Completion, OffersEveryVerbOptionAndValue) {
   for (const json& verb : table()["verbs"]) first.push_back(verb["name"]);
   for (const json& option : table()["options"])
     for (const json& name : option["names"]) first.push_back(name);
-  EXPECT_THAT(offered({"knapsaq", ""}), UnorderedElementsAreArray(first));
+  std::vector<Words> lines = {{"knapsaq", ""}};
+  std::vector<Words> wanted = {first};
+  const auto expect = [&](const Words& line, const Words& words) {
+    lines.push_back(line);
+    wanted.push_back(words);
+  };
   for (const json& verb : table()["verbs"]) {
     const std::string name = verb["name"];
-    SCOPED_TRACE(name);
-    std::vector<std::string> options;
+    Words options;
     for (const json& option : verb["options"])
       for (const std::string one : option["names"])
         if (one.starts_with('-')) options.push_back(one);
-    EXPECT_THAT(offered({"knapsaq", name, "-"}), UnorderedElementsAreArray(options));
+    expect({"knapsaq", name, "-"}, options);
     for (const json& option : verb["options"]) {
       const std::string takes = option["takes"];
-      const std::string last = option["names"].back();
-      const auto values = option["values"].get<std::vector<std::string>>();
-      const std::vector<std::string>& wanted = takes == "name" ? files_ : values;
-      if (!last.starts_with('-')) {
-        EXPECT_THAT(offered({"knapsaq", name, ""}), UnorderedElementsAreArray(wanted));
-      } else if (takes != "nothing") {
-        EXPECT_THAT(offered({"knapsaq", name, last, ""}), UnorderedElementsAreArray(wanted)) << last;
-        EXPECT_THAT(offered({"knapsaq", name, last, "=", ""}), UnorderedElementsAreArray(wanted)) << last;
+      const Words values = takes == "name" ? files_ : option["values"].get<Words>();
+      for (const std::string one : option["names"]) {
+        if (!one.starts_with('-')) {
+          expect({"knapsaq", name, ""}, values);
+        } else if (takes != "nothing") {
+          expect({"knapsaq", name, one, ""}, values);
+          expect({"knapsaq", name, one, "=", ""}, values);
+        }
       }
     }
   }
+  const std::vector<Words> found = all_offered(lines);
+  for (std::size_t i = 0; i < lines.size(); ++i)
+    EXPECT_THAT(found.at(i), UnorderedElementsAreArray(wanted[i])) << testing::PrintToString(lines[i]);
 }
 
 TEST_F(Completion, KnowsTheNamesThatTheProgramHas) {
