@@ -53,7 +53,8 @@ row() {
 
 run info "$model"
 run fit "$model" --budget 4.2MiB -o "$work/fit" --run "$work/run" --report "$report" "${effort[@]}"
-run front "$work/run" | sed '13,$ { 13 s/.*/.../; 14,$ d }'
+# The command, the head of the table, and every sixth point.
+run front "$work/run" | awk 'NR <= 3 || NR % 6 == 4'
 for bits in 4 3; do
   run pick "$work/run" --bits "$bits.25" -o "$work/pick$bits"
   scheme=gptq:b${bits}g128
