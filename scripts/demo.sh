@@ -58,7 +58,8 @@ run front "$work/run" | awk 'NR <= 3 || NR % 6 == 4'
 for bits in 4 3; do
   run pick "$work/run" --bits "$bits.25" -o "$work/pick$bits"
   scheme=gptq:b${bits}g128
-  "$knapsaq" quantize "$model" --bank "$work/run/bank" --scheme "$scheme" --pin "*=$scheme" -o "$work/uniform$bits" >/dev/null
+  "$knapsaq" quantize "$model" --bank "$work/run/bank" --scheme "$scheme" --pin "*=$scheme" \
+    -o "$work/uniform$bits" >/dev/null
 done
 run generate "$work/pick3" --prompt "The river" --max-tokens 40 --temperature 0.7 --seed 1
 
