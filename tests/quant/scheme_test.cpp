@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/compute/packed_matrix.h"
 
 namespace knapsaq {
 namespace {
