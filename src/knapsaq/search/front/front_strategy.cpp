@@ -8,9 +8,9 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/search/best_point.h"
 #include "knapsaq/search/front.h"
-#include "knapsaq/search/front/damage_model.h"
-#include "knapsaq/search/front/model_front.h"
 #include "knapsaq/search/front/selection.h"
+#include "knapsaq/search/front/surrogate.h"
+#include "knapsaq/search/front/surrogate_front.h"
 #include "knapsaq/search/knapsack.h"
 #include "knapsaq/search/point_less.h"
 #include "knapsaq/search/strategies.h"
@@ -18,20 +18,21 @@
 namespace knapsaq {
 namespace {
 
-// Points with long common prefixes cost little each; more of them in a round would wait long for the model to
-// learn from any.
+// Points with long common prefixes cost little each. With more of them in a round, the surrogate would learn
+// from none for a long time.
 constexpr std::size_t kMostPerPass = 4;
-// What the model learns of a candidate that computes no finite numbers: above the divergence of any model
-// that predicts nothing at all, the logarithm of its vocabulary, which is about 12.
+// Divergence that the surrogate learns for a candidate that computes no finite numbers. It is above that of a
+// model that predicts nothing at all: the logarithm of its vocabulary, about 12.
 constexpr double kBroken = 20;
 
 /// Knapsaq's own strategy.
 ///
-/// First what each variable does alone, at its lowest level and at a middle one, which the evaluator measures
-/// with shared prefixes. Then rounds: a model of the damage is learnt from everything measured so far, the
-/// front that it predicts is found (an exact knapsack, then changes of one and two variables), and those of
-/// its points that promise most are measured: points of the predicted front and neighbours of the measured
-/// one. So the model is best where the front is, and what additivity misses below 3 bits is learnt there.
+/// It first measures what each variable does alone, at its lowest level and at a middle one; the evaluator
+/// shares the prefixes of these points. Then follow rounds. Each round fits a surrogate to everything
+/// measured so far, finds the front that it predicts (an exact knapsack, then changes of one and two
+/// variables), and measures the most promising points: points of the predicted front and neighbours of the
+/// measured one. The surrogate is therefore most accurate near the front, and learns there what additivity
+/// misses below 3 bits.
 class FrontStrategy final : public Strategy {
  public:
   FrontStrategy(const StrategySetup& setup, const OptionValues& options)
@@ -52,8 +53,9 @@ class FrontStrategy final : public Strategy {
     if (round_ == 0) {
       Batch batch{.points = {space_.smallest()}, .windows = 0, .predicted = {}, .phase = "single changes"};
       batch.points.insert(batch.points.end(), singles_.begin(), singles_.end());
-      // What cannot be paid for is left out from the end; the model takes medians for what it does not know.
-      // A third is left for points that the model proposes: single changes are on no front but its large end.
+      // Points beyond the limit are dropped from the end; the surrogate uses medians for what was not
+      // measured. A third of the evaluations is reserved for points that the surrogate proposes, because
+      // single changes are on the front at its large end only.
       const std::size_t most = evaluations_ - evaluations_ / 3;
       if (batch.points.size() > most) batch.points.resize(std::max<std::size_t>(most, 2));
       return batch;
@@ -91,7 +93,7 @@ class FrontStrategy final : public Strategy {
 
   std::int64_t planned() const override {
     if (setup_.evaluations > 0) return setup_.evaluations;
-    // As many in every round to come as in the rounds so far.
+    // Assumes as many in every further round as in the rounds so far.
     const std::size_t first = singles_.size() + 1;
     const std::size_t per_round = round_ > 1 ? (samples_.size() - first) / (round_ - 1) : batch_;
     return static_cast<std::int64_t>(first + rounds_ * per_round);
@@ -102,7 +104,7 @@ class FrontStrategy final : public Strategy {
   /// The largest point, and for every variable its lowest and a middle level alone.
   std::vector<Point> single_points() const {
     std::vector<Point> points = {space_.largest()};
-    // Lowest levels first: they tell most, should evaluations be few.
+    // Lowest levels first: they are the most informative ones if evaluations are few.
     for (const bool lowest : {true, false}) {
       for (std::size_t i = 0; i < space_.variables.size(); ++i) {
         const std::size_t levels = space_.variables[i].levels.size();
@@ -120,17 +122,17 @@ class FrontStrategy final : public Strategy {
     const std::size_t left = evaluations_ - std::min(evaluations_, samples_.size());
     Batch batch{.points = {}, .windows = 0, .predicted = {}, .phase = fmt::format("round {}", round_)};
     if (left == 0 || round_ > rounds_) return batch;
-    const DamageModel model(space_, single_damages(space_, samples_), samples_to_learn(space_, samples_));
+    const Surrogate surrogate(space_, single_increases(space_, samples_), samples_to_learn(space_, samples_));
 
     std::vector<Point> centres;
     std::vector<Proposal> best;
     for (const std::size_t index : front(outcomes_)) {
       const Point& point = samples_[index].point;
       centres.push_back(point);
-      best.push_back({point, space_.linear_bytes(point), model.predict(point)});
+      best.push_back({point, space_.linear_bytes(point), surrogate.predict(point)});
     }
-    std::vector<Proposal> candidates = minimise(space_, model, budgets(), best);
-    std::vector<Proposal> near = neighbours(space_, model, centres);
+    std::vector<Proposal> candidates = minimise(space_, surrogate, budgets(), best);
+    std::vector<Proposal> near = neighbours(space_, surrogate, centres);
     std::ranges::move(near, std::back_inserter(candidates));
     std::erase_if(candidates, [&](const Proposal& one) { return measured_.contains(one.point); });
     drop_repetitions(candidates);
@@ -147,7 +149,7 @@ class FrontStrategy final : public Strategy {
     double passes = static_cast<double>(batch_);
     std::vector<std::size_t> picked;
     if (setup_.budget) {
-      // A share of the round goes to the best that is expected of the one size which the user wants.
+      // A share of the round goes to the best predicted points of the requested size.
       std::vector<std::size_t> fitting;
       for (std::size_t i = 0; i < candidates.size(); ++i)
         if (space_.fits(candidates[i].point, *setup_.budget)) fitting.push_back(i);
@@ -161,7 +163,7 @@ class FrontStrategy final : public Strategy {
     }
     std::vector<Outcome> expected;
     for (const Proposal& one : candidates) expected.push_back({bits(one.bytes), one.predicted});
-    // What is picked already adds nothing a second time.
+    // Points already picked add nothing a second time.
     std::vector<Outcome> taken = outcomes_;
     for (const std::size_t one : picked) taken.push_back(expected[one]);
     for (const std::size_t one :
@@ -170,7 +172,7 @@ class FrontStrategy final : public Strategy {
     return picked;
   }
 
-  /// Budgets evenly over the sizes that there are, and the user's.
+  /// Budgets spread evenly over the possible sizes, and the user's.
   std::vector<Budget> budgets() const {
     const std::uint64_t least = space_.linear_bytes(space_.smallest());
     const std::uint64_t most = space_.linear_bytes(space_.largest());
@@ -183,18 +185,18 @@ class FrontStrategy final : public Strategy {
   }
 
   void note_sensitivity() {
-    const SingleDamages damages = single_damages(space_, samples_);
-    for (std::size_t i = 0; i < damages.damage.size(); ++i)
-      notes_.push_back(
-          {"sensitivity",
-           {{"variable", static_cast<double>(i)}, {"divergence", damages.base + damages.damage[i][0]}}});
+    const SingleIncreases increases = single_increases(space_, samples_);
+    for (std::size_t i = 0; i < increases.increase.size(); ++i)
+      notes_.push_back({"sensitivity",
+                        {{"variable", static_cast<double>(i)},
+                         {"divergence", increases.base + increases.increase[i][0]}}});
   }
 
   double bits(std::uint64_t bytes) const {
     return 8 * static_cast<double>(bytes) / static_cast<double>(space_.parameters);
   }
   Outcome ideal() const { return {space_.bits(space_.smallest()), 0}; }
-  /// Where the smallest point is broken, the worst that is not takes its place.
+  /// If the smallest point is not finite, the worst finite point replaces it.
   Outcome reference() const {
     return {space_.bits(space_.largest()), std::isfinite(smallest_) ? smallest_ : worst_};
   }
@@ -219,18 +221,19 @@ class FrontStrategy final : public Strategy {
 }  // namespace
 
 StrategyInfo front_strategy() {
-  return {"front",
-          "Knapsaq's own: single damages, a learnt damage model, exact knapsacks, measured where it promises",
-          {{"rounds", "12",
-            "Rounds after the single changes: a twentieth of AMQ's cost in all; --evaluations overrides"},
-           {"rounds-at-budget", "6",
-            "The same when one size is asked for: what later rounds gain there is below 0.5 %"},
-           {"batch", "24", "Full passes in a round: few enough to learn often, enough to share prefixes"},
-           {"budgets", "129", "Sizes at which the predicted front is looked for in a round"},
-           {"focus", "0.5", "Share of a round for the size that was asked for, if one was"}},
-          [](const StrategySetup& setup, const OptionValues& options) -> std::unique_ptr<Strategy> {
-            return std::make_unique<FrontStrategy>(setup, options);
-          }};
+  return {
+      "front",
+      "Knapsaq's own: single changes, a surrogate, exact knapsacks; measures where it promises most",
+      {{"rounds", "12",
+        "Rounds after the single changes: a twentieth of AMQ's cost in all; --evaluations overrides"},
+       {"rounds-at-budget", "6",
+        "The same when one size is requested: later rounds gain less than 0.5 % there"},
+       {"batch", "24", "Full passes in a round: few enough to learn often, many enough to share prefixes"},
+       {"budgets", "129", "Sizes at which a round searches for the predicted front"},
+       {"focus", "0.5", "Share of a round for the requested size, if there is one"}},
+      [](const StrategySetup& setup, const OptionValues& options) -> std::unique_ptr<Strategy> {
+        return std::make_unique<FrontStrategy>(setup, options);
+      }};
 }
 
 }  // namespace knapsaq

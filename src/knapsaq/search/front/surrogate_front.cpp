@@ -1,4 +1,4 @@
-#include "knapsaq/search/front/model_front.h"
+#include "knapsaq/search/front/surrogate_front.h"
 
 #include <algorithm>
 #include <array>
@@ -13,18 +13,18 @@
 namespace knapsaq {
 namespace {
 
-// Changes reach levels at most so far away: in a menu of bits and groups the next level up may be a worse one
-// of the same bits, the one after it is not.
+// Largest step of a change. In a menu of bits and groups, the next level up may be a worse one of the same
+// bits; the one after it is not.
 constexpr int kReach = 2;
-// Of all single changes up (down), so many of the best are tried in pairs: all of them on 40 variables, and
-// on hundreds the ones that any good pair is made of.
+// Number of the best single changes up (down) that are tried in pairs: all of them for 40 variables; for
+// hundreds of variables, those that any good pair consists of.
 constexpr std::size_t kPaired = 96;
-// A start ends at an optimum after a few changes; the limit only guards against rounding going in circles.
+// A start reaches an optimum after a few changes; the limit only guards against cycles caused by rounding.
 constexpr int kMostChanges = 1000;
 
 // Steps from a centre that are kept of each kind (larger, smaller, equally large). A round measures at most a
-// hundred points of the whole front, so that of one centre only a few can be among them; all pairs around
-// 500 centres of 224 variables would be gigabytes, 255 of each are 30 MB.
+// hundred points of the whole front, so only a few of them belong to one centre. All pairs around 500 centres
+// of 224 variables would take gigabytes; 255 for each centre take 30 MB.
 constexpr std::size_t kKept = 85;
 
 struct Change {
@@ -42,7 +42,7 @@ struct Neighbour {
   double divergence = 0;
 };
 
-/// Divergence that a change from `now` adds per byte that it moves.
+/// Divergence added per byte by a change from `now`.
 double rate(double divergence, double now, std::int64_t bytes) {
   return (divergence - now) / static_cast<double>(std::abs(bytes) + 1);
 }
@@ -51,13 +51,13 @@ std::int64_t signed_bytes(const Variable& variable, std::uint8_t level) {
   return static_cast<std::int64_t>(variable.levels[level].bytes);
 }
 
-/// Changes of one variable by 1 to `reach` levels that make the point larger (or cost nothing), and those
-/// that make it smaller; each list best first: most divergence saved, or least added, per byte.
+/// Changes of one variable by 1 to `reach` levels that make the point larger (or keep its size), and those
+/// that make it smaller. Each list has the best first: most divergence saved, or least added, per byte.
 struct Changes {
   std::vector<Change> up;
   std::vector<Change> down;
 };
-Changes changes_of(const SearchSpace& space, const DamageModel::Walk& walk, int reach) {
+Changes changes_of(const SearchSpace& space, const Surrogate::Walk& walk, int reach) {
   Changes result;
   const Point& point = walk.point();
   const double now = walk.divergence();
@@ -82,9 +82,9 @@ Changes changes_of(const SearchSpace& space, const DamageModel::Walk& walk, int 
   return result;
 }
 
-/// Of all steps those that save most divergence, or add least, per byte, apart for larger, smaller and
-/// equally large points, which are no measure for each other. They point into `changes`.
-std::vector<Neighbour> best_neighbours(const Changes& changes, const DamageModel::Walk& walk) {
+/// The steps that save most divergence, or add least, per byte; separately for larger, smaller and equally
+/// large points, which cannot be compared with each other. They point into `changes`.
+std::vector<Neighbour> best_neighbours(const Changes& changes, const Surrogate::Walk& walk) {
   const double now = walk.divergence();
   std::array<std::vector<Neighbour>, 3> kinds;
   const auto add = [&](const Neighbour& one) {
@@ -97,7 +97,7 @@ std::vector<Neighbour> best_neighbours(const Changes& changes, const DamageModel
       if (up.variable == down.variable) continue;
       const std::int64_t bytes = up.bytes + down.bytes;
       const double divergence = walk.with(up.variable, up.level, down.variable, down.level);
-      // A pair that is not smaller and not better is on no front.
+      // A pair that is neither smaller nor better is not on a front.
       if (divergence >= now && bytes >= 0) continue;
       add({&up, &down, bytes, divergence});
     }
@@ -112,8 +112,8 @@ std::vector<Neighbour> best_neighbours(const Changes& changes, const DamageModel
   return best;
 }
 
-/// Whether a point with changes, of so many bytes more of the linears together, is within a budget that
-/// leaves so much room.
+/// Whether a point with these changes, which add so many bytes to the linears, fits a budget with this much
+/// room.
 class Fitting {
  public:
   Fitting(const SearchSpace& space, const Budget& budget) : space_(space), budget_(budget) {}
@@ -144,15 +144,15 @@ class Fitting {
   std::int64_t room_ = 0;
 };
 
-/// The best point within the budget that single changes and pairs lead to.
-Point improve(const SearchSpace& space, const DamageModel& model, Point start, const Budget& budget) {
-  DamageModel::Walk walk(model, std::move(start));
+/// The best point within the budget that is reached by single changes and pairs.
+Point improve(const SearchSpace& space, const Surrogate& surrogate, Point start, const Budget& budget) {
+  Surrogate::Walk walk(surrogate, std::move(start));
   Fitting fits(space, budget);
   for (int step = 0; step < kMostChanges; ++step) {
     check_cancelled();
     fits.start_at(walk.point());
     const Changes changes = changes_of(space, walk, kReach);
-    // Less than rounding is no improvement.
+    // A gain below rounding is not an improvement.
     double best = walk.divergence() * (1 - 1e-9);
     const Change* first = nullptr;
     const Change* second = nullptr;
@@ -181,23 +181,23 @@ Point improve(const SearchSpace& space, const DamageModel& model, Point start, c
   return walk.point();
 }
 
-Proposal proposal(const SearchSpace& space, const DamageModel& model, const Point& point) {
-  return {point, space.linear_bytes(point), model.predict(point)};
+Proposal proposal(const SearchSpace& space, const Surrogate& surrogate, const Point& point) {
+  return {point, space.linear_bytes(point), surrogate.predict(point)};
 }
 
 }  // namespace
 
-std::vector<Proposal> minimise(const SearchSpace& space, const DamageModel& model,
+std::vector<Proposal> minimise(const SearchSpace& space, const Surrogate& surrogate,
                                std::span<const Budget> budgets, std::span<const Proposal> known) {
   LevelCosts costs;
   for (std::size_t i = 0; i < space.variables.size(); ++i) {
     std::vector<double>& levels = costs.emplace_back();
     for (std::size_t level = 0; level < space.variables[i].levels.size(); ++level)
-      levels.push_back(model.additive_cost(i, level));
+      levels.push_back(surrogate.additive_cost(i, level));
   }
 
-  // Two known points for each budget: the largest that fits (the nearest on the front), and the one that the
-  // model thinks best.
+  // Two known points for each budget: the largest that fits (the nearest on the front), and the one with the
+  // best prediction.
   std::vector<std::vector<Proposal>> found(budgets.size());
   parallel_for(budgets.size(), [&](std::size_t b) {
     std::vector<Point> starts = {best_point(space, costs, budgets[b]).levels};
@@ -211,7 +211,7 @@ std::vector<Proposal> minimise(const SearchSpace& space, const DamageModel& mode
     if (largest != nullptr) starts.push_back(largest->point);
     if (best != nullptr && best != largest) starts.push_back(best->point);
     for (const Point& start : starts)
-      found[b].push_back(proposal(space, model, improve(space, model, start, budgets[b])));
+      found[b].push_back(proposal(space, surrogate, improve(space, surrogate, start, budgets[b])));
   });
   std::vector<Proposal> all;
   for (std::vector<Proposal>& some : found) std::ranges::move(some, std::back_inserter(all));
@@ -236,12 +236,12 @@ void drop_repetitions(std::vector<Proposal>& proposals) {
   proposals.resize(kept);
 }
 
-std::vector<Proposal> neighbours(const SearchSpace& space, const DamageModel& model,
+std::vector<Proposal> neighbours(const SearchSpace& space, const Surrogate& surrogate,
                                  std::span<const Point> centres) {
   std::vector<std::vector<Proposal>> found(centres.size());
   parallel_for(centres.size(), [&](std::size_t c) {
     check_cancelled();
-    const DamageModel::Walk walk(model, centres[c]);
+    const Surrogate::Walk walk(surrogate, centres[c]);
     const Changes changes = changes_of(space, walk, 1);
     const auto bytes = static_cast<std::int64_t>(space.linear_bytes(centres[c]));
     for (const Neighbour& one : best_neighbours(changes, walk)) {

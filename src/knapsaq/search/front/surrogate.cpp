@@ -1,4 +1,4 @@
-#include "knapsaq/search/front/damage_model.h"
+#include "knapsaq/search/front/surrogate.h"
 
 #include <algorithm>
 #include <cmath>
@@ -15,17 +15,17 @@
 namespace knapsaq {
 namespace {
 
-// Damages below this share of the median one are measurement noise; as features they must not vanish.
+// Increases below this share of the median are measurement noise; as features they must not vanish.
 constexpr double kLeastShare = 1e-3;
-// Below any divergence that two different models have; keeps logarithms finite for a lossless candidate.
+// Below the divergence of any two different models; keeps logarithms finite for a lossless candidate.
 constexpr double kLeastDivergence = 1e-12;
 
-/// Local errors as squares: what a second-order loss is linear in.
+/// Squared local error: a second-order loss is linear in it.
 double squared_error(const SearchSpace& space, const SpaceLevel& level) {
   return space.cost == Cost::hessian ? level.error : level.error * level.error;
 }
 
-/// How many variables a point has at other levels, and the last of these variables.
+/// Number of variables at other levels, and the last of them.
 struct Changes {
   std::size_t count = 0;
   std::size_t last = 0;
@@ -37,23 +37,23 @@ Changes count_changes(const Point& point, const Point& top) {
   return changes;
 }
 
-/// A damage at a level whose error above the last level's is `error`, through the measured ones.
+/// A measured increase, at a level whose error exceeds the last level's by `error`.
 struct Measured {
   double error;
-  double damage;
+  double increase;
 };
 double interpolate(const std::vector<Measured>& known, double error) {
-  if (error <= 0) return 0;  // a level that loses no more than the last one
-  if (known.size() == 1) return known[0].damage * error / known[0].error;
-  // Ascending by error: the two that `error` lies between, or the outer two on its side.
+  if (error <= 0) return 0;  // a level with no more error than the last one
+  if (known.size() == 1) return known[0].increase * error / known[0].error;
+  // Ascending by error: the two around `error`, or the outer two on its side.
   std::size_t upper = 1;
   while (upper + 1 < known.size() && known[upper].error < error) ++upper;
   const Measured& a = known[upper - 1];
   const Measured& b = known[upper];
-  if (b.error <= a.error) return a.damage;
-  const double beta = std::log(b.damage / a.damage) / std::log(b.error / a.error);
-  // Noise in small damages can bend the power law beyond reason; errors and damages grow together.
-  return a.damage * std::pow(error / a.error, std::clamp(beta, 0.25, 4.0));
+  if (b.error <= a.error) return a.increase;
+  const double beta = std::log(b.increase / a.increase) / std::log(b.error / a.error);
+  // Noise in small increases can distort the exponent; errors and increases grow together.
+  return a.increase * std::pow(error / a.error, std::clamp(beta, 0.25, 4.0));
 }
 
 }  // namespace
@@ -66,7 +66,7 @@ std::vector<Sample> samples_to_learn(const SearchSpace& space, std::span<const S
   for (const Sample& sample : samples)
     outcomes.push_back({space.bits(sample.point), std::max(sample.divergence, kLeastDivergence)});
   const std::vector<std::size_t> best = front(outcomes);
-  // Above the front at the same size, in logarithms, as the model sees divergences.
+  // Distance above the front at the same size, in logarithms like the surrogate's targets.
   const auto excess = [&](std::size_t i) {
     const auto after =
         std::ranges::upper_bound(best, outcomes[i].size, {}, [&](std::size_t b) { return outcomes[b].size; });
@@ -91,28 +91,28 @@ std::vector<Sample> samples_to_learn(const SearchSpace& space, std::span<const S
   return result;
 }
 
-SingleDamages single_damages(const SearchSpace& space, std::span<const Sample> samples) {
+SingleIncreases single_increases(const SearchSpace& space, std::span<const Sample> samples) {
   const Point top = space.largest();
   const std::size_t n = space.variables.size();
-  SingleDamages result;
+  SingleIncreases result;
   result.base = std::numeric_limits<double>::quiet_NaN();
   std::vector<std::vector<double>> known(n);
   for (std::size_t i = 0; i < n; ++i)
     known[i].assign(space.variables[i].levels.size(), std::numeric_limits<double>::quiet_NaN());
   for (const Sample& sample : samples)
     if (sample.point == top) result.base = std::max(sample.divergence, kLeastDivergence);
-  if (std::isnan(result.base)) throw std::invalid_argument("single_damages: the largest point is missing");
+  if (std::isnan(result.base)) throw std::invalid_argument("single_increases: the largest point is missing");
   std::vector<double> seen;
   for (const Sample& sample : samples) {
     const auto [changes, which] = count_changes(sample.point, top);
     if (changes != 1) continue;
-    const double damage = sample.divergence - result.base;
-    known[which][sample.point[which]] = damage;
-    seen.push_back(damage);
+    const double increase = sample.divergence - result.base;
+    known[which][sample.point[which]] = increase;
+    seen.push_back(increase);
   }
   const double least = std::max(kLeastShare * median(seen), kLeastDivergence);
 
-  // Damage per unit of local error where only errors are known.
+  // Increase per unit of local error where only errors are known.
   std::vector<double> ratios;
   const auto error_of = [&](std::size_t i, std::size_t level) {
     const std::vector<SpaceLevel>& levels = space.variables[i].levels;
@@ -130,23 +130,23 @@ SingleDamages single_damages(const SearchSpace& space, std::span<const Sample> s
       if (!std::isnan(known[i][level]) && error_of(i, level) > 0)
         measured.push_back({error_of(i, level), std::max(known[i][level], least)});
     std::ranges::sort(measured, {}, &Measured::error);
-    std::vector<double> damages(known[i].size(), 0.0);
-    for (std::size_t level = 0; level + 1 < damages.size(); ++level) {
+    std::vector<double> increases(known[i].size(), 0.0);
+    for (std::size_t level = 0; level + 1 < increases.size(); ++level) {
       const double error = error_of(i, level);
-      double damage = known[i][level];
-      if (std::isnan(damage))
-        damage = std::isnan(error)  ? least
-                 : measured.empty() ? usual_ratio * error
-                                    : interpolate(measured, error);
-      damages[level] = std::max(damage, least);
+      double increase = known[i][level];
+      if (std::isnan(increase))
+        increase = std::isnan(error)  ? least
+                   : measured.empty() ? usual_ratio * error
+                                      : interpolate(measured, error);
+      increases[level] = std::max(increase, least);
     }
-    result.damage.push_back(std::move(damages));
+    result.increase.push_back(std::move(increases));
   }
   return result;
 }
 
-DamageModel::DamageModel(const SearchSpace& space, SingleDamages damages, std::span<const Sample> samples)
-    : space_(&space), damages_(std::move(damages)) {
+Surrogate::Surrogate(const SearchSpace& space, SingleIncreases increases, std::span<const Sample> samples)
+    : space_(&space), increases_(std::move(increases)) {
   std::vector<double> log_sums;
   for (const Sample& sample : samples) {
     rows_.push_back(row(sample.point));
@@ -163,23 +163,23 @@ DamageModel::DamageModel(const SearchSpace& space, SingleDamages damages, std::s
   set_coefficients(weights);
 }
 
-DamageModel::Row DamageModel::row(const Point& point) const {
+Surrogate::Row Surrogate::row(const Point& point) const {
   const std::size_t n = point.size();
   Row result{point, 0, std::vector<double>(n + 1)};
-  double sum = damages_.base;
+  double sum = increases_.base;
   for (std::size_t i = 0; i < n; ++i) {
-    result.shares[i] = damages_.damage[i][point[i]];
+    result.shares[i] = increases_.increase[i][point[i]];
     sum += result.shares[i];
   }
-  result.shares[n] = damages_.base;
+  result.shares[n] = increases_.base;
   for (double& share : result.shares) share /= sum;
   result.log_sum = std::log(sum) - middle_;
   return result;
 }
 
-std::array<double, 5> DamageModel::kernels(const Row& a, const Row& b) const {
+std::array<double, 5> Surrogate::kernels(const Row& a, const Row& b) const {
   const std::size_t n = a.point.size();
-  // Shares are about 1/n: these factors bring every kernel to the order of 1.
+  // Shares are about 1/n; these factors scale every kernel to the order of 1.
   const auto scale = static_cast<double>(n);
   double variables = a.shares[n] * b.shares[n];
   double levels = 0;
@@ -211,12 +211,12 @@ std::array<double, 5> DamageModel::kernels(const Row& a, const Row& b) const {
           scale * scale * block_pairs};
 }
 
-double DamageModel::combine(const Scales& scales, const std::array<double, 5>& kernels) {
+double Surrogate::combine(const Scales& scales, const std::array<double, 5>& kernels) {
   return scales.gamma * kernels[0] + scales.variable * kernels[1] + scales.level * kernels[2] +
          scales.pair * kernels[3] + scales.block_pair * kernels[4];
 }
 
-DamageModel::Grams DamageModel::grams() const {
+Surrogate::Grams Surrogate::grams() const {
   const std::size_t count = rows_.size();
   Grams result;
   for (std::vector<double>& gram : result) gram.resize(count * count);
@@ -229,8 +229,8 @@ DamageModel::Grams DamageModel::grams() const {
   return result;
 }
 
-double DamageModel::log_likelihood(const Scales& scales, const Grams& grams, std::vector<double>& factor,
-                                   std::vector<double>& weights) const {
+double Surrogate::log_likelihood(const Scales& scales, const Grams& grams, std::vector<double>& factor,
+                                 std::vector<double>& weights) const {
   check_cancelled();
   const std::size_t count = rows_.size();
   factor.assign(count * count, 0.0);
@@ -265,9 +265,9 @@ double DamageModel::log_likelihood(const Scales& scales, const Grams& grams, std
   return -norm / 2 - log_determinant;
 }
 
-void DamageModel::choose_scales(const Grams& grams) {
-  // Where the embedded models end up, roughly; the search below is by factors of four, coarse on purpose: the
-  // likelihood is flat, and every try is a factorisation.
+void Surrogate::choose_scales(const Grams& grams) {
+  // Start roughly at the scales of the embedded models. The search below uses coarse steps (factors of four),
+  // because the likelihood is flat and every trial is a factorisation.
   scales_ = {.gamma = 0.02, .variable = 0.05, .level = 0.02, .pair = 0.02, .block_pair = 0.02, .noise = 1e-4};
   constexpr double kStep = 4;
   constexpr double kSmallest = 1e-7;
@@ -299,7 +299,7 @@ void DamageModel::choose_scales(const Grams& grams) {
   }
 }
 
-void DamageModel::set_coefficients(std::span<const double> weights) {
+void Surrogate::set_coefficients(std::span<const double> weights) {
   const std::size_t n = space_->variables.size();
   const auto scale = static_cast<double>(n);
   linear_.clear();
@@ -322,7 +322,7 @@ void DamageModel::set_coefficients(std::span<const double> weights) {
       const double factor = scale * scale * weights[k] * one.shares[i] / 2;
       for (std::size_t j = 0; j < n; ++j) {
         if (i == j) continue;
-        // Embedding and head are in no block, and so not in one of both.
+        // Embedding and head belong to no block, so they are never in the same block.
         const std::int64_t block = space_->variables[i].block;
         const bool same = block >= 0 && block == space_->variables[j].block;
         pairs_[i * n + j] += (scales_.pair + (same ? scales_.block_pair : 0)) * factor * one.shares[j];
@@ -331,42 +331,43 @@ void DamageModel::set_coefficients(std::span<const double> weights) {
   });
 }
 
-double DamageModel::predict(const Point& point) const { return Walk(*this, point).divergence(); }
+double Surrogate::predict(const Point& point) const { return Walk(*this, point).divergence(); }
 
-double DamageModel::additive_cost(std::size_t variable, std::size_t level) const {
-  return damages_.damage[variable][level] * std::max(1 + linear_[variable][level], kLeastShare);
+double Surrogate::additive_cost(std::size_t variable, std::size_t level) const {
+  return increases_.increase[variable][level] * std::max(1 + linear_[variable][level], kLeastShare);
 }
 
-DamageModel::Walk::Walk(const DamageModel& model, Point point)
-    : model_(model), point_(std::move(point)), gradient_(point_.size()) {
+Surrogate::Walk::Walk(const Surrogate& surrogate, Point point)
+    : surrogate_(surrogate), point_(std::move(point)), gradient_(point_.size()) {
   const std::size_t n = point_.size();
-  sum_ = model.damages_.base;
-  linear_ = model.linear_[n][0] * model.damages_.base;
+  sum_ = surrogate.increases_.base;
+  linear_ = surrogate.linear_[n][0] * surrogate.increases_.base;
   for (std::size_t i = 0; i < n; ++i) {
-    const double damage = model.damages_.damage[i][point_[i]];
-    sum_ += damage;
-    linear_ += model.linear_[i][point_[i]] * damage;
+    const double increase = surrogate.increases_.increase[i][point_[i]];
+    sum_ += increase;
+    linear_ += surrogate.linear_[i][point_[i]] * increase;
     for (std::size_t j = 0; j < n; ++j)
-      gradient_[i] += model.pairs_[i * n + j] * model.damages_.damage[j][point_[j]];
-    square_ += damage * gradient_[i];
+      gradient_[i] += surrogate.pairs_[i * n + j] * surrogate.increases_.increase[j][point_[j]];
+    square_ += increase * gradient_[i];
   }
 }
 
-double DamageModel::Walk::value(double sum, double linear, double square) const {
+double Surrogate::Walk::value(double sum, double linear, double square) const {
   const double log_sum = std::log(sum);
-  return std::exp(log_sum + model_.bend_ * (log_sum - model_.middle_) + linear / sum + square / (sum * sum));
+  return std::exp(log_sum + surrogate_.bend_ * (log_sum - surrogate_.middle_) + linear / sum +
+                  square / (sum * sum));
 }
 
-double DamageModel::Walk::with(std::size_t i, std::uint8_t level) const {
-  const std::vector<double>& damage = model_.damages_.damage[i];
-  const std::vector<double>& coefficient = model_.linear_[i];
-  const double change = damage[level] - damage[point_[i]];
+double Surrogate::Walk::with(std::size_t i, std::uint8_t level) const {
+  const std::vector<double>& increase = surrogate_.increases_.increase[i];
+  const std::vector<double>& coefficient = surrogate_.linear_[i];
+  const double change = increase[level] - increase[point_[i]];
   return value(sum_ + change,
-               linear_ + coefficient[level] * damage[level] - coefficient[point_[i]] * damage[point_[i]],
+               linear_ + coefficient[level] * increase[level] - coefficient[point_[i]] * increase[point_[i]],
                square_ + 2 * change * gradient_[i]);
 }
 
-double DamageModel::Walk::with(std::size_t i, std::uint8_t level, std::size_t j, std::uint8_t other) const {
+double Surrogate::Walk::with(std::size_t i, std::uint8_t level, std::size_t j, std::uint8_t other) const {
   double sum = sum_;
   double linear = linear_;
   double square = square_;
@@ -375,26 +376,26 @@ double DamageModel::Walk::with(std::size_t i, std::uint8_t level, std::size_t j,
   const std::uint8_t levels[2] = {level, other};
   for (int k = 0; k < 2; ++k) {
     const std::size_t v = variables[k];
-    const std::vector<double>& damage = model_.damages_.damage[v];
-    const std::vector<double>& coefficient = model_.linear_[v];
-    changes[k] = damage[levels[k]] - damage[point_[v]];
+    const std::vector<double>& increase = surrogate_.increases_.increase[v];
+    const std::vector<double>& coefficient = surrogate_.linear_[v];
+    changes[k] = increase[levels[k]] - increase[point_[v]];
     sum += changes[k];
-    linear += coefficient[levels[k]] * damage[levels[k]] - coefficient[point_[v]] * damage[point_[v]];
+    linear += coefficient[levels[k]] * increase[levels[k]] - coefficient[point_[v]] * increase[point_[v]];
     square += 2 * changes[k] * gradient_[v];
   }
-  square += 2 * changes[0] * changes[1] * model_.pairs_[i * point_.size() + j];
+  square += 2 * changes[0] * changes[1] * surrogate_.pairs_[i * point_.size() + j];
   return value(sum, linear, square);
 }
 
-void DamageModel::Walk::set(std::size_t i, std::uint8_t level) {
-  const std::vector<double>& damage = model_.damages_.damage[i];
-  const std::vector<double>& coefficient = model_.linear_[i];
-  const double change = damage[level] - damage[point_[i]];
+void Surrogate::Walk::set(std::size_t i, std::uint8_t level) {
+  const std::vector<double>& increase = surrogate_.increases_.increase[i];
+  const std::vector<double>& coefficient = surrogate_.linear_[i];
+  const double change = increase[level] - increase[point_[i]];
   sum_ += change;
-  linear_ += coefficient[level] * damage[level] - coefficient[point_[i]] * damage[point_[i]];
+  linear_ += coefficient[level] * increase[level] - coefficient[point_[i]] * increase[point_[i]];
   square_ += 2 * change * gradient_[i];
   const std::size_t n = point_.size();
-  for (std::size_t j = 0; j < n; ++j) gradient_[j] += model_.pairs_[j * n + i] * change;
+  for (std::size_t j = 0; j < n; ++j) gradient_[j] += surrogate_.pairs_[j * n + i] * change;
   point_[i] = level;
 }
 

@@ -1,4 +1,4 @@
-#include "knapsaq/search/front/damage_model.h"
+#include "knapsaq/search/front/surrogate.h"
 
 #include <algorithm>
 #include <cmath>
@@ -37,75 +37,77 @@ std::vector<Sample> measure(const SyntheticEvaluator& evaluator, const std::vect
 }
 
 /// Root mean square of log(predicted / true).
-double log_error(const DamageModel& model, const SyntheticEvaluator& evaluator,
+double log_error(const Surrogate& surrogate, const SyntheticEvaluator& evaluator,
                  const std::vector<Point>& points) {
   double squares = 0;
   for (const Point& point : points) {
-    const double miss = std::log(model.predict(point) / evaluator.damage(point));
+    const double miss = std::log(surrogate.predict(point) / evaluator.damage(point));
     squares += miss * miss;
   }
   return std::sqrt(squares / static_cast<double>(points.size()));
 }
 
-TEST(SingleDamages, AreDifferencesToTheLargestPoint) {
+TEST(SingleIncreases, AreDifferencesToTheLargestPoint) {
   const SearchSpace space = made_space(kVariables);
   const SyntheticEvaluator evaluator(space);
-  const SingleDamages damages = single_damages(space, measure(evaluator, single_changes(space)));
-  EXPECT_DOUBLE_EQ(damages.base, evaluator.damage(space.largest()));
+  const SingleIncreases increases = single_increases(space, measure(evaluator, single_changes(space)));
+  EXPECT_DOUBLE_EQ(increases.base, evaluator.damage(space.largest()));
   for (std::size_t i = 0; i < kVariables; ++i) {
-    EXPECT_EQ(damages.damage[i][2], 0);
+    EXPECT_EQ(increases.increase[i][2], 0);
     for (const std::uint8_t level : kLevels) {
       Point point = space.largest();
       point[i] = level;
-      EXPECT_NEAR(damages.damage[i][level], evaluator.damage(point) - damages.base, 1e-12 * damages.base);
+      EXPECT_NEAR(increases.increase[i][level], evaluator.damage(point) - increases.base,
+                  1e-12 * increases.base);
     }
   }
 }
 
-TEST(SingleDamages, FollowTheLocalErrorWhereNothingWasMeasured) {
+TEST(SingleIncreases, FollowTheLocalErrorWhereNothingWasMeasured) {
   SearchSpace space = made_space(kVariables);
-  space.cost = Cost::hessian;  // errors are squares already: damages are proportional to them
+  space.cost = Cost::hessian;  // errors are squares already: increases are proportional to them
   const SyntheticEvaluator evaluator(space, {.interaction = 0});
   std::vector<Sample> samples = measure(evaluator, single_changes(space));
   // Of the first variable only the lowest level, of the second nothing.
   std::erase_if(samples, [&](const Sample& sample) { return sample.point[0] == 1 || sample.point[1] != 2; });
-  const SingleDamages damages = single_damages(space, samples);
+  const SingleIncreases increases = single_increases(space, samples);
   Point middle = space.largest();
   middle[0] = 1;
-  EXPECT_NEAR(damages.damage[0][1], evaluator.damage(middle) - damages.base, 1e-9 * damages.damage[0][1]);
-  EXPECT_GT(damages.damage[1][0], damages.damage[1][1]);
-  EXPECT_GT(damages.damage[1][1], 0);
+  EXPECT_NEAR(increases.increase[0][1], evaluator.damage(middle) - increases.base,
+              1e-9 * increases.increase[0][1]);
+  EXPECT_GT(increases.increase[1][0], increases.increase[1][1]);
+  EXPECT_GT(increases.increase[1][1], 0);
 }
 
-TEST(SingleDamages, NoiseBelowZeroStaysSmallAndPositive) {
+TEST(SingleIncreases, NoiseBelowZeroStaysSmallAndPositive) {
   const SearchSpace space = made_space(kVariables);
   const SyntheticEvaluator evaluator(space);
   std::vector<Sample> samples = measure(evaluator, single_changes(space));
   samples[1].divergence = samples[0].divergence / 2;  // better than the largest point
-  const SingleDamages damages = single_damages(space, samples);
-  EXPECT_GT(damages.damage[0][0], 0);
-  EXPECT_LT(damages.damage[0][0], damages.base);
+  const SingleIncreases increases = single_increases(space, samples);
+  EXPECT_GT(increases.increase[0][0], 0);
+  EXPECT_LT(increases.increase[0][0], increases.base);
 }
 
-TEST(SingleDamages, NeedTheLargestPoint) {
+TEST(SingleIncreases, NeedTheLargestPoint) {
   const SearchSpace space = made_space(kVariables);
   const std::vector<Sample> samples = {{space.smallest(), 1}};
-  EXPECT_THROW(single_damages(space, samples), std::invalid_argument);
+  EXPECT_THROW(single_increases(space, samples), std::invalid_argument);
 }
 
-TEST(DamageModel, FindsAdditiveDamagesFromSingleChangesAlone) {
+TEST(Surrogate, FindsAdditiveIncreasesFromSingleChangesAlone) {
   const SearchSpace space = made_space(kVariables);
   const SyntheticEvaluator evaluator(space, {.interaction = 0});
   const std::vector<Sample> samples = measure(evaluator, single_changes(space));
-  const DamageModel model(space, single_damages(space, samples), samples);
+  const Surrogate surrogate(space, single_increases(space, samples), samples);
   Random random(3);
   std::vector<Point> points;
   for (int i = 0; i < 50; ++i) points.push_back(random_point(space, random));
-  EXPECT_LT(log_error(model, evaluator, points), 0.01);
+  EXPECT_LT(log_error(surrogate, evaluator, points), 0.01);
 }
 
-/// Embedding and head are outside the blocks (block -1), and so no more of a pair than two blocks are.
-TEST(DamageModel, EmbeddingAndHeadAreInNoBlockTogether) {
+/// Embedding and head are outside the blocks (block -1), so they are no more of a pair than two blocks are.
+TEST(Surrogate, EmbeddingAndHeadAreInNoBlockTogether) {
   SearchSpace space = made_space(kVariables);
   const SyntheticEvaluator evaluator(space, {.interaction = 0.9});
   Random random(7);
@@ -116,15 +118,15 @@ TEST(DamageModel, EmbeddingAndHeadAreInNoBlockTogether) {
   space.variables.front().block = space.variables.back().block = -1;
   apart.variables.front().block = 100;
   apart.variables.back().block = 101;
-  const DamageModel model(space, single_damages(space, samples), samples);
-  const DamageModel other(apart, single_damages(apart, samples), samples);
+  const Surrogate surrogate(space, single_increases(space, samples), samples);
+  const Surrogate other(apart, single_increases(apart, samples), samples);
   for (int i = 0; i < 20; ++i) {
     const Point point = random_point(space, random);
-    EXPECT_EQ(model.predict(point), other.predict(point));
+    EXPECT_EQ(surrogate.predict(point), other.predict(point));
   }
 }
 
-TEST(DamageModel, LearnsInteractionsFromPoints) {
+TEST(Surrogate, LearnsInteractionsFromPoints) {
   const SearchSpace space = made_space(kVariables);
   const SyntheticEvaluator evaluator(space, {.interaction = 0.9});
   Random random(5);
@@ -133,7 +135,7 @@ TEST(DamageModel, LearnsInteractionsFromPoints) {
   std::vector<Point> points = single_changes(space);
   const auto error = [&] {
     const std::vector<Sample> samples = measure(evaluator, points);
-    return log_error(DamageModel(space, single_damages(space, samples), samples), evaluator, held_out);
+    return log_error(Surrogate(space, single_increases(space, samples), samples), evaluator, held_out);
   };
   const double before = error();
   for (int i = 0; i < 120; ++i) points.push_back(random_point(space, random));
@@ -141,15 +143,15 @@ TEST(DamageModel, LearnsInteractionsFromPoints) {
   EXPECT_LT(after, before / 2);
 }
 
-TEST(DamageModel, WalksAgreeWithPredictions) {
+TEST(Surrogate, WalksAgreeWithPredictions) {
   const SearchSpace space = made_space(kVariables);
   const SyntheticEvaluator evaluator(space, {.interaction = 0.9});
   Random random(7);
   std::vector<Point> points = single_changes(space);
   for (int i = 0; i < 40; ++i) points.push_back(random_point(space, random));
   const std::vector<Sample> samples = measure(evaluator, points);
-  const DamageModel model(space, single_damages(space, samples), samples);
-  DamageModel::Walk walk(model, random_point(space, random));
+  const Surrogate surrogate(space, single_increases(space, samples), samples);
+  Surrogate::Walk walk(surrogate, random_point(space, random));
   for (int step = 0; step < 200; ++step) {
     const auto i = static_cast<std::size_t>(random.below(kVariables));
     const std::size_t j = (i + 1 + static_cast<std::size_t>(random.below(kVariables - 1))) % kVariables;
@@ -159,10 +161,10 @@ TEST(DamageModel, WalksAgreeWithPredictions) {
     one[i] = level;
     Point two = one;
     two[j] = other;
-    EXPECT_NEAR(walk.with(i, level) / model.predict(one), 1, 1e-9);
-    EXPECT_NEAR(walk.with(i, level, j, other) / model.predict(two), 1, 1e-9);
+    EXPECT_NEAR(walk.with(i, level) / surrogate.predict(one), 1, 1e-9);
+    EXPECT_NEAR(walk.with(i, level, j, other) / surrogate.predict(two), 1, 1e-9);
     walk.set(i, level);
-    EXPECT_NEAR(walk.divergence() / model.predict(one), 1, 1e-9);
+    EXPECT_NEAR(walk.divergence() / surrogate.predict(one), 1, 1e-9);
   }
 }
 

@@ -1,4 +1,4 @@
-#include "knapsaq/search/front/model_front.h"
+#include "knapsaq/search/front/surrogate_front.h"
 
 #include <algorithm>
 #include <cmath>
@@ -13,8 +13,8 @@
 namespace knapsaq {
 namespace {
 
-/// Learnt from the largest point and the lowest level of every variable alone.
-DamageModel made_model(const SearchSpace& space) {
+/// Fitted to the largest point and the lowest level of every variable alone.
+Surrogate made_surrogate(const SearchSpace& space) {
   const SyntheticEvaluator evaluator(space);
   std::vector<Sample> samples = {{space.largest(), evaluator.damage(space.largest())}};
   for (std::size_t i = 0; i < space.variables.size(); ++i) {
@@ -22,14 +22,14 @@ DamageModel made_model(const SearchSpace& space) {
     point[i] = 0;
     samples.push_back({point, evaluator.damage(point)});
   }
-  return {space, single_damages(space, samples), samples};
+  return {space, single_increases(space, samples), samples};
 }
 
 TEST(Neighbours, AreTheMostPromisingOfEachKindAndNoneTwice) {
   const SearchSpace space = made_space(112);
-  const DamageModel model = made_model(space);
+  const Surrogate surrogate = made_surrogate(space);
   const Point middle(space.variables.size(), 1);
-  const std::vector<Proposal> near = neighbours(space, model, std::vector<Point>{middle, middle});
+  const std::vector<Proposal> near = neighbours(space, surrogate, std::vector<Point>{middle, middle});
   EXPECT_LE(near.size(), 256U) << "of some 9 000 pairs";
   EXPECT_GT(near.size(), 84U);
   const std::uint64_t bytes = space.linear_bytes(middle);
@@ -38,14 +38,14 @@ TEST(Neighbours, AreTheMostPromisingOfEachKindAndNoneTwice) {
   for (const Proposal& one : near) {
     EXPECT_TRUE(seen.insert(one.point).second);
     EXPECT_EQ(one.bytes, space.linear_bytes(one.point));
-    EXPECT_NEAR(one.predicted / model.predict(one.point), 1, 1e-9);
+    EXPECT_NEAR(one.predicted / surrogate.predict(one.point), 1, 1e-9);
     if (one.bytes != bytes) ++kinds[one.bytes > bytes ? 0 : 1];
   }
   EXPECT_GT(kinds[0], 20U);
   EXPECT_GT(kinds[1], 20U);
   // No single change that makes the point larger saves more per byte than the best that was kept.
   const auto rate = [&](const Point& point) {
-    return (model.predict(point) - model.predict(middle)) /
+    return (surrogate.predict(point) - surrogate.predict(middle)) /
            (static_cast<double>(space.linear_bytes(point)) - static_cast<double>(bytes) + 1);
   };
   double least = INFINITY;
