@@ -124,7 +124,7 @@ TEST(GgufTokenizer, BadOnesAreNamed) {
                 m.add("tokenizer.ggml.pre", "viking");
                 m.add("tokenizer.ggml.tokens", three);
               }),
-              HasSubstr("is 'viking': how that cuts text is not known; known are gpt-2, llama-bpe"));
+              HasSubstr("is 'viking', which is not a known pre-tokenizer; known are gpt-2, llama-bpe"));
   EXPECT_THAT(refusal([&](GgufMetadata& m) {
                 m.add("tokenizer.ggml.model", "llama");
                 m.add("tokenizer.ggml.tokens", three);

@@ -324,7 +324,7 @@ TEST(GgufVocabulary, RefusesWhatDoesNotFit) {
        {{{"type", "Split"}, {"pattern", {{"Regex", "[a-z]+"}}}, {"behavior", "Isolated"}},
         {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}};
   write_file(scratch / "tokenizer.json", json.dump());
-  EXPECT_THAT(refusal(scratch.path(), 1 << 14), HasSubstr("knows no pre-tokenizer that cuts at '[a-z]+'"));
+  EXPECT_THAT(refusal(scratch.path(), 1 << 14), HasSubstr("knows no pre-tokenizer that splits at '[a-z]+'"));
 }
 
 TEST(GgufVocabulary, CarriesTheChatTemplate) {

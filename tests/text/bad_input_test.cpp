@@ -146,7 +146,7 @@ TEST_F(BadTokenizer, VocabularyAndMerges) {
   expect_refused("merges.txt", "missing");
   write("merges.txt", read_file(good / "merges.txt"));
   write("tokenizer_config.json", R"({"tokenizer_class": "BertTokenizer"})");
-  expect_refused("vocab.json", "'BertTokenizer' cuts text is not known");
+  expect_refused("vocab.json", "'BertTokenizer' splits text is not known");
   write("tokenizer_config.json", R"({"added_tokens_decoder": {"x": {}}})");
   expect_refused("tokenizer_config.json", "a key that is no id");
   write("tokenizer_config.json", R"({"add_bos_token": "yes"})");

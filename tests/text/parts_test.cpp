@@ -115,7 +115,7 @@ TEST(Regex, MatchesTheCharactersOfTheReference) {
       bool matched = false;
       std::string text(1, '\n');
       append_utf8(text, c);
-      regex.cut(text, scratch, [&](std::size_t begin, std::size_t end, bool is_match) {
+      regex.split(text, scratch, [&](std::size_t begin, std::size_t end, bool is_match) {
         if (is_match && text.substr(begin, end - begin) != "\n") matched = true;
       });
       if (matched) found.push_back(static_cast<std::int32_t>(c));
@@ -155,7 +155,7 @@ TEST(Regex, HostileOnesEndInAnError) {
   const Regex regex("(?:(?:a|aa)+)+[bc]", "tokenizer.json");
   RegexScratch scratch;
   EXPECT_THAT(
-      [&] { regex.cut(std::string(5000, 'a') + "d", scratch, [](std::size_t, std::size_t, bool) {}); },
+      [&] { regex.split(std::string(5000, 'a') + "d", scratch, [](std::size_t, std::size_t, bool) {}); },
       ::testing::ThrowsMessage<InputError>(::testing::HasSubstr("cannot be applied to this text")));
 }
 
@@ -206,7 +206,8 @@ TEST(PreTokenizer, CutsAsTheReference) {
     const PreTokenizer pre_tokenizer({step});
     for (std::size_t i = 0; i < texts.size(); ++i) {
       std::vector<std::string> pieces;
-      pre_tokenizer.cut(texts[i], true, scratch, [&](std::string_view piece) { pieces.emplace_back(piece); });
+      pre_tokenizer.split(texts[i], true, scratch,
+                          [&](std::string_view piece) { pieces.emplace_back(piece); });
       EXPECT_EQ(pieces, entry["pieces"][i].get<std::vector<std::string>>()) << split << " " << texts[i];
     }
   }
@@ -221,19 +222,19 @@ TEST(AddedTokens, LeftmostThenLongest) {
       {.id = 4, .content = ""},
   };
   const AddedTokenFinder finder(tokens, [](const AddedToken& token) { return token.content; });
-  const auto cut = [&](std::string_view text) {
+  const auto split = [&](std::string_view text) {
     std::string out;
-    finder.cut(text, [&](std::size_t begin, std::size_t end, const AddedToken* token) {
+    finder.split(text, [&](std::size_t begin, std::size_t end, const AddedToken* token) {
       out += '|';
       if (token != nullptr) out.append(std::to_string(token->id)).append(":");
       out += text.substr(begin, end - begin);
     });
     return out;
   };
-  EXPECT_EQ(cut("xabcabx"), "|x|1:abc|0:ab|x");
-  EXPECT_EQ(cut("a  [M] \n[M] b"), "|a|2:  [M] \n|2:[M] |b");
-  EXPECT_EQ(cut("one xone one- onex"), "|3:one| xone |3:one|- onex");
-  EXPECT_EQ(cut(""), "");
+  EXPECT_EQ(split("xabcabx"), "|x|1:abc|0:ab|x");
+  EXPECT_EQ(split("a  [M] \n[M] b"), "|a|2:  [M] \n|2:[M] |b");
+  EXPECT_EQ(split("one xone one- onex"), "|3:one| xone |3:one|- onex");
+  EXPECT_EQ(split(""), "");
 }
 
 TEST(Decoder, BadBytesOfARunAreAllReplaced) {

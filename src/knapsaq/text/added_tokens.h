@@ -34,10 +34,10 @@ class AddedTokenFinder {
     for (const AddedToken& token : tokens) add(text_of(token), token);
   }
 
-  /// Cuts `text` into tokens and what lies between them, in order: part(begin, end, const AddedToken*),
+  /// Splits `text` into tokens and the parts between them, in order: part(begin, end, const AddedToken*),
   /// nullptr for what lies between. No part is empty.
   template <class Function>
-  void cut(std::string_view text, Function&& part) const {
+  void split(std::string_view text, Function&& part) const {
     std::size_t done = 0;
     Found found;
     for (std::size_t at = 0; find(text, at, done, found); at = found.resume) {

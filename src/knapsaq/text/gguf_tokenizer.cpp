@@ -10,14 +10,14 @@
 #include "knapsaq/base/quote.h"
 #include "knapsaq/base/utf8.h"
 #include "knapsaq/checkpoint/gguf_fields.h"
-#include "knapsaq/text/gguf_cuts.h"
+#include "knapsaq/text/gguf_pre_tokenizers.h"
 #include "knapsaq/text/tokenizer_readers.h"
 
 namespace knapsaq {
 namespace {
 
 constexpr std::string_view kMetaspace = "\xE2\x96\x81";
-/// What is cut in all ways must not be long; see sentencepiece_model.cpp.
+/// All splits of a token are tried, so it must not be long; see sentencepiece_model.cpp.
 constexpr std::size_t kLongestPiece = 1024;
 
 /// llama.cpp's token types; SentencePiece has the same numbers.
@@ -177,7 +177,7 @@ class Reader {
       step.kind = PreTokenizerStep::Kind::kMetaspace;
       step.pattern = kMetaspace;
       step.prefix = scheme == "first" ? PreTokenizerStep::Prefix::kFirst : PreTokenizerStep::Prefix::kAlways;
-      step.cut = false;
+      step.split = false;
       parts_.pre_tokenizer = PreTokenizer({step});
       return;
     }
@@ -193,16 +193,17 @@ class Reader {
 
   void byte_level() {
     const std::string pre = fields_.text("tokenizer.ggml.pre").value_or("default");
-    const auto cuts = gguf_cuts();
-    const auto cut = std::ranges::find(cuts, pre, &GgufCut::name);
-    if (cut == cuts.end()) {
+    const auto known = gguf_pre_tokenizers();
+    const auto found = std::ranges::find(known, pre, &GgufPreTokenizer::name);
+    if (found == known.end()) {
       std::string names;
-      for (const GgufCut& one : cuts) names += (names.empty() ? "" : ", ") + std::string(one.name);
-      fields_.fail("tokenizer.ggml.pre", fmt::format("is {}: how that cuts text is not known; known are {}",
-                                                     in_quotes(pre), names));
+      for (const GgufPreTokenizer& one : known) names += (names.empty() ? "" : ", ") + std::string(one.name);
+      fields_.fail(
+          "tokenizer.ggml.pre",
+          fmt::format("is {}, which is not a known pre-tokenizer; known are {}", in_quotes(pre), names));
     }
     std::vector<PreTokenizerStep> steps;
-    for (const std::string_view pattern : cut->patterns) steps.push_back(split_step(pattern, where_));
+    for (const std::string_view pattern : found->patterns) steps.push_back(split_step(pattern, where_));
     append_byte_level(false, nullptr, where_, steps);
     parts_.pre_tokenizer = PreTokenizer(std::move(steps));
     if (own_keys_ && fields_.flag(kGgufNfc).value_or(pre == "qwen2"))
@@ -212,9 +213,9 @@ class Reader {
     Vocabulary tokens = vocabulary(false);
     const std::vector<MergeRule> merges = read_merges("tokenizer.ggml.merges", tokens);
     parts_.bpe = Bpe(std::move(tokens), merges,
-                     {.byte_level = true, .ignore_merges = cut->ignore_merges, .unknown = {}});
+                     {.byte_level = true, .ignore_merges = found->ignore_merges, .unknown = {}});
     add_tokens();
-    adds_bos_ = cut->adds_bos;
+    adds_bos_ = found->adds_bos;
   }
 
   std::optional<std::int32_t> role(const char* name) const {

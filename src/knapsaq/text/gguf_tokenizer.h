@@ -35,17 +35,17 @@ enum class GgufTokenFlag : std::uint8_t {
   verbatim = 16
 };
 
-/// Whose reading of a file is asked for: llama.cpp's ignores the keys above, and never changes text (NFC).
+/// How to read a file: as Knapsaq or as llama.cpp, which ignores the keys above and never normalises text
+/// (NFC).
 enum class GgufReading : std::uint8_t { knapsaq, llama_cpp };
 
 /// The tokenizer in a GGUF file's metadata (tokenizer.ggml.*): model "llama" (SentencePiece's BPE: tokens and
-/// scores) or "gpt2" (byte-level BPE: tokens and merges, cut as `pre` says). Throws InputError, which names
-/// `where` and the key, for another model or cut and for what is damaged.
+/// scores) or "gpt2" (byte-level BPE: tokens and merges, with the pre-tokenizer named by `pre`). Throws
+/// InputError, which names `where` and the key, for another model or pre-tokenizer and for damaged data.
 TokenizerParts read_gguf_tokenizer(const GgufMetadata& metadata, const std::string& where,
                                    GgufReading reading = GgufReading::knapsaq);
 
-/// The template of a GGUF file by which conversations become text (tokenizer.chat_template); nothing if it
-/// has none.
+/// The chat template of a GGUF file (tokenizer.chat_template); nullopt if it has none.
 std::optional<std::string> gguf_chat_template(const std::filesystem::path& path);
 
 }  // namespace knapsaq

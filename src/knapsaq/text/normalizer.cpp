@@ -129,7 +129,7 @@ std::string apply_step(const NormalizerStep& step, std::string_view text, RegexS
       return replace_all(text, step.pattern, step.content);
     case Kind::kReplaceRegex: {
       std::string out;
-      step.regex->cut(text, scratch, [&](std::size_t begin, std::size_t end, bool is_match) {
+      step.regex->split(text, scratch, [&](std::size_t begin, std::size_t end, bool is_match) {
         out.append(is_match ? std::string_view(step.content) : text.substr(begin, end - begin));
       });
       return out;

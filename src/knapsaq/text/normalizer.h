@@ -9,7 +9,7 @@
 
 namespace knapsaq {
 
-/// One change of the text before it is cut; the names are those of tokenizer.json.
+/// One change of the text before it is split. The names are those of tokenizer.json.
 struct NormalizerStep {
   enum class Kind {
     kNfc,

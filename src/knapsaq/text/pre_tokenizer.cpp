@@ -117,7 +117,7 @@ void PreTokenizer::apply(const PreTokenizerStep& step, std::string_view text, bo
   const PreTokenizerStep* split = &step;
   if (step.kind == Kind::kMetaspace) {
     replaced = with_metaspaces(step, text, first);
-    if (!step.cut) return sink(replaced, first);
+    if (!step.split) return sink(replaced, first);
     text = replaced;
     at_metaspace.pattern = step.pattern;
     at_metaspace.behaviour = Behaviour::kMergedWithNext;
@@ -129,7 +129,7 @@ void PreTokenizer::apply(const PreTokenizerStep& step, std::string_view text, bo
   Joiner joiner(*split, emit);
   const auto part = [&](std::size_t begin, std::size_t end, bool match) { joiner.add(begin, end, match); };
   if (split->regex) {
-    split->regex->cut(text, scratch, part);
+    split->regex->split(text, scratch, part);
   } else {
     cut_literal(text, split->pattern, part);
   }

@@ -37,10 +37,11 @@ class Regex {
   /// As it was given.
   const std::string& pattern() const;
 
-  /// Cuts `text` (well-formed UTF-8) into matches and what lies between them, in order, without empty parts:
-  /// part(begin, end, is_match). Throws InputError if the expression needs too many steps on this text.
+  /// Splits `text` (well-formed UTF-8) into matches and the parts between them, in order, without empty
+  /// parts: part(begin, end, is_match). Throws InputError if the expression needs too many steps on this
+  /// text.
   template <class Function>
-  void cut(std::string_view text, RegexScratch& scratch, Function&& part) const {
+  void split(std::string_view text, RegexScratch& scratch, Function&& part) const {
     const std::string_view subject = subject_of(text, scratch);
     std::size_t done = 0;
     Match match;

@@ -16,7 +16,8 @@ namespace knapsaq {
 namespace {
 
 constexpr std::string_view kMetaspace = "\xE2\x96\x81";
-/// SentencePiece's default for the longest piece is 16 characters; what is cut in all ways must not be long.
+/// SentencePiece's default for the longest piece is 16 characters. All splits of a piece are tried, so it
+/// must not be long.
 constexpr std::size_t kLongestPiece = 1024;
 
 /// One field of a protocol buffer message.

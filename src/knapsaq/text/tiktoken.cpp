@@ -13,7 +13,7 @@
 namespace knapsaq {
 namespace {
 
-/// The longest token of Llama 3 has 128 bytes; what is cut in all ways must not be long.
+/// The longest token of Llama 3 has 128 bytes. All splits of a token are tried, so it must not be long.
 constexpr std::size_t kLongestToken = 1024;
 /// Llama 3 keeps this many ids behind its vocabulary.
 constexpr int kSpecialTokens = 256;
@@ -102,7 +102,7 @@ TokenizerParts read_tiktoken(std::string_view text, const TokenizerSettings& giv
   const auto damaged = [&](std::size_t number, const char* what) {
     throw InputError(fmt::format("{}: line {} {}; the file is damaged", where, number, what));
   };
-  // Tokens are kept in the byte alphabet, as in tokenizer.json, and cut as bytes.
+  // Tokens are kept in the byte alphabet, as in tokenizer.json, and split as bytes.
   const ByteAlphabet& alphabet = ByteAlphabet::instance();
   const auto lines = static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n')) + 1;
   Vocabulary bytes(where, lines);

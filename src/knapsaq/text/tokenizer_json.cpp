@@ -246,7 +246,7 @@ class Reader {
     step.kind = PreTokenizerStep::Kind::kMetaspace;
     step.pattern = character(json, "replacement", "\xE2\x96\x81");
     step.prefix = prefix_of(json);
-    step.cut = flag(json, "split", true);
+    step.split = flag(json, "split", true);
     return step;
   }
 

@@ -90,7 +90,7 @@ std::vector<std::int32_t> TokenizerModel::encode(std::span<const TextPart> parts
   bool spelled = false;
   std::size_t part = 0;
   std::size_t part_end = parts.empty() ? 0 : parts[0].text.size();
-  special_.cut(whole, [&](std::size_t begin, std::size_t end, const AddedToken* token) {
+  special_.split(whole, [&](std::size_t begin, std::size_t end, const AddedToken* token) {
     while (part_end <= begin && part + 1 < parts.size()) part_end += parts[++part].text.size();
     if (token == nullptr) return;
     spelled = spelled || parts[part].foreign;
@@ -101,7 +101,7 @@ std::vector<std::int32_t> TokenizerModel::encode(std::span<const TextPart> parts
   for (const TextPart& one : parts) {
     if (!one.foreign) continue;
     const std::string normalized = parts_.normalizer.apply(replace_invalid_utf8(one.text), scratch.regex);
-    special_normalized_.cut(normalized, [&](std::size_t, std::size_t, const AddedToken* token) {
+    special_normalized_.split(normalized, [&](std::size_t, std::size_t, const AddedToken* token) {
       spelled = spelled || token != nullptr;
     });
   }
@@ -120,7 +120,7 @@ std::vector<std::int32_t> TokenizerModel::encode(std::span<const TextPart> parts
 void TokenizerModel::encode_text(std::string_view text, bool first, Recognise recognise, Scratch& scratch,
                                  std::vector<std::int32_t>& ids) const {
   const AddedTokenFinder& finder = recognise == Recognise::all ? in_text_ : plain_in_text_;
-  finder.cut(text, [&](std::size_t begin, std::size_t end, const AddedToken* token) {
+  finder.split(text, [&](std::size_t begin, std::size_t end, const AddedToken* token) {
     if (token != nullptr) {
       ids.push_back(token->id);
     } else {
@@ -137,21 +137,21 @@ void TokenizerModel::encode_part(std::string_view text, bool first, Recognise re
     text = normalized;
   }
   const AddedTokenFinder& finder = recognise == Recognise::all ? in_normalized_ : plain_in_normalized_;
-  finder.cut(text, [&](std::size_t begin, std::size_t end, const AddedToken* token) {
+  finder.split(text, [&](std::size_t begin, std::size_t end, const AddedToken* token) {
     if (token != nullptr) {
       ids.push_back(token->id);
       return;
     }
-    parts_.pre_tokenizer.cut(text.substr(begin, end - begin), first && begin == 0, scratch.regex,
-                             [&](std::string_view piece) { encode_piece(piece, scratch, ids); });
+    parts_.pre_tokenizer.split(text.substr(begin, end - begin), first && begin == 0, scratch.regex,
+                               [&](std::string_view piece) { encode_piece(piece, scratch, ids); });
   });
 }
 
 void TokenizerModel::encode_piece(std::string_view piece, Scratch& scratch,
                                   std::vector<std::int32_t>& ids) const {
   if (!parts_.bpe.may_cut_before_metaspace()) return parts_.bpe.encode(piece, scratch.bpe, ids);
-  // Without a pre-tokenizer that cuts (SentencePiece's way) a whole text is one piece. Words are the same ids
-  // and can be remembered.
+  // Without a pre-tokenizer that splits (as in SentencePiece), a whole text is one piece. Words are the same
+  // ids and can be remembered.
   constexpr std::string_view kMetaspace = "\xE2\x96\x81";
   std::size_t begin = 0;
   std::size_t from = 0;

@@ -146,7 +146,7 @@ PreTokenizerStep llama_metaspace(bool prefix, bool legacy) {
   step.kind = PreTokenizerStep::Kind::kMetaspace;
   step.pattern = "\xE2\x96\x81";
   step.prefix = !prefix ? Prefix::kNever : legacy ? Prefix::kAlways : Prefix::kFirst;
-  step.cut = false;
+  step.split = false;
   return step;
 }
 

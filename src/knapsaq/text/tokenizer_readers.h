@@ -20,8 +20,8 @@ namespace knapsaq {
 TokenizerParts read_tokenizer_json(std::string_view json, const TokenizerSettings& settings,
                                    const std::string& where);
 
-/// vocab.json and merges.txt of GPT-2's kind. The settings' tokenizer class says how text is cut: GPT2 (also
-/// without a class), GPTNeoX, Qwen2.
+/// vocab.json and merges.txt of GPT-2's kind. The settings' tokenizer class determines the pre-tokenizer:
+/// GPT2 (also without a class), GPTNeoX, Qwen2.
 TokenizerParts read_vocabulary_and_merges(std::string_view vocabulary_json, std::string_view merges_text,
                                           const TokenizerSettings& settings,
                                           const std::string& vocabulary_where,
@@ -60,14 +60,14 @@ void add_token(const AddedToken& token, TokenizerParts& parts, const std::string
 void apply_settings(const TokenizerSettings& settings, bool add_ends, bool bos_by_default,
                     TokenizerParts& parts, const std::string& where);
 
-/// The expressions by which byte-level tokenizers cut text, as their files spell them.
+/// The expressions of byte-level pre-tokenizers, as in their files.
 extern const char* const kGpt2Split;
 extern const char* const kLlama3Split;
 extern const char* const kQwen2Split;
 
-/// Step that cuts at the matches of an expression, every match a piece.
+/// Step that splits at the matches of an expression; every match is a piece.
 PreTokenizerStep split_step(std::string_view pattern, const std::string& where);
-/// Appends the steps of a ByteLevel pre-tokenizer: a blank in front if `prefix_space`, a cut by the
+/// Appends the steps of a ByteLevel pre-tokenizer: a leading blank if `prefix_space`, a split by the
 /// expression `split` unless that is nullptr, the step to bytes.
 void append_byte_level(bool prefix_space, const char* split, const std::string& where,
                        std::vector<PreTokenizerStep>& steps);
@@ -82,7 +82,7 @@ std::vector<DecoderStep> sentencepiece_decoder(bool prefix);
 
 /// The merges that a vocabulary without merges implies: all ways to put a token together from two others.
 /// Those of the first of `tokens_by_rank` come first; of one token, those with the smaller ids, as in Hugging
-/// Face's converters. A token is cut between its characters, or between any two bytes.
+/// Face's converters. A token is split between its characters, or between any two bytes.
 std::vector<MergeRule> merges_of_vocabulary(const Vocabulary& vocabulary,
                                             const std::vector<std::int32_t>& tokens_by_rank,
                                             bool at_characters);

@@ -45,7 +45,7 @@ ClassRules rules_of(const std::string& name, const std::string& where) {
   if (name == "GPTNeoXTokenizer") return {.normalize = true, .split = kGpt2Split};
   if (name == "Qwen2Tokenizer") return {.normalize = true, .split = kQwen2Split};
   throw InputError(fmt::format(
-      "{}: how {} cuts text is not known; save the tokenizer as tokenizer.json (save_pretrained of "
+      "{}: how {} splits text is not known; save the tokenizer as tokenizer.json (save_pretrained of "
       "its fast version)",
       where, in_quotes(name)));
 }

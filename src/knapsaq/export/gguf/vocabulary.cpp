@@ -12,7 +12,7 @@
 #include "knapsaq/base/quote.h"
 #include "knapsaq/export/tokenizer_check.h"
 #include "knapsaq/text/chat_template.h"
-#include "knapsaq/text/gguf_cuts.h"
+#include "knapsaq/text/gguf_pre_tokenizers.h"
 #include "knapsaq/text/gguf_tokenizer.h"
 #include "knapsaq/text/tokenizer.h"
 #include "knapsaq/text/tokenizer_model.h"
@@ -87,16 +87,17 @@ std::string_view cut_name(const fs::path& folder, const TokenizerParts& parts) {
     if (step.kind != Kind::kSplit || step.behaviour != PreTokenizerStep::Behaviour::kIsolated ||
         step.invert || !step.regex)
       refuse(folder,
-             "it puts a blank in front of text, or cuts text otherwise than at matches of expressions");
+             "it puts a blank in front of text, or splits text otherwise than at matches of expressions");
     patterns.push_back(step.regex->pattern());
   }
   for (const NormalizerStep& step : parts.normalizer.steps()) {
     // llama.cpp leaves NFC out and so do its own converters: nearly all text is in that form.
     if (step.kind != NormalizerStep::Kind::kNfc) refuse(folder, "it changes text before cutting it");
   }
-  for (const GgufCut& cut : gguf_cuts())
-    if (cut.patterns == patterns && cut.ignore_merges == parts.bpe.options().ignore_merges) return cut.name;
-  refuse(folder, fmt::format("llama.cpp knows no pre-tokenizer that cuts at {}{}",
+  for (const GgufPreTokenizer& known : gguf_pre_tokenizers())
+    if (known.patterns == patterns && known.ignore_merges == parts.bpe.options().ignore_merges)
+      return known.name;
+  refuse(folder, fmt::format("llama.cpp knows no pre-tokenizer that splits at {}{}",
                              patterns.empty() ? std::string("nothing") : in_quotes(patterns.back()),
                              parts.bpe.options().ignore_merges ? " and ignores merges" : ""));
 }
@@ -145,8 +146,8 @@ Blank blank_of(const fs::path& folder, const TokenizerParts& parts) {
     }
   }
   for (const Step& step : parts.pre_tokenizer.steps()) {
-    if (step.kind != Step::Kind::kMetaspace || step.pattern != kMetaspace || step.cut || replaces)
-      refuse(folder, "it cuts text before merging, otherwise than SentencePiece does");
+    if (step.kind != Step::Kind::kMetaspace || step.pattern != kMetaspace || step.split || replaces)
+      refuse(folder, "it splits text before merging, otherwise than SentencePiece does");
     replaces = true;
     if (step.prefix == Step::Prefix::kAlways) blank = Blank::missing;
     if (step.prefix == Step::Prefix::kFirst) blank = Blank::first;
