@@ -264,7 +264,7 @@ TEST_F(GgufReading, DenseModelsOfEveryArchitecture) {
   }
 }
 
-TEST_F(GgufReading, Llama3sPositionsComeFromTheirDivisors) {
+TEST_F(GgufReading, Llama3sPositionsComeFromTheirFrequencyFactors) {
   nlohmann::json json = config_json("LlamaForCausalLM");
   json["rope_scaling"] = {{"rope_type", "llama3"},
                           {"factor", 8.0},
@@ -275,7 +275,7 @@ TEST_F(GgufReading, Llama3sPositionsComeFromTheirDivisors) {
   export_folder(scratch_ / "model");
   expect_same(scratch_ / "model", false);
   EXPECT_EQ(parse_model_config(Checkpoint::open(scratch_ / "out.gguf").config()).rope.kind,
-            RopeScaling::Kind::divisors);
+            RopeScaling::Kind::frequency_factors);
 }
 
 TEST_F(GgufReading, QuantizedModelsOfEveryType) {

@@ -211,9 +211,9 @@ TEST(GgufModel, RefusesWhatLlamaCppHasNoCodeFor) {
   EXPECT_THAT(refusal(json), HasSubstr("qwen3 with biases"));
 }
 
-TEST(GgufModel, RopeDivisorsAreThoseOfTransformers) {
+TEST(GgufModel, RopeFrequencyFactorsAreThoseOfTransformers) {
   nlohmann::json json = config_json();
-  EXPECT_THAT(rope_divisors(parse_model_config(json)), IsEmpty());
+  EXPECT_THAT(rope_frequency_factors(parse_model_config(json)), IsEmpty());
   json["rope_theta"] = 500000.0;
   json["rope_scaling"] = {{"rope_type", "llama3"},
                           {"factor", 8.0},
@@ -223,10 +223,10 @@ TEST(GgufModel, RopeDivisorsAreThoseOfTransformers) {
   // theta^(-2i/16) over ROPE_INIT_FUNCTIONS["llama3"] of Transformers 5.23 for this configuration.
   const std::vector<float> expected = {1.0F,        0.99999993F, 3.56853367F, 7.99999963F,
                                        8.00000066F, 7.99999963F, 8.00000024F, 8.00000010F};
-  const std::vector<float> divisors = rope_divisors(parse_model_config(json));
-  ASSERT_EQ(divisors.size(), expected.size());
+  const std::vector<float> factors = rope_frequency_factors(parse_model_config(json));
+  ASSERT_EQ(factors.size(), expected.size());
   for (std::size_t i = 0; i < expected.size(); ++i)
-    EXPECT_NEAR(divisors[i], expected[i], 2e-6F * expected[i]) << i;
+    EXPECT_NEAR(factors[i], expected[i], 2e-6F * expected[i]) << i;
 }
 
 TEST(GgufModel, RowsOfHalvesBecomeNeighbours) {

@@ -106,16 +106,16 @@ class Maker {
       fields_.fail(
           key("rope.scaling.type"),
           fmt::format("is {}, which is not supported; supported are none and linear", in_quotes(type)));
-    const GgufTensor* divisors = tensor_("rope_freqs.weight");
-    if (divisors != nullptr) {
+    const GgufTensor* factors = tensor_("rope_freqs.weight");
+    if (factors != nullptr) {
       if (linear) fail("both rope.scaling and rope_freqs.weight scale the positions, which is not supported");
-      config_["rope_scaling"] = {{"rope_type", "divisors"}, {"divisors", read_divisors(*divisors)}};
+      config_["rope_scaling"] = {{"rope_type", "divisors"}, {"divisors", read_factors(*factors)}};
     } else if (linear) {
       config_["rope_scaling"] = {{"rope_type", "linear"}, {"factor", factor}};
     }
   }
 
-  std::vector<float> read_divisors(const GgufTensor& tensor) const {
+  std::vector<float> read_factors(const GgufTensor& tensor) const {
     const auto* type = std::get_if<DType>(&tensor.type);
     if (type == nullptr || tensor.shape.size() != 1 || head_dim_ < 2 || tensor.shape[0] != head_dim_ / 2)
       fail(fmt::format("rope_freqs.weight is not a number for each of {} pairs", head_dim_ / 2));

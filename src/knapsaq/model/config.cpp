@@ -191,8 +191,8 @@ void read_rope(const Fields& fields, ModelConfig& config) {
     if (config.rope.high_freq_factor <= config.rope.low_freq_factor)
       fail("high_freq_factor is not above low_freq_factor");
   } else if (type == "divisors") {
-    config.rope.kind = RopeScaling::Kind::divisors;
-    config.rope.divisors = rope.positives("divisors", config.head_dim / 2);
+    config.rope.kind = RopeScaling::Kind::frequency_factors;
+    config.rope.frequency_factors = rope.positives("divisors", config.head_dim / 2);
   } else {
     fail(
         fmt::format("rotary positions of type {} are not supported; supported are default, linear and llama3",

@@ -16,15 +16,15 @@ namespace knapsaq {
 /// How positions enter the model.
 enum class Positions : std::uint8_t { rotary, learned };
 
-/// Llama 3's rescaling of rotary frequencies (rope_type "llama3"), a plain division ("linear"), or a division
-/// by a number for each ("divisors": what GGUF files hold instead of the rule).
+/// Scaling of the rotary frequencies: Llama 3's rule (rope_type "llama3"), division by one factor ("linear"),
+/// or division by RoPE frequency factors, one for each frequency, as in GGUF files ("divisors").
 struct RopeScaling {
-  enum class Kind : std::uint8_t { none, linear, llama3, divisors } kind = Kind::none;
+  enum class Kind : std::uint8_t { none, linear, llama3, frequency_factors } kind = Kind::none;
   float factor = 1;
   float low_freq_factor = 1;
   float high_freq_factor = 4;
   std::int64_t original_max_positions = 8192;
-  std::vector<float> divisors;  ///< [D / 2]
+  std::vector<float> frequency_factors;  ///< [D / 2]
 };
 
 /// Everything about a decoder that its code depends on: one configurable decoder instead of a class per

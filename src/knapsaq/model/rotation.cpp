@@ -13,8 +13,8 @@ double rescale(double frequency, const RopeScaling& rope, std::size_t pair) {
       return frequency;
     case RopeScaling::Kind::linear:
       return frequency / rope.factor;
-    case RopeScaling::Kind::divisors:
-      return frequency / rope.divisors[pair];
+    case RopeScaling::Kind::frequency_factors:
+      return frequency / rope.frequency_factors[pair];
     case RopeScaling::Kind::llama3:
       break;
   }

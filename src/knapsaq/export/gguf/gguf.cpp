@@ -181,8 +181,8 @@ class Export {
   }
 
   void plan_rope() {
-    if (std::vector<float> divisors = rope_divisors(config_); !divisors.empty()) {
-      rope_ = std::move(divisors);
+    if (std::vector<float> factors = rope_frequency_factors(config_); !factors.empty()) {
+      rope_ = std::move(factors);
       pieces_.push_back(
           {{"rope_freqs.weight", DType::F32, {static_cast<std::int64_t>(rope_.size())}}, "", How::given});
     }

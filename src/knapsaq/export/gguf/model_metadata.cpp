@@ -76,14 +76,14 @@ void add_model(const ModelConfig& config, GgufMetadata& metadata, std::vector<st
   }
 }
 
-std::vector<float> rope_divisors(const ModelConfig& config) {
+std::vector<float> rope_frequency_factors(const ModelConfig& config) {
   if (config.rope.kind != RopeScaling::Kind::llama3) return {};
   ModelConfig plain = config;
   plain.rope = {};
-  std::vector<float> divisors = rotary_frequencies(plain);
+  std::vector<float> factors = rotary_frequencies(plain);
   const std::vector<float> scaled = rotary_frequencies(config);
-  for (std::size_t i = 0; i < divisors.size(); ++i) divisors[i] /= scaled[i];
-  return divisors;
+  for (std::size_t i = 0; i < factors.size(); ++i) factors[i] /= scaled[i];
+  return factors;
 }
 
 }  // namespace knapsaq

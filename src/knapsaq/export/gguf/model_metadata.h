@@ -17,8 +17,8 @@ std::string gguf_architecture(const ModelConfig& config);
 /// `notes` for what llama.cpp does otherwise.
 void add_model(const ModelConfig& config, GgufMetadata& metadata, std::vector<std::string>& notes);
 
-/// By what llama.cpp divides the rotary frequencies, [head_dim / 2]: the tensor rope_freqs.weight of Llama
-/// 3's rescaling. Empty for models without it.
-std::vector<float> rope_divisors(const ModelConfig& config);
+/// RoPE frequency factors, [head_dim / 2]: the tensor rope_freqs.weight, by which llama.cpp divides the
+/// rotary frequencies for Llama 3's scaling. Empty for models without it.
+std::vector<float> rope_frequency_factors(const ModelConfig& config);
 
 }  // namespace knapsaq
