@@ -10,8 +10,8 @@ bank/statistics.txt: numpy's and scipy's kurtosis and percentiles of |w|, one li
 kurtosis, then the percentiles 0, 99, 99.9, 99.99, 100.
 
 compute/packed_<bits>_<meta>.bin: a matrix in the affine layout and what it decodes to, by a decoder that takes the
-bits one by one. Little-endian: int32 rows, cols, group, meta_group; uint32 words; then binary16 scales and biases
-(meta 16), or uint8 scale codes and zero codes and binary16 steps and minimums (meta 8); then fp32 weights."""
+bits one by one. Little-endian: int32 rows, cols, group, meta_group; uint32 words; then fp16 scales and biases
+(meta 16), or uint8 scale codes and zero codes and fp16 steps and minimums (meta 8); then fp32 weights."""
 
 import pathlib
 import sys

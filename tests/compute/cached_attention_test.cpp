@@ -107,7 +107,7 @@ struct Reference {
 
 /// Attention in double. A relative error e of every key number moves a score by at most e sum |q| |k|, and
 /// scores that are off by s at most make probabilities of a sum of 1 whose differences sum up to e^2s - 1;
-/// values add their own error. int8 keeps numbers to 1/254 of the largest of the head, binary16 to 2^-11 of
+/// values add their own error. int8 keeps numbers to 1/254 of the largest of the head, fp16 to 2^-11 of
 /// themselves. `inputs`: another relative error, of everything.
 Reference attention(const Case& c, const std::vector<double>& q, const std::vector<double>& k,
                     const std::vector<float>& v, CacheElement element, double inputs) {
@@ -395,7 +395,7 @@ TEST_P(CachedAttentionTest, DoesNotDependOnTheThreads) {
 }
 
 TEST_P(CachedAttentionTest, ExtremeNumbers) {
-  // The first of two tokens: beyond binary16, zeros, or NaN; a query of zeros weighs both alike.
+  // The first of two tokens: beyond fp16, zeros, or NaN; a query of zeros weighs both alike.
   const Case c{1, 2, 1, 1, 16, 0, false, {1}};
   Inputs in = inputs_of(c);
   std::fill(in.q.begin(), in.q.end(), 0.0f);

@@ -66,7 +66,7 @@ PackedMatrix affine(int bits, int group, const std::function<float(std::int64_t)
                std::span(matrix.codes).subspan(row * matrix.words_per_row(), matrix.words_per_row()));
   }
   for (std::int64_t g = 0; g < rows * matrix.groups(); ++g) {
-    // Few significant bits, so that -scale * zero is a binary16 number too.
+    // Few significant bits, so that -scale * zero is an fp16 number too.
     const float scale = static_cast<float>(1 + random.below(7)) * 0.0078125F;
     const float z = zero(g);
     matrix.scales.push_back(float_to_half(scale));

@@ -105,7 +105,7 @@ double relative_error(std::span<const float> found, std::span<const float> expec
 }
 
 // A prompt at once, in pieces, and token by token, from caches of all elements. Tolerances: fp32 as above;
-// binary16 keeps keys and values to 2^-11, int8 to about 2^-8 of a head's largest, and what they feed passes
+// fp16 keeps keys and values to 2^-11, int8 to about 2^-8 of a head's largest, and what they feed passes
 // through several blocks, random ones without the averaging that training brings.
 TEST_P(DecoderNext, PromptsInPiecesFromEveryCache) {
   for (const CpuKernels kernels : {CpuKernels::portable, CpuKernels::avx2, CpuKernels::avx512_bf16}) {

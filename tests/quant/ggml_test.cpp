@@ -175,7 +175,7 @@ TEST_P(GgmlEncoder, ExtremeWeightsStayFiniteAndNear) {
       EXPECT_LT(error, 0.25 * whole) << size << " " << sign;
     }
   }
-  // Far below binary16: whatever comes out, it is finite and no larger than a step of the smallest factor.
+  // Far below fp16: whatever comes out, it is finite and no larger than a step of the smallest factor.
   for (const float size : {1e-9f, 1e-20f, 1e-40f}) {
     MadeWeights weights("wide", 2, kCols);
     for (float& w : weights.values()) w *= size;
@@ -189,7 +189,7 @@ TEST(GgmlEncoders, WhatABlockHoldsExactlyIsFound) {
   for (const GgmlTypeInfo& type : ggml_types()) {
     if (rule(type.type).highest_scale != 1) continue;
     SCOPED_TRACE(type.name);
-    // Codes over their whole range times a binary16 number, as decoded.
+    // Codes over their whole range times an fp16 number, as decoded.
     const GgmlRule& how = rule(type.type);
     const int levels = how.highest - how.lowest + 1;
     std::vector<float> values(kCols);

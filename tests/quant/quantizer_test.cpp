@@ -385,7 +385,7 @@ TEST(Quantize, ConstantGroupsAreStoredNearlyExactly) {
       packed.check();
       std::vector<float> row(100);
       packed.dequantize_row(2, row);
-      // 2^-21 of the value, or what the smallest steps of binary16 leave.
+      // 2^-21 of the value, or what the smallest steps of fp16 leave.
       for (const float x : row) ASSERT_NEAR(x, value, std::abs(value) * 0x1p-21f + 6e-8f) << scheme;
     }
     for (const std::string scheme : {"hqq:b4g64/m8g128", "rtn:b2g32/m8g32"}) {

@@ -28,8 +28,8 @@ struct WeightRange {
   float high = 0;
 };
 
-/// Weights beyond this are refused: half the largest binary16, so that every scale and bias that a method may
-/// come to has a binary16. Trained models stay below 1e3.
+/// Weights beyond this are refused: half the largest fp16 number, so that every scale and bias that a method
+/// may come to has an fp16 number. Trained models stay below 1e3.
 inline constexpr float kLargestWeight = 32752.0f;
 
 /// What a method has to know of a linear's inputs.

@@ -5,7 +5,7 @@
 
 namespace knapsaq {
 
-/// IEEE binary16 to float; exact.
+/// fp16 (IEEE) to float; exact.
 inline float half_to_float(std::uint16_t half) {
   const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
   const std::uint32_t exponent = (half >> 10) & 0x1Fu;
@@ -19,7 +19,7 @@ inline float half_to_float(std::uint16_t half) {
   return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
 }
 
-/// float to IEEE binary16, round to nearest even; overflow gives infinity, NaN stays NaN.
+/// float to fp16 (IEEE), round to nearest even; overflow gives infinity, NaN stays NaN.
 inline std::uint16_t float_to_half(float value) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t sign = (bits >> 16) & 0x8000u;

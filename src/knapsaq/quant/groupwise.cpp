@@ -65,7 +65,7 @@ std::int64_t group_of(const Scheme& scheme, std::int64_t cols) {
 }
 
 float integer_zero_scale(float scale, int bits) {
-  // Significant bits of a binary16, less those of the zero point.
+  // Significant bits of an fp16 number, less those of the zero point.
   constexpr int kSignificant = 11;
   constexpr float kSmallestHalf = 0x1p-24f;
   if (!(scale > 0)) return 0;
@@ -210,7 +210,7 @@ void GroupwiseQuantizer::solve(const MatrixView& rows, const Scheme& scheme, con
     std::uint16_t half_bias;
     const float size = std::max(std::fabs(r.low), std::fabs(r.high));
     if (scheme.zero == ZeroPoint::symmetric) {
-      // A power of two times a binary16: exact.
+      // A power of two times an fp16 number: exact.
       half_bias = float_to_half(0.0f - scale * static_cast<float>(1 << (scheme.bits - 1)));
     } else if (scheme.zero == ZeroPoint::integer) {
       scale = integer_zero_scale(m.scales[i], scheme.bits);

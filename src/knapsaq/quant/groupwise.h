@@ -59,7 +59,7 @@ class GroupwiseQuantizer : public Quantizer {
   /// A better zero point than `start` for `weights` in `range`, given the scale (> 0).
   virtual float refine_zero(std::span<const float> weights, const WeightRange& range, float scale,
                             float start, float largest) const;
-  /// The binary16 to store for `bias`, given the scale as it is stored.
+  /// The fp16 number to store for `bias`, given the scale as it is stored.
   virtual std::uint16_t round_bias(std::span<const float> weights, float scale, float bias,
                                    float largest) const;
 
@@ -102,7 +102,7 @@ std::int64_t group_of(const Scheme& scheme, std::int64_t cols);
 /// down and the step up, so that no scale falls outside.
 void store_scales_twice(const Scheme& scheme, GroupMetadata& m);
 
-/// The scale nearest to `scale` whose products with 0 .. 2^bits - 1 are exact in binary16: at most 11 - bits
+/// The scale nearest to `scale` whose products with 0 .. 2^bits - 1 are exact in fp16: at most 11 - bits
 /// significant bits, so that ZeroPoint::integer's bias -s z is.
 float integer_zero_scale(float scale, int bits);
 

@@ -6,13 +6,13 @@
 
 #include "knapsaq/base/float16.h"
 
-// Directed rounding to IEEE binary16, for metadata whose error must fall to one side.
+// Directed rounding to fp16 (IEEE), for metadata whose error must fall to one side.
 
 namespace knapsaq {
 
 inline constexpr float kSmallestNormalHalf = 0x1p-14f;
 
-/// The largest binary16 that is not above `value`.
+/// The largest fp16 number that is not above `value`.
 inline std::uint16_t half_below(float value) {
   const std::uint16_t nearest = float_to_half(value);
   if (half_to_float(nearest) <= value) return nearest;
@@ -23,10 +23,10 @@ inline std::uint16_t half_below(float value) {
   return static_cast<std::uint16_t>((nearest & 0x8000u) != 0 ? nearest + 1 : nearest - 1);
 }
 
-/// The smallest binary16 that is not below `value`.
+/// The smallest fp16 number that is not below `value`.
 inline std::uint16_t half_above(float value) { return half_below(-value) ^ 0x8000u; }
 
-/// Distance of neighbouring binary16 numbers around `value`.
+/// Distance of neighbouring fp16 numbers around `value`.
 inline float half_spacing(float value) {
   const float size = std::max(std::fabs(value), kSmallestNormalHalf);
   return std::ldexp(1.0f, std::ilogb(size) - 10);

@@ -13,7 +13,7 @@
 //   (0.001 % apart on normal and heavy-tailed weights) and makes groups independent.
 // - The library takes 1 / s for no more than 2e4, and for 1 where a range is below 1e-4. Here small scales
 // are
-//   kept, with as many bits as binary16 has for them: errors are smaller there.
+//   kept, with as many bits as fp16 has for them: errors are smaller there.
 
 #include <fmt/format.h>
 

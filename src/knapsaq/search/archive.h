@@ -19,7 +19,7 @@ namespace knapsaq {
 inline constexpr std::string_view kSearchSet = "search";
 inline constexpr std::string_view kHeldOutSet = "heldout";
 
-/// A measurement as the archive gives it back: per_token rounded to binary16 (a relative error of at most
+/// A measurement as the archive gives it back: per_token rounded to fp16 (a relative error of at most
 /// 2^-11, below 6e-5 an absolute one of 3e-8), everything else exact. At 8192 tokens that is 16 KiB; the
 /// mean of a paired difference changes by about a hundredth of its standard error or less, even for two
 /// candidates whose tokens differ by 2 %. run_search()

@@ -145,7 +145,7 @@ std::string why_not_exact(const PackedMatrix& matrix) {
     return fmt::format("groups of {} in rows of {} are not whole blocks of {} weights, as {} has them",
                        matrix.group, matrix.cols, type.block, type.name);
   if (matrix.meta_bits != 16)
-    return "scales that are quantized themselves are no binary16 numbers, as GGUF has them";
+    return "scales that are quantized themselves are no fp16 numbers, as GGUF has them";
   switch (matrix.bits) {
     case 2:
       return "of 2-bit codes GGUF holds only those with the zero points 1 and 2 (Q2_0)";

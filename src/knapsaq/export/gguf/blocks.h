@@ -16,7 +16,7 @@ namespace knapsaq {
 ///   5 bits, any bias                                   Q5_1: d = s, m = bias
 ///   2 bits, zero point 2                               Q2_0: d = -s, q = 3 - u
 ///   2 bits, zero point 1                               Q2_0: d = s, q = u
-/// where groups are whole blocks and scales (and m) are binary16 numbers. Every weight is decoded again and
+/// where groups are whole blocks and scales (and m) are fp16 numbers. Every weight is decoded again and
 /// compared, so what is returned is exact whatever the metadata were.
 std::optional<GgmlMatrix> exact_blocks(const PackedMatrix& matrix);
 
