@@ -52,7 +52,7 @@ int main(int argc, char** argv) {
   std::int64_t in = 0;
   std::vector<std::string> names;
   CLI::App app("Products from packed weights");
-  app.add_flag("--cached", cached, "One thread, weights in the second cache");
+  app.add_flag("--cached", cached, "One thread, weights in the L2 cache");
   app.add_option("--rows", rows, "Rows of inputs");
   app.add_option("--in", in, "Columns of the weights; default 1024 cached, 4096 else");
   app.add_option("--mode", mode, "int8, bf16 or fp32")->check(CLI::IsMember({"int8", "bf16", "fp32"}));

@@ -39,7 +39,7 @@ void count_weights(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * kRows * kCols);
 }
 
-// One core, codes and words in the second-level cache.
+// One core, codes and words in the L2 cache.
 constexpr std::size_t kCodes = 131072;
 
 void pack(benchmark::State& state) {

@@ -20,7 +20,7 @@ namespace knapsaq {
 
 namespace {
 
-// 256 KiB of floats: stays in the second-level cache while every scheme is tried on it.
+// 256 KiB of floats: stays in the L2 cache while every scheme is tried on it.
 constexpr std::int64_t kPieceWeights = 65536;
 
 /// The matrix in pieces of whole rows that depend on shape and schemes alone.

@@ -23,7 +23,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Less would lie in the last cache of a large machine.
+// Less would lie in the last-level cache of a large machine.
 constexpr std::uint64_t kLeastBuffer = std::uint64_t{64} << 20;
 // Long enough for the prefetchers to be at speed most of the time, short enough for threads to end together.
 constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;

@@ -7,8 +7,8 @@
 namespace knapsaq {
 
 /// Reads memory as fast as all threads of the default pool can: what generation, which reads every weight
-/// once for a token, is measured by. The buffer has to be far larger than the last cache, which on shared
-/// machines may be hundreds of MB.
+/// once for a token, is measured by. The buffer has to be far larger than the last-level cache, which on
+/// shared machines may be hundreds of MB.
 class ReadBandwidth {
  public:
   static constexpr std::uint64_t kBuffer = std::uint64_t{1} << 30;

@@ -17,7 +17,7 @@ namespace knapsaq {
 namespace {
 
 // Enough weights that handing out a chunk costs nothing, few enough (256 KiB) that they stay in the
-// second-level cache from finding their ranges to choosing their codes, and that a small matrix still
+// L2 cache from finding their ranges to choosing their codes, and that a small matrix still
 // occupies all threads.
 constexpr std::int64_t kChunkWeights = 65536;
 

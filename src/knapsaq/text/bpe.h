@@ -43,7 +43,7 @@ class BpeScratch {
   /// Pieces of up to 16 bytes with up to 3 ids are 97% of English text's; 32 bytes are half a cache line.
   static constexpr std::size_t kKeyBytes = 16;
   static constexpr std::size_t kKeyIds = 3;
-  /// 1 MiB: the second-level cache of a core of today, and few collisions with the 10^4 frequent words of a
+  /// 1 MiB: the L2 cache of a current core, and few collisions with the 10^4 frequent words of a
   /// language.
   static constexpr std::size_t kEntries = std::size_t{1} << 15;
 

@@ -109,7 +109,7 @@ class GgmlQuantizer final : public Quantizer {
     out.rows = weights.rows;
     out.cols = weights.cols;
     out.blocks.resize(static_cast<std::size_t>(weights.rows * out.row_bytes()));
-    // 64 KiB of weights at a time: with their importance they stay in the second-level cache, and handing
+    // 64 KiB of weights at a time: with their importance they stay in the L2 cache, and handing
     // them out costs nothing beside the search.
     constexpr std::int64_t kPieceWeights = 16384;
     const std::int64_t block = type_.block;

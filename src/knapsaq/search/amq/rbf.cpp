@@ -20,7 +20,7 @@ namespace {
 // A pivot below this share of the largest one means that the centres lie in a plane; coordinates are levels
 // on a coarse grid within [0, 1], so that a true pivot is never that small.
 constexpr double kFlat = 1e-9;
-// Tiles of the kernel: 64 x 512 doubles stay in the second cache between product, root and sum.
+// Tiles of the kernel: 64 x 512 doubles stay in the L2 cache between product, root and sum.
 constexpr std::size_t kTileRows = 64;
 constexpr std::size_t kTileCols = 512;
 
