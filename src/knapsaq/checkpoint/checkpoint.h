@@ -16,22 +16,23 @@ namespace knapsaq {
 
 class CheckpointSource;
 
-/// A model opened for reading. Either a folder in Hugging Face layout: config.json and the tensors of
-/// model.safetensors, of its shards with index, or of pytorch_model.bin (one file or shards with index;
-/// safetensors win if both are there). Or a GGUF file of llama.cpp's architectures llama, qwen2 and qwen3, or
-/// the first of the files that one was split into: its metadata become a config.json in Hugging Face's
-/// spelling, its tensors have Hugging Face's names and order of rows, and those in GGML blocks are quantized
-/// linears, embedding and head among them. Files are memory-mapped.
+/// A model opened for reading. It is either a folder in Hugging Face layout or a GGUF file.
 ///
-/// Tensor names are canonical, `model.` being added where a file was saved without it: OPT's older
-/// `decoder.*` is read as `model.decoder.*`, a bare Llama's `layers.*` as `model.layers.*`. Everything that
-/// comes from the files is checked when the checkpoint is opened (headers, offsets, index) or when a tensor
-/// is asked for; what is wrong is thrown as InputError naming file and tensor.
+/// A folder has config.json and the tensors of model.safetensors, of its shards with index, or of
+/// pytorch_model.bin (one file or shards with index); safetensors take precedence. A GGUF file has one of
+/// llama.cpp's architectures llama, qwen2 and qwen3; if it was split, it is the first part. Its metadata
+/// become a config.json in Hugging Face's notation, its tensors have Hugging Face's names and row order, and
+/// tensors in GGML blocks are quantized linears, including embedding and head. Files are memory-mapped.
+///
+/// Tensor names are canonical. `model.` is added if a file was saved without it: OPT's older `decoder.*` is
+/// read as `model.decoder.*`, a bare Llama's `layers.*` as `model.layers.*`. All data from files is checked,
+/// when the checkpoint is opened (headers, offsets, index) or when a tensor is requested. Errors are
+/// InputError, naming file and tensor.
 class Checkpoint {
  public:
-  /// A folder or a GGUF file, told apart by content.
+  /// A folder or a GGUF file, distinguished by content.
   static Checkpoint open(const std::filesystem::path& path);
-  /// A folder; for what writes models, which carries the folder's other files. Throws InputError for a GGUF
+  /// A folder, for verbs that write models and carry the folder's other files. Throws InputError for a GGUF
   /// file.
   static Checkpoint open_folder(const std::filesystem::path& path);
   Checkpoint(Checkpoint&&) noexcept;
@@ -40,33 +41,33 @@ class Checkpoint {
 
   /// The folder, or the GGUF file.
   const std::filesystem::path& folder() const;
-  /// config.json, parsed, or what it would be. One thing is corrected: tie_word_embeddings is false where it
-  /// is true in the file but a head lies beside the embedding that differs from it. Transformers uses that
-  /// head (those before version 5 drop it), and so does everything here.
+  /// config.json, parsed, or its equivalent. One field is corrected: tie_word_embeddings is false if it is
+  /// true in the file but the file has a head that differs from the embedding. Transformers uses that head
+  /// (versions before 5 drop it), and so does Knapsaq.
   const nlohmann::json& config() const;
-  /// Lines for people about what was corrected.
+  /// Notes for people about what was corrected.
   const std::vector<std::string>& notes() const;
 
   std::vector<std::string> names() const;  ///< of all tensors, sorted
   bool contains(std::string_view name) const;
   /// Type and shape of a tensor without touching its bytes. Throws InputError if there is no such tensor.
   TensorSpec spec(std::string_view name) const;
-  /// The view is good until release(name). Throws InputError if there is no such tensor.
+  /// The view is valid until release(name). Throws InputError if there is no such tensor.
   TensorView tensor(std::string_view name) const;
-  /// The elements of a weight tensor as floats. Throws InputError naming the tensor if it is of another type,
-  /// or if an element is NaN or infinite.
+  /// The elements of a weight tensor as floats. Throws InputError, naming the tensor, for another type and
+  /// for elements that are NaN or infinite.
   std::vector<float> floats(std::string_view name) const;
-  /// Lets go of the memory that holds this tensor: pages (see MappedFile::release), or the copy that was made
-  /// because its rows are in another order in the file.
+  /// Releases the memory of this tensor: its pages (see MappedFile::release), or the copy that was made
+  /// because the file has its rows in another order.
   void release(std::string_view name) const;
-  /// Bytes of all tensors; those that several names share (tied ones in a pytorch_model.bin) count once.
+  /// Bytes of all tensors. A tensor with several names (tied ones in a pytorch_model.bin) counts once.
   std::uint64_t tensor_bytes() const;
 
-  /// How the linear `module` (a name without ".weight") is quantized according to config.json's
-  /// `quantization` and knapsaq.schemes, or to its type in a GGUF file; empty for one that is stored dense.
+  /// How the linear `module` (a name without ".weight") is quantized, according to config.json's
+  /// `quantization` and knapsaq.schemes, or to its type in a GGUF file; nullopt for a dense one.
   struct Packing {
     StoredShape shape;
-    std::string scheme;  ///< as text: config.json's knapsaq.schemes.<module>, else made up from the numbers
+    std::string scheme;  ///< as text: config.json's knapsaq.schemes.<module>, else derived from the numbers
   };
   std::optional<Packing> packing(std::string_view module) const;
   /// The codes and metadata of a quantized linear (stored_layout.h says how they are stored), checked.

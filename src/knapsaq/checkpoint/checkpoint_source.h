@@ -15,8 +15,8 @@
 
 namespace knapsaq {
 
-/// What a Checkpoint reads: a folder or a GGUF file. Everything is under canonical names and checked when the
-/// source is opened; Checkpoint's functions say the rest, errors included.
+/// The source of a Checkpoint: a folder or a GGUF file. All names are canonical and checked when the source
+/// is opened. Checkpoint's functions document the rest, including errors.
 class CheckpointSource {
  public:
   explicit CheckpointSource(std::filesystem::path path) : path_(std::move(path)) {}
@@ -48,7 +48,7 @@ class CheckpointSource {
 
 /// A model folder in Hugging Face layout.
 std::unique_ptr<CheckpointSource> open_folder_source(const std::filesystem::path& folder);
-/// A GGUF file, or the first of the files that llama.cpp's gguf-split cut one into.
+/// A GGUF file, or the first of the files that llama.cpp's gguf-split made of one.
 std::unique_ptr<CheckpointSource> open_gguf_source(const std::filesystem::path& file);
 
 }  // namespace knapsaq

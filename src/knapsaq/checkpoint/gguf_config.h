@@ -13,15 +13,15 @@ namespace knapsaq {
 /// A tensor of a model by its name in the file; null if there is none.
 using FindGgufTensor = std::function<const GgufTensor*(std::string_view name)>;
 
-/// What config.json would say of the model in a GGUF file, in Hugging Face's spelling; for the architectures
-/// llama (LlamaForCausalLM, or MistralForCausalLM where there is a sliding window), qwen2 and qwen3. One
-/// thing has no such spelling: the RoPE frequency factors of rope_freqs.weight, in which llama.cpp keeps
-/// Llama 3's scaling, become rope_scaling's type "divisors". Values are those of the file;
+/// The config.json that corresponds to a GGUF file's metadata, in Hugging Face's notation, for the
+/// architectures llama (LlamaForCausalLM, or MistralForCausalLM if there is a sliding window), qwen2 and
+/// qwen3. One thing has no such notation: the RoPE frequency factors of rope_freqs.weight, in which llama.cpp
+/// keeps Llama 3's scaling, become rope_scaling's type "divisors". Values are those of the file;
 /// parse_model_config() checks them.
 ///
-/// Throws InputError, naming `where` and the key, for an architecture that is not supported, a key that is
-/// missing, and what these architectures may have in llama.cpp but not here: experts, other scalings of
-/// positions, rotation of a part of the head.
+/// Throws InputError, naming `where` and the key, for an unsupported architecture, a missing key, and
+/// features that llama.cpp has for these architectures but Knapsaq does not: experts, other scalings of
+/// positions, partial rotary heads.
 nlohmann::json config_of_gguf(const GgufMetadata& metadata, const FindGgufTensor& tensor,
                               const std::string& where);
 

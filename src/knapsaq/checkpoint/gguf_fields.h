@@ -10,8 +10,8 @@
 
 namespace knapsaq {
 
-/// The metadata of a GGUF file, checked as they are asked for. Every function throws InputError, naming file
-/// and key, for a value of another kind; those that give an optional give nothing where there is no such key.
+/// The metadata of a GGUF file, checked on access. Every function throws InputError, naming file and key, for
+/// a value of another kind. Functions that return an optional return nullopt if there is no such key.
 class GgufFields {
  public:
   /// `where` names the file in errors. Both must outlive this.
@@ -24,11 +24,11 @@ class GgufFields {
   std::optional<double> number(std::string_view key) const;
   std::optional<bool> flag(std::string_view key) const;
   std::optional<std::string> text(std::string_view key) const;
-  /// Null where there is no such key.
+  /// Null if there is no such key.
   const std::vector<std::string>* texts(std::string_view key) const;
   const std::vector<float>* floats(std::string_view key) const;
   const std::vector<bool>* flags(std::string_view key) const;
-  /// Of either type of 32 bits.
+  /// Of either 32-bit type.
   std::optional<std::vector<std::int64_t>> integers(std::string_view key) const;
 
   std::int64_t required_integer(std::string_view key) const;

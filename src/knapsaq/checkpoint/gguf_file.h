@@ -18,8 +18,8 @@
 namespace knapsaq {
 
 // GGUF, llama.cpp's file format (ggml's docs/gguf.md), versions 2 and 3, little-endian: u32 magic, u32
-// version, u64 tensors, u64 entries, the entries of the metadata, the tensors' names, shapes and offsets,
-// then their data, each beginning at a multiple of the alignment.
+// version, u64 tensors, u64 entries, the metadata entries, the tensors' names, shapes and offsets, then their
+// data. The data of each tensor begins at a multiple of the alignment.
 
 /// A list of metadata values of one type. The index of the alternative is the type's number in files; lists
 /// of lists (number 9) do not occur in models and are refused.
@@ -37,7 +37,8 @@ using GgufValue =
 /// Keys and values in the order of the file; no key occurs twice.
 class GgufMetadata {
  public:
-  /// Throws std::logic_error for a second value of a key, or an empty list, which the format does not have.
+  /// Throws std::logic_error for a second value of a key, and for an empty list, which the format does not
+  /// have.
   void add(std::string key, GgufValue value);
   /// Null if there is no such key.
   const GgufValue* find(std::string_view key) const;
@@ -48,13 +49,13 @@ class GgufMetadata {
   std::vector<std::pair<std::string, GgufValue>> entries_;
 };
 
-/// What a tensor's elements are: one of the dense types F32, F16 and BF16, or blocks of a GGML type.
+/// The type of a tensor's elements: one of the dense types F32, F16 and BF16, or blocks of a GGML type.
 using GgufType = std::variant<DType, GgmlType>;
 
 /// "F16", "q4_k", ...
 std::string_view name_of(GgufType type);
 
-/// What one tensor of a file to be written will be.
+/// A tensor of a file to write.
 struct GgufTensorSpec {
   std::string name;
   GgufType type;
@@ -74,8 +75,8 @@ struct GgufContent {
   std::map<std::string, GgufTensor, std::less<>> tensors;
 };
 
-/// A whole file in memory. Every count, length, type and offset is checked before it is used; tensors follow
-/// each other in the order of their entries, as ggml itself demands. Throws InputError without the file's
+/// A whole file in memory. Every count, length, type and offset is checked before it is used. Tensors follow
+/// each other in the order of their entries, as ggml itself requires. Throws InputError without the file's
 /// name, which the caller knows; also for tensors of types that are not in GgufType.
 GgufContent parse_gguf(std::span<const std::byte> bytes);
 
@@ -99,26 +100,26 @@ class GgufFile {
   GgufContent content_;
 };
 
-/// What a tensor takes in a file, padding included.
+/// Bytes of a tensor in a file, padding included.
 std::uint64_t gguf_tensor_bytes(const GgufTensorSpec& tensor);
-/// The exact size of the file that GgufWriter makes of these.
+/// The exact size of the file that GgufWriter makes from these.
 std::uint64_t gguf_file_bytes(const GgufMetadata& metadata, std::span<const GgufTensorSpec> tensors);
 
-/// A key of the files that Knapsaq writes, among their first: by it a later command knows what it may
+/// A key of the files that Knapsaq writes, among their first. A later command uses it to decide what it may
 /// replace.
 inline constexpr std::string_view kGgufWriterKey = "knapsaq.writer";
 /// Whether a file that begins like this (4 KiB) has that key.
 bool is_own_gguf(std::string_view beginning);
 
-/// Writes a GGUF file (version 3) front to back: metadata and layout are declared first, then the bytes of
-/// the tensors are streamed in that order. Padding between them is the writer's business.
+/// Writes a GGUF file (version 3) front to back. Metadata and layout are declared first, then the bytes of
+/// the tensors are streamed in that order. The writer adds the padding between them.
 class GgufWriter {
  public:
   /// Throws IoError, or std::logic_error if two tensors have the same name. Replaces an existing file at
   /// commit().
   GgufWriter(const std::filesystem::path& path, const GgufMetadata& metadata,
              std::span<const GgufTensorSpec> tensors);
-  /// The next bytes of the tensor that is being written; a call may cross from one tensor into the next.
+  /// The next bytes of the current tensor; a call may continue into the next tensor.
   void write(std::span<const std::byte> bytes);
   /// Throws std::logic_error unless exactly the declared bytes were written; then renames the file into
   /// place.

@@ -26,16 +26,17 @@ struct Nf4Shape {
   std::int64_t cols = 0;
 };
 
-/// The tensors of a linear in the order in which they are written; exact sizes before anything is quantized.
+/// The tensors of a linear in the order in which they are written, with exact sizes before anything is
+/// quantized.
 std::vector<TensorSpec> nf4_tensors(std::string_view module, const Nf4Shape& shape);
 
 /// Their bytes, in the same order; views into `matrix` and into the tables of values.
 std::vector<std::span<const std::byte>> nf4_bytes(const Nf4Matrix& matrix);
 
-/// The name of the tensor that tells the shape.
+/// The name of the tensor that states the shape.
 std::string nf4_state_name(std::string_view module);
-/// What that tensor says. Throws InputError if it describes anything but NF4 with double quantization in the
-/// block sizes above.
+/// The content of that tensor. Throws InputError if it describes anything but NF4 with double quantization in
+/// the block sizes above.
 Nf4Shape parse_nf4_state(const TensorView& state);
 
 /// Reads a linear through `tensor`, which finds a tensor by its name. The result has passed

@@ -14,7 +14,7 @@
 namespace knapsaq {
 
 /// A safetensors file: u64 length, JSON header, tensors. Every offset, shape and type is checked on opening:
-/// no gaps, no overlaps, nothing outside the file, sizes that match shapes.
+/// there are no gaps and no overlaps, nothing lies outside the file, and sizes match shapes.
 class SafetensorsFile {
  public:
   /// Throws IoError or InputError (naming file and tensor).
@@ -30,12 +30,12 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-/// The tensors of a whole safetensors file in memory, as views into `bytes`, and its __metadata__ if asked
-/// for. Throws InputError without the file's name, which the caller knows.
+/// The tensors of a whole safetensors file in memory, as views into `bytes`, and its __metadata__ if
+/// requested. Throws InputError without the file's name, which the caller knows.
 std::map<std::string, TensorView, std::less<>> parse_safetensors(
     std::span<const std::byte> bytes, std::map<std::string, std::string>* metadata);
 
-/// What one tensor of a file to be written will be.
+/// A tensor of a file to write.
 struct TensorSpec {
   std::string name;
   DType type;
@@ -45,24 +45,24 @@ struct TensorSpec {
 
 /// Bytes of a tensor's entry in the header, without the digits of its two offsets.
 std::uint64_t header_entry_bytes(const TensorSpec& tensor);
-/// Bytes of length and header for entries of so many bytes together, digits of offsets included; and the same
-/// with the padding.
+/// Bytes of length field and header for entries of this many bytes together, digits of offsets included; and
+/// the same with the padding.
 std::uint64_t unpadded_header_bytes(std::uint64_t entries);
 std::uint64_t header_bytes(std::uint64_t entries);
-/// Padding takes at most so many bytes.
+/// Padding takes at most this many bytes.
 inline constexpr std::uint64_t kMostPadding = 7;
 
-/// The exact size of the file that holds these tensors, header and padding included.
+/// The exact size of the file with these tensors, header and padding included.
 std::uint64_t safetensors_file_bytes(std::span<const TensorSpec> tensors);
 
-/// Writes one safetensors file front to back: the layout is declared first, then the bytes of each tensor are
-/// streamed in that order, so that nothing but the piece at hand is in memory. The header is padded with
-/// spaces to a multiple of 8 and carries {"format": "pt"}, which older readers insist on.
+/// Writes one safetensors file front to back. The layout is declared first, then the bytes of each tensor are
+/// streamed in that order, so only the current piece is in memory. The header is padded with spaces to a
+/// multiple of 8 and contains {"format": "pt"}, which older readers require.
 class SafetensorsWriter {
  public:
   /// Throws IoError, or std::logic_error if two tensors have the same name.
   SafetensorsWriter(const std::filesystem::path& path, std::span<const TensorSpec> tensors);
-  /// The next bytes of the tensor that is being written; tensors follow each other without a call in between.
+  /// The next bytes of the current tensor; tensors follow each other without a call in between.
   void write(std::span<const std::byte> bytes);
   /// Throws std::logic_error unless exactly the declared bytes were written; then renames the file into
   /// place.

@@ -18,11 +18,11 @@ namespace knapsaq {
 /// are plain names in the index's own folder. Throws InputError for anything else, without the index's name.
 std::map<std::string, std::string> parse_shard_index(std::string_view text);
 
-/// Above this many bytes of tensors a checkpoint is split, as Transformers 4 and MLX do.
+/// A checkpoint with more bytes of tensors than this is split, as in Transformers 4 and MLX.
 inline constexpr std::uint64_t kShardBytes = 5'000'000'000;
 
-/// Bytes of a tensor's line in model.safetensors.index.json, and of that file whose lines take so many bytes
-/// together and whose tensors take `tensor_bytes`.
+/// Bytes of a tensor's line in model.safetensors.index.json, and of the whole file, given the bytes of its
+/// lines and of its tensors.
 std::uint64_t index_entry_bytes(std::string_view tensor);
 std::uint64_t index_bytes(std::uint64_t entries, std::uint64_t tensor_bytes);
 
@@ -31,12 +31,13 @@ std::uint64_t checkpoint_bytes(std::span<const TensorSpec> tensors, std::uint64_
 
 /// Writes the tensors of a checkpoint front to back into a folder: model.safetensors, or
 /// model-0000i-of-0000n.safetensors with model.safetensors.index.json if the tensors take more than
-/// `shard_bytes`. The folder is best the staging folder of an AtomicFolder: shards appear one by one.
+/// `shard_bytes`. The folder should be the staging folder of an AtomicFolder, because shards appear one by
+/// one.
 class CheckpointWriter {
  public:
   CheckpointWriter(std::filesystem::path folder, std::span<const TensorSpec> tensors,
                    std::uint64_t shard_bytes = kShardBytes);
-  /// The next bytes, in the order of the tensors; a call may cross from one tensor into the next.
+  /// The next bytes, in the order of the tensors; a call may continue into the next tensor.
   void write(std::span<const std::byte> bytes);
   /// Throws std::logic_error unless exactly the declared bytes were written.
   void commit();

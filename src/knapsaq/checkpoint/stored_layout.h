@@ -23,8 +23,8 @@ struct GgmlShape {
   GgmlType type = GgmlType::Q8_0;
 };
 
-/// How a quantized linear is stored, without its numbers: one alternative for each of StoredMatrix, in the
-/// same order.
+/// How a quantized linear is stored, without its numbers: one alternative for each alternative of
+/// StoredMatrix, in the same order.
 using StoredShape = std::variant<AffineShape, GgmlShape, Nf4Shape>;
 
 StoredShape shape_of(const StoredMatrix& matrix);
@@ -35,8 +35,8 @@ inline std::int64_t cols_of(const StoredShape& shape) {
   return std::visit([](const auto& one) { return one.cols; }, shape);
 }
 
-/// The tensors of a linear in the order in which they are written; exact sizes before anything is quantized.
-/// `module` is whatever their names begin with.
+/// The tensors of a linear in the order in which they are written, with exact sizes before anything is
+/// quantized. Their names begin with `module`.
 std::vector<TensorSpec> tensors_of(std::string_view module, const StoredShape& shape);
 
 /// Their bytes, in the same order; views into `matrix`.

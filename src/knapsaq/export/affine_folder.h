@@ -15,9 +15,9 @@
 
 namespace knapsaq {
 
-/// What the formats that are Hugging Face folders have in common: config.json, safetensors in shards, the
-/// tokenizer's files; only the tensors of the quantized linears and the config's description of them differ.
-/// In memory at a time: one linear.
+/// The common part of formats that are Hugging Face folders: config.json, safetensors in shards, the
+/// tokenizer's files. The formats differ in the tensors of the quantized linears and in the config's
+/// description of them. In memory at a time: one linear.
 class AffineFolderWriter : public Writer {
  public:
   ExportReport write(const Checkpoint& model, const ModelConfig& config, const std::filesystem::path& out,
@@ -28,21 +28,21 @@ class AffineFolderWriter : public Writer {
 
  private:
   virtual AffineRules rules() const = 0;
-  /// Whether engines that run several linears as one matrix read the format: fusion_note() is for them.
+  /// Whether engines that run several linears as one matrix read the format; fusion_note() is for these
+  /// engines.
   virtual bool some_readers_fuse() const { return false; }
-  /// Lines for people about what the format's readers will make of the plan; empty if there is nothing to
-  /// say.
+  /// Notes for people about what the format's readers do with the plan; empty if there are none.
   virtual std::vector<std::string> notes(const std::vector<PlannedLinear>& plan,
                                          const ModelConfig& config) const;
-  /// Throws InputError for an architecture that the format's readers do not know.
+  /// Throws InputError for an architecture that the format's readers do not support.
   virtual void check_architecture(const ModelConfig& config) const = 0;
   /// The tensors of a quantized linear in the order in which they are written.
   virtual std::vector<TensorSpec> tensors(const PlannedLinear& planned) const = 0;
-  /// Their bytes, in that order. `plan` is the whole of which `planned` is an element.
+  /// Their bytes, in that order. `plan` is the whole plan, of which `planned` is an element.
   virtual void write_linear(const PlannedLinear& planned, const PackedMatrix& matrix,
                             std::span<const PlannedLinear> plan, CheckpointWriter& writer) const = 0;
-  /// Completes the source's config.json, from which every description of a quantization is removed. May put
-  /// further files into `folder`.
+  /// Completes the source's config.json, from which every description of a quantization has been removed. May
+  /// add further files to `folder`.
   virtual void describe(const std::vector<PlannedLinear>& plan, const ModelConfig& config,
                         nlohmann::ordered_json& json, const std::filesystem::path& folder) const = 0;
 };

@@ -10,19 +10,19 @@
 
 namespace knapsaq {
 
-/// What loads a quantized model, and what it loads: the search is kept to that, so that whatever is found can
-/// be written. docs/exports.md says for each of these facts how it was checked.
+/// A program that loads quantized models, and what it loads. A search for it is restricted to this, so that
+/// every point can be written. docs/exports.md says for each of these facts how it was checked.
 struct Engine {
   std::string_view name = {};        ///< "llama.cpp"
-  std::string_view format = {};      ///< of writer()
-  std::string_view menu = {};        ///< the schemes to choose from unless others are asked for
-  std::string_view method = {};      ///< for the menu's affine schemes; empty where it has none
-  std::string_view ties = {};        ///< matrices that it wants in one scheme, as tie_groups() reads it
+  std::string_view format = {};      ///< the name of its writer()
+  std::string_view menu = {};        ///< the schemes to choose from by default
+  std::string_view method = {};      ///< for the menu's affine schemes; empty if it has none
+  std::string_view ties = {};        ///< matrices that need the same scheme, in tie_groups()'s notation
   bool ends = false;                 ///< loads quantized embeddings and heads
-  bool rows_of_groups = false;       ///< every group is whole
-  std::int64_t rows_multiple = 1;    ///< W's `out` is a multiple of it, or W is dense
-  std::int64_t inputs_multiple = 1;  ///< W's `in` likewise
-  /// Why it does not load matrices in a scheme: a clause. Empty if it does.
+  bool rows_of_groups = false;       ///< every group must be whole
+  std::int64_t rows_multiple = 1;    ///< W's `out` must be a multiple of it, else W is dense
+  std::int64_t inputs_multiple = 1;  ///< the same for W's `in`
+  /// The reason why the engine does not load matrices in a scheme: a clause. Empty if it does.
   std::string (*obstacle)(const Scheme& scheme) = nullptr;
 };
 
@@ -31,10 +31,10 @@ const Engine& find_engine(std::string_view name);
 /// The names that find_engine() knows, for help texts.
 std::vector<std::string> engine_names();
 
-/// `menu` as the engine takes it. Throws UsageError, naming it, for a scheme that the engine does not load.
+/// `menu` in the engine's form. Throws UsageError, naming it, for a scheme that the engine does not load.
 Menu menu_for(const Engine& engine, Menu menu);
 
-/// `selection` without the matrices that the engine wants dense. Throws UsageError if nothing is left.
+/// `selection` without the matrices that the engine needs dense. Throws UsageError if nothing is left.
 MatrixSelection selection_for(const Engine& engine, MatrixSelection selection);
 
 }  // namespace knapsaq

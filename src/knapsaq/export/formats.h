@@ -2,7 +2,7 @@
 
 #include "knapsaq/export/writer.h"
 
-// The formats, for registry.cpp; everybody else asks writer(name).
+// The formats, for registry.cpp; all other code calls writer(name).
 
 namespace knapsaq {
 

@@ -6,17 +6,17 @@
 
 namespace knapsaq {
 
-/// As both descriptions write it: -1 for whole rows.
+/// The group size as both descriptions write it: -1 for whole rows.
 inline int gptq_group_size(const AffineForm& form) { return form.group == 0 ? -1 : form.group; }
 
-/// A folder with GPTQ's tensors, which gptq and auto-round describe in their own ways.
+/// A folder with GPTQ's tensors; gptq and auto-round describe them in different ways.
 class GptqFolderWriter : public AffineFolderWriter {
  protected:
   explicit GptqFolderWriter(bool with_g_idx) : with_g_idx_(with_g_idx) {}
 
  private:
   AffineRules rules() const override { return {.obstacle = gptq_obstacle, .widths = kGptqWidths}; }
-  void check_architecture(const ModelConfig&) const override {}  // the readers have all of Knapsaq's
+  void check_architecture(const ModelConfig&) const override {}  // its readers support all of Knapsaq's
 
   bool some_readers_fuse() const override { return true; }
 

@@ -16,28 +16,28 @@
 
 namespace knapsaq {
 
-/// A matrix as it is to be written.
+/// A matrix to write.
 struct QuantizedMatrix {
   StoredMatrix stored;
   double error = 0;  ///< || W - Q(W) ||_F
 };
 
-/// Where the matrices of a quantized model come from.
+/// The source of the matrices of a quantized model.
 class MatrixSource {
  public:
   virtual ~MatrixSource() = default;
-  /// `matrix` in `scheme`. Each matrix is asked for once, in any order.
+  /// `matrix` in `scheme`. Each matrix is requested once, in any order.
   virtual QuantizedMatrix matrix(const Matrix& matrix, const Scheme& scheme) const = 0;
-  /// Scales that are folded into the matrices and have to be folded into the model's other tensors; null if
+  /// Scales that are folded into the matrices and must be folded into the model's other tensors; null if
   /// there are none.
   virtual const Folding* folding() const { return nullptr; }
 };
 
-/// Quantizes when it is asked. In memory at a time: one matrix as floats and packed, and its statistics.
+/// Quantizes on request. In memory at a time: one matrix as floats and packed, and its statistics.
 class DirectSource final : public MatrixSource {
  public:
-  /// All must outlive this; `inputs` is null if there are no statistics, `folding` if there is none. The
-  /// statistics are those of the inputs without it.
+  /// All arguments must outlive this. `inputs` is null if there are no statistics, `folding` if there is
+  /// none. The statistics are those of the inputs without folding.
   explicit DirectSource(const Checkpoint& checkpoint, const InputSource* inputs = nullptr,
                         const Folding* folding = nullptr)
       : checkpoint_(checkpoint), inputs_(inputs), folding_(folding) {}
@@ -50,7 +50,7 @@ class DirectSource final : public MatrixSource {
   const Folding* folding_;
 };
 
-/// Takes what a bank holds, code for code.
+/// Returns the content of a bank, code for code.
 class BankSource final : public MatrixSource {
  public:
   /// The bank must outlive this. Throws InputError if its folding is missing or damaged.
@@ -63,11 +63,11 @@ class BankSource final : public MatrixSource {
   Folding folding_;
 };
 
-/// Takes what propagate() made.
+/// Returns the results of propagate().
 class PropagatedSource final : public MatrixSource {
  public:
-  /// `files` are those of the linears of the blocks; embedding and head, whose inputs are not propagated, are
-  /// quantized from `checkpoint` as if all their columns counted alike.
+  /// `files` are those of the linears of the blocks. Embedding and head, whose inputs are not propagated, are
+  /// quantized from `checkpoint` with equal weight for all columns.
   PropagatedSource(const Checkpoint& checkpoint, const ModelConfig& config, std::vector<LinearFile> files);
   QuantizedMatrix matrix(const Matrix& matrix, const Scheme& scheme) const override;
 

@@ -10,7 +10,7 @@
 
 namespace knapsaq {
 
-/// A module inside a numbered block, its name taken apart: "model.layers." 3 "self_attn." "q_proj".
+/// The name of a module inside a numbered block, in parts: "model.layers." 3 "self_attn." "q_proj".
 struct BlockModule {
   std::string before;  ///< "model.layers."
   std::int64_t block = 0;
@@ -21,19 +21,19 @@ struct BlockModule {
 /// Throws std::logic_error for a name without a number.
 BlockModule take_apart(std::string_view name);
 
-/// Modules that serving engines run as one matrix, under a name of its own.
+/// Modules that serving engines run as one matrix, under a common name.
 struct FusedModule {
   Fusion fusion = Fusion::none;
   std::string_view name = {};  ///< "qkv_proj"
   std::size_t shards = 0;      ///< matrices in it
 };
-/// The one that a module with this last name is a part of; null for others.
+/// The fused matrix to which a module with this last name belongs; null for others.
 const FusedModule* fused_module(std::string_view leaf);
 
 /// Regular expressions, without anchors, that together match exactly these modules of a model with `blocks`
-/// blocks: "model\.layers\.(0|3)\.self_attn\.(k_proj|q_proj)". Few: modules that are in the same blocks share
-/// one, and a module that is in all of them takes `\d+`. `before` is the pattern to write for BlockModule::
-/// before; empty for the name itself, escaped. Sorted.
+/// blocks: "model\.layers\.(0|3)\.self_attn\.(k_proj|q_proj)". They are few: modules in the same blocks share
+/// one, and a module in all blocks uses `\d+`. `before` is the pattern to write for BlockModule:: before;
+/// empty for the name itself, escaped. Sorted.
 std::vector<std::string> block_patterns(std::span<const BlockModule> modules, std::int64_t blocks,
                                         std::string_view before = "");
 

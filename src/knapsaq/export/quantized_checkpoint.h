@@ -20,9 +20,9 @@
 
 namespace knapsaq {
 
-/// Knapsaq's own format: a folder in Hugging Face layout whose matrices are stored as
-/// checkpoint/affine_layout.h says (MLX's affine layout, with an extension for quantized metadata);
-/// docs/quantized-layout.md is its description.
+/// Knapsaq's own format: a folder in Hugging Face layout whose matrices are stored as described in
+/// checkpoint/affine_layout.h (MLX's affine layout, with an extension for quantized metadata).
+/// docs/quantized-layout.md describes it.
 ///
 /// Its tensors, known to the byte before anything is quantized.
 struct QuantizedLayout {
@@ -34,47 +34,47 @@ struct QuantizedLayout {
 
 struct WriteOptions {
   std::uint64_t shard_bytes = kShardBytes;
-  /// Modules that are written as the checkpoint stores them. Of other matrices those that are not quantized
-  /// are written in 16 bits if they have more (carried_spec()).
+  /// Modules that are written as the checkpoint stores them. Other matrices that are not quantized are
+  /// written in 16 bits if they have more (carried_spec()).
   std::vector<std::string> kept = {};
 };
 
-/// Tensors that the architecture does not use, and the second copy of a tied head, are left out. Throws
-/// InputError if one of the allocation's matrices is quantized already.
+/// Tensors that the architecture does not use, and the second copy of a tied head, are omitted. Throws
+/// InputError if one of the allocation's matrices is already quantized.
 QuantizedLayout layout_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
                                  std::span<const MatrixScheme> allocation, const WriteOptions& options = {});
 
 /// layout_quantized().bytes as a function of the matrices' schemes: modules are the table's rows, and forms
-/// the schemes of its cells. Errors of layout_quantized(), and InputError for rows that the model does not
-/// have.
+/// are the schemes of its cells. Throws like layout_quantized(), and InputError for rows that the model does
+/// not have.
 std::shared_ptr<const FileSizes> quantized_file_sizes(const Checkpoint& checkpoint, const ModelConfig& config,
                                                       const ErrorTable& table,
                                                       const WriteOptions& options = {});
 
 /// The tensors of a matrix in a scheme, in the order in which they are written.
 using FormOf = std::function<std::vector<TensorSpec>(const Matrix& matrix, const Scheme& scheme)>;
-/// The files' bytes of any folder of safetensors that has dense tensors as layout_quantized() does, and the
-/// table's matrices in the forms that `form` gives their cells.
+/// The bytes of the files of any folder of safetensors that has dense tensors as in layout_quantized(), and
+/// the table's matrices in the forms that `form` assigns to their cells.
 std::shared_ptr<const FileSizes> checkpoint_sizes(const Checkpoint& checkpoint, const ModelConfig& config,
                                                   const ErrorTable& table, const WriteOptions& options,
                                                   const FormOf& form);
 
-/// What was written.
+/// The result of a write.
 struct QuantizedModel {
   std::uint64_t bytes = 0;  ///< see QuantizedLayout
   double bits = 0;          ///< average per quantized weight, metadata included
   double error = 0;         ///< sum over the quantized matrices of || W - Q(W) ||_F: MXQ's objective
 };
 
-/// Writes the folder `out`, which appears complete or not at all, with the matrices as `source` gives them,
-/// one after another. Throws UsageError if `out` exists and `replace` is not set, InputError naming the
-/// tensor for weights that are not finite, and whatever the source throws.
+/// Writes the folder `out`, which appears complete or not at all, with the matrices from `source`, one after
+/// another. Throws UsageError if `out` exists and `replace` is not set, InputError, naming the tensor, for
+/// weights that are not finite, and whatever the source throws.
 QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
                                std::span<const MatrixScheme> allocation, const MatrixSource& source,
                                const std::filesystem::path& out, bool replace,
                                Progress& progress = Progress::none(), const WriteOptions& options = {});
 
-/// The same, quantizing every matrix on the spot, without statistics of its inputs.
+/// The same, but quantizes every matrix during the write, without statistics of its inputs.
 QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
                                std::span<const MatrixScheme> allocation, const std::filesystem::path& out,
                                bool replace, Progress& progress = Progress::none(),

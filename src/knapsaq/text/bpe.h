@@ -12,8 +12,8 @@
 
 namespace knapsaq {
 
-/// Two neighbouring symbols that become one. Of all rules that fit a piece, the one with the smallest rank is
-/// applied first; of equal ones, the leftmost.
+/// Two adjacent symbols that become one. Of all rules that apply to a piece, the one with the smallest rank
+/// is applied first, and of equal ones the leftmost.
 struct MergeRule {
   std::int32_t left;
   std::int32_t right;
@@ -25,14 +25,13 @@ struct BpeOptions {
   bool byte_level = false;  ///< symbols are bytes, written in ByteAlphabet; otherwise characters
   bool byte_fallback =
       false;  ///< a symbol that the vocabulary lacks becomes its UTF-8 bytes, tokens "<0x00>".."<0xFF>"
-  bool fuse_unknown = false;  ///< neighbouring unknown symbols become one unknown token
-  bool ignore_merges =
-      false;  ///< a piece that is a token of the vocabulary is that token, whatever the merges say
-  std::optional<std::int32_t> unknown;  ///< without it, unknown symbols vanish
+  bool fuse_unknown = false;   ///< adjacent unknown symbols become one unknown token
+  bool ignore_merges = false;  ///< a piece that is in the vocabulary is that token, whatever the merges say
+  std::optional<std::int32_t> unknown;  ///< if absent, unknown symbols vanish
 };
 
-/// What one thread needs to encode; never shared between two at a time. Holds the ids of pieces that were
-/// seen before.
+/// Working memory of one thread for encoding, never used by two threads at the same time. Holds the ids of
+/// pieces seen before.
 class BpeScratch {
  public:
   BpeScratch() : cache_(kEntries) {}
@@ -40,7 +39,7 @@ class BpeScratch {
  private:
   friend class Bpe;
 
-  /// Pieces of up to 16 bytes with up to 3 ids are 97% of English text's; 32 bytes are half a cache line.
+  /// 97% of the pieces of English text have up to 16 bytes and up to 3 ids; 32 bytes are half a cache line.
   static constexpr std::size_t kKeyBytes = 16;
   static constexpr std::size_t kKeyIds = 3;
   /// 1 MiB: the L2 cache of a current core, and few collisions with the 10^4 frequent words of a
@@ -62,8 +61,8 @@ class BpeScratch {
   std::vector<std::uint64_t> queue_;
 };
 
-/// Byte-pair encoding of pieces of text, as the BPE model of Hugging Face's tokenizers does it (without
-/// dropout and without subword affixes).
+/// Byte-pair encoding of pieces of text, like the BPE model of Hugging Face's tokenizers (without dropout and
+/// without subword affixes).
 class Bpe {
  public:
   Bpe() = default;
@@ -71,16 +70,16 @@ class Bpe {
 
   const Vocabulary& vocabulary() const { return vocabulary_; }
   const BpeOptions& options() const { return options_; }
-  /// The merges by rank; a pair that was listed twice occurs once.
+  /// The merges by rank; a pair that was listed twice appears once.
   std::vector<MergeRule> merges() const;
 
-  /// Appends the ids of `piece`, which is well-formed UTF-8 unless options().byte_level. Time is O(n log n)
-  /// in the length of the piece.
+  /// Appends the ids of `piece`, which is well-formed UTF-8 unless options().byte_level. Takes time O(n log
+  /// n) in the length of the piece.
   void encode(std::string_view piece, BpeScratch& scratch, std::vector<std::int32_t>& ids) const;
 
-  /// The character before which a text may be cut into pieces without changing any id, as long as the
-  /// character before the cut is another one: the word boundary of SentencePiece, U+2581, if no merge goes
-  /// across it; otherwise nothing.
+  /// The character before which a text may be split without changing any id, if the character before the
+  /// split is a different one: SentencePiece's word boundary, U+2581, if no merge crosses it; otherwise
+  /// nullopt.
   bool may_cut_before_metaspace() const { return may_cut_; }
 
  private:
@@ -105,11 +104,11 @@ class Bpe {
   std::vector<Slot> merges_;   ///< open addressing, at most half full
   unsigned merge_shift_ = 64;  ///< 64 - log2(merges_.size())
   std::array<std::int32_t, 256>
-      byte_symbols_{};                        ///< byte level: of every byte; otherwise of ASCII; -1 if none
+      byte_symbols_{};  ///< with byte_level of every byte, otherwise of ASCII; -1 if none
   std::array<std::int32_t, 256> fallback_{};  ///< ids of "<0x00>".."<0xFF>", -1 if none
-  Vocabulary pieces_;  ///< byte level with ignore_merges: the vocabulary, spelled in bytes
-  /// Hashed set of (last symbol of a merge's left, first symbol of its right): symbols between which a merge
-  /// can happen.
+  Vocabulary pieces_;  ///< byte_level with ignore_merges: the vocabulary, spelled in bytes
+  /// Hashed set of pairs (last symbol of a merge's left, first symbol of its right): the pairs between which
+  /// a merge can happen.
   std::vector<std::uint64_t> touching_;
   bool may_cut_ = false;
 };

@@ -10,22 +10,20 @@
 
 namespace knapsaq {
 
-// The keys beside llama.cpp's in which Knapsaq's exports keep what GGUF has no form for. llama.cpp ignores
-// them and behaves a little differently there, which the export says.
+// Knapsaq's own keys, in which its exports keep what GGUF has no form for. llama.cpp ignores them and behaves
+// slightly differently there; the export prints a note.
 
-/// List of texts, "left right": the merges of a tokenizer of SentencePiece's kind that its scores do not
-/// imply.
+/// List of texts, "left right": the merges of a SentencePiece tokenizer that do not follow from its scores.
 inline constexpr const char* kGgufMerges = "knapsaq.tokenizer.merges";
-/// Text, "first" or "always": a blank in front of the whole text, or of every stretch of it between special
-/// tokens, but none where one stands there already (Metaspace's prepend_scheme; llama.cpp puts one always).
+/// Text, "first" or "always": a blank before the whole text, or before every stretch of it between special
+/// tokens, unless it already starts with one (Metaspace's prepend_scheme; llama.cpp always adds one).
 inline constexpr const char* kGgufPrependScheme = "knapsaq.tokenizer.prepend_scheme";
-/// Truth value: what files of version 0.1 have for the scheme "first".
+/// Truth value: the key of version 0.1 for the scheme "first".
 inline constexpr const char* kGgufFirstBlank = "knapsaq.tokenizer.first_blank_only";
-/// Truth value: text is brought into Unicode's form NFC first. Without the key so for qwen2's cut, whose
+/// Truth value: text is normalised to NFC first. Without the key, true for the pre-tokenizer qwen2, whose
 /// published tokenizers all do so.
 inline constexpr const char* kGgufNfc = "knapsaq.tokenizer.nfc";
-/// List of whole numbers, an id and what is special about that added token (the sum of the flags below) in
-/// turn.
+/// List of whole numbers: alternately an id and the sum of the flags below of that added token.
 inline constexpr const char* kGgufTokenFlags = "knapsaq.tokenizer.token_flags";
 enum class GgufTokenFlag : std::uint8_t {
   normalized = 1,

@@ -16,10 +16,10 @@ struct NormalizerStep {
     kNfd,
     kNfkc,
     kNfkd,
-    kLowercase,     ///< of the letters that utf8proc knows (in 2.8: Unicode 15)
-    kPrepend,       ///< `content` in front, unless the text is empty
-    kReplace,       ///< `pattern` by `content`
-    kReplaceRegex,  ///< matches of `regex` by `content`
+    kLowercase,     ///< for the letters that utf8proc knows (2.8: Unicode 15)
+    kPrepend,       ///< prepends `content`, unless the text is empty
+    kReplace,       ///< replaces `pattern` by `content`
+    kReplaceRegex,  ///< replaces matches of `regex` by `content`
   };
   Kind kind;
   std::string pattern;
@@ -34,7 +34,7 @@ class Normalizer {
 
   bool empty() const { return steps_.empty(); }
   const std::vector<NormalizerStep>& steps() const { return steps_; }
-  /// `text` is well-formed UTF-8, and so is the result.
+  /// `text` must be well-formed UTF-8; the result is well-formed too.
   std::string apply(std::string_view text, RegexScratch& scratch) const;
 
  private:

@@ -7,7 +7,7 @@
 
 namespace knapsaq {
 
-/// What one thread needs to match; never shared between two at a time.
+/// Working memory of one thread for matching; never used by two threads at the same time.
 class RegexScratch {
  public:
   RegexScratch();
@@ -22,10 +22,10 @@ class RegexScratch {
   std::string shadow_;
 };
 
-/// A regular expression as tokenizer files write them. Hugging Face's tokenizers give these to Oniguruma;
-/// here they are put into PCRE2's words first, and what means something else there, or is not known to mean
-/// the same, is refused; so is an expression that matches the empty text. Characters are read with the
-/// properties of Unicode 16 (Oniguruma's), also where PCRE2 knows only an older version.
+/// A regular expression as in tokenizer files. Hugging Face's tokenizers run these in Oniguruma. Here they
+/// are translated to PCRE2. Constructs that mean something else there, or are not known to mean the same, are
+/// refused, and so are expressions that match the empty text. Characters have the properties of Unicode 16
+/// (as in Oniguruma), even if PCRE2 has an older version.
 class Regex {
  public:
   /// Throws InputError, which names `where`, if the expression is not supported or does not compile.
@@ -34,7 +34,7 @@ class Regex {
   Regex(Regex&&) noexcept;
   Regex& operator=(Regex&&) noexcept;
 
-  /// As it was given.
+  /// The expression as it was given.
   const std::string& pattern() const;
 
   /// Splits `text` (well-formed UTF-8) into matches and the parts between them, in order, without empty
@@ -66,7 +66,7 @@ class Regex {
   std::unique_ptr<Code> code_;
 };
 
-/// The pattern in PCRE2's words; see Regex. Throws InputError.
+/// The pattern in PCRE2's syntax; see Regex. Throws InputError.
 std::string to_pcre2(std::string_view pattern, const std::string& where);
 
 }  // namespace knapsaq

@@ -11,10 +11,10 @@
 
 namespace knapsaq {
 
-/// Text of ids that come one by one, in pieces that are well-formed UTF-8 each. All pieces and finish()
-/// together are Tokenizer::decode() of all ids (after begin_after(): what follows the text of those). A piece
-/// is held back only while what follows decides what it becomes: half a character, a run of SentencePiece's
-/// byte tokens, the end of a text that is stripped there. The tokenizer must outlive it.
+/// Turns ids that arrive one by one into pieces of well-formed UTF-8. All pieces and finish() together equal
+/// Tokenizer::decode() of all ids (after begin_after(): the part that follows the text of those ids). A piece
+/// is held back only while later ids can change it: half a character, a sequence of SentencePiece's byte
+/// tokens, the end of a text that is stripped there. The tokenizer must outlive it.
 class TextStream {
  public:
   explicit TextStream(const Tokenizer& tokenizer, bool skip_special = true);
@@ -22,24 +22,24 @@ class TextStream {
   TextStream& operator=(TextStream&&) noexcept;
   ~TextStream();
 
-  /// Ids before the text, whose own text is not given: what follows them is a continuation, which may begin
-  /// with a blank where a text of its own would not. Before the first add().
+  /// Ids before the text, whose own text is not returned. The text is then a continuation, which may begin
+  /// with a blank where a separate text would not. Call it before the first add().
   void begin_after(std::span<const std::int32_t> ids);
-  /// What can be shown now that `id` follows; often one token's text, sometimes nothing.
+  /// The text that is certain after `id`: often one token's text, sometimes empty.
   std::string add(std::int32_t id);
-  /// What was held back; the text ends here. Nothing may be added afterwards.
+  /// The text that was held back, at the end of the text. Nothing may be added afterwards.
   std::string finish();
 
   class Step;  ///< one step of the decoder
 
  private:
-  /// `text` without what still belongs to begin_after()'s ids.
+  /// `text` without the part that belongs to begin_after()'s ids.
   std::string own(std::string text);
 
   const Tokenizer* tokenizer_;
   bool skip_special_;
   bool first_ = true;
-  std::size_t foreign_ = 0;  ///< bytes to come that belong to begin_after()'s ids
+  std::size_t foreign_ = 0;  ///< further bytes that belong to begin_after()'s ids
   std::vector<std::unique_ptr<Step>> steps_;
 };
 

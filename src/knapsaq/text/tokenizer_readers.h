@@ -12,15 +12,14 @@
 
 namespace knapsaq {
 
-// One reader for every kind of tokenizer file. `where` names the file in errors. All throw InputError if the
-// file is damaged or asks for something that is not supported, and check everything: the bytes may come from
-// anywhere.
+// One reader for each kind of tokenizer file. `where` names the file in errors. All throw InputError for
+// damaged files and unsupported features. They check everything: the bytes are untrusted.
 
-/// tokenizer.json of Hugging Face's tokenizers, with a BPE model.
+/// tokenizer.json of Hugging Face's tokenizers with a BPE model.
 TokenizerParts read_tokenizer_json(std::string_view json, const TokenizerSettings& settings,
                                    const std::string& where);
 
-/// vocab.json and merges.txt of GPT-2's kind. The settings' tokenizer class determines the pre-tokenizer:
+/// vocab.json and merges.txt as GPT-2 has them. The settings' tokenizer class determines the pre-tokenizer:
 /// GPT2 (also without a class), GPTNeoX, Qwen2.
 TokenizerParts read_vocabulary_and_merges(std::string_view vocabulary_json, std::string_view merges_text,
                                           const TokenizerSettings& settings,
@@ -31,31 +30,31 @@ TokenizerParts read_vocabulary_and_merges(std::string_view vocabulary_json, std:
 TokenizerParts read_sentencepiece(std::string_view model, const TokenizerSettings& settings,
                                   const std::string& where);
 
-/// tokenizer.model of Llama 3: lines of base64 and rank, as tiktoken writes them. 256 special tokens follow
+/// tokenizer.model of Llama 3: lines of base64 and rank, as written by tiktoken. 256 special tokens follow
 /// the last rank.
 TokenizerParts read_tiktoken(std::string_view text, const TokenizerSettings& settings,
                              const std::string& where);
 /// Whether a tokenizer.model is text of this kind rather than SentencePiece's.
 bool looks_like_tiktoken(std::string_view model);
 
-// What the readers share.
+// Shared by the readers.
 
 /// An entry of tokenizer.json's added_tokens or of tokenizer_config.json's added_tokens_decoder.
 AddedToken read_added_token(const nlohmann::json& json, std::int64_t id, const std::string& where);
 /// `id` as a 32-bit number. Throws InputError for one outside 0..Vocabulary::kLargestId.
 std::int32_t checked_id(std::int64_t id, const std::string& where);
 
-/// The "vocab" of tokenizer.json or the whole of vocab.json.
+/// The "vocab" of tokenizer.json, or the whole vocab.json.
 Vocabulary read_vocabulary(const nlohmann::json& entries, const std::string& where);
 /// The rule for merge number `rank`. Throws InputError if the vocabulary lacks one of the three tokens.
 MergeRule make_merge(std::string_view left, std::string_view right, const Vocabulary& vocabulary,
                      std::size_t rank, const std::string& where);
 
-/// Adds a token, if it does not contradict the vocabulary.
+/// Adds a token unless it contradicts the vocabulary.
 void add_token(const AddedToken& token, TokenizerParts& parts, const std::string& where);
 
-/// Adds what the settings say beside the file itself: added tokens, the special ones, BOS and EOS. With
-/// `add_ends`, the settings decide what stands around a text (add_bos_token, by default `bos_by_default`;
+/// Adds the content of the settings: added tokens, the special ones, BOS and EOS. With `add_ends`, the
+/// settings determine the special tokens around a text (add_bos_token, by default `bos_by_default`;
 /// add_eos_token).
 void apply_settings(const TokenizerSettings& settings, bool add_ends, bool bos_by_default,
                     TokenizerParts& parts, const std::string& where);
@@ -72,17 +71,17 @@ PreTokenizerStep split_step(std::string_view pattern, const std::string& where);
 void append_byte_level(bool prefix_space, const char* split, const std::string& where,
                        std::vector<PreTokenizerStep>& steps);
 
-/// The step of Transformers 5's class for Llama: a blank in front of the first stretch of text, or if
-/// `legacy` of every one, unless one stands there; none without `prefix`.
+/// The step of Transformers 5's Llama class: a blank before the first stretch of text, or if `legacy` before
+/// every stretch, unless it already starts with one; none without `prefix`.
 PreTokenizerStep llama_metaspace(bool prefix, bool legacy);
 
-/// How ids of SentencePiece's kind become text: metaspaces to blanks, byte tokens to bytes, and off with the
-/// blank in front if `prefix`.
+/// The decoder of SentencePiece tokenizers: metaspaces become blanks, byte tokens become bytes, and the
+/// leading blank is removed if `prefix`.
 std::vector<DecoderStep> sentencepiece_decoder(bool prefix);
 
-/// The merges that a vocabulary without merges implies: all ways to put a token together from two others.
-/// Those of the first of `tokens_by_rank` come first; of one token, those with the smaller ids, as in Hugging
-/// Face's converters. A token is split between its characters, or between any two bytes.
+/// The merges implied by a vocabulary without merges: all ways to combine a token from two others. Those of
+/// the first of `tokens_by_rank` come first; among those of one token, the ones with smaller ids, as in
+/// Hugging Face's converters. A token is split between its characters, or between any two bytes.
 std::vector<MergeRule> merges_of_vocabulary(const Vocabulary& vocabulary,
                                             const std::vector<std::int32_t>& tokens_by_rank,
                                             bool at_characters);

@@ -11,8 +11,8 @@
 
 namespace knapsaq {
 
-/// What lies beside a tokenizer's vocabulary: tokenizer_config.json, special_tokens_map.json,
-/// added_tokens.json, and the ids of config.json. Everything may be absent.
+/// The settings beside a tokenizer's vocabulary: tokenizer_config.json, special_tokens_map.json,
+/// added_tokens.json, and the ids of config.json. Each may be absent.
 struct TokenizerSettings {
   std::string tokenizer_class;  ///< without the "Fast" of its name
   std::string model_type;       ///< of config.json
@@ -24,9 +24,9 @@ struct TokenizerSettings {
   std::optional<std::string> eos;
   std::optional<std::string> pad;
   std::optional<std::string> unknown;
-  std::optional<std::int32_t> bos_id;  ///< of config.json, if no file says what tokens have roles
+  std::optional<std::int32_t> bos_id;  ///< of config.json, if no file assigns roles to tokens
   std::optional<std::int32_t> eos_id;
-  /// Texts that have a role (bos, pad, ...): special wherever their id comes from.
+  /// Texts with a role (bos, pad, ...): special wherever their id comes from.
   std::vector<std::string> special;
   /// Tokens with ids, in the order of their ids.
   std::vector<AddedToken> added;

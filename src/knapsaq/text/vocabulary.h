@@ -9,24 +9,24 @@
 
 namespace knapsaq {
 
-/// Token strings and their ids, both ways. Ids may have holes.
+/// Token strings and their ids, in both directions. Ids may have gaps.
 class Vocabulary {
  public:
-  /// The largest id that a file may use: sixteen times the largest vocabulary in use, so that a lying id
+  /// The largest id that a file may use: sixteen times the largest vocabulary in use, so that a false id
   /// cannot make the tables below fill the memory.
   static constexpr std::int64_t kLargestId = (std::int64_t{1} << 24) - 1;
 
   Vocabulary() = default;
-  /// For `tokens` tokens with ids below 16 times as many (and some): real vocabularies have few holes, and a
-  /// small file cannot make large tables. `where` names the file in errors.
+  /// For `tokens` tokens with ids below about 16 times as many: real vocabularies have few gaps, and a small
+  /// file cannot create large tables. `where` names the file in errors.
   Vocabulary(std::string where, std::size_t tokens);
 
-  /// Throws InputError for an id that is negative or too large, for one that another token has, and for a
-  /// token that has another id.
+  /// Throws InputError for an id that is negative or too large, for one that belongs to another token, and
+  /// for a token that has another id.
   void add(std::string_view token, std::int64_t id);
 
   std::optional<std::int32_t> find(std::string_view token) const;
-  /// Empty for an id that no token has.
+  /// Empty for an id without a token.
   std::string_view token(std::int32_t id) const;
   bool contains(std::int32_t id) const;
   std::size_t tokens() const { return count_; }
