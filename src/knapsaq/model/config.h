@@ -13,7 +13,7 @@
 
 namespace knapsaq {
 
-/// How positions enter the model.
+/// How a model represents positions.
 enum class Positions : std::uint8_t { rotary, learned };
 
 /// Scaling of the rotary frequencies: Llama 3's rule (rope_type "llama3"), division by one factor ("linear"),
@@ -27,8 +27,8 @@ struct RopeScaling {
   std::vector<float> frequency_factors;  ///< [D / 2]
 };
 
-/// Everything about a decoder that its code depends on: one configurable decoder instead of a class per
-/// model. Shapes in comments use H = hidden, V = vocab, D = head_dim.
+/// Everything that the decoder's code depends on: one configurable decoder instead of a class per model.
+/// Shapes in comments use H = hidden, V = vocab, D = head_dim.
 struct ModelConfig {
   std::string architecture;    ///< "LlamaForCausalLM", "OPTForCausalLM", ...
   std::int64_t hidden = 0;     ///< H
@@ -60,8 +60,9 @@ struct ModelConfig {
   std::int64_t sliding_from_layer = 0;
 };
 
-/// Reads config.json in today's and in Transformers 5's spelling. Throws InputError for an architecture that
-/// is not supported (naming those that are), for a missing field, and for values outside sane bounds.
+/// Reads config.json in the current notation and in that of Transformers 5. Throws InputError for an
+/// unsupported architecture (naming the supported ones), for a missing field, and for values outside sensible
+/// bounds.
 ModelConfig parse_model_config(const nlohmann::json& config);
 
 }  // namespace knapsaq

@@ -31,20 +31,20 @@ inline constexpr std::array kStages = {Stage::attend, Stage::attention_output, S
                                        Stage::mlp_output};
 
 /// A pass between two stages: all that later stages read. attention_output reads `attended`, mlp_output reads
-/// `mlp`; what the next stage does not read may be empty. Copies share memory, which only the two output
-/// stages change (`hidden`) or the two others replace or overwrite (`attended`, `mlp`).
+/// `mlp`; arrays that the next stage does not read may be empty. Copies share memory. Only the two output
+/// stages change `hidden`; the two others replace or overwrite `attended` and `mlp`.
 struct PartialPass {
   Hidden hidden;
   Array attended;  ///< [tokens, heads * D], working
   Array mlp;       ///< [tokens, ffn], working
 };
 
-/// Hears what linears multiply while a block runs: `x` (`working`, [>= rows, first.in]) is the input of
-/// `first` and of all that share it (input_owners()). Only valid during the call; one call per distinct
-/// input, in the order of the forward pass.
+/// Receives the inputs of linears while a block runs: `x` (`working`, [>= rows, first.in]) is the input of
+/// `first` and of all matrices that share it (input_owners()). Valid only during the call; one call per
+/// distinct input, in the order of the forward pass.
 using InputObserver = std::function<void(const Matrix& first, const Array& x, std::int64_t rows)>;
 
-/// A matrix as a pass uses it: multiplied, looked up, or (a tied embedding) both.
+/// A matrix as a pass uses it: multiplied, looked up, or both (a tied embedding).
 struct PreparedMatrix {
   std::shared_ptr<const Weight> weight;
   std::shared_ptr<const Table> table;
@@ -56,40 +56,42 @@ struct DecoderMemory {
   std::uint64_t weights = 0;    ///< linears, and the norms between them
   std::uint64_t head = 0;       ///< the output head with its norm and projection
   std::uint64_t embedding = 0;  ///< tables of which a token reads a row, and their projection
-  std::uint64_t work = 0;       ///< what is kept from one pass to the next: activations, rotations
-  /// What every generated token reads.
+  std::uint64_t work = 0;       ///< kept from one pass to the next: activations, rotations
+  /// The bytes that every generated token reads.
   std::uint64_t read_per_token() const { return weights + head; }
 };
 
 /// A decoder-only transformer of any architecture that ModelConfig describes, with its weights in a backend's
 /// memory. Prefill of independent windows of tokens; every window starts at position 0.
 ///
-/// Passes that end in losses or logits throw NotFiniteError where one of these is NaN or infinite. It names
-/// the first layer whose output is not finite, which a second pass looks for; the first costs no more for it.
+/// Passes that end in losses or logits throw NotFiniteError if one of these is NaN or infinite. The error
+/// names the first layer whose output is not finite. A second pass finds it, so the first pass has no extra
+/// cost.
 ///
-/// One Decoder is used by one thread at a time; the work inside is parallel. The Backend must outlive it.
+/// A Decoder is used by one thread at a time; the work inside is parallel. The Backend must outlive it.
 class Decoder {
  public:
-  /// Reads every tensor that `config` implies; F32, F16, BF16, or linears quantized as Checkpoint::packing()
-  /// says. Of a tied model whose file holds only one of embedding and head, that one serves as both. Throws
-  /// InputError naming the tensor that is missing, has another shape, or holds a NaN or an infinity.
+  /// Reads every tensor that `config` implies: F32, F16, BF16, or linears quantized as stated by
+  /// Checkpoint::packing(). If the file of a tied model holds only one of embedding and head, it serves as
+  /// both. Throws InputError, naming the tensor that is missing, has another shape, or contains a NaN or an
+  /// infinity.
   static Decoder load(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
                       Progress& progress = Progress::none());
-  /// The same with scales folded into norms, biases and linears, rounded as they are written to a file: what
-  /// a model of linears quantized with this folding has besides them. Throws InputError for a folding into a
-  /// checkpoint whose linears are quantized.
+  /// The same with scales folded into norms, biases and linears, rounded as in a written file: the rest of a
+  /// model whose linears are quantized with this folding. Throws InputError for a folding into a checkpoint
+  /// with quantized linears.
   static Decoder load(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
                       const Folding& folding, Progress& progress = Progress::none());
-  /// A decoder without weights, for models larger than memory: the caller has what the next step needs loaded
-  /// and the rest not. Shapes are checked here. Steps that miss their weights are std::logic_error.
+  /// A decoder without weights, for models larger than memory: the caller loads what the next step needs and
+  /// unloads the rest. Shapes are checked here. Steps without their weights throw std::logic_error.
   static Decoder open(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend);
-  /// Embedding, positions and what projects them: what embed() needs. Throws as load() does.
+  /// Embedding, positions and their projection: what embed() needs. Throws like load().
   void load_embedding(const Checkpoint& checkpoint);
   void unload_embedding();
   /// The end of the model: what head_losses() and logits() need.
   void load_head(const Checkpoint& checkpoint);
   void unload_head();
-  /// What block(index) and the functions beside it need.
+  /// What block(index) and the related functions need.
   void load_block(const Checkpoint& checkpoint, std::int64_t index);
   void load_block(const Checkpoint& checkpoint, std::int64_t index, const Folding& folding);
   void unload_block(std::int64_t index);
@@ -101,85 +103,87 @@ class Decoder {
   const ModelConfig& config() const;
   Backend& backend() const;
 
-  /// out[w * (length - 1) + t] = -log p(token t+1 of window w | tokens 0..t of it), in nats, for
-  /// tokens.size() == windows * length and out.size() == windows * (length - 1).
-  /// Runs batches of windows, so memory does not grow with their number. Throws InputError for an id outside
-  /// the vocabulary and for windows longer than check_length() allows; Cancelled between batches.
+  /// out[w * (length - 1) + t] = -log p(token t+1 of window w | its tokens 0..t), in nats, for tokens.size()
+  /// == windows * length and out.size() == windows * (length - 1). Runs batches of windows, so memory does
+  /// not grow with their number. Throws InputError for an id outside the vocabulary and for windows longer
+  /// than check_length() allows; Cancelled between batches.
   void losses(std::span<const std::int32_t> tokens, std::int64_t windows, std::int64_t length,
               std::span<float> out);
 
   /// Logits [n - first, V] after tokens first..n-1 of one window of n tokens. Same errors as losses().
   std::vector<float> logits(std::span<const std::int32_t> tokens, std::int64_t first);
 
-  /// Logits [cache.sequences(), V] after n further tokens of each sequence in the cache, which then holds
-  /// them too: what logits() gives for the last of the sequence's tokens, up to the order of sums and the
-  /// cache's rounding. `tokens` are n of the first sequence, then n of the second, ..; n = tokens.size() /
-  /// cache.sequences() >= 1. Many tokens are computed in chunks, so that memory does not grow with them.
-  /// Same errors as losses(), and Cancelled between blocks, all of which leave the cache as it was; a full
+  /// Logits [cache.sequences(), V] after n further tokens of each sequence in the cache, which are added to
+  /// the cache. They equal logits() of the sequence's last token, up to the order of sums and the cache's
+  /// rounding. `tokens` are n of the first sequence, then n of the second, ..; n = tokens.size() /
+  /// cache.sequences() >= 1. Many tokens are computed in chunks, so memory does not grow with them. Throws
+  /// the same errors as losses(), and Cancelled between blocks; all of them leave the cache unchanged. A full
   /// cache is std::invalid_argument.
   std::vector<float> next(std::span<const std::int32_t> tokens, KeyValueCache& cache);
-  /// The same to memory of the caller's, logits.size() == cache.sequences() * V: nothing is allocated from
-  /// one token to the next.
+  /// The same into the caller's memory, logits.size() == cache.sequences() * V: nothing is allocated between
+  /// tokens.
   void next(std::span<const std::int32_t> tokens, KeyValueCache& cache, std::span<float> logits);
 
   /// Losses of a batch of segments (see Segment), whose tokens follow each other in `tokens`: out[i] is the
-  /// negative log-likelihood of targets[i] after tokens[i] and all that it sees; 0 where targets[i] is
-  /// negative. Only rows with a target meet the head. All tokens are computed at once: the caller keeps a
-  /// batch near windows_per_batch(1). Same errors as losses().
+  /// negative log-likelihood of targets[i] after tokens[i] and everything that it sees; 0 if targets[i] is
+  /// negative. Only rows with a target are multiplied by the head. All tokens are computed at once, so the
+  /// caller keeps a batch near windows_per_batch(1). Same errors as losses().
   void segment_losses(std::span<const std::int32_t> tokens, std::span<const Segment> segments,
                       std::span<const std::int32_t> targets, std::span<float> out);
 
-  /// Throws InputError if a window of `length` tokens is longer than the model has positions (learned
-  /// positions only; rotary ones go on, as in Transformers).
+  /// Throws InputError if a window of `length` tokens is longer than the model's learned positions; rotary
+  /// positions have no limit, as in Transformers.
   void check_length(std::int64_t length) const;
 
-  // The same pass step by step, for those who look at or exchange what happens between blocks:
-  // losses(tokens) = head_losses(block(L-1, ... block(0, embed(tokens)))).
+  // The same pass step by step, for callers that observe or exchange values between blocks: losses(tokens) =
+  // head_losses(block(L-1, ... block(0, embed(tokens)))).
 
-  /// Windows that losses() runs at once: enough rows to keep all threads busy, few enough for the caches.
+  /// Number of windows that losses() runs at once: enough rows to keep all threads busy, few enough for the
+  /// caches.
   static std::int64_t windows_per_batch(std::int64_t length);
   Hidden embed(std::span<const std::int32_t> tokens, std::int64_t windows, std::int64_t length);
-  /// The same into the memory of `hidden` if it is of the right size.
+  /// The same into the memory of `hidden` if it has the right size.
   void embed(std::span<const std::int32_t> tokens, std::int64_t windows, std::int64_t length, Hidden& hidden);
   /// hidden = block(hidden), in place; 0 <= index < config().layers.
   void block(std::int64_t index, Hidden& hidden, const InputObserver& observer = {});
-  /// One stage of a block: block() is kStages, one after the other. Throws std::invalid_argument for a pass
-  /// that lacks what the stage reads.
+  /// One stage of a block; block() runs kStages one after the other. Throws std::invalid_argument for a pass
+  /// without the stage's input.
   void run(std::int64_t index, Stage stage, PartialPass& pass);
-  /// The two halves of block(index) between norm and residual stream, for given inputs and the weights that
-  /// are in place now: what q/k/v, attention and o make of `x`, [windows * length, H] `working`; `full`, same
+  /// The two halves of block(index) between norm and residual stream, for given inputs and the current
+  /// weights. Here q, k, v, attention and o of `x`, [windows * length, H] `working`; returns `full`, same
   /// shape.
   Array attention_output(std::int64_t index, const Array& x, std::int64_t windows, std::int64_t length);
-  /// The same of the MLP, for the first `rows` rows of `x`.
+  /// The same for the MLP, for the first `rows` rows of `x`.
   Array mlp_output(std::int64_t index, const Array& x, std::int64_t rows);
-  /// Losses of `hidden` after the last block against the tokens it was made from; layout as losses().
+  /// Losses of `hidden` after the last block against the tokens it was computed from; layout as in losses().
   void head_losses(const Hidden& hidden, std::span<const std::int32_t> tokens, std::span<float> out);
 
-  /// What the head multiplies at the end of `hidden`, to the first rows of `out`, [>= tokens, head().in()]
+  /// Writes the head's input at the end of `hidden` to the first rows of `out`, [>= tokens, head().in()]
   /// `working`.
   void head_input(const Hidden& hidden, Array& out);
   std::shared_ptr<const Weight> head() const;
 
-  /// While this is on, every step looks at all that it computes and throws NotFiniteError, which names the
-  /// layer, at the first number that is not finite: slow, for those who found one in what the steps gave.
+  /// While this is on, every step checks everything that it computes and throws NotFiniteError, which names
+  /// the layer, at the first number that is not finite. This is slow; it is for callers that found such a
+  /// number in a result.
   void look_for_not_finite(bool on);
-  /// A pass over these windows that looks so. Returns if every number is finite.
+  /// Runs a pass over these windows with these checks. Returns if every number is finite.
   void require_finite(std::span<const std::int32_t> tokens, std::int64_t windows, std::int64_t length);
 
-  /// Of what is loaded.
+  /// Of everything that is loaded.
   DecoderMemory memory() const;
 
   /// A replacement for matrix `number` of matrices(config), with that matrix's bias. Same errors as
   /// replace().
   PreparedMatrix prepare(std::size_t number, const StoredMatrix& matrix);
-  /// Exchanges the matrix for a prepared one: no more than an exchange of pointers.
+  /// Exchanges the matrix for a prepared one; this only exchanges a pointer.
   void place(std::size_t number, PreparedMatrix matrix);
-  /// What place() last put there, or load() did.
+  /// The matrix that is currently in place: the last one given to place(), or the loaded one.
   PreparedMatrix placed(std::size_t number) const;
 
-  /// Exchanges the matrix `name` (as matrices() names it) for another one; its bias stays. Throws InputError
-  /// for values that are not finite or sizes that do not fit each other, UsageError for an unknown name,
-  /// std::invalid_argument for another shape.
+  /// Exchanges the matrix `name` (as in matrices()) for another one; its bias stays. Throws InputError for
+  /// values that are not finite or inconsistent sizes, UsageError for an unknown name, std::invalid_argument
+  /// for another shape.
   void replace(std::string_view name, const TensorView& weight);
   void replace(std::string_view name, const StoredMatrix& weight);
 

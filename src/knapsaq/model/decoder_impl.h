@@ -11,12 +11,12 @@
 
 namespace knapsaq {
 
-/// What decoder.cpp, decoder_next.cpp and decoder_segments.cpp share.
+/// Shared by decoder.cpp, decoder_next.cpp and decoder_segments.cpp.
 struct Decoder::Impl {
   Impl(const ModelConfig& config, Backend& backend, std::string where)
       : weights(config, backend, std::move(where)), pass(weights) {}
 
-  /// What next() keeps from one call to the next.
+  /// Memory that next() keeps from one call to the next.
   struct NextState {
     Hidden hidden;                     ///< of a chunk
     std::vector<std::int32_t> tokens;  ///< of a chunk of several sequences
@@ -28,8 +28,8 @@ struct Decoder::Impl {
   DecoderPass pass;
   NextState next;
 
-  /// Embeds windows of `length` tokens that go on from `past`, into the memory of `hidden` if it is of the
-  /// right size.
+  /// Embeds windows of `length` tokens that continue `past`, into the memory of `hidden` if it has the right
+  /// size.
   void embed(std::span<const std::int32_t> tokens, const RowLayout& layout, Hidden& hidden);
 };
 

@@ -19,9 +19,9 @@ namespace knapsaq {
 struct RowLayout {
   std::int64_t windows = 0;
   std::int64_t length = 0;
-  KeyValueCache* past = nullptr;  ///< what the windows go on from; null for nothing
+  KeyValueCache* past = nullptr;  ///< what the windows continue; null for nothing
   std::span<const Segment> segments =
-      {};  ///< not empty: these, and windows of one token to all but attention
+      {};  ///< not empty: the rows are these segments, and windows of one token except in attention
   std::int64_t rows() const { return windows * length; }
 };
 
@@ -37,11 +37,11 @@ class DecoderPass {
  public:
   explicit DecoderPass(const DecoderWeights& weights) : weights_(weights) {}
 
-  /// Cosines and sines of that many positions, where the model has rotary ones.
+  /// Cosines and sines of this many positions, if the model has rotary ones.
   void prepare_rotation(std::int64_t length);
   void check_tokens(std::span<const std::int32_t> tokens) const;
 
-  /// The start of the residual stream: tokens at the positions position_of(row).
+  /// The beginning of the residual stream: tokens at the positions position_of(row).
   void embed(std::span<const std::int32_t> tokens,
              const std::function<std::int64_t(std::int64_t)>& position_of, Array& state) const;
   /// One stage of a block, on rows in this layout.
@@ -52,19 +52,19 @@ class DecoderPass {
   Array attention_output(std::int64_t index, const Array& x, const RowLayout& layout);
   Array mlp_output(std::int64_t index, const Array& x, std::int64_t rows);
 
-  /// What the output head multiplies: the normed and projected end of the residual stream.
+  /// The output head's input: the normed and projected end of the residual stream.
   void head_input(const Hidden& hidden, Array& out);
   Array head_input(const Hidden& hidden);
-  /// logits = input head^T, for the first `rows` rows of what head_input() made.
+  /// logits = input head^T, for the first `rows` rows of head_input()'s result.
   void multiply_by_head(const Array& input, std::int64_t rows, Array& logits) const;
   /// Some rows of an array, in a new one.
   Array gather(const Array& from, std::span<const RowRun> runs, std::int64_t rows) const;
 
   /// See Decoder::look_for_not_finite().
   bool looking = false;
-  /// Logits of all rows that the head multiplies, looked at piece by piece.
+  /// Logits of all rows that the head multiplies, checked piece by piece.
   void look_at_logits(const Array& input, std::int64_t rows) const;
-  /// Runs `pass`, which computes `results`, and once more, looking, if one of these is not finite.
+  /// Runs `pass`, which computes `results`; if one of these is not finite, runs it again with checks.
   template <class Pass>
   void finite_pass(std::span<const float> results, const Pass& pass) {
     pass();
@@ -87,7 +87,7 @@ class DecoderPass {
   std::uint64_t bytes() const;
 
  private:
-  /// What a block needs beside the residual stream, all `working`.
+  /// Memory of a block besides the residual stream, all `working`.
   struct Workspace {
     std::int64_t rows = 0;
     Array x;         ///< [rows, H]: normed input of a half block
@@ -98,31 +98,31 @@ class DecoderPass {
 
   void prepare_work(std::int64_t rows);
   void provide(Array& array, std::int64_t rows, std::int64_t cols) const;
-  /// `attended` = what q, k, v and attention make of x.
+  /// `attended` = the result of q, k, v and attention for x.
   void attend(std::int64_t index, const Array& x, const RowLayout& layout, Array& attended,
               const InputObserver& observer);
-  /// `mlp` = what the first half of the MLP makes of x.
+  /// `mlp` = the result of the first half of the MLP for x.
   void activate(std::int64_t index, const Array& x, std::int64_t rows, Array& mlp,
                 const InputObserver& observer);
-  /// What a half block multiplies, to work_.x.
+  /// Writes the input of a half block to work_.x.
   void norm_before(const NormWeights& norm, const Array& residual, std::int64_t rows);
   void norm_after(const NormWeights& norm, Array& residual, std::int64_t rows) const;
   void add_product(const Array& in, std::int64_t rows, const Weight& weight, bool accumulate,
                    Array& out) const;
   void check_half_input(const Array& x, std::int64_t rows) const;
 
-  /// Throws NotFiniteError if one of the first rows holds what is no number; `layer()` is whose output they
-  /// are. Nothing unless `looking`.
+  /// Throws NotFiniteError if one of the first rows contains a number that is not finite; `layer()` names the
+  /// layer of the output. Does nothing unless `looking`.
   template <class Layer>
   void look(const Array& array, std::int64_t rows, const Layer& layer) const;
-  /// What add_product() adds to the residual stream, alone.
+  /// The term that add_product() adds to the residual stream.
   void look_at_product(const Array& in, std::int64_t rows, const Weight& weight, Role role,
                        std::int64_t index) const;
   [[noreturn]] void fail(float value, const std::string& layer) const;
   [[noreturn]] void fail_without_a_place() const;
 
   const DecoderWeights& weights_;
-  Array cosines_;  ///< of as many positions as were needed so far
+  Array cosines_;  ///< for as many positions as were needed so far
   Array sines_;
   Workspace work_;
 };

@@ -27,7 +27,7 @@ struct BlockWeights {
   std::shared_ptr<const Weight> up, down;
 };
 
-/// What a decoder has loaded, in a backend's memory, and what everything is called.
+/// The loaded weights of a decoder, in a backend's memory, and their names.
 class DecoderWeights {
  public:
   DecoderWeights(const ModelConfig& model, Backend& in, std::string of);
@@ -36,7 +36,7 @@ class DecoderWeights {
   void read_head(const WeightReader& reader);
   void read_block(const WeightReader& reader, std::int64_t index);
 
-  /// The block, whose weights have to be there: std::logic_error.
+  /// The block, whose weights must be loaded: otherwise std::logic_error.
   const BlockWeights& block(std::int64_t index) const;
   /// The linears of one block, in the order of the forward pass.
   std::span<const Matrix> of_block(std::int64_t index) const;

@@ -12,9 +12,9 @@
 
 namespace knapsaq {
 
-/// A place where the input x of some linears can be divided by a vector s and their columns multiplied by it
-/// without changing what the model computes: the module before them is divided by s instead (AWQ, Lin et al.
-/// 2023, section 3.2).
+/// A place where the input x of some linears can be divided by a vector s, and their columns multiplied by
+/// it, without changing the model's results: the preceding module is divided by s (AWQ, Lin et al. 2023,
+/// section 3.2).
 struct FoldPoint {
   std::string name;   ///< of the module whose output is divided: a norm, or a linear (its rows and bias)
   bool norm = false;  ///< a norm: weight and, if it has one, bias
@@ -27,16 +27,16 @@ struct FoldPoint {
 ///   q/k/v <- the norm before them          gate/up, fc1 <- the norm before them
 ///   o <- v, if every query head has its own key head (each value feeds one column of o)
 ///   down <- up                             fc2 <- fc1, if the activation is ReLU (relu(x / s) = relu(x) / s)
-/// Norms without weights and norms after a half block (OPT-350m: their output is the residual stream too)
-/// cannot be folded into.
+/// Scales cannot be folded into norms without weights and norms after a half block (OPT-350m: their output is
+/// the residual stream too).
 std::vector<FoldPoint> fold_points(const ModelConfig& config);
 
-/// Scales for some or all fold points of a model. An empty one changes nothing.
+/// Scales for some or all fold points of a model. An empty folding changes nothing.
 class Folding {
  public:
   Folding() = default;
-  /// `model` is the fingerprint() of the checkpoint, `origin` says how the scales were found, for people and
-  /// for comparing. Without scales yet.
+  /// `model` is the fingerprint() of the checkpoint. `origin` says how the scales were found, for people and
+  /// for comparison. There are no scales yet.
   Folding(const ModelConfig& config, std::string model, std::string origin);
 
   /// s of the fold point `name`. Throws InputError if there is no such point, for another width, and for
@@ -46,11 +46,12 @@ class Folding {
   bool empty() const { return scales_.empty(); }
   const std::string& model() const { return model_; }
   const std::string& origin() const { return origin_; }
-  /// A hash of model, origin and all scales, 32 hexadecimal digits; "" for an empty folding. What a bank
-  /// states.
+  /// A hash of model, origin and all scales, 32 hexadecimal digits; "" for an empty folding. A bank records
+  /// it.
   std::string identity() const;
 
-  /// What the columns of `linear` are multiplied by and its input is divided by; empty if by nothing.
+  /// The factors by which the columns of `linear` are multiplied and its input is divided; empty if there are
+  /// none.
   std::span<const float> input_scales(std::string_view linear) const;
   /// Whether apply() changes the tensor.
   bool touches(std::string_view tensor) const;

@@ -27,57 +27,58 @@ struct GenerationOptions {
   SamplerOptions sampler = {};
   std::int64_t max_tokens = 0;          ///< at least 1
   std::vector<std::int32_t> stop = {};  ///< ids that end the text and do not belong to it
-  std::int64_t vocabulary = 0;  ///< ids below it may be drawn, rows of the head behind are padding; 0: all
+  std::int64_t vocabulary =
+      0;  ///< only ids below this may be drawn, later rows of the head are padding; 0: all
 };
 
 struct Generated {
   std::vector<std::int32_t> tokens;  ///< without the stop token
   StopReason reason = StopReason::length;
-  std::int64_t reused_tokens = 0;  ///< of the prompt, which the cache held already
+  std::int64_t reused_tokens = 0;  ///< of the prompt, already in the cache
   std::int64_t prompt_tokens = 0;  ///< of the prompt, computed
   double prompt_seconds = 0;       ///< until the first token was drawn
   std::int64_t steps = 0;          ///< passes of one token after that
-  double step_seconds = 0;         ///< what they and drawing took
+  double step_seconds = 0;         ///< the time for these passes and for drawing
 };
 
-/// Hears every token the moment it is drawn.
+/// Receives every token as soon as it is drawn.
 using TokenSink = std::function<void(std::int32_t)>;
 
-/// Continues sequences of tokens with a decoder, which must outlive it. Keeps what it computed: a prompt that
-/// begins as the sequence before costs only what differs.
+/// Continues sequences of tokens with a decoder, which must outlive it. It keeps what it computed: of a
+/// prompt that begins like the previous sequence, only the different part is computed.
 class Generator {
  public:
   /// Room for `context` tokens, prompt and text together (see context_limit()).
   Generator(Decoder& decoder, std::int64_t context, CacheElement element);
 
-  /// Throws InputError for ids outside the vocabulary, an empty prompt, and, before any work, for one that
-  /// leaves no room for a token; logits that are not finite. An interrupt is no exception: what was drawn
-  /// until then is returned.
+  /// Throws InputError for ids outside the vocabulary, an empty prompt, and, before any work, for a prompt
+  /// that leaves no room for a token; NotFiniteError for logits that are not finite. An interruption is not
+  /// an error: the tokens drawn so far are returned.
   Generated generate(std::span<const std::int32_t> prompt, const GenerationOptions& options,
                      const TokenSink& sink = {});
 
   const KeyValueCache& cache() const { return cache_; }
 
  private:
-  /// Puts these tokens into the cache and what follows them into logits_.
+  /// Adds these tokens to the cache and computes logits_ after them.
   void feed(std::span<const std::int32_t> tokens);
-  /// generate() from what the cache holds; an interrupt is Cancelled.
+  /// generate() from the current cache; an interruption is Cancelled.
   StopReason go_on(std::span<const std::int32_t> prompt, Sampler& sampler, const GenerationOptions& options,
                    const TokenSink& sink, Generated& result);
 
   Decoder& decoder_;
   KeyValueCache cache_;
-  std::vector<std::int32_t> held_;  ///< what the cache holds
+  std::vector<std::int32_t> held_;  ///< the tokens in the cache
   std::vector<float> logits_;       ///< [V]
 };
 
-/// The most tokens that a generation may have: `requested`, or the model's positions if that is 0. Throws
-/// UsageError for more than learned positions; rotary ones go on, as in Transformers.
+/// The maximum number of tokens of a generation: `requested`, or the model's positions if that is 0. Throws
+/// UsageError for more than the learned positions; rotary positions have no limit, as in Transformers.
 std::int64_t context_limit(const ModelConfig& config, std::int64_t requested);
-/// Throws InputError if a prompt of so many tokens leaves no room for one more in `context`.
+/// Throws InputError if a prompt of this many tokens leaves no room for one more in `context`.
 void check_prompt(std::int64_t tokens, std::int64_t context);
 
-/// What ends a text: the tokenizer's EOS, and eos_token_id of the model's config.json and
+/// The tokens that end a text: the tokenizer's EOS, and eos_token_id of the model's config.json and
 /// generation_config.json, which may be lists (chat models name their end-of-turn tokens there). Sorted.
 /// Throws InputError for a damaged file.
 std::vector<std::int32_t> stop_tokens(const nlohmann::json& config, const std::filesystem::path& folder,

@@ -10,14 +10,14 @@
 
 namespace knapsaq {
 
-/// Reads tensors of a checkpoint into a backend's memory, with scales folded in, and refuses what is not
-/// finite: InputError naming the tensor. Both arguments must outlive it.
+/// Reads tensors of a checkpoint into a backend's memory, with scales folded in, and refuses values that are
+/// not finite (InputError, naming the tensor). Both arguments must outlive it.
 class WeightReader {
  public:
   WeightReader(const Checkpoint& checkpoint, const Folding& folding)
       : checkpoint_(checkpoint), folding_(folding) {}
 
-  /// A tensor whose values have been looked at.
+  /// A tensor whose values have been checked.
   TensorView tensor(const std::string& name) const;
   std::vector<float> vector(const std::string& name) const;
   std::unique_ptr<Table> table(Backend& backend, const std::string& module) const;

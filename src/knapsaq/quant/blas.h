@@ -5,8 +5,8 @@
 #include <limits>
 
 // The dense products and factorisations of OpenBLAS that the quantizers use, row-major. Every call runs on
-// the calling thread: Knapsaq's own loops spread the work, so that a result does not depend on how many
-// threads there are. Which kernels OpenBLAS takes depends on the processor, and with them the last bits.
+// the calling thread: Knapsaq's own loops distribute the work, so a result does not depend on the number of
+// threads. OpenBLAS chooses its kernels by processor, and the last bits depend on them.
 
 namespace knapsaq::blas {
 
@@ -19,16 +19,16 @@ void add_transposed_product(std::int64_t m, std::int64_t n, std::int64_t k, floa
                             std::int64_t a_stride, const float* b, std::int64_t b_stride, float* c,
                             std::int64_t c_stride);
 
-/// a[n, n] = L L^T in the lower half; the upper one is neither read nor written. False if a pivot came out as
-/// no positive number; of a singular matrix rounding decides that, so ask is_pivot() too.
+/// a[n, n] = L L^T in the lower half; the upper half is neither read nor written. False if a pivot is not a
+/// positive number. For a singular matrix, rounding decides this, so ask is_pivot() too.
 bool cholesky(std::int64_t n, float* a, std::int64_t stride);
 bool cholesky(std::int64_t n, double* a, std::int64_t stride);
-/// Whether L's diagonal element `l` is a number that rounding could not have made of a pivot of zero.
-/// `diagonal` is the matrix's own element there, of which l^2 is left when up to `n` squares are taken off,
-/// and `noise` the absolute error of that element. The squares add up to at most `diagonal`, and the rounding
-/// of a sum of n terms grows like sqrt(n) (Higham and Mary, "A New Approach to Probabilistic Rounding Error
-/// Analysis", SIAM J. Sci. Comput. 41, 2019): 4 deviations of it count as nothing. No NaN and no infinity is
-/// a pivot.
+/// Whether L's diagonal element `l` is too large to be the rounding error of a pivot of zero. `diagonal` is
+/// the matrix's own element there, from which up to `n` squares were subtracted to give l^2, and `noise` is
+/// the absolute error of that element. The squares add up to at most `diagonal`, and the rounding error of a
+/// sum of n terms grows like sqrt(n) (Higham and Mary, "A New Approach to Probabilistic Rounding Error
+/// Analysis", SIAM J. Sci. Comput. 41, 2019): up to 4 of its deviations count as zero. NaN and infinity are
+/// not pivots.
 template <class Real>
 bool is_pivot(Real l, Real diagonal, std::int64_t n, Real noise = 0) {
   const Real rounding =

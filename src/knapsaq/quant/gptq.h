@@ -5,8 +5,8 @@
 
 namespace knapsaq {
 
-/// GPTQ's codes for metadata that are already in `packed`, whatever they were found by; its codes are
-/// overwritten. In parallel.
+/// GPTQ's codes for the metadata already in `packed`, whatever method found them; its codes are overwritten.
+/// In parallel.
 void choose_gptq_codes(const MatrixView& weights, const HessianFactor& factor, PackedMatrix& packed);
 
 }  // namespace knapsaq

@@ -2,7 +2,7 @@
 
 #include "knapsaq/quant/quantizer.h"
 
-// The methods, for registry.cpp; everybody else asks quantizer(name).
+// The methods, for registry.cpp; all other code calls quantizer(name).
 
 namespace knapsaq {
 
@@ -14,7 +14,7 @@ const Quantizer& rtn_quantizer();
 const Quantizer& rtn_diag_quantizer();
 const Quantizer& hqq_quantizer();
 const Quantizer& uniform_quantizer();
-/// One for each GGML type, named as the type.
+/// One for each GGML type, with the type's name.
 std::span<const Quantizer* const> ggml_quantizers();
 
 }  // namespace knapsaq
