@@ -15,14 +15,15 @@ namespace knapsaq {
 /// A linear of a bank and the schemes in which it is stored there.
 struct BankedLinear {
   Matrix linear;
-  std::vector<Scheme> schemes;  ///< one for each of the menu, in its order; may repeat (see ErrorTable)
+  std::vector<Scheme>
+      schemes;  ///< one for each scheme of the menu, in its order; may repeat (see ErrorTable)
 
-  /// `schemes` without repetitions: what the linear's file holds.
+  /// `schemes` without repetitions: the content of the linear's file.
   std::vector<Scheme> distinct() const;
 };
 
-/// bank.json: what a bank is and what it was built from. Everything that decides about a bank's content is in
-/// here, so that two banks with the same index are the same to the byte.
+/// bank.json: what a bank is and what it was built from. It contains everything that determines a bank's
+/// content, so two banks with the same index are equal to the byte.
 struct BankIndex {
   std::string model;  ///< fingerprint()
   Menu menu;
@@ -30,14 +31,14 @@ struct BankIndex {
   std::string folding;  ///< Folding::identity(); empty: none
   std::vector<BankedLinear> linears;
 
-  /// Tells the file of one linear of this bank from any other's.
+  /// Distinguishes the file of one linear of this bank from all others.
   std::string key(const BankedLinear& linear) const;
 };
 
 inline constexpr std::string_view kBankIndexName = "bank.json";
 inline constexpr std::string_view kBankCalibrationName = "calibration";
 inline constexpr std::string_view kBankFoldingName = "folding.safetensors";
-/// Where the linear's file is, relative to the bank: "linears/<name>.safetensors".
+/// The path of the linear's file, relative to the bank: "linears/<name>.safetensors".
 std::filesystem::path file_of(const BankedLinear& linear);
 
 std::string to_json(const BankIndex& index);

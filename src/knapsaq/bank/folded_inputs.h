@@ -13,14 +13,14 @@ namespace knapsaq {
 /// scales.size() == width; without scales, the same statistics.
 InputStatistics scaled(InputStatistics inputs, std::span<const float> scales);
 
-/// What linears see once a folding is applied. Both must outlive this.
+/// The inputs of linears after a folding. Both arguments must outlive this.
 class FoldedInputs final : public InputSource {
  public:
   FoldedInputs(const InputSource& source, const Folding& folding) : source_(source), folding_(folding) {}
   InputStatistics inputs(std::string_view matrix, std::int64_t width) const override;
   RowShares row_shares(std::int64_t rows) const override { return source_.row_shares(rows); }
   bool has_second_moments() const override { return source_.has_second_moments(); }
-  /// That of the source: a bank states the folding beside it.
+  /// The identity of the source: a bank records the folding separately.
   std::string identity() const override { return source_.identity(); }
 
  private:

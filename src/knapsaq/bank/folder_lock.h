@@ -4,8 +4,8 @@
 
 namespace knapsaq {
 
-/// Keeps other processes from working in a folder: an advisory lock on the folder itself, so that nothing is
-/// left behind when the process ends, however it ends.
+/// Keeps other processes from working in a folder: an advisory lock on the folder itself, so nothing is left
+/// behind, however the process ends.
 class FolderLock {
  public:
   /// Throws IoError if the folder cannot be opened or another process holds the lock.

@@ -36,7 +36,7 @@ struct LinearFileLayout {
   std::vector<TensorSpec> tensors() const;
 };
 
-/// What the file of a bank's matrix must be.
+/// The required content of a matrix's file.
 LinearFileLayout layout_of(const BankIndex& index, const BankedLinear& banked);
 
 /// Writes the file front to back: one scheme at a time is in memory.
@@ -59,15 +59,15 @@ class LinearFileWriter {
 class LinearFile {
  public:
   /// Throws IoError or InputError, naming the file, unless it is the file that `layout` describes. The
-  /// schemes' tensors are checked when they are asked for.
+  /// schemes' tensors are checked when they are requested.
   LinearFile(const std::filesystem::path& path, LinearFileLayout layout);
 
   const std::vector<Scheme>& schemes() const { return layout_.schemes; }
   const LocalErrors& errors(std::size_t scheme) const { return errors_[scheme]; }
   const WeightStatistics& statistics() const { return statistics_; }
-  /// Throws InputError if the tensors are not those that were written. Lets go of the file's pages.
+  /// Throws InputError if the tensors are not those that were written. Releases the file's pages.
   StoredMatrix matrix(std::size_t scheme) const;
-  /// matrix() of all schemes without making them.
+  /// Checks all schemes like matrix(), without building the matrices.
   void verify() const;
 
  private:

@@ -7,17 +7,16 @@
 
 namespace knapsaq {
 
-/// Exact percentiles of |w| over more weights than fit in memory: the ranks that are asked for are narrowed
-/// down in kPasses passes over the weights by counting, each time, the next 10 or 11 bits of those magnitudes
-/// that agree with a wanted rank so far. (The bit patterns of non-negative floats are ordered as the floats
-/// are.)
+/// Exact percentiles of |w| over more weights than fit in memory. The requested ranks are narrowed down in
+/// kPasses passes over the weights. Each pass counts the next 10 or 11 bits of those magnitudes that agree
+/// with a requested rank so far. (The bit patterns of non-negative floats have the same order as the floats.)
 ///
 ///   MagnitudePercentiles p(weights, {99, 100});
 ///   for each pass: for each piece: { Counts c = p.counts(); p.count(piece, c); p.add(c); }  then
 ///   p.end_pass(); p.values()
 ///
-/// count() may run on many threads at once; add() may not. Counts are whole numbers, so the order does not
-/// matter.
+/// count() may run on many threads at the same time; add() may not. Counts are whole numbers, so the order
+/// does not matter.
 class MagnitudePercentiles {
  public:
   static constexpr int kPasses = 3;
@@ -32,7 +31,7 @@ class MagnitudePercentiles {
   void end_pass();
 
   /// After the last pass: the percentiles in the order of the constructor, interpolated between the two
-  /// nearest ranks as numpy.percentile does.
+  /// nearest ranks like numpy.percentile.
   std::vector<double> values() const;
 
  private:

@@ -8,8 +8,8 @@
 
 namespace knapsaq {
 
-/// How one matrix is stored. An allocation is a list of them in the order of matrices(config); what it does
-/// not name stays dense.
+/// How one matrix is stored. An allocation is a list of these in the order of matrices(config); matrices that
+/// it does not name stay dense.
 struct MatrixScheme {
   Matrix matrix;
   Scheme scheme;
@@ -17,7 +17,7 @@ struct MatrixScheme {
 
 /// schemes[i] for matrices[i]. Throws UsageError unless there is one for each.
 std::vector<MatrixScheme> allocation_of(std::span<const Matrix> matrices, std::span<const Scheme> schemes);
-/// `scheme` for each of `matrices`: as scheme_for() makes it fit.
+/// `scheme` for each of `matrices`, in the form that scheme_for() returns.
 std::vector<MatrixScheme> uniform_allocation(std::span<const Matrix> matrices, const Scheme& scheme);
 
 }  // namespace knapsaq

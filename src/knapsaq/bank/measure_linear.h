@@ -12,7 +12,7 @@
 
 namespace knapsaq {
 
-/// What one weight matrix loses in each scheme, and its statistics.
+/// The errors of one weight matrix in each scheme, and its statistics.
 struct LinearMeasurement {
   std::vector<double> fnorms;  ///< in the order of the schemes
   double norm = 0;             ///< || W ||_F
@@ -20,12 +20,12 @@ struct LinearMeasurement {
 };
 
 /// Measures the matrix `weights` [out, in] (F16, BF16 or F32, as stored) in all schemes, in parallel. Weights
-/// are read in pieces of a few rows which are measured in all schemes while they are in the cache: beyond the
-/// stored tensor only those pieces are in memory. The result depends neither on the number of threads nor on
-/// the machine.
+/// are read in pieces of a few rows, which are measured in all schemes while they are in the cache. Besides
+/// the stored tensor, only those pieces are in memory. The result depends neither on the number of threads
+/// nor on the machine.
 ///
-/// Throws InputError naming `tensor` for a weight that is NaN, infinite or beyond kLargestWeight, and
-/// Cancelled. `advance` hears of weights done, from any thread; together out * in.
+/// Throws InputError, naming `tensor`, for a weight that is NaN, infinite or beyond kLargestWeight, and
+/// Cancelled. `advance` receives the numbers of finished weights, from any thread; they sum to out * in.
 LinearMeasurement measure_linear(const TensorView& weights, std::span<const Scheme> schemes,
                                  std::string_view tensor, const std::function<void(std::uint64_t)>& advance);
 

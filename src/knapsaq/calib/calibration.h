@@ -16,7 +16,7 @@
 
 namespace knapsaq {
 
-/// What the statistics of a calibration depend on.
+/// The inputs that determine the statistics of a calibration.
 struct CalibrationSource {
   std::string model;      ///< fingerprint() of the checkpoint
   std::string text;       ///< CalibrationText::hash
@@ -26,13 +26,13 @@ struct CalibrationSource {
   bool operator==(const CalibrationSource&) const = default;
 };
 
-/// The input statistics of every matrix of a model, in a folder: calibration.json (what they were made from,
-/// what is in which file, checksums), one safetensors file per block, and one for the ends of the model.
-/// Files are memory-mapped; a block's file is checked against its checksum when it is first used. inputs()
-/// may be called from many threads.
+/// The input statistics of every matrix of a model, in a folder: calibration.json (its sources, the content
+/// of the files, checksums), one safetensors file per block, and one for the ends of the model. Files are
+/// memory-mapped; a block's file is checked against its checksum when it is first used. inputs() may be
+/// called from many threads.
 class Calibration final : public InputSource {
  public:
-  /// Throws InputError for a folder that holds none, an unfinished or a damaged one.
+  /// Throws InputError for a folder without a calibration, or with an unfinished or damaged one.
   static Calibration open(const std::filesystem::path& folder);
   Calibration(Calibration&&) noexcept;
   Calibration& operator=(Calibration&&) noexcept;
@@ -56,31 +56,31 @@ class Calibration final : public InputSource {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Whether `folder` holds a calibration, finished or not, that was made (or begun) from exactly this. Throws
+/// Whether `folder` holds a calibration, finished or not, that was started from exactly these sources. Throws
 /// InputError if its calibration.json is damaged.
 bool is_calibration_of(const std::filesystem::path& folder, const CalibrationSource& source);
-/// Throws UsageError, before any work, if something is there that is no calibration, nor the beginning of
+/// Throws UsageError, before any work, if the path exists and is neither a calibration nor the beginning of
 /// one.
 void check_calibration_place(const std::filesystem::path& folder);
-/// Calibration::identity() of what calibrate() makes of this: `tokens_hash` is that of the samples.
+/// Calibration::identity() of calibrate()'s result: `tokens_hash` is that of the samples.
 std::string calibration_identity(const CalibrationSource& source, std::string_view tokens_hash);
-/// Whether a calibration, finished or not, is there at all.
+/// Whether there is a calibration, finished or not.
 bool has_calibration(const std::filesystem::path& folder);
 
-/// Throws InputError, one line that names both, if the calibration was made of another model.
+/// Throws InputError, one line that names both, if the calibration belongs to another model.
 void require_same_model(const Calibration& calibration, std::string_view fingerprint);
 
 /// Runs the samples through the model, block by block with only one block's weights in memory, and writes the
-/// calibration of it into `folder` (Calibrator says what is measured). What is finished is on the disk:
-/// called again after a kill with the same arguments, the statistics of finished blocks are not gathered
-/// again and the result is the same, byte for byte. `fingerprint` is that of the checkpoint.
+/// calibration to `folder` (Calibrator documents the statistics). Finished blocks are on the disk: after a
+/// kill, a call with the same arguments does not compute them again, and the result is the same, byte for
+/// byte. `fingerprint` is that of the checkpoint.
 ///
-/// With `replace` another calibration in the folder gives way to the new one when that is finished; until
-/// then the new one lies in `<folder>.new`.
+/// With `replace`, another calibration in the folder is replaced when the new one is finished; until then the
+/// new one lies in `<folder>.new`.
 ///
 /// Throws UsageError, before anything is written, if the folder holds another calibration and `replace` is
-/// not set, or if it holds something else; InputError if inputs of a linear are not finite, naming it;
-/// Cancelled.
+/// not set, or if it holds something else; InputError, naming the linear, if the inputs of a linear are not
+/// finite; Cancelled.
 Calibration calibrate(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
                       const Samples& samples, Backend& backend, const std::filesystem::path& folder,
                       bool replace = false, Progress& progress = Progress::none());

@@ -14,23 +14,23 @@
 
 namespace knapsaq {
 
-/// What one distinct input of a block summed up to.
+/// The sums over one distinct input of a block.
 struct ObservedInput {
-  Matrix first;  ///< of the matrices that multiply it
+  Matrix first;  ///< of the matrices with this input
   InputSums sums;
 };
 
 /// As floats, means over the tokens.
 InputStatistics statistics_of(const ObservedInput& input);
 
-/// Takes windows of tokens through a model block by block, with one block's weights and the hidden states of
-/// all windows in memory, and looks at what the linears multiply.
+/// Runs windows of tokens through a model block by block, with one block's weights and the hidden states of
+/// all windows in memory, and accumulates statistics of the linears' inputs.
 ///
-/// For full-precision inputs: measure(i) for every block. For inputs as the blocks before make them once they
-/// are quantized: observe(i), then decoder().replace(..) of linears of block i, then advance(i).
+/// For full-precision inputs, call measure(i) for every block. For inputs after quantized blocks, call
+/// observe(i), then decoder().replace(..) for linears of block i, then advance(i).
 ///
-/// Results do not depend on the number of threads. Checkpoint, backend and progress (which hears of every
-/// window that went through a block) must outlive it.
+/// Results do not depend on the number of threads. Checkpoint, backend and progress (which receives every
+/// window that finished a block) must outlive it.
 class Calibrator {
  public:
   Calibrator(const Checkpoint& checkpoint, const ModelConfig& config, const Samples& samples,
@@ -42,23 +42,23 @@ class Calibrator {
   Calibrator(const Calibrator&) = delete;
   Calibrator& operator=(const Calibrator&) = delete;
 
-  /// The inputs of block `index` in the order of the forward pass; hidden states go on to the next block.
-  /// Blocks come one after another: another index is std::logic_error. Throws NotFiniteError, naming the
-  /// first layer whose output is not finite, if what the block makes is not; and the linear whose input has
-  /// squares that overflow.
+  /// The inputs of block `index` in the order of the forward pass; hidden states advance to the next block.
+  /// Blocks must come in order: another index is std::logic_error. Throws NotFiniteError, naming the first
+  /// layer whose output is not finite, if the block's output is not, and naming the linear if the squares of
+  /// its input overflow.
   std::vector<ObservedInput> measure(std::int64_t index);
-  /// The same, and the hidden states stay before the block, whose weights stay in memory.
+  /// The same, but the hidden states stay before the block, and its weights stay in memory.
   std::vector<InputStatistics> observe(std::int64_t index);
-  /// After the last block: what the output head multiplies. `head` names it. Throws as measure() does.
+  /// After the last block: the inputs of the output head. `head` names it. Throws like measure().
   ObservedInput measure_head(const Matrix& head);
-  /// Hidden states go through block `index` with the weights that are in place now.
+  /// Runs the hidden states through block `index` with its current weights.
   void advance(std::int64_t index);
-  /// For replacing weights of the block that observe() has loaded.
+  /// For replacing weights of the block that observe() loaded.
   Decoder& decoder() { return *decoder_; }
 
  private:
   std::vector<ObservedInput> run(std::int64_t index, bool look, bool move);
-  /// Throws NotFiniteError: passes `batch`, as it was before the block, through it again and looks.
+  /// Throws NotFiniteError: runs `batch`, as it was before the block, through it again with checks.
   [[noreturn]] void explain(std::int64_t index, Hidden& batch, std::span<const float> before);
 
   void embed(const Samples& samples);
@@ -68,8 +68,8 @@ class Calibrator {
   std::optional<Decoder> own_;
   Decoder* decoder_;
   std::vector<Hidden> batches_;
-  std::int64_t next_ = 0;     ///< block that the hidden states stand before
-  std::int64_t loaded_ = -1;  ///< block whose weights are in memory
+  std::int64_t next_ = 0;     ///< the next block of the hidden states
+  std::int64_t loaded_ = -1;  ///< the block whose weights are in memory
 };
 
 }  // namespace knapsaq

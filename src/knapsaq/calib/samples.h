@@ -11,18 +11,18 @@
 
 namespace knapsaq {
 
-/// Puts the default in the place of a zero window. Throws UsageError for fewer than 1 sample or 2 tokens, and
-/// for a window longer than `max_positions`.
+/// Replaces a zero window by the default. Throws UsageError for fewer than 1 sample or 2 tokens, and for a
+/// window longer than `max_positions`.
 SampleOptions resolve(SampleOptions options, std::int64_t max_positions);
 
 /// The texts of one or more files.
 struct CalibrationText {
-  std::vector<std::string> documents;  ///< UTF-8; a plain file is one, a JSONL file has one per line
-  std::string hash;                    ///< of the documents and their borders
+  std::vector<std::string> documents;  ///< UTF-8; a plain file is one document, a JSONL file has one per line
+  std::string hash;                    ///< of the documents and their boundaries
 };
 
-/// Reads plain text, or JSONL where a file's name ends in .jsonl: one object with a string `text` per line.
-/// Throws InputError naming file (and line) for what is neither, and for files without any text.
+/// Reads plain text, or JSONL if a file's name ends in .jsonl: one object with a string `text` per line.
+/// Throws InputError, naming file (and line), for anything else, and for files without any text.
 CalibrationText read_calibration_text(std::span<const std::filesystem::path> files);
 
 /// Windows of tokens, one after another.
@@ -36,20 +36,20 @@ struct Samples {
 /// Samples with their hash.
 Samples make_samples(std::vector<std::int32_t> tokens, const SampleOptions& options, std::string text);
 
-/// Every document encoded with what the tokenizer puts around a text, one after another.
+/// Every document, encoded with the tokenizer's special tokens around a text, one after another.
 std::vector<std::int32_t> encode_documents(const CalibrationText& text, const Tokenizer& tokenizer);
 
-/// What `options.held_back` leaves of a text's tokens; the rest is behind it.
+/// The part of a text's tokens that `options.held_back` leaves; the rest follows it.
 std::span<const std::int32_t> front_of(std::span<const std::int32_t> stream, const SampleOptions& options);
 
 /// `options.samples` windows of `stream` without overlap, in its order, at places drawn uniformly from all
-/// such placements. Where the tokenizer adds a BOS, it takes the place of every window's first token, as in
-/// eval's protocol llama: that is how the model is used. `options` are resolved. Throws InputError, saying
-/// how many tokens there are and how many are needed, for a text that is too short.
+/// such placements. If the tokenizer adds a BOS, it replaces the first token of every window, as in eval's
+/// protocol llama, because models are used this way. `options` are resolved. Throws InputError, stating the
+/// available and the needed number of tokens, for a text that is too short.
 std::vector<std::int32_t> place_windows(std::span<const std::int32_t> stream, const Tokenizer& tokenizer,
                                         const SampleOptions& options);
 
-/// place_windows() in front_of() of encode_documents(); a window may cross from one document into the next.
+/// place_windows() in front_of() of encode_documents(); a window may extend from one document into the next.
 Samples sample_windows(const CalibrationText& text, const Tokenizer& tokenizer, const SampleOptions& options);
 
 }  // namespace knapsaq

@@ -7,17 +7,18 @@
 
 namespace knapsaq {
 
-/// What a search measures on, and what its choice is judged on: windows of equal length without a common
-/// token. In both, the first N windows are a fair sample of all, so that cheap measurements look at a part.
+/// The tokens on which a search measures, and those on which its result is judged: windows of equal length
+/// without a common token. In both, the first N windows are a fair sample of all, so cheap measurements can
+/// use a part.
 struct SearchText {
   Samples search;
   Samples heldout;
 };
 
-/// From a text: `heldout` windows from its end (its last quarter, or more where they need more) and
-/// `search.samples` windows from what front_of() leaves with as much held back; places as place_windows()
-/// draws them, in random order. `search` is resolved, `heldout` at least 1 (else UsageError). Throws
-/// InputError for a text that is too short.
+/// From a text: `heldout` windows from its end (its last quarter, or more if needed) and `search.samples`
+/// windows from front_of() with as much held back; places as drawn by place_windows(), in random order.
+/// `search` is resolved, `heldout` at least 1 (else UsageError). Throws InputError for a text that is too
+/// short.
 SearchText search_windows(const CalibrationText& text, const Tokenizer& tokenizer,
                           const SampleOptions& search, std::int64_t heldout);
 

@@ -10,11 +10,11 @@
 
 namespace knapsaq {
 
-/// One choice for each of the matrices that candidates choose about.
+/// One choice for each variable matrix of a candidate.
 using Choices = std::vector<std::size_t>;
 
-/// The stages of a model (Stage::embed, kStages of block 0, of block 1, .., Stage::head), what candidates
-/// choose about in each, and what each takes of a pass.
+/// The stages of a model (Stage::embed, kStages of block 0, of block 1, .., Stage::head), the variable
+/// matrices of each, and the share of each in a pass.
 class StageMap {
  public:
   /// `chosen`: some of matrices(config), in that order.
@@ -28,13 +28,13 @@ class StageMap {
     if (stage == 0) return Stage::embed;
     return stage + 1 == stages() ? Stage::head : kStages[(stage - 1) % kStages.size()];
   }
-  /// What is chosen for it: [begin(stage), begin(stage + 1)).
+  /// The range of its choices: [begin(stage), begin(stage + 1)).
   std::size_t begin(std::size_t stage) const { return first_[stage]; }
-  /// The first stage from `stage` on in which the two choose differently; stages() if none.
+  /// The first stage from `stage` on in which the two have different choices; stages() if none.
   std::size_t difference(const Choices& a, const Choices& b, std::size_t stage) const;
 
-  /// Share that stages [stage, stages()) have in the multiply-adds of a pass over windows of `length` tokens:
-  /// those of linears, attention, head and what projects embeddings.
+  /// The share of stages [stage, stages()) in the multiply-adds of a pass over windows of `length` tokens:
+  /// those of linears, attention, head and the projections of embeddings.
   double share_from(std::size_t stage, std::int64_t length) const;
 
  private:
@@ -43,23 +43,23 @@ class StageMap {
 
   ModelConfig config_;
   std::vector<double> work_;        ///< multiply-adds of a token in the matrices of each stage
-  std::vector<std::size_t> first_;  ///< of what is chosen for every stage; one more at the end
+  std::vector<std::size_t> first_;  ///< index of the first choice of every stage; one more at the end
 };
 
-/// Candidates that choose alike in all stages before `split`, where their choices differ; a leaf if they
+/// Candidates with the same choices in all stages before `split`, where their choices differ; a leaf if they
 /// never do. A depth-first walk that keeps the pass at each split computes everything that candidates share
 /// once.
 struct CandidateTree {
   std::vector<std::size_t> candidates;  ///< ascending indices
   std::size_t split = 0;                ///< stages() in a leaf
-  /// By size, ascending (then by their first candidate): when a walk enters the last one, it needs what it
-  /// kept here no more, so that never more than log2(candidates) passes are kept.
+  /// By size, ascending (then by their first candidate): when a walk enters the last child, it no longer
+  /// needs its kept pass, so at most log2(candidates) passes are kept.
   std::vector<CandidateTree> branches;
 };
 
 CandidateTree candidate_tree(const StageMap& map, std::span<const Choices> candidates);
 
-/// What the tree takes, in passes of the whole model over the windows.
+/// The cost of the tree, in passes of the whole model over the windows.
 double cost_of(const CandidateTree& tree, const StageMap& map, std::int64_t length);
 
 }  // namespace knapsaq

@@ -24,10 +24,10 @@ struct Perplexity {
 using LossFunction = std::function<void(std::span<const std::int32_t> tokens, std::int64_t windows,
                                         std::int64_t length, std::span<float> out)>;
 
-/// Runs the protocol of `options` (resolved) over a tokenized text. `bos` is put in the place of the first
-/// token of every window by protocol llama; give it if the tokenizer adds a BOS. Losses accumulate in double,
-/// window by window, in order. Throws InputError for a text that is too short, NotFiniteError for a
-/// perplexity that is not finite, Cancelled on interruption.
+/// Runs the protocol of `options` (resolved) over a tokenized text. `bos` replaces the first token of every
+/// window in protocol llama; give it if the tokenizer adds a BOS. Losses accumulate in double, window by
+/// window, in order. Throws InputError for a text that is too short, NotFiniteError for a perplexity that is
+/// not finite, Cancelled on interruption.
 Perplexity perplexity(std::span<const std::int32_t> tokens, const WindowOptions& options,
                       std::optional<std::int32_t> bos, const LossFunction& losses,
                       Progress& progress = Progress::none());

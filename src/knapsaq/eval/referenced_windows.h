@@ -10,9 +10,9 @@
 
 namespace knapsaq {
 
-/// A fixed text for judging models, with what the full-precision model makes of it. Of its predictions only
-/// what its head multiplies is kept, and the head: the exact logits are one product away, and take a hundred
-/// times the room.
+/// A fixed text for evaluating models, with the full-precision model's predictions. Only the inputs of its
+/// head are kept, and the head: the exact logits are one product away, and would take a hundred times the
+/// memory.
 struct ReferencedWindows {
   std::vector<std::int32_t> tokens;  ///< [windows * length], window after window
   std::int64_t windows = 0;
@@ -23,7 +23,7 @@ struct ReferencedWindows {
   std::int64_t targets() const { return length - 1; }  ///< scored tokens of one window
 };
 
-/// Runs the windows through the full-precision model. Throws as Decoder::losses() does, and UsageError for
+/// Runs the windows through the full-precision model. Throws like Decoder::losses(), and UsageError for
 /// windows of fewer than two tokens; Cancelled between batches.
 ReferencedWindows reference_windows(Decoder& decoder, std::vector<std::int32_t> tokens, std::int64_t windows,
                                     std::int64_t length, Progress& progress = Progress::none());

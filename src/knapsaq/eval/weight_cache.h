@@ -10,13 +10,13 @@
 
 namespace knapsaq {
 
-/// Prepared matrices by (matrix, choice), at most so many bytes of them; what was not used for longest goes
-/// first. One that somebody still holds lives on.
+/// Prepared matrices by (matrix, choice), up to a number of bytes; the least recently used one is dropped
+/// first. A matrix that is still referenced stays alive.
 class WeightCache {
  public:
   explicit WeightCache(std::uint64_t limit) : limit_(limit) {}
 
-  /// Empty if it is not there.
+  /// Empty if it is not cached.
   PreparedMatrix find(std::size_t matrix, std::size_t choice);
   /// Keeps it if it fits at all.
   void add(std::size_t matrix, std::size_t choice, PreparedMatrix prepared);
@@ -29,7 +29,7 @@ class WeightCache {
   };
   std::uint64_t limit_;
   std::uint64_t bytes_ = 0;
-  std::list<Entry> entries_;  ///< used last first
+  std::list<Entry> entries_;  ///< most recently used first
   std::map<Key, std::list<Entry>::iterator> places_;
 };
 

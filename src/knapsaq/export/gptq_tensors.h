@@ -20,7 +20,7 @@ inline constexpr std::array<int, 4> kGptqWidths = {2, 3, 4, 8};
 
 /// The content of qzeros' fields. The first readers added 1 to each.
 enum class ZeroFields : std::uint8_t {
-  minus_one,  ///< zero - 1, which cannot represent 0: for models that are symmetric throughout
+  minus_one,  ///< zero - 1, which cannot distinguish 0 from 2^bits: for models that are symmetric throughout
   plain,      ///< "v2"
 };
 ZeroFields zero_fields(std::span<const PlannedLinear> plan);

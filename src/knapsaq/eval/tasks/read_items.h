@@ -10,15 +10,15 @@
 
 namespace knapsaq {
 
-/// The items of a task in the text of a JSONL file: an object on each line that is not blank. `labels` is the
-/// text of the file of labels, empty if there is none; line i of it belongs to item i. `limit`: only the
-/// first so many items, whose lines alone are looked at; 0: all. Throws InputError "WHERE:LINE: .." for a
-/// line that is no such item and for one without a gold label, and if there is no item.
+/// The items of a task from the text of a JSONL file: an object on each line that is not blank. `labels` is
+/// the text of the file of labels, empty if there is none; its line i belongs to item i. `limit`: reads only
+/// this many items and ignores the rest; 0: all. Throws InputError "WHERE:LINE: .." for a line that is not
+/// such an item and for one without a gold label, and if there is no item.
 std::vector<TaskItem> parse_items(const Task& task, std::string_view text, std::string_view labels,
                                   const std::string& where, std::int64_t limit = 0);
 
-/// Those of `FOLDER/NAME.jsonl`, with `FOLDER/NAME-labels.lst` if the task's labels lie beside it and the
-/// file is there. Throws IoError if there is no such file or it cannot be read.
+/// The items of `FOLDER/NAME.jsonl`, with `FOLDER/NAME-labels.lst` if the task has separate labels and the
+/// file exists. Throws IoError if the items' file is missing or cannot be read.
 std::vector<TaskItem> read_items(const Task& task, const std::filesystem::path& folder,
                                  std::int64_t limit = 0);
 

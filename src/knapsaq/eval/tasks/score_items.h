@@ -11,8 +11,8 @@
 
 namespace knapsaq {
 
-/// out[i] = -log p(targets[i] | what row i sees), 0 where targets[i] is negative. Decoder::segment_losses is
-/// one.
+/// out[i] = -log p(targets[i] | everything that row i sees), 0 if targets[i] is negative.
+/// Decoder::segment_losses is one.
 using SegmentLossFunction =
     std::function<void(std::span<const std::int32_t> tokens, std::span<const Segment> segments,
                        std::span<const std::int32_t> targets, std::span<float> out)>;
@@ -20,10 +20,10 @@ using SegmentLossFunction =
 /// Rows of a batch: as many as Decoder::losses() takes at once.
 inline constexpr std::int64_t kTaskBatchRows = 2048;
 
-/// Log-likelihoods [item][answer] of continuations, in nats. The tokens that all answers of an item start
-/// with are computed once. Batches are of near `batch_rows` tokens, in the order of the items: nothing is
-/// padded, so that sorting by length would gain nothing. Items' results do not depend on what else is in
-/// their batch but for the order of sums in matrix products. Throws Cancelled between batches.
+/// Log-likelihoods [item][answer] of continuations, in nats. The common first tokens of an item's answers are
+/// computed once. Batches have about `batch_rows` tokens, in the order of the items: nothing is padded, so
+/// sorting by length would gain nothing. Items' results do not depend on the rest of their batch, except for
+/// the order of sums in matrix products. Throws Cancelled between batches.
 std::vector<std::vector<double>> score_items(std::span<const EncodedItem> items,
                                              const SegmentLossFunction& losses,
                                              Progress& progress = Progress::none(),

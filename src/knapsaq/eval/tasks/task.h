@@ -11,20 +11,20 @@
 
 namespace knapsaq {
 
-/// A zero-shot task by the rules of EleutherAI's lm-evaluation-harness, whose name it has.
+/// A zero-shot task by the rules of EleutherAI's lm-evaluation-harness, under its name there.
 struct Task {
   std::string_view name;
   std::string_view about;
-  /// Whether the harness tells acc_norm of it. That is then what counts in the average, as in AMQ's.
+  /// Whether the harness reports acc_norm. If so, acc_norm enters the average, as in AMQ's.
   bool normalises = false;
-  /// Whether its original labels lie beside it in a file of their own, a number per line.
+  /// Whether its original labels are in a separate file, a number per line.
   bool labels_beside = false;
-  /// An item from one line's object, in any of the layouts that the task is published in. Throws InputError:
-  /// only what is wrong, without the place. `line` is left to the caller.
+  /// An item from one line's object, in any of the layouts in which the task is published. Throws InputError
+  /// that says what is wrong, without the location. The caller sets `line`.
   TaskItem (*parse)(const nlohmann::json& object) = nullptr;
 };
 
-// One file each. To add a task is to write its file and to name it here and in registry.cpp.
+// One file each. To add a task, write its file and name it here and in registry.cpp.
 extern const Task kArcEasy;
 extern const Task kArcChallenge;
 extern const Task kPiqa;
@@ -34,8 +34,8 @@ extern const Task kBoolQ;
 
 /// All tasks, in the order of AMQ's tables.
 std::span<const Task* const> all_tasks();
-/// The tasks of a list of names, each once, in the list's order; "all" is all of them. Throws UsageError for
-/// a name that is none.
+/// The tasks of a list of names, each once, in the list's order; "all" means all of them. Throws UsageError
+/// for an unknown name.
 std::vector<const Task*> parse_tasks(std::span<const std::string> names);
 
 }  // namespace knapsaq

@@ -14,11 +14,11 @@
 
 namespace knapsaq {
 
-/// Tasks that are read and tokenized: what any number of models with one tokenizer are judged by.
+/// Tasks, read and tokenized, for evaluating any number of models with one tokenizer.
 class TaskSet {
  public:
-  /// Reads FOLDER/NAME.jsonl of every task, `limit` items of each (0: all); `positions` is what the model can
-  /// see. Throws as read_items() and encode_items().
+  /// Reads FOLDER/NAME.jsonl of every task, `limit` items of each (0: all); `positions` is the model's.
+  /// Throws like read_items() and encode_items().
   static TaskSet read(std::span<const Task* const> tasks, const std::filesystem::path& folder,
                       const Tokenizer& tokenizer, std::int64_t positions, std::int64_t limit,
                       Progress& progress = Progress::none());
@@ -29,7 +29,7 @@ class TaskSet {
   bool empty() const { return parts_.empty(); }
   std::vector<std::string> names() const;
   std::int64_t items() const;  ///< of all tasks
-  /// Tells the tokens that are scored from others, in 16 hexadecimal digits.
+  /// Identifies the scored tokens, in 16 hexadecimal digits.
   const std::string& hash() const { return hash_; }
 
  private:
