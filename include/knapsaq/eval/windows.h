@@ -47,8 +47,8 @@ WindowOptions resolve(WindowOptions options, std::int64_t max_positions);
 /// - stride: for i = 0, S, 2S, ..: the window ends at min(i+S, T) and starts at max(i+S-W, 0); its last
 ///   min(S, T-i) tokens are scored, and their number is the weight of the mean. The very first token has no
 ///   context: it is excluded from the mean but counted in the weight, as in MXQ's harness.
-/// - llama: floor(T / W) windows; targets W/2+1 .. W-1. Throws InputError if the text is too short for one
-///   window.
+/// - llama: floor(T / W) windows; targets W/2+1 .. W-1.
+/// Throws InputError if the text is too short for one window.
 std::vector<Window> plan_windows(std::int64_t tokens, const WindowOptions& options);
 
 }  // namespace knapsaq

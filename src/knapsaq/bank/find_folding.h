@@ -31,8 +31,8 @@ std::string folding_origin(const InputSource& inputs, const Scheme& scheme);
 ///   tokens of `samples` with the inputs of the full-precision model, plus the mean of the linears' own
 ///   errors, all relative to those without scales. (AWQ uses the half block's error alone, which hardly
 ///   depends on q and k compared with v. In a small model, one q that matters more than its share then costs
-///   more than all scales gain: docs/benchmarks.md.) Fold points are independent of each other: each is
-///   searched with everything else in full precision.
+///   more than all scales gain: docs/benchmarks.md.)
+/// Fold points are independent of each other: each is searched with everything else in full precision.
 ///
 /// `scheme` is Q: one that needs no statistics, such as "rtn:b3g128". One folding serves all schemes of a
 /// bank. Scales of norms are chosen so that the folded weights are exact in the checkpoint's type. A point
