@@ -16,58 +16,58 @@ namespace knapsaq {
 
 class FileSizes;
 
-/// An allocation as searches see it: for every variable of a SearchSpace the number of one of its levels.
+/// An allocation as searches see it: the index of a level for every variable of a SearchSpace.
 using Point = std::vector<std::uint8_t>;
 
 /// One way to store the linears of a variable.
 struct SpaceLevel {
   std::size_t choice = 0;   ///< index into SearchSpace::menu
   std::uint64_t bytes = 0;  ///< of the tensors of all the variable's linears
-  double bits = 0;          ///< b1 of the scheme, without metadata: what the metaheuristics sum up; where
-                            ///< tied linears are stored differently, the mean over their weights
-  double error = 0;         ///< sum of the linears' local errors (SearchSpace::cost); NaN if unknown
+  double bits = 0;   ///< b1 of the scheme, without metadata, which the metaheuristics sum up; if tied linears
+                     ///< are stored differently, the mean over their weights
+  double error = 0;  ///< sum of the linears' local errors (SearchSpace::cost); NaN if unknown
 };
 
-/// What a search decides about: a linear, or linears that must share a scheme.
+/// A decision of a search: a linear, or linears that must share a scheme.
 struct Variable {
   std::string name;                  ///< of its first linear; with " +3" behind it if there are three more
   std::int64_t block = 0;            ///< of its first linear
   std::vector<std::size_t> linears;  ///< ascending indices into SearchSpace::linears
   std::int64_t parameters = 0;       ///< weights of all its linears
   std::vector<SpaceLevel>
-      levels;  ///< ascending by bytes, equal ones by error; 1 to 256; pins have been applied
+      levels;  ///< ascending by bytes, equal ones by error; 1 to 256; constraints have been applied
 };
 
 /// A hard limit on the size of an allocation.
 struct Budget {
   enum class Of : std::uint8_t {
-    files,   ///< all that is written, headers included
-    linears  ///< the linears' tensors alone: what average bits per weight limit
+    files,   ///< everything that is written, headers included
+    linears  ///< the linears' tensors alone: average bits per weight limit these
   };
   std::uint64_t bytes = 0;
   Of of = Of::files;
   friend bool operator==(const Budget&, const Budget&) = default;
 };
 
-/// As the course of a search is told apart by: "budget=114" for linears, "file-budget=2000" for files.
+/// The form that identifies a search: "budget=114" for linears, "file-budget=2000" for files.
 std::string to_string(const Budget& budget);
 
-/// The budget that average bits per quantized weight, metadata included, are for linears of so many weights.
-/// Throws UsageError if it is beyond 2^62 bytes.
+/// The budget in bytes for average bits per quantized weight, metadata included, of linears with this many
+/// weights. Throws UsageError if it exceeds 2^62 bytes.
 Budget bits_budget(double bits, std::int64_t parameters);
 
-/// The search space: variables with their levels, and the exact size of what would be written.
+/// The search space: variables with their levels, and the exact size of the files that would be written.
 struct SearchSpace {
-  std::vector<std::string> linears;  ///< what is chosen about: matrices of the model, in their order
+  std::vector<std::string> linears;  ///< the variable matrices of the model, in their order
   std::vector<Scheme> menu;
   std::vector<std::vector<Scheme>> schemes;  ///< [linear][choice]: as the bank stores it (fitting())
   std::vector<Variable> variables;           ///< in the order of their first linears
-  Cost cost = Cost::fnorm;                   ///< what SpaceLevel::error is
+  Cost cost = Cost::fnorm;                   ///< the kind of SpaceLevel::error
   std::int64_t parameters = 0;               ///< weights of all linears
-  /// Of the files that would be written; modules are the linears and forms the menu's choices.
+  /// The sizes of the files that would be written; modules are the linears and forms the menu's choices.
   std::shared_ptr<const FileSizes> files;
 
-  // Points with another number of variables or levels that do not exist are std::invalid_argument.
+  // Points with another number of variables, or with levels that do not exist, are std::invalid_argument.
 
   /// Index into `menu` for every linear.
   std::vector<std::size_t> choices(const Point& point) const;
@@ -77,18 +77,18 @@ struct SearchSpace {
   std::uint64_t linear_bytes(const Point& point) const;
   /// Average bits per quantized weight, metadata included: 8 linear_bytes / parameters.
   double bits(const Point& point) const;
-  /// Bytes of the files that would be written, headers and all.
+  /// Bytes of the files that would be written, headers included.
   std::uint64_t bytes(const Point& point) const;
   /// bytes() or linear_bytes().
   std::uint64_t size(const Point& point, Budget::Of of) const;
   bool fits(const Point& point, const Budget& budget) const { return size(point, budget.of) <= budget.bytes; }
-  /// The level that stores all linears of the variable as the choice of the menu does, which may be another
-  /// choice's; nothing where pins or its width keep it from them.
+  /// The level that stores all linears of the variable like this choice of the menu, possibly under another
+  /// choice; nullopt if constraints or its width exclude it.
   std::optional<std::size_t> level_with(const Variable& variable, std::size_t choice) const;
   /// First and last level of every variable.
   Point smallest() const;
   Point largest() const;
-  /// Tells this space from any other, 32 hexadecimal digits: of linears, schemes and variables.
+  /// Identifies this space, in 32 hexadecimal digits: linears, schemes and variables.
   std::string identity() const;
 };
 

@@ -14,52 +14,51 @@
 
 namespace knapsaq {
 
-/// What a strategy wants to know next.
+/// A strategy's next questions.
 struct Batch {
-  std::vector<Point> points;  ///< may repeat, within the batch and from earlier ones: that costs nothing
-  std::int64_t windows = 0;   ///< fidelity; 0: all windows of the token set
-  std::vector<double>
-      predicted;      ///< divergence that the strategy expects of each point; empty: it has no idea
-  std::string phase;  ///< for people: "sensitivity", "round 12"
+  std::vector<Point> points;      ///< may repeat, within the batch and from earlier ones, at no cost
+  std::int64_t windows = 0;       ///< fidelity; 0: all windows of the token set
+  std::vector<double> predicted;  ///< the strategy's predicted divergence of each point; empty: none
+  std::string phase;              ///< for people: "sensitivity", "round 12"
 };
 
-/// Numbers that a strategy wants kept with the run: one row of one of its tables.
+/// Numbers that a strategy stores with the run: one row of one of its tables.
 struct Note {
   std::string kind;  ///< table: "round", "sensitivity"
   std::vector<std::pair<std::string, double>> values;
 };
 
-/// What a scalar search (ga, pso, sa, de) makes small.
+/// The value that a scalar search (ga, pso, sa, de) minimises.
 class Goal {
  public:
   virtual ~Goal() = default;
   virtual double value(const Point& point, const Measurement& measurement) const = 0;
 };
 
-/// What every strategy gets. All pointers outlive it.
+/// The arguments of every strategy. All pointers outlive it.
 struct StrategySetup {
   const SearchSpace* space = nullptr;
   Divergence divergence = Divergence::kl;
   std::int64_t windows = 0;  ///< of the whole token set
   std::uint64_t seed = 0;
-  std::int64_t evaluations = 0;  ///< most measurements; 0: what the strategy's options make of it
-  std::optional<Budget> budget;  ///< what the user wants in the end, if known
+  std::int64_t evaluations = 0;  ///< maximum number of measurements; 0: determined by the strategy's options
+  std::optional<Budget> budget;  ///< the size that the user wants in the end, if known
   const Goal* goal = nullptr;    ///< for scalar searches
 };
 
 /// A way to search: ask and tell. A strategy never evaluates anything. It is deterministic: the same setup
-/// and the same answers give the same questions, which is all that resuming needs (run_search() answers from
-/// the archive what was measured before).
+/// and the same answers give the same questions. Resuming needs nothing else (run_search() answers from the
+/// archive what was measured before).
 class Strategy {
  public:
   virtual ~Strategy() = default;
-  /// The next batch; one without points ends the search.
+  /// The next batch; a batch without points ends the search.
   virtual Batch ask() = 0;
-  /// The measurements of the batch that ask() gave last, one for each of its points.
+  /// The measurements of the batch that ask() returned last, one for each of its points.
   virtual void tell(const Batch& batch, std::span<const Measurement> measurements) = 0;
-  /// Measurements that it means to ask for in all, as far as it knows now; 0: it cannot tell.
+  /// The total number of measurements that it expects to ask for, as far as it knows now; 0: unknown.
   virtual std::int64_t planned() const { return 0; }
-  /// What there is to note since the last call.
+  /// The notes since the last call.
   virtual std::vector<Note> notes() { return {}; }
 };
 
@@ -81,14 +80,14 @@ class OptionValues {
   std::int64_t integer(std::string_view name, std::int64_t least = 0) const;
   bool flag(std::string_view name) const;  ///< 0 or 1
   const std::string& text(std::string_view name) const;
-  /// "name=value name=value", in order: what a search is told apart by.
+  /// "name=value name=value", in order: this identifies a search.
   std::string to_string() const;
 
  private:
   std::vector<StrategyOption> options_;
 };
 
-/// A strategy as the registry knows it: one line there, one file of its own.
+/// A strategy in the registry: one line there, one file of its own.
 struct StrategyInfo {
   std::string_view name;
   std::string_view summary;  ///< one line

@@ -10,8 +10,8 @@
 
 namespace knapsaq {
 
-/// Measures allocations on one fixed token set. Strategies never see it: run_search() stands between, so that
-/// one archive, one progress display and one resume serve all of them.
+/// Measures allocations on one fixed token set. Strategies never see it: run_search() stands between them, so
+/// one archive, one progress display and one way to resume serve all of them.
 class Evaluator {
  public:
   virtual ~Evaluator() = default;
@@ -20,18 +20,18 @@ class Evaluator {
   virtual std::int64_t windows() const = 0;  ///< of the token set
   virtual std::int64_t targets() const = 0;  ///< scored tokens of one window
 
-  /// What the full-precision model itself makes of these windows: its own loss, no divergence. Throws
-  /// NotFiniteError if that is not finite.
+  /// The full-precision model's own results on these windows: its loss, no divergence. Throws NotFiniteError
+  /// if the loss is not finite.
   virtual Measurement reference(WindowRange windows) = 0;
 
   using Done = std::function<void(std::size_t index, Measurement measurement)>;
-  /// Measures every point (all different) on these windows alone and tells each result as soon as it is
-  /// there, in an order that depends on nothing but the points. A result does not depend on what else is in
-  /// the batch. Throws Cancelled between results.
+  /// Measures every point (all different) on these windows only and reports each result as soon as it is
+  /// available, in an order that depends on the points only. A result does not depend on the rest of the
+  /// batch. Throws Cancelled between results.
   virtual void measure(std::span<const Point> points, WindowRange windows, const Done& done) = 0;
 
-  /// What that costs, in passes of the whole model over the whole token set: computed from the points alone,
-  /// counting what the batch shares once. Needs no measurement.
+  /// The cost of measure(), in passes of the whole model over the whole token set. It is computed from the
+  /// points alone and counts shared work once; nothing is measured.
   virtual double cost(std::span<const Point> points, WindowRange windows) const = 0;
 };
 

@@ -11,10 +11,11 @@
 
 namespace knapsaq {
 
-/// The space of a bank's table, whose bytes have to be exact (match_table()). `ties` as in tie_groups(); a
-/// pin of one linear holds for all that are tied to it. Menu choices that store all linears of a variable
-/// alike become one level, that of the first of them. Throws UsageError, naming it, for a pin that matches no
-/// linear, for pins that leave a variable without a level, and for schemes that the menu does not have.
+/// The space of a bank's table, whose bytes must be exact (match_table()). `ties` as in tie_groups(); a
+/// constraint on one linear holds for all that are tied to it. Menu choices that store all linears of a
+/// variable alike become one level, that of the first of them. Throws UsageError, naming it, for a constraint
+/// that matches no linear, for constraints that leave a variable without a level, and for schemes that the
+/// menu does not have.
 SearchSpace make_space(const ErrorTable& table, std::string_view ties, std::span<const Pin> pins, Cost cost,
                        std::shared_ptr<const FileSizes> files);
 

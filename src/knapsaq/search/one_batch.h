@@ -9,7 +9,7 @@
 
 namespace knapsaq {
 
-/// A strategy that knows all its points beforehand: it asks once and is done.
+/// A strategy that knows all its points in advance: it asks once.
 class OneBatch final : public Strategy {
  public:
   /// The first `most` of the points; 0: all.

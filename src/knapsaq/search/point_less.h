@@ -6,8 +6,8 @@
 
 namespace knapsaq {
 
-/// Orders points by their levels, first variable first: for maps and sorting. (What operator< of vectors
-/// does; of vectors of bytes GCC 12 cannot compile that without a warning.)
+/// Orders points by their levels, first variable first, for maps and sorting. (This is operator< of vectors,
+/// which GCC 12 cannot compile without a warning for vectors of bytes.)
 struct PointLess {
   bool operator()(const Point& a, const Point& b) const { return std::ranges::lexicographical_compare(a, b); }
 };

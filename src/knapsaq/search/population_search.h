@@ -16,8 +16,8 @@
 
 namespace knapsaq {
 
-/// What the scalar searches share: the first population, counting, goal values, points that fit the budget,
-/// and no question twice. A search proposes points and learns what they are worth.
+/// The common part of the scalar searches: the first population, counting, goal values, points that fit the
+/// budget, and no repeated questions. A search proposes points and receives their values.
 class PopulationSearch : public Strategy {
  public:
   Batch ask() final;
@@ -29,15 +29,15 @@ class PopulationSearch : public Strategy {
   static std::vector<StrategyOption> options(std::vector<StrategyOption> own);
 
  protected:
-  /// `name`: of the strategy; the text outlives it.
+  /// `name`: of the strategy; the text must outlive it.
   PopulationSearch(const StrategySetup& setup, const OptionValues& options, std::string_view name);
 
-  /// The next points, at least one; they may be over the budget. Called after learn().
+  /// The next points, at least one; they may exceed the budget. Called after learn().
   virtual std::vector<Point> propose() = 0;
-  /// What was asked, of the first population or of propose(), where some points may differ from the proposed
-  /// ones (budget, `fresh`), and its goal values.
+  /// The points that were asked for, of the first population or of propose(), with their goal values. Some
+  /// may differ from the proposed ones (budget, `fresh`).
   virtual void learn(std::span<const Point> points, std::span<const double> values) = 0;
-  /// More numbers for the row that notes() gives of every batch.
+  /// Further numbers for the row of every batch in notes().
   virtual void annotate(Note& /*note*/) const {}
 
   const SearchSpace& space() const { return *setup_.space; }
@@ -47,10 +47,10 @@ class PopulationSearch : public Strategy {
   std::size_t population() const { return population_; }
   std::int64_t questions() const { return questions_; }  ///< of the whole search
   Random& random() { return random_; }
-  /// Any level of `variable` but the one it has, or one of the two next to it.
+  /// Any level of `variable` except the present one, or one of the two next to it.
   std::uint8_t other_level(std::size_t variable, std::uint8_t level);
   std::uint8_t next_level(std::size_t variable, std::uint8_t level);
-  /// Throw UsageError naming the option and the search: a number within 0 and 1, both of them allowed; and
+  /// Throw UsageError, naming the option and the search: for a number outside [0, 1]; the second returns
   /// whether an option is the second of two words.
   double share(const OptionValues& options, std::string_view option) const;
   bool second_of(const OptionValues& options, std::string_view option, std::string_view first,

@@ -9,7 +9,7 @@
 
 namespace knapsaq {
 
-/// One way to store one linear (or tie group): what it costs the model and what it takes on disk.
+/// One way to store one linear (or tie group): its cost for the model and its size on disk.
 struct Choice {
   double cost = 0;
   double size = 0;  ///< in the unit of the budget (bytes)
@@ -31,30 +31,29 @@ struct Solution {
   double seconds = 0;
 };
 
-/// What finds the best allocation. MXQ's program is a plain multiple-choice knapsack, which ours solves
-/// exactly in a fraction of a second; HiGHS, which the paper took, is for comparison and for proving one by
-/// the other.
+/// The solver. MXQ's program is a plain multiple-choice knapsack, which Knapsaq's own solver solves exactly
+/// in a fraction of a second. HiGHS, which the paper uses, is for comparison, and each verifies the other.
 enum class Solver : std::uint8_t { knapsack, highs };
 
 struct SolveOptions {
   Solver solver = Solver::knapsack;
-  Progress* progress = &Progress::none();  ///< hears of HiGHS's work
-  // Of HiGHS alone: the knapsack always goes to the end.
-  double gap = 0;  ///< stop at this relative gap; 0: prove optimality (as far as doubles can: about 1e-11)
+  Progress* progress = &Progress::none();  ///< receives HiGHS's progress
+  // For HiGHS only: the knapsack always runs to the end.
+  double gap = 0;  ///< stop at this relative gap; 0: prove optimality (as far as doubles allow: about 1e-11)
   double time_limit = 60;  ///< seconds; the best solution so far is returned with its gap
 };
 
-/// MXQ Eq. 3 by HiGHS: binaries x[i][c], one choice per item, the budget row. HiGHS gets what dominance and
-/// the bound of the relaxation leave open, and a good solution to start from. The budget is hard: sizes are
-/// summed exactly, not within a solver's tolerance. Among choices of equal cost the smallest is taken.
-/// Deterministic (one thread, fixed seed) unless the time limit strikes. Throws InfeasibleError with the
+/// MXQ Eq. 3 by HiGHS: binaries x[i][c], one choice per item, the budget row. HiGHS receives what dominance
+/// and the bound of the relaxation leave open, and a good starting solution. The budget is hard: sizes are
+/// summed exactly, not within a solver's tolerance. Of choices of equal cost, the smallest is taken.
+/// Deterministic (one thread, fixed seed) unless the time limit is reached. Throws InfeasibleError with the
 /// smallest possible size if the budget is below it, UsageError for an item without choices and for costs or
 /// sizes that are not finite or sizes below 0, Cancelled.
 Solution solve_mip(const Problem& problem, const SolveOptions& options = {});
 
 /// Which linears must share a scheme. `names` are module paths; the result maps each to a group number, in
-/// order of first appearance. Specification: comma-separated list of `none`, `qkv`, `gate-up`,
-/// `vllm` (the two: what vLLM and SGLang run as one matrix each), `layer`.
+/// order of first appearance. The specification is a comma-separated list of `none`, `qkv`, `gate-up`, `vllm`
+/// (both of these, which vLLM and SGLang run as one matrix each), `layer`.
 std::vector<std::size_t> tie_groups(const std::vector<std::string>& names, std::string_view specification);
 
 /// One item per tie group: costs and sizes of its members summed. All members need the same number of

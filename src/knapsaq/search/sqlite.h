@@ -14,15 +14,15 @@ struct sqlite3_stmt;
 namespace knapsaq {
 
 /// A connection to a SQLite file. Every error of SQLite becomes one line with the file's name: IoError for
-/// what the system refuses (a full disk, a lock, a folder that cannot be written), InputError for a file that
-/// is no database or is damaged.
+/// what the system refuses (a full disk, a lock, a folder without write permission), InputError for a file
+/// that is not a database or is damaged.
 class Database {
  public:
   enum class Mode {
     read,       ///< never changes the content, but may leave SQLite's -wal and -shm files
-    visit,      ///< the same, and takes such files away: where there is no -wal file with something in it
+    visit,      ///< the same, but removes such files if there is no -wal file with content
     write,      ///< creates the file if there is none
-    immutable,  ///< read, without any lock or file beside it: for media that nobody can write
+    immutable,  ///< read, without any lock or file beside it: for read-only media
   };
   Database(std::filesystem::path path, Mode mode);
 
@@ -32,7 +32,7 @@ class Database {
   bool in_transaction() const;
   const std::filesystem::path& path() const { return path_; }
   sqlite3* handle() const { return handle_.get(); }
-  /// Throws what SQLite's result code of the last call means.
+  /// Throws the error of SQLite's last result code.
   [[noreturn]] void fail() const;
 
  private:
@@ -43,7 +43,7 @@ class Database {
   std::unique_ptr<sqlite3, Close> handle_;
 };
 
-/// One statement with its parameters (?1, ?2, ..). Text and bytes that are bound have to outlive it.
+/// One statement with its parameters (?1, ?2, ..). Bound text and bytes must outlive it.
 class Query {
  public:
   Query(const Database& database, std::string_view sql);
@@ -53,12 +53,12 @@ class Query {
     (bind(++index, values), ...);
   }
 
-  /// Goes to the first or next row; false if there is none.
+  /// Advances to the first or next row; false if there is none.
   bool next();
   /// For statements without results.
   void run() { next(); }
 
-  /// Values of the current row by column, from 0. Throw InputError if the file holds another type there.
+  /// Values of the current row by column, from 0. Throw InputError if the file has another type there.
   std::int64_t integer(int column) const;
   bool is_null(int column) const;
   double real(int column) const;  ///< NaN for NULL: SQLite has no NaN of its own
@@ -81,7 +81,7 @@ class Query {
   std::unique_ptr<sqlite3_stmt, Finalize> handle_;
 };
 
-/// Everything until commit() is kept whole or, if that is never reached, not at all.
+/// Everything until commit() is kept as a whole, or not at all if commit() is never reached.
 class Transaction {
  public:
   explicit Transaction(Database& database);

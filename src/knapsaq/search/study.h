@@ -22,23 +22,23 @@ struct StudyStrategy {
   OptionValues options;
 };
 
-/// A comparison of strategies as the metaheuristic paper makes it: all with the same number of questions,
-/// several independent runs each.
+/// A comparison of strategies as in the metaheuristic paper: all with the same number of questions, several
+/// independent runs each.
 struct StudySettings {
   std::vector<StudyStrategy> strategies;
-  std::string goal = "paper";  ///< as make_goal() knows it
+  std::string goal = "paper";  ///< as in make_goal()
   std::int64_t repeats = 10;
-  std::uint64_t seed = 1;  ///< run r of every strategy gets seed + r; strategies mix in their names
-  /// Questions of every run, repeated ones included. The default is the paper's population of 10 with its 10
+  std::uint64_t seed = 1;  ///< run r of every strategy gets seed + r, combined with the strategy's name
+  /// Questions of every run, including repeated ones. The default is the paper's population of 10 with its 10
   /// epochs and the first population.
   std::int64_t evaluations = 110;
 };
 
-/// One search of a study. Its outcome is the best point it asked for on all windows, by the goal.
+/// One search of a study. Its outcome is the best point, by the goal, that it asked for on all windows.
 struct StudyRun {
   std::uint64_t seed = 0;
-  /// Least goal value after every question (also of those that were asked before), so that curves of equal
-  /// budgets have equal lengths; NaN as long as no point had a value (see Goal).
+  /// Least goal value after every question (including repeated ones), so that curves of equal budgets have
+  /// equal lengths; NaN until a point has a value (see Goal).
   std::vector<double> curve;
   Point point;
   std::vector<double> bits;  ///< b1 for every variable
@@ -51,7 +51,7 @@ struct StudyRun {
   std::uint64_t bytes = 0;         ///< of the files that would be written
   std::int64_t distinct = 0;       ///< different points that it asked for
   double full_passes = 0;          ///< cost of these, as if nothing had been known before
-  double seconds = 0;              ///< wall time; points that an earlier run had measured took none of it
+  double seconds = 0;              ///< wall time; points that an earlier run had measured took none
 };
 
 /// All runs of one strategy.
@@ -79,7 +79,7 @@ struct StudyTest {
   double rank_biserial = 0;  ///< 2 a_better - 1
 };
 
-/// A model that no search found: NF4, AWQ at 4 bits, everything at 2, 3 or 4 bits. Whoever runs the study
+/// A model that no search found: NF4, AWQ at 4 bits, everything at 2, 3 or 4 bits. The caller of the study
 /// measures it, on the same text.
 struct StudyBaseline {
   std::string name;
@@ -88,7 +88,7 @@ struct StudyBaseline {
   double sum_bits = 0;      ///< b1 summed over the study's variables
   double perplexity = 0;
   double fitness = 0;                ///< paper_fitness(perplexity, sum_bits)
-  std::optional<double> divergence;  ///< the setup's, where it was measured
+  std::optional<double> divergence;  ///< the setup's, if it was measured
 };
 
 struct Study {
@@ -98,25 +98,25 @@ struct Study {
   std::int64_t repeats = 0;
   std::int64_t evaluations = 0;
   std::uint64_t seed = 0;
-  std::int64_t tokens = 0;  ///< that perplexity and divergence are means over
+  std::int64_t tokens = 0;  ///< number of tokens behind the means of perplexity and divergence
   std::vector<StudyGroup> groups;
   std::vector<StudyTest> tests;  ///< all pairs
   std::vector<StudyBaseline> baselines;
 };
 
-/// Hears of the study's course: which run (0, 1, ..) of how many, of which strategy, and how far it is.
+/// Receives the progress of a study: which run (0, 1, ..) of how many, of which strategy, and its progress.
 using StudyListener = std::function<void(std::int64_t run, std::int64_t runs, std::string_view strategy,
                                          const SearchStatus& status)>;
 
 /// Runs every strategy with every seed as a search of `archive` and compares the outcomes. Runs take turns
 /// (all strategies with the first seed, then with the second), so that a killed study has equally many of
-/// each; called again it goes on. `setup` gives space, divergence, windows and budget; its seed,
-/// evaluations and goal are the study's. The baselines are kept as they are. Throws UsageError for fewer than
-/// two repeats, no strategies, or one that appears twice with the same options; Cancelled.
+/// each; called again, it continues. `setup` provides space, divergence, windows and budget; its seed,
+/// evaluations and goal are the study's. The baselines are passed on unchanged. Throws UsageError for fewer
+/// than two repeats, no strategies, or one that appears twice with the same options; Cancelled.
 Study run_study(const StudySettings& settings, const StrategySetup& setup, Evaluator& evaluator,
                 Archive& archive, std::vector<StudyBaseline> baselines, const StudyListener& listener = {});
 
-/// Summaries and tests from the runs alone: what run_study() ends with.
+/// Summaries and tests from the runs alone: the last step of run_study().
 void summarize(Study& study);
 
 }  // namespace knapsaq

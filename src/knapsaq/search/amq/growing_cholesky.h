@@ -8,8 +8,8 @@
 namespace knapsaq {
 
 /// K = L L^T of a symmetric positive definite matrix that grows by rows, together with z = L^-1 y of a right
-/// side that grows with it: m rows onto n cost O(m n^2) instead of O(n^3). Memory: the lower half,
-/// 4 n^2 bytes (420 MB for n = 10,250).
+/// side that grows with it: adding m rows to n costs O(m n^2) instead of O(n^3). Memory: the lower half, 4
+/// n^2 bytes (420 MB for n = 10,250).
 class GrowingCholesky {
  public:
   /// Most rows of one append().
@@ -17,10 +17,10 @@ class GrowingCholesky {
 
   std::size_t size() const { return right_side_.size(); }
 
-  /// Adds right_side.size() rows, at most kTile. `rows` [m, size() + m] holds those of K, of whose last m
-  /// columns the lower half is enough, and is overwritten; `noise` is the absolute error of its numbers.
-  /// False, with nothing added, if K is not positive definite to the precision of doubles: where all of a
-  /// pivot may be rounding (blas::is_pivot()), whatever its sign.
+  /// Adds right_side.size() rows, at most kTile. `rows` [m, size() + m] contains those of K (of the last m
+  /// columns, the lower half is enough) and is overwritten; `noise` is the absolute error of its numbers.
+  /// False, with nothing added, if K is not positive definite to the precision of doubles, that is, if a
+  /// pivot may be rounding error alone (blas::is_pivot()), whatever its sign.
   bool append(std::span<double> rows, std::span<const double> right_side, double noise = 0);
 
   /// K^-1 y.

@@ -16,13 +16,13 @@ struct MlpOptions {
   double rate = 8e-4;               ///< Adam's, falling to 0 along a cosine within every add()
   std::size_t batch = 128;          ///< points of one step
   std::int64_t first_steps = 2000;  ///< of the first add()
-  std::int64_t more_steps = 200;    ///< of every later one, which goes on from the weights it finds
+  std::int64_t more_steps = 200;    ///< of every later one, which continues from the current weights
   std::uint64_t seed = 1;
 };
 
 /// AMQ's other predictor: a perceptron with hidden layers of rectified linear units, trained by Adam (Kingma
-/// and Ba, 2015) on the smooth L1 loss. Values are standardised for training. AMQ's trains 2000 passes over
-/// everything, from scratch in every round, on a GPU, with dropout and a validation split; this one goes on
+/// and Ba, 2015) on the smooth L1 loss. Values are standardised for training. AMQ trains 2000 passes over all
+/// points, from scratch in every round, on a GPU, with dropout and a validation split. This one continues its
 /// training on batches drawn from all points, which a CPU can afford.
 class Mlp : public Predictor {
  public:

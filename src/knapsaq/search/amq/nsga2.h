@@ -10,7 +10,7 @@
 #include "knapsaq/base/random.h"
 
 // NSGA-II (Deb, Pratap, Agarwal and Meyarivan, "A fast and elitist multiobjective genetic algorithm:
-// NSGA-II", IEEE Transactions on Evolutionary Computation 6, 2002), all objectives to be made small.
+// NSGA-II", IEEE Transactions on Evolutionary Computation 6, 2002); all objectives are minimised.
 
 namespace knapsaq::nsga2 {
 
@@ -42,17 +42,17 @@ bool dominates(const Objectives& a, const Objectives& b);
 /// Evolutionary Computation 19, 2015): with two objectives O(n (log n + fronts)).
 std::vector<std::size_t> ranks(std::span<const Individual> population);
 
-/// Fills in the crowding distance of the members of one front; the extremes get infinity. Of points with the
-/// same objectives all but the first get 0: they add nothing to the front.
+/// Sets the crowding distance of the members of one front; the extremes get infinity. Of points with the same
+/// objectives, all but the first get 0: they add nothing to the front.
 void measure_crowding(std::span<Individual> population, std::span<const std::size_t> front);
 
-/// Fills in the ranks and crowding distances of all and keeps the `count` best, in the order of rank and
-/// falling crowding distance.
+/// Sets the ranks and crowding distances of all and keeps the `count` best, in the order of rank and
+/// decreasing crowding distance.
 void survive(std::vector<Individual>& population, std::size_t count);
 
-/// Runs it from these genes (at least one; fewer or more than the population are welcome; repetitions are
-/// dropped). No two members of a population have the same genes. Returns the last one, `population` strong
-/// unless the variation found nothing new often enough.
+/// Runs NSGA-II from these genes: at least one, and fewer or more than the population are allowed; duplicates
+/// are dropped. No two members of a population have the same genes. Returns the last population, which has
+/// `population` members unless the variation found nothing new often enough.
 std::vector<Individual> run(std::span<const Genes> initial, const Options& options, const Evaluate& evaluate,
                             const Vary& vary, Random& random);
 

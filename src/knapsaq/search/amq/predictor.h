@@ -6,12 +6,12 @@
 
 namespace knapsaq {
 
-/// Guesses the divergence of points from those that were measured.
+/// Predicts the divergence of points from measured ones.
 class Predictor {
  public:
   virtual ~Predictor() = default;
-  /// Learns from more points [values.size(), variables], every variable within [0, 1]; one that it knows
-  /// already must not be among them.
+  /// Fits more points [values.size(), variables], with every variable within [0, 1]. Points that were added
+  /// before must not be among them.
   virtual void add(std::span<const double> points, std::span<const double> values) = 0;
   /// One value for each of the points [.., variables].
   virtual std::vector<double> predict(std::span<const double> points) const = 0;

@@ -13,10 +13,11 @@ struct SubsetOptions {
   std::size_t generations = 60;  ///< with the initial population as the first
 };
 
-/// `count` of the candidates, ascending indices, so that their sizes and those of the front lie as evenly as
-/// possible: least standard deviation of the gaps between neighbours. AMQ's and MSuNAS's genetic algorithm
-/// (Lu et al., "NSGANetV2", ECCV 2020, section 3.2): children keep what their parents share, fill up from
-/// what either has, and exchange one member. All candidates if there are no more than `count`.
+/// `count` of the candidates, as ascending indices, chosen so that their sizes and those of the front are
+/// spread as evenly as possible: least standard deviation of the gaps between neighbours. This is the genetic
+/// algorithm of AMQ and MSuNAS (Lu et al., "NSGANetV2", ECCV 2020, section 3.2): children keep what their
+/// parents share, fill up from either parent, and exchange one member. All candidates if there are no more
+/// than `count`.
 std::vector<std::size_t> select_subset(std::span<const double> candidates, std::span<const double> front,
                                        std::size_t count, const SubsetOptions& options, Random& random);
 
