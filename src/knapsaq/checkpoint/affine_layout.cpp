@@ -40,7 +40,7 @@ void read_into(std::vector<Number>& out, const TensorView& tensor) {
 }  // namespace
 
 int AffineShape::effective_group() const {
-  // A row longer than an int's range is refused before it gets here (parse_affine_config) or cannot be held.
+  // A row longer than an int's range is refused earlier (parse_affine_config) or cannot be held.
   return group == 0 || group > cols ? static_cast<int>(cols) : group;
 }
 

@@ -20,7 +20,7 @@ std::uint64_t data_of(const Tensors& tensors) {
   return bytes;
 }
 
-/// Digits of the offsets of tensors that lie one behind the other from `begin` on.
+/// Digits of the offsets of consecutive tensors, starting at `begin`.
 template <class Tensors>
 std::uint64_t digits_of(const Tensors& tensors, std::uint64_t begin) {
   std::uint64_t count = 0;
@@ -34,7 +34,7 @@ std::uint64_t digits_of(const Tensors& tensors, std::uint64_t begin) {
   return count;
 }
 
-/// The least and the most of a number that every form of a part has.
+/// The minimum and maximum of a number over the forms of a part.
 struct Range {
   std::uint64_t least = 0;
   std::uint64_t most = 0;
@@ -124,17 +124,17 @@ std::uint64_t CheckpointSizes::largest_tensor() const {
   return largest;
 }
 
-/// What several shards take at least besides tensors and what headers and index say of each of them.
+/// The minimum that several shards take besides tensors and their entries in headers and index.
 std::uint64_t CheckpointSizes::least_in_shards() const {
   const std::uint64_t data = least_data();
-  // A tensor that is larger than a shard has one of its own.
+  // A tensor that is larger than a shard gets a shard of its own.
   const std::uint64_t most = std::max(shard_bytes_, largest_tensor());
   const std::uint64_t shards = std::max<std::uint64_t>(2, (data + most - 1) / most);
   return shards * unpadded_header_bytes(0) + index_bytes(0, data);
 }
 
 FileSizes::Sum CheckpointSizes::sum_within(std::uint64_t budget) const {
-  // All that fits has at most so much data.
+  // Everything that fits has at most this much data.
   std::uint64_t limit = 0;
   std::uint64_t tensors = 0;
   for (const std::vector<Form>& forms : parts_) {
@@ -147,7 +147,7 @@ FileSizes::Sum CheckpointSizes::sum_within(std::uint64_t budget) const {
   return sum_in_shards(limit, always_shards || (tensors > 1 && one_file_fits_sum_in_shards(budget)));
 }
 
-/// Whether choices that are one file are within the budget even with the index and the second header that
+/// Whether choices that are one file are within the budget even with the index and the second header, which
 /// they do not have.
 bool CheckpointSizes::one_file_fits_sum_in_shards(std::uint64_t budget) const {
   const std::uint64_t most_digits = digits(std::max(shard_bytes_, largest_tensor()));
@@ -161,8 +161,8 @@ bool CheckpointSizes::one_file_fits_sum_in_shards(std::uint64_t budget) const {
   return most <= budget;
 }
 
-/// Offsets grow with everything before them, so that they have at least the digits that they have behind the
-/// smallest forms, and at most those behind the largest ones, within what `limit` leaves.
+/// Offsets grow with everything before them. They have at least the digits that they have after the smallest
+/// forms, and at most those after the largest forms within `limit`.
 FileSizes::Sum CheckpointSizes::sum_in_one_file(std::uint64_t limit) const {
   Sum sum;
   sum.bytes.resize(part_of_.size());
@@ -170,7 +170,7 @@ FileSizes::Sum CheckpointSizes::sum_in_one_file(std::uint64_t limit) const {
   std::uint64_t spread = 0;
   std::uint64_t least_begin = 0;
   std::uint64_t most_begin = 0;
-  std::uint64_t least_rest = least_data();  // of this part and those behind it
+  std::uint64_t least_rest = least_data();  // of this part and the later ones
   for (std::size_t p = 0; p < parts_.size(); ++p) {
     const std::vector<Form>& forms = parts_[p];
     const Range data = range_of(forms, data_of<Form>);
@@ -197,13 +197,14 @@ FileSizes::Sum CheckpointSizes::sum_in_one_file(std::uint64_t limit) const {
   return sum;
 }
 
-/// Most tensors one behind the other that together take less than `bytes`, whatever their forms.
+/// Maximum number of consecutive tensors that together take less than `bytes`, whatever their forms.
 std::uint64_t CheckpointSizes::most_tensors_below(std::uint64_t bytes) const {
   struct Part {
     std::uint64_t data = 0;     // least of a form
     std::uint64_t tensors = 0;  // most of a form
-    std::uint64_t first = 0;    // most tensors at the beginning of a form that take less than `bytes`
-    std::uint64_t last = 0;     // and at its end
+    std::uint64_t first =
+        0;  // maximum number of tensors at the beginning of a form that take less than `bytes`
+    std::uint64_t last = 0;  // and at its end
   };
   std::vector<Part> parts;
   std::uint64_t most = 0;
@@ -235,8 +236,8 @@ std::uint64_t CheckpointSizes::most_tensors_below(std::uint64_t bytes) const {
   return most;
 }
 
-/// Where shards begin is left open. Every offset has at most the digits of the largest one; fewer have only
-/// so many as can lie at the beginning of a shard.
+/// The places where shards begin are left open. Every offset has at most the digits of the largest one; only
+/// as many as fit at the beginning of a shard can have fewer.
 FileSizes::Sum CheckpointSizes::sum_in_shards(std::uint64_t limit, bool with_index) const {
   Sum sum;
   sum.bytes.resize(part_of_.size());
@@ -263,8 +264,8 @@ FileSizes::Sum CheckpointSizes::sum_in_shards(std::uint64_t limit, bool with_ind
                   }).most;
     tensors += range_of(parts_[p], [](const Form& form) { return form.size(); }).most;
   }
-  // A shard and the one behind it take more than one may, and a shard but the last leaves less room than the
-  // largest tensor.
+  // A shard and the next one together exceed the limit of one, and every shard but the last leaves less room
+  // than the largest tensor.
   std::uint64_t most_shards = std::min(tensors, 2 * (limit / shard_bytes_) + 1);
   if (largest < shard_bytes_) most_shards = std::min(most_shards, limit / (shard_bytes_ - largest) + 1);
   std::uint64_t missing = 0;  // digits of small offsets

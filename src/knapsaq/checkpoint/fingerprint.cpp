@@ -14,11 +14,12 @@
 namespace knapsaq {
 namespace {
 
-// Pieces that threads hash on their own. Part of the definition of the fingerprint: another size gives
-// another one. 4 MiB keep a core busy for a fraction of a millisecond and leave pieces for all of them.
+// Size of the pieces that threads hash separately. It is part of the definition of the fingerprint: another
+// size gives another fingerprint. 4 MiB keep a core busy for a fraction of a millisecond, and there are
+// enough pieces for all threads.
 constexpr std::size_t kPiece = std::size_t{4} << 20;
 
-/// config.json without what a tool that copies a model rewrites.
+/// config.json without the fields that a tool rewrites when it copies a model.
 std::string relevant_config(const Checkpoint& checkpoint) {
   nlohmann::json config = checkpoint.config();
   for (const char* key : {"_name_or_path", "transformers_version", "use_cache"}) config.erase(key);
@@ -36,7 +37,7 @@ std::string fingerprint(const Checkpoint& checkpoint, Progress& progress) {
   for (const std::string& name : names) {
     check_cancelled();
     const TensorView tensor = checkpoint.tensor(name);
-    // Names come from files and may hold anything; their length in front keeps fields apart.
+    // Names come from files and may contain anything; the preceding length separates fields.
     all.update(fmt::format("\n{} {} {} [{}]", name.size(), name, name_of(tensor.type),
                            fmt::join(tensor.shape, ",")));
     std::vector<std::string> hashes((tensor.bytes.size() + kPiece - 1) / kPiece);

@@ -29,7 +29,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-/// Real ones have a few kilobytes, with an entry for each of a thousand linears a hundred.
+/// Real ones have a few kilobytes, or a hundred with an entry for each of a thousand linears.
 constexpr std::uint64_t kLargestConfig = std::uint64_t{16} << 20;
 /// 100 bytes per tensor: room for a million of them.
 constexpr std::uint64_t kLargestIndex = std::uint64_t{128} << 20;
@@ -87,7 +87,7 @@ json find_quantization(const json& config, const fs::path& path) {
   return nullptr;
 }
 
-/// Of something that is no folder.
+/// Of something that is not a folder.
 [[noreturn]] void refuse_file(const fs::path& path) {
   std::error_code ignored;
   if (!fs::is_regular_file(path, ignored))
@@ -149,7 +149,7 @@ class FolderSource final : public CheckpointSource {
     const MappedFile& mapping = mapping_of(files_[entry.file]);
     const std::span<const std::byte> all = mapping.bytes();
     const std::span<const std::byte> part = entry.view.bytes;
-    // A copy of a tensor that was not contiguous in its file must not be let go of: it is nowhere else.
+    // A copy of a tensor that was not contiguous in its file must not be released: it exists nowhere else.
     const std::less_equal<const std::byte*> at_most;
     if (at_most(all.data(), part.data()) && at_most(part.data() + part.size(), all.data() + all.size()))
       mapping.release(part);
@@ -178,8 +178,7 @@ class FolderSource final : public CheckpointSource {
 
     if (quantization_.is_null()) return std::nullopt;
     const auto entry = quantization_.find(name);
-    // As in MLX: an entry decides; without one a linear is quantized, as the top level says, if it has
-    // scales.
+    // As in MLX: an entry decides. Without an entry, a linear with scales is quantized as the top level says.
     if (entry == quantization_.end() ? !contains(name + ".scales") : *entry == false) return std::nullopt;
     const json own = entry == quantization_.end() ? json(true) : *entry;
 
@@ -257,7 +256,7 @@ class FolderSource final : public CheckpointSource {
     }
   }
 
-  /// Says what a quantized model of others is, rather than which of its tensors is missing.
+  /// Reports what the quantized model of another tool is, rather than which of its tensors is missing.
   void refuse_foreign() const {
     if (config_.contains("knapsaq")) return;
     const std::string tool = foreign_quantization(config_, names());
@@ -268,12 +267,12 @@ class FolderSource final : public CheckpointSource {
                       path_.string(), tool));
   }
 
-  /// Corrects a config that ties a head of its own (Checkpoint::config()). A tied model that was saved with
-  /// its head alone has it under the embedding's name.
+  /// Corrects a config that ties a separate head (Checkpoint::config()). A tied model that was saved with its
+  /// head only has it under the embedding's name.
   void settle_head() {
     const auto tie = config_.find("tie_word_embeddings");
     const bool given = tie != config_.end() && !tie->is_null();
-    // Of the families that are read, OPT alone is tied where nothing is said.
+    // Of the supported families, only OPT is tied by default.
     const auto type = config_.find("model_type");
     const bool tied = given ? *tie == true : type != config_.end() && *type == "opt";
     if (!tied) return;
@@ -325,7 +324,7 @@ class FolderSource final : public CheckpointSource {
            });
   }
 
-  /// What the size of the linear's only tensor says; [rows, row_bytes] bytes.
+  /// The type that follows from the size of the linear's only tensor; [rows, row_bytes] bytes.
   GgmlShape ggml_shape(const std::string& module, GgmlType type) const {
     const TensorView& view = find(module + ".weight").view;
     const GgmlTypeInfo& facts = info(type);
@@ -335,7 +334,7 @@ class FolderSource final : public CheckpointSource {
     return {view.shape[0], view.shape[1] / facts.bytes * facts.block, type};
   }
 
-  /// What bitsandbytes' description of the linear says.
+  /// The content of bitsandbytes' description of the linear.
   Nf4Shape nf4_shape(const std::string& module) const {
     const std::string name = nf4_state_name(module);
     try {

@@ -17,13 +17,13 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-/// What one tool's file looks like.
+/// The marks of one tool's file.
 struct Mark {
   std::string_view mark;
   std::string_view tool;
 };
 
-/// Endings of tensors' names. Marks that several tools share come last.
+/// Endings of tensors' names. Marks shared by several tools come last.
 constexpr std::array<Mark, 16> kEndings{{{".g_idx", "GPTQ"},
                                          {".weight_packed", "compressed-tensors"},
                                          {".weight_zero_point", "compressed-tensors"},

@@ -25,8 +25,8 @@ constexpr std::array<Architecture, 3> kArchitectures{{{"llama", "llama", "LlamaF
                                                       {"qwen2", "qwen2", "Qwen2ForCausalLM"},
                                                       {"qwen3", "qwen3", "Qwen3ForCausalLM"}}};
 
-/// Keys of llama.cpp's loaders that change the arithmetic in a way that is not computed here, unless they are
-/// 0 (llama-model.cpp).
+/// Keys of llama.cpp's loaders that change the arithmetic in a way that Knapsaq does not compute, unless they
+/// are 0 (llama-model.cpp).
 constexpr std::array<std::string_view, 7> kUnsupported{
     "expert_count", "expert_used_count", "attention.clamp_kqv", "attention.max_alibi_bias",
     "logit_scale",  "residual_scale",    "embedding_scale"};
@@ -98,7 +98,7 @@ class Maker {
     if (fields_.integer(key("rope.dimension_count")).value_or(head_dim_) != head_dim_)
       fields_.fail(key("rope.dimension_count"), "is not the size of a head, which is not supported");
     const std::string type = fields_.text(key("rope.scaling.type")).value_or("none");
-    // Files of 2023 have the factor alone.
+    // Files of 2023 have the factor only.
     const double factor = fields_.number(key("rope.scaling.factor"))
                               .value_or(fields_.number(key("rope.scale_linear")).value_or(1.0));
     const bool linear = type == "linear" || fields_.number(key("rope.scale_linear")).value_or(1.0) != 1.0;
@@ -150,7 +150,7 @@ class Maker {
       return fields_.integer(fmt::format("tokenizer.ggml.{}_token_id", role));
     };
     if (const auto id = id_of("bos")) config_["bos_token_id"] = *id;
-    // Ends of turns and of messages are ends of a text, as in Hugging Face's lists.
+    // End-of-turn and end-of-message tokens end a text, as in Hugging Face's lists.
     std::vector<std::int64_t> ends;
     for (const char* role : {"eos", "eot", "eom"})
       if (const auto id = id_of(role)) ends.push_back(*id);

@@ -23,7 +23,7 @@ std::optional<std::int64_t> as_integer(const T& value) {
   return std::nullopt;
 }
 
-/// Nothing for a list of numbers that differ, or of something else.
+/// Nullopt for a list of numbers that differ, or of something else.
 std::optional<std::int64_t> common_integer(const GgufArray& array) {
   return std::visit(
       [](const auto& list) -> std::optional<std::int64_t> {

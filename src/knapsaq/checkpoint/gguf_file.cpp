@@ -140,7 +140,7 @@ GgufArray read_array_of(Reader& reader, const std::string& key, std::uint32_t ty
     using List = std::variant_alternative_t<Number, GgufArray>;
     if constexpr (!std::is_same_v<List, std::monostate>) {
       using T = typename List::value_type;
-      // A lying count must not make a list that the file cannot fill.
+      // A false count must not create a list that the file cannot fill.
       if (count > reader.left() / kSmallestBytes<T>)
         throw InputError(fmt::format("is truncated: {} has {} elements, but only {} bytes follow",
                                      in_quotes(key), count, reader.left()));
@@ -179,7 +179,7 @@ GgufValue read_value_of(Reader& reader, const std::string& key, std::uint32_t ty
   return value;
 }
 
-/// Builds the bytes in front of the tensors' data.
+/// Builds the bytes before the tensors' data.
 class HeaderBuilder {
  public:
   template <class T>
@@ -253,7 +253,7 @@ std::string build_header(const GgufMetadata& metadata, std::span<const GgufTenso
   return header.bytes();
 }
 
-/// What ggml calls a type that is not read here, with its number (enum ggml_type).
+/// ggml's name for a type that is not read here, with its number (enum ggml_type).
 std::string name_of_unsupported(std::uint32_t number) {
   constexpr std::array<std::pair<std::uint32_t, std::string_view>, 20> kNames{
       {{9, "Q8_1"},   {15, "Q8_K"},   {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
@@ -376,7 +376,7 @@ GgufContent parse_gguf(std::span<const std::byte> bytes) {
   const auto entries = reader.number<std::uint64_t>();
 
   GgufContent content;
-  // Looked up here, so that a file of many keys does not take time by their square.
+  // Looked up here, so that a file of many keys does not take quadratic time.
   std::set<std::string, std::less<>> keys;
   std::uint64_t alignment = kDefaultAlignment;
   for (std::uint64_t i = 0; i < entries; ++i) {
@@ -404,7 +404,7 @@ GgufContent parse_gguf(std::span<const std::byte> bytes) {
       throw InputError(fmt::format("tensor {} starts at byte {} of the data, but {} was due: tensors {}",
                                    in_quotes(entry.name), offset, due,
                                    offset < due ? "overlap" : "leave a gap"));
-    // Both below 2^63, so the sum does not overflow; what lies outside the file is refused below.
+    // Both are below 2^63, so the sum does not overflow; anything outside the file is refused below.
     if (padded(entry.size, alignment) > bytes.size() + alignment || due > bytes.size())
       throw InputError(fmt::format("is truncated: tensor {} has {} bytes, which the file does not have",
                                    in_quotes(entry.name), entry.size));

@@ -29,8 +29,8 @@ using Name = std::string_view Pair::*;
 constexpr std::string_view kLayers = "model.layers.";
 constexpr std::string_view kBlocks = "blk.";
 
-/// The other of the two names of a module, of which `from` is known; `before` and `instead` are what stands
-/// in front of a layer's number in either.
+/// The other name of a module, of which `from` is known; `before` and `instead` are the prefixes of a layer's
+/// number in the two naming schemes.
 std::optional<std::string> translate(std::string_view module, Name from, Name to, std::string_view before,
                                      std::string_view instead) {
   const auto* outside = std::ranges::find(kOutside, module, from);

@@ -135,7 +135,7 @@ class GgufSource final : public CheckpointSource {
   struct Entry {
     GgufTensor tensor;
     std::size_t file = 0;
-    std::int64_t heads = 0;  ///< whose rows are in llama.cpp's order; 0: as they are
+    std::int64_t heads = 0;  ///< rows in llama.cpp's order for this many heads; 0: unchanged
   };
   using Entries = std::map<std::string, Entry, std::less<>>;
 
@@ -158,7 +158,7 @@ class GgufSource final : public CheckpointSource {
 
   /// Gives a tensor its canonical name.
   void take(const std::string& name, Entry entry) {
-    // Part of config(); the other is what old converters wrote, which llama.cpp does not read.
+    // Part of config(). The other one is from old converters; llama.cpp does not read it.
     if (name == "rope_freqs.weight" || name.ends_with(".attn_rot_embd.weight")) return;
     const std::size_t dot = std::min(name.rfind('.'), name.size());
     const std::string ending = name.substr(dot);
@@ -187,7 +187,7 @@ class GgufSource final : public CheckpointSource {
     const bool q = module.ends_with(".self_attn.q_proj");
     if (!q && !module.ends_with(".self_attn.k_proj")) return 0;
     const auto heads = config_.at(q ? "num_attention_heads" : "num_key_value_heads").get<std::int64_t>();
-    // Bounded, so that twice as many is a number too.
+    // Bounded, so that twice as many is a valid number too.
     if (heads < 1 || heads > (std::int64_t{1} << 24))
       throw InputError(fmt::format("{}: {} heads are not possible", where_, heads));
     return heads;
@@ -219,10 +219,10 @@ class GgufSource final : public CheckpointSource {
 
   std::string where_;
   std::vector<GgufFile> files_;
-  Entries in_files_;  ///< while opening: by the names of the file
+  Entries in_files_;  ///< during opening: by the names of the file
   Entries tensors_;
   mutable std::mutex mutex_;
-  /// Dense tensors whose rows were put in order, until they are released.
+  /// Dense tensors whose rows were reordered, until they are released.
   mutable std::map<std::string, std::vector<std::byte>, std::less<>> ordered_;
 };
 

@@ -22,12 +22,12 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t kLengthBytes = 8;
-/// Headers are padded to a multiple of this, so that tensors lie well in memory.
+/// Headers are padded to a multiple of this, so that tensors are aligned in memory.
 constexpr std::size_t kAlignment = kMostPadding + 1;
 static_assert(kLengthBytes % kAlignment == 0);
 /// The format's own limit on the header.
 constexpr std::uint64_t kLongestHeader = 100'000'000;
-/// No real tensor has more dimensions; a list that goes on is an attempt to use up memory.
+/// No real tensor has more dimensions; a longer list is an attempt to exhaust memory.
 constexpr std::size_t kMostDimensions = 16;
 
 /// A tensor as the header describes it.
@@ -41,8 +41,8 @@ struct Entry {
   bool has_offsets = false;
 };
 
-/// Reads the header token by token, because only so are keys seen that occur twice, and because a header that
-/// has any other structure is refused before it takes memory.
+/// Reads the header token by token. Only this detects duplicate keys, and it refuses a header of any other
+/// structure before it takes memory.
 class HeaderReader : public nlohmann::json_sax<json> {
  public:
   std::vector<Entry> entries;
@@ -50,7 +50,7 @@ class HeaderReader : public nlohmann::json_sax<json> {
 
   bool null() override {
     if (place_ != Place::metadata) return unexpected("null");
-    place_ = Place::in_header;  // how MLX says that there is no metadata
+    place_ = Place::in_header;  // MLX's notation for missing metadata
     return true;
   }
   bool boolean(bool) override { return unexpected("a truth value"); }
@@ -168,7 +168,8 @@ class HeaderReader : public nlohmann::json_sax<json> {
   }
 
  private:
-  /// Where in the header the next token stands: inside something, or where the value of a field is due.
+  /// The position of the next token in the header: inside something, or where the value of a field is
+  /// expected.
   enum class Place {
     before,
     in_header,
@@ -217,7 +218,7 @@ std::optional<std::uint64_t> checked_bytes(DType type, std::span<const std::int6
   return static_cast<std::uint64_t>(bytes);
 }
 
-/// What stands before the entries; behind them there is one more brace.
+/// The text before the entries; one more brace follows them.
 constexpr std::string_view kBeforeEntries = R"({"__metadata__":{"format":"pt"})";
 
 std::string entry_text(const TensorSpec& tensor, std::string_view begin, std::string_view end) {
@@ -262,7 +263,7 @@ std::map<std::string, TensorView, std::less<>> parse_safetensors(
     throw InputError(fmt::format("is truncated: it says that its header has {} bytes, but only {} follow",
                                  length, bytes.size() - kLengthBytes));
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()) + kLengthBytes, length);
-  // The format demands it, so that a file can be told from others by its ninth byte.
+  // The format requires it, so that a file can be recognised by its ninth byte.
   if (!text.starts_with('{')) throw InputError("is not a safetensors file: its header does not begin with {");
 
   HeaderReader header;
@@ -330,7 +331,7 @@ std::uint64_t unpadded_header_bytes(std::uint64_t entries) {
 }
 
 std::uint64_t header_bytes(std::uint64_t entries) {
-  // The length itself takes as much as the padding is a multiple of.
+  // The length field is as long as the padding's multiple.
   return (unpadded_header_bytes(entries) + kMostPadding) / kAlignment * kAlignment;
 }
 

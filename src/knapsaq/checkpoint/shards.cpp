@@ -15,7 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-/// A file of the index's own folder, by its bare name: anything else could point out of the model.
+/// A file of the index's own folder, by its plain name: anything else could lead out of the model's folder.
 bool is_plain_name(std::string_view name) {
   constexpr std::size_t kLongestName = 255;  // of a file on every common file system
   return !name.empty() && name.size() <= kLongestName && name.front() != '.' &&
@@ -71,14 +71,14 @@ std::string CheckpointWriter::index_text(std::span<const Shard> shards) {
 }
 
 std::uint64_t index_entry_bytes(std::string_view tensor) {
-  // Four spaces, the names, quotes of the file's, a colon and a space, a comma and a new line. Names of files
-  // have one length up to 99,999 of them, which are 500 TB.
+  // Four spaces, the two names in quotes, a colon and a space, a comma and a line feed. Names of files have
+  // one length for up to 99,999 files, which is 500 TB.
   return 4 + json(tensor).dump().size() + 2 + 2 + shard_name(1, 1).size() + 2;
 }
 
 std::uint64_t index_bytes(std::uint64_t entries, std::uint64_t tensor_bytes) {
   const json nothing = {{"metadata", {{"total_size", tensor_bytes}}}, {"weight_map", json::object()}};
-  // Within the braces comes a new line, the entries, of which the last has no comma, and two spaces.
+  // Inside the braces: a line feed, the entries, of which the last has no comma, and two spaces.
   return nothing.dump(2).size() + 1 + (1 + entries - 1 + 2);
 }
 
@@ -105,7 +105,7 @@ void CheckpointWriter::open_next() {
 void CheckpointWriter::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     while (remaining_ == 0 && next_ < shards_.size()) open_next();
-    // In the last shard the writer itself complains about bytes that were not declared.
+    // In the last shard, the writer itself reports bytes that were not declared.
     const std::size_t size =
         next_ < shards_.size() ? std::min<std::uint64_t>(bytes.size(), remaining_) : bytes.size();
     writer_->write(bytes.first(size));

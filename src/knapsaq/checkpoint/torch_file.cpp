@@ -27,7 +27,7 @@ std::string_view as_text(Bytes bytes) { return {reinterpret_cast<const char*>(by
   throw InputError(fmt::format("tensor {} {}", in_quotes(tensor.name), reason));
 }
 
-/// The number of elements, after it is clear that all of them lie inside the storage.
+/// The number of elements, after a check that all of them lie inside the storage.
 std::int64_t checked_elements(const StoredTensor& tensor) {
   std::int64_t elements = 1;
   std::int64_t last = tensor.offset;
@@ -77,7 +77,7 @@ std::vector<std::byte> copy_row_major(const StoredTensor& tensor, Bytes storage,
 }  // namespace
 
 TorchTensors parse_torch_file(Bytes bytes) {
-  // torch.save before version 1.6 wrote a row of pickles, the first of which is this number.
+  // torch.save before version 1.6 wrote a sequence of pickles, the first of which is this number.
   if (begins_with(bytes, "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"))
     throw InputError(
         "is in the format that PyTorch wrote before version 1.6; convert it with "
@@ -87,7 +87,7 @@ TorchTensors parse_torch_file(Bytes bytes) {
     throw InputError("is not a file of torch.save: it does not begin as a zip archive");
   const auto entries = read_zip_directory(bytes);
 
-  // All entries lie in one folder, which has the name that the file had when it was saved.
+  // All entries lie in one folder, which has the name of the file when it was saved.
   constexpr std::string_view kPickle = "/data.pkl";
   const auto pickle = std::ranges::find_if(entries, [&](const auto& entry) {
     return entry.first.ends_with(kPickle) && entry.first.find('/') == entry.first.size() - kPickle.size();
@@ -116,8 +116,8 @@ TorchTensors parse_torch_file(Bytes bytes) {
       data = storage.subspan(static_cast<std::size_t>(tensor.offset) * size,
                              static_cast<std::size_t>(elements) * size);
     } else if (elements > 0) {
-      // A stride of zero repeats elements, so that a small file can hold a huge tensor; and many tensors can
-      // share a storage. What is copied is bounded by what is there.
+      // A stride of zero repeats elements, so a small file can describe a huge tensor, and many tensors can
+      // share a storage. Copies are bounded by the size of the file.
       if (elements > tensor.storage_elements)
         fail(tensor, "repeats its elements (an expanded tensor); make it contiguous before saving");
       copied += static_cast<std::size_t>(elements) * size;
@@ -136,7 +136,7 @@ TorchFile::TorchFile(const std::filesystem::path& path) : file_(path) {
   try {
     content_ = parse_torch_file(file_.bytes());
   } catch (const InputError& error) {
-    // A file of PyTorch before version 1.6 is a pickle, of which the parser says more.
+    // A file of PyTorch before version 1.6 is a pickle; the parser reports more about it.
     const bool is_pickle = begins_with(file_.bytes(), "\x80");
     throw InputError(
         fmt::format("{}: {}", path.string(),

@@ -17,8 +17,8 @@
 namespace knapsaq {
 namespace {
 
-/// A tensor takes some 150 bytes of pickle, so this is room for 100 000 of them; it bounds what a hostile
-/// file can make us allocate.
+/// A tensor takes about 150 bytes of pickle, so this allows 100 000 of them; it bounds the memory that a
+/// hostile file can use.
 constexpr std::size_t kLongestPickle = std::size_t{16} << 20;
 constexpr std::size_t kMostDimensions = 16;
 
@@ -71,7 +71,7 @@ constexpr std::array<std::pair<std::uint8_t, std::string_view>, 16> kRefused{{{'
                                                                               {0x94, "MEMOIZE"},
                                                                               {0x95, "FRAME"}}};
 
-/// What a GLOBAL may name.
+/// The callables that a GLOBAL may name.
 enum class Callable : std::uint8_t { ordered_dict, rebuild_tensor, rebuild_parameter, storage };
 struct Global {
   std::string_view name;
@@ -93,8 +93,8 @@ constexpr std::array<Global, 14> kGlobals{{{"collections OrderedDict", Callable:
                                            {"torch BoolStorage", Callable::storage, DType::BOOL},
                                            {"torch UInt16Storage", Callable::storage, DType::U16}}};
 
-/// A value on the stack. Whatever has a size lives in a vector of the machine, so that copying a value is
-/// cheap and values that contain themselves do no harm.
+/// A value on the stack. Everything with a size is in a vector of the machine, so copying a value is cheap,
+/// and values that contain themselves do no harm.
 struct Value {
   enum class Kind : std::uint8_t {
     none,
@@ -164,7 +164,7 @@ class Machine {
     stack_.push_back({kind, static_cast<std::uint32_t>(size), number});
   }
 
-  /// Throws unless that many values lie above the last mark.
+  /// Throws unless this many values are above the last mark.
   void need(std::size_t count) const {
     const std::size_t floor = marks_.empty() ? 0 : marks_.back();
     if (stack_.size() - floor < count) fail("takes more values than it has");
@@ -177,7 +177,7 @@ class Machine {
     return value;
   }
 
-  /// Index of the first value above the last mark; the mark is gone afterwards.
+  /// Index of the first value above the last mark; removes the mark.
   std::size_t pop_mark() {
     if (marks_.empty()) fail("has no mark where one is needed");
     const std::size_t mark = marks_.back();
@@ -375,7 +375,7 @@ class Machine {
         set_items(pop_mark());
         return true;
       case BUILD:
-        // Attributes of the state dict (its _metadata): nothing that weights depend on.
+        // Attributes of the state dict (its _metadata): weights do not depend on them.
         if (pop().kind != Kind::dict) fail("sets attributes that are no dictionary");
         static_cast<void>(dict_on_top());
         return true;
@@ -425,7 +425,7 @@ class Machine {
 
   std::string_view text_;
   std::size_t position_ = 0;
-  std::size_t start_ = 0;  ///< of the instruction at hand
+  std::size_t start_ = 0;  ///< of the current instruction
   std::vector<Value> stack_;
   std::vector<std::size_t> marks_;
   std::unordered_map<std::uint32_t, Value> memo_;

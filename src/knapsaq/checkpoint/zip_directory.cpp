@@ -29,7 +29,7 @@ constexpr std::size_t kEndBytes = 22;
 constexpr std::size_t kEnd64Bytes = 56;
 constexpr std::size_t kLocatorBytes = 20;
 constexpr std::size_t kLongestComment = 0xFFFF;
-/// A 32-bit field with this value stands in the 64-bit extra field instead.
+/// A 32-bit field with this value is stored in the 64-bit extra field instead.
 constexpr std::uint32_t kElsewhere = 0xFFFFFFFF;
 constexpr std::uint16_t kExtra64 = 1;
 constexpr std::uint16_t kStored = 0;
@@ -57,7 +57,7 @@ struct Directory {
 };
 
 Directory find_directory(Bytes bytes) {
-  // The end record is the last thing in the file but for a comment of its own.
+  // The end record is the last part of the file, except for a comment of its own.
   for (std::size_t comment = 0; comment <= kLongestComment && comment + kEndBytes <= bytes.size();
        ++comment) {
     const std::size_t at = bytes.size() - comment - kEndBytes;
@@ -82,7 +82,7 @@ struct Location {
   std::uint64_t header;  ///< offset of the local header
 };
 
-/// Replaces the fields that are marked as standing elsewhere by those of the 64-bit extra field.
+/// Replaces the fields that are marked as stored elsewhere by those of the 64-bit extra field.
 void read_extra(Bytes extra, const std::string& name, Location& location) {
   while (extra.size() >= 4) {
     const auto id = number<std::uint16_t>(extra, 0);
@@ -134,7 +134,7 @@ std::map<std::string, std::span<const std::byte>, std::less<>> read_zip_director
     const Bytes local = part(bytes, location.header, kLocalBytes, label);
     if (number<std::uint32_t>(local, 0) != kLocalHeader)
       throw InputError(label + " is damaged: it does not begin where the directory says");
-    // The local header's name and extra field may have other lengths than those in the directory.
+    // The local header's name and extra field may have other lengths than in the directory.
     const std::uint64_t start =
         location.header + kLocalBytes + number<std::uint16_t>(local, 26) + number<std::uint16_t>(local, 28);
     if (!entries.emplace(name, part(bytes, start, location.size, label)).second)

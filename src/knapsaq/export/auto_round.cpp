@@ -1,4 +1,4 @@
-// AutoRound: GPTQ's container under another description, which Transformers loads with different bits per
+// AutoRound: GPTQ's container with another description, which Transformers loads with different bits per
 // linear.
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// compressed-tensors, format pack-quantized: Knapsaq's words as they are, zero points as integers.
+// compressed-tensors, format pack-quantized: Knapsaq's words unchanged, zero points as integers.
 
 #include <algorithm>
 #include <array>

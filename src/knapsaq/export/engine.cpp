@@ -29,7 +29,7 @@ std::string of_mlx(const Scheme& scheme) {
   return scheme.group == 0 ? "it has no groups of whole rows" : "";
 }
 
-/// Zero points at 2 and 3 bits are for kernels that few have (Humming), and Transformers does not load any.
+/// Zero points at 2 and 3 bits need kernels that are rarely installed (Humming), and Transformers loads none.
 std::string of_compressed_tensors(const Scheme& scheme) {
   if (std::string reason = not_affine(scheme); !reason.empty()) return reason;
   return scheme.zero == ZeroPoint::symmetric ? ""

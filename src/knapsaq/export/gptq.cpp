@@ -15,8 +15,8 @@ namespace {
 
 using nlohmann::ordered_json;
 
-/// Adds the fused modules all shards of which are among `modules`: engines that fuse look them up in
-/// `dynamic` under the fused name.
+/// Adds the fused modules all of whose parts are among `modules`: engines that fuse look them up in `dynamic`
+/// under the fused name.
 std::vector<BlockModule> with_fused(const std::vector<BlockModule>& modules) {
   std::vector<BlockModule> all = modules;
   std::map<std::tuple<std::int64_t, std::string, std::string_view>, std::size_t> shards;
@@ -54,7 +54,7 @@ class GptqWriter final : public GptqFolderWriter {
       else if (planned.form != usual)
         modules[planned.form].push_back(take_apart(planned.linear.name));
     }
-    // Every key begins with its sign: some readers cut two characters off without looking.
+    // Every key begins with its sign: some readers remove two characters without checking.
     ordered_json dynamic = ordered_json::object();
     for (const std::string& pattern : block_patterns(with_fused(dense), config.layers))
       dynamic[fmt::format("-:^{}$", pattern)] = ordered_json::object();

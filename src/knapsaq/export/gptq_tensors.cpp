@@ -16,7 +16,7 @@ ZeroFields zero_fields(std::span<const PlannedLinear> plan) {
 }
 
 std::string gptq_obstacle(const PackedMatrix& matrix) {
-  // The packers and kernels of the readers take 32 codes, which fill whole words at every width, at a time.
+  // The packers and kernels of the readers process 32 codes at a time, which fill whole words at every width.
   if (matrix.rows % 32 != 0 || matrix.cols % 32 != 0)
     return fmt::format("its shape [{}, {}] is not in multiples of 32", matrix.rows, matrix.cols);
   if (matrix.cols % matrix.group != 0)

@@ -23,7 +23,7 @@ AffineForm form_of(const PackedMatrix& matrix, bool symmetric) {
   return {matrix.bits, matrix.group >= matrix.cols ? 0 : matrix.group, symmetric};
 }
 
-/// The plain scheme nearest to how a linear is stored, with groups that fill its rows.
+/// The plain scheme nearest to a linear's stored form, with groups that fill its rows.
 Scheme refit_scheme(const StoredShape& stored, const AffineRules& rules) {
   int bits = 4;
   int group = 64;  // NF4's
@@ -32,7 +32,7 @@ Scheme refit_scheme(const StoredShape& stored, const AffineRules& rules) {
     group = affine->group;
   } else if (const auto* ggml = std::get_if<GgmlShape>(&stored)) {
     bits = info(ggml->type).bits;
-    group = 32;  // the scales of all of them are for 16, 32 or 64 weights
+    group = 32;  // each of their scales covers 16, 32 or 64 weights
   }
   bits = *std::ranges::lower_bound(rules.widths, bits);
   Scheme scheme{"rtn", bits, group};
@@ -45,7 +45,7 @@ Scheme refit_scheme(const StoredShape& stored, const AffineRules& rules) {
   return scheme;
 }
 
-/// Why the format cannot hold this matrix; empty if it can.
+/// The reason why the format cannot hold this matrix; empty if it can.
 std::string obstacle_to(const PackedMatrix& matrix, std::string_view format, const AffineRules& rules) {
   if (std::ranges::find(rules.widths, matrix.bits) == rules.widths.end())
     return fmt::format("{} has no codes of {} bits; use schemes of {} bits", format, matrix.bits,
@@ -53,8 +53,8 @@ std::string obstacle_to(const PackedMatrix& matrix, std::string_view format, con
   return rules.obstacle(matrix);
 }
 
-/// A symmetric linear beside an asymmetric one of the same bits and groups is called asymmetric too, which it
-/// can be, if engines fuse the two: they want one description for both.
+/// If engines fuse a symmetric linear with an asymmetric one of the same bits and groups, both are described
+/// as asymmetric, which is valid for both: the engines need one description.
 void agree_with_siblings(std::vector<PlannedLinear>& plan) {
   using Key = std::tuple<std::int64_t, Fusion, int, int>;
   std::set<Key> asymmetric;

@@ -17,7 +17,7 @@ namespace knapsaq {
 QuantizedMatrix DirectSource::matrix(const Matrix& matrix, const Scheme& scheme) const {
   const std::string tensor = matrix.name + ".weight";
   std::vector<float> values = checkpoint_.floats(tensor);
-  // The pages of the file are not needed beside the floats.
+  // The file's pages are not needed in addition to the floats.
   checkpoint_.release(tensor);
   if (folding_ != nullptr) folding_->apply(tensor, values);
   const MatrixView weights{matrix.out, matrix.in, values};

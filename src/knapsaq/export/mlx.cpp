@@ -1,4 +1,4 @@
-// MLX: the native layout (checkpoint/affine_layout.h) without the extensions that are ours.
+// MLX: the native layout (checkpoint/affine_layout.h) without Knapsaq's extensions.
 
 #include <algorithm>
 #include <stdexcept>
@@ -61,8 +61,8 @@ class MlxWriter final : public AffineFolderWriter {
 
   void describe(const std::vector<PlannedLinear>& plan, const ModelConfig& config, ordered_json& json,
                 const std::filesystem::path&) const override {
-    // mlx-lm's Llama and Qwen2 know the older spelling of the rotary settings only, and its Llama takes a
-    // model to be tied unless it says otherwise.
+    // mlx-lm's Llama and Qwen2 read only the older notation of the rotary settings, and its Llama assumes
+    // that a model is tied unless stated otherwise.
     if (const auto found = json.find("rope_parameters"); found != json.end() && found->is_object()) {
       if (!json.contains("rope_scaling") && config.rope.kind != RopeScaling::Kind::none)
         json["rope_scaling"] = *found;

@@ -18,7 +18,7 @@ namespace {
 constexpr std::array<FusedModule, 2> kFused{
     {{Fusion::qkv, "qkv_proj", 3}, {Fusion::gate_up, "gate_up_proj", 2}}};
 
-/// Dots are the only characters of a module's name that mean something in a regular expression.
+/// Dots are the only characters in a module's name with a meaning in regular expressions.
 std::string escaped(std::string_view text) {
   std::string out;
   for (const char c : text) {

@@ -43,7 +43,7 @@ struct Plan {
   QuantizedLayout layout;
 };
 
-/// Matrices by the names of their weights, with their places in the list.
+/// Matrices by the names of their weights, with their indices in the list.
 template <class NameOf>
 std::unordered_map<std::string, std::size_t> places_by_weight(const Checkpoint& checkpoint, std::size_t count,
                                                               const NameOf& name_of) {
@@ -83,9 +83,8 @@ Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config,
   return plan;
 }
 
-/// With it Transformers has bitsandbytes load a model all of whose linears are in NF4; there is no way to say
-/// so of only some. Computation is in the type of the model, as those who quantize with bitsandbytes choose
-/// it.
+/// With this entry, Transformers loads a model whose linears are all NF4 through bitsandbytes; it cannot be
+/// stated for some linears only. Computation uses the model's type, as is usual with bitsandbytes.
 nlohmann::json bitsandbytes_config(const nlohmann::json& config) {
   nlohmann::json type = "float32";
   for (const char* key : {"torch_dtype", "dtype"})
@@ -101,8 +100,8 @@ nlohmann::json bitsandbytes_config(const nlohmann::json& config) {
           {"llm_int8_skip_modules", {"lm_head", "project_in", "project_out"}}};
 }
 
-/// config.json of the source with the entries of MLX (defaults, then one object for each linear) and, for
-/// people, the schemes: an entry of MLX may hold nothing else.
+/// config.json of the source with MLX's entries (defaults, then one object for each linear) and, for people,
+/// the schemes: an entry of MLX may hold nothing else.
 std::string config_of(const Checkpoint& checkpoint, const ModelConfig& model,
                       std::span<const MatrixScheme> allocation) {
   std::map<std::pair<int, int>, int> uses;
@@ -134,7 +133,7 @@ std::string config_of(const Checkpoint& checkpoint, const ModelConfig& model,
   return python_json_text(config, 2) + "\n";
 }
 
-/// A norm or bias with scales folded in, in the type that it has in the checkpoint.
+/// A norm or bias with scales folded in, in its type in the checkpoint.
 void write_folded(const Checkpoint& checkpoint, const std::string& name, const Folding& folding,
                   CheckpointWriter& writer) {
   std::vector<float> values = checkpoint.floats(name);

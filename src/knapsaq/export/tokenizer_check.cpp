@@ -67,7 +67,7 @@ constexpr std::array kUnusual{
     "\U0010FFFF \uE000 \U0001F1E9\U0001F1EA"sv,
 };
 
-/// Those of one kind that are tried: reserved tokens go on for thousands, all alike.
+/// Number of tokens of one kind that are tried: reserved tokens number thousands, all alike.
 constexpr std::size_t kOfAKind = 4;
 
 void add_tokens_of(const std::vector<const AddedToken*>& kind, std::set<std::string>& tokens) {
@@ -145,7 +145,7 @@ void check_carried_tokenizer(const fs::path& source, const fs::path& out) {
         source.string(), what));
   };
   const std::optional<Tokenizer> ours = tokenizer_of(source);
-  if (!ours) return;  // carry_files() has copied what there is
+  if (!ours) return;  // carry_files() has copied the existing files
   const std::optional<Tokenizer> theirs = tokenizer_of(out);
   if (!theirs) fail("what was written of it is not read");
   const std::vector<TrialText> texts = trial_texts(ours->model().parts());

@@ -39,8 +39,8 @@ void transpose_four(const std::uint32_t* from, std::int64_t stride, std::uint32_
 constexpr std::int64_t kTile = 16;
 
 void transpose_tile(const std::uint32_t* from, std::int64_t cols, std::uint32_t* to, std::int64_t rows) {
-  // Through a buffer: lines that are a power of two apart, as those of most models are, all fall into the
-  // same few places of the first-level cache, so each has to be done with before the next is touched.
+  // Through a buffer: lines that are a power of two apart, as in most models, map to the same few sets of the
+  // L1 cache, so each must be finished before the next is touched.
   alignas(64) std::array<std::uint32_t, kTile * kTile> buffer;
   for (std::int64_t r = 0; r < kTile; r += 4)
     for (std::int64_t c = 0; c < kTile; c += 4)
@@ -60,7 +60,7 @@ void transpose_words(std::span<const std::uint32_t> in, std::int64_t rows, std::
       const std::uint32_t* from = in.data() + r0 * cols + c0;
       std::uint32_t* to = out.data() + c0 * rows + r0;
       if (width == kTile && height == kTile) {
-        // Rows that are pages apart are nothing that processors foresee.
+        // Processors do not prefetch rows that are pages apart.
         if (r0 + 2 * kTile <= rows)
           for (std::int64_t r = kTile; r < 2 * kTile; ++r) __builtin_prefetch(from + r * cols);
         transpose_tile(from, cols, to, rows);

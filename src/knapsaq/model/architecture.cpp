@@ -15,7 +15,7 @@
 namespace knapsaq {
 namespace {
 
-/// A linear of a block as a family calls it.
+/// A linear of a block under a family's name.
 struct Module {
   std::string_view path;
   Role role;
@@ -200,7 +200,7 @@ MatrixSelection select_matrices(const ModelConfig& config, std::span<const std::
       selection.quantized.push_back(std::move(matrix));
     }
   }
-  // Matrices that are dense in any case, but in 16 bits unless they are kept.
+  // Matrices that are always dense, but in 16 bits unless they are kept.
   for (const Module& module : kOutsideModules) {
     if (module.role == Role::embedding || module.role == Role::head) continue;
     const Matrix dense{.name = std::string(module_prefix(config)) + std::string(module.path),
@@ -292,13 +292,13 @@ std::optional<Feeder> feeder_of(const ModelConfig& config, const Matrix& matrix)
     case Stage::attend:
       return norm(norms_of(config).attention);
     case Stage::attention_output:
-      // With grouped queries an output of v meets several columns of o.
+      // With grouped queries, an output of v is multiplied by several columns of o.
       return layer.heads == layer.kv_heads ? linear(Role::v) : std::nullopt;
     case Stage::activate:
       return norm(norms_of(config).mlp);
     case Stage::mlp_output:
-      // up is multiplied by the gate's activation; alone it goes through the activation itself, and a
-      // positive factor goes through relu.
+      // up is multiplied by the gate's activation. Without a gate it passes through the activation itself,
+      // and a positive factor commutes with relu.
       return layer.gated_mlp || layer.activation == Activation::relu ? linear(Role::up) : std::nullopt;
     default:
       return std::nullopt;

@@ -24,7 +24,7 @@ constexpr std::int64_t kLargestSize = std::int64_t{1} << 24;
 constexpr std::int64_t kMostLayers = 10'000;
 constexpr std::int64_t kLargestHead = 4096;
 
-/// What Transformers assumes where config.json says nothing; an absent field and null are different things.
+/// Transformers' defaults for fields that are absent; absent and null differ.
 struct Family {
   std::string_view model_type;
   std::string_view architecture;
@@ -52,9 +52,9 @@ class Fields {
  public:
   explicit Fields(const json& object) : object_(object) {}
 
-  /// Whether the field is there and not null.
+  /// Whether the field is present and not null.
   bool has(const char* name) const { return object_.contains(name) && !object_[name].is_null(); }
-  /// Whether the field is there as null: "none" where an absent field means the default.
+  /// Whether the field is present as null: "none", where an absent field means the default.
   bool is_null(const char* name) const { return object_.contains(name) && object_[name].is_null(); }
 
   const json& get(const char* name) const {
@@ -82,7 +82,7 @@ class Fields {
 
   /// A number that is finite and above zero as a float too.
   float positive(const char* name) const { return positive(name, get(name)); }
-  /// A list of so many of them.
+  /// A list of this many of them.
   std::vector<float> positives(const char* name, std::int64_t count) const {
     const json& list = get(name);
     if (!list.is_array() || std::ssize(list) != count)
@@ -159,7 +159,8 @@ Activation parse_activation(const std::string& name) {
   return found->second;
 }
 
-/// Both spellings: rope_theta and rope_scaling (which wins, as in Transformers), or rope_parameters.
+/// Both notations: rope_theta and rope_scaling (which takes precedence, as in Transformers), or
+/// rope_parameters.
 void read_rope(const Fields& fields, ModelConfig& config) {
   config.rope_theta = fields.positive_or("rope_theta", kDefaultTheta);
   const auto refuse_partial = [](const Fields& source) {
@@ -249,13 +250,13 @@ void read_opt(const Fields& fields, ModelConfig& config) {
   config.qkv_bias = config.o_bias = config.mlp_bias = bias;
 }
 
-/// Llama and what descends from it.
+/// Llama and the families derived from it.
 void read_llama(const Fields& fields, const Family& family, ModelConfig& config) {
   config.ffn = fields.size("intermediate_size");
   config.embedding = config.hidden;
   config.norm_eps = fields.positive_or("rms_norm_eps", kDefaultEps);
   config.activation = parse_activation(fields.text_or("hidden_act", "silu"));
-  // Which of the flags a family looks at, and which it has built in.
+  // The flags that a family reads, and the ones that are built in.
   if (family.model_type == "llama" || family.model_type == "qwen3")
     config.qkv_bias = config.o_bias = fields.flag_or("attention_bias", false);
   if (family.model_type == "llama") config.mlp_bias = fields.flag_or("mlp_bias", false);

@@ -16,11 +16,11 @@
 namespace knapsaq {
 namespace {
 
-// Rows that losses() wants in a batch: sixteen tiles of the CPU backend keep several threads busy, and the
+// Rows of a batch in losses(): sixteen tiles of the CPU backend keep several threads busy, and the
 // activations of a block (13 MB per 1000 rows of a model with 1024 hidden) stay near the shared cache.
 constexpr std::int64_t kBatchRows = 2048;
 
-/// Embedding and head are no part of any fold point.
+/// Embedding and head are not part of any fold point.
 const Folding kUnfolded;
 
 }  // namespace

@@ -10,8 +10,8 @@
 namespace knapsaq {
 namespace {
 
-/// Logits of the last token of every sequence. `input` and `kept` are memory that stays from one call to the
-/// next.
+/// Logits of the last token of every sequence. `input` and `kept` are memory that is reused from one call to
+/// the next.
 void last_logits(const DecoderWeights& weights, DecoderPass& pass, const Hidden& hidden, Array& input,
                  Array& kept, std::span<float> logits) {
   Backend& backend = *weights.backend;
@@ -57,14 +57,15 @@ void Decoder::next(std::span<const std::int32_t> tokens, KeyValueCache& cache, s
   if (!weights.head) throw std::logic_error("the head is not loaded");
   check_length(before + count);
   pass.check_tokens(tokens);
-  // Tables that double grow a few times on the way to a long context, and short ones do not pay for it.
+  // Tables that double in size are rebuilt a few times on the way to a long context, and short contexts do
+  // not pay for it.
   const auto known = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(before + count)));
   pass.prepare_rotation(std::min(known, cache.capacity()));
 
-  /// Leaves the cache as it was unless all goes well.
+  /// Leaves the cache unchanged unless everything succeeds.
   struct Step {
     KeyValueCache& cache;
-    std::int64_t kept;  ///< tokens that the cache has afterwards
+    std::int64_t kept;  ///< number of tokens in the cache afterwards
     explicit Step(KeyValueCache& past) : cache(past), kept(past.length()) {}
     ~Step() { cache.shorten(kept); }
     Step(const Step&) = delete;

@@ -13,7 +13,7 @@
 namespace knapsaq {
 namespace {
 
-// OPT's table of positions starts with two rows that padding used.
+// OPT's table of positions starts with two rows for padding.
 constexpr std::int64_t kPositionOffset = 2;
 
 std::string in_block(std::string_view what, std::int64_t index) {
@@ -125,7 +125,7 @@ void DecoderPass::activate(std::int64_t index, const Array& x, std::int64_t rows
   weights_.backend->activate(x, rows, block.gate.get(), *block.up,
                              layer_config(weights_.config, index).activation, mlp);
   if (!looking) return;
-  // What goes into the activation is nowhere kept.
+  // The input of the activation is not kept.
   Array before = weights_.backend->allocate(rows, weights_.config.ffn, Element::working);
   for (const auto& [role, weight] : {std::pair{Role::gate, block.gate.get()}, {Role::up, block.up.get()}}) {
     if (weight == nullptr) continue;
@@ -273,7 +273,7 @@ Array DecoderPass::gather(const Array& from, std::span<const RowRun> runs, std::
 template <class Layer>
 void DecoderPass::look(const Array& array, std::int64_t rows, const Layer& layer) const {
   if (!looking || array.cols() == 0) return;
-  // Some MiB at a time: logits are wide.
+  // A few MiB at a time: logits are wide.
   const std::int64_t some = std::max<std::int64_t>(1, (std::int64_t{1} << 20) / array.cols());
   std::vector<float> values;
   for (std::int64_t first = 0; first < rows; first += some) {

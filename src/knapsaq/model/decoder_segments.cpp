@@ -1,4 +1,4 @@
-// Scoring segments: contexts that several continuations share are in a batch once.
+// Scoring segments: a batch contains contexts that several continuations share once.
 
 #include <algorithm>
 #include <stdexcept>
@@ -54,7 +54,7 @@ void Decoder::segment_losses(std::span<const std::int32_t> tokens, std::span<con
   std::vector<float> losses(asked.size());
   Backend& backend = *weights.backend;
   pass.finite_pass(losses, [&] {
-    // To everything but embedding and attention these rows are windows of one token.
+    // Except in embedding and attention, these rows are windows of one token.
     RowLayout layout{.windows = rows, .length = 1, .segments = segments};
     PartialPass partial;
     partial.hidden = {
@@ -70,7 +70,7 @@ void Decoder::segment_losses(std::span<const std::int32_t> tokens, std::span<con
     for (std::int64_t i = 0; i < weights.config.layers; ++i) {
       check_cancelled();
       for (const Stage stage : kStages) {
-        // Behind the last attention nobody looks at rows without a target.
+        // After the last attention, rows without a target are not used.
         if (i + 1 == weights.config.layers && stage == Stage::attention_output) {
           leave_scored();
           partial.attended = pass.gather(partial.attended, runs, scored);

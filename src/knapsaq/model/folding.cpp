@@ -69,7 +69,7 @@ std::string Folding::identity() const {
   if (empty()) return "";
   Hasher hasher;
   const auto add = [&](std::string_view text) {
-    // The size keeps neighbours apart.
+    // The size separates adjacent fields.
     hasher.update(std::to_string(text.size()) + ":");
     hasher.update(text);
   };

@@ -72,7 +72,7 @@ Generated Generator::generate(std::span<const std::int32_t> prompt, const Genera
   check_prompt(std::ssize(prompt), cache_.capacity());
   Sampler sampler(options.sampler);
 
-  // The last token is computed again even if it is known: its logits are needed.
+  // The last token is computed again even if it is in the cache: its logits are needed.
   const auto same = std::mismatch(held_.begin(), held_.end(), prompt.begin(), prompt.end() - 1).first;
   held_.erase(same, held_.end());
   cache_.shorten(std::ssize(held_));

@@ -17,11 +17,11 @@ namespace {
   throw NotFiniteError("the model's logits hold NaN or infinity: a weight is broken or too large");
 }
 
-/// The largest logit's first place.
+/// The first position of the largest logit.
 std::size_t most_likely(std::span<const float> logits) {
   std::size_t best = 0;
   for (std::size_t i = 0; i < logits.size(); ++i) {
-    // Comparisons with NaN are false: it must be looked for.
+    // Comparisons with NaN are false, so it must be searched for.
     if (std::isnan(logits[i])) refuse_logits();
     if (logits[i] > logits[best]) best = i;
   }
@@ -67,14 +67,15 @@ void Sampler::weigh(std::span<const float> logits) {
 void Sampler::keep_nucleus(std::span<const float> logits) {
   const double total = std::accumulate(weights_.begin(), weights_.end(), 0.0);
   const double wanted = options_.top_p * total;
-  // Candidates below this are less than what may be left out, all together: none of them is needed.
+  // All candidates below this together have less than the probability that may be dropped: none of them is
+  // needed.
   const double least = (total - wanted) / static_cast<double>(candidates_.size());
   std::size_t left = 0;
   for (std::size_t i = 0; i < candidates_.size(); ++i)
     if (weights_[i] >= least) candidates_[left++] = candidates_[i];
   candidates_.resize(left);
-  // A nucleus is mostly small. It is looked for among the 256 most likely, then among eight times as many,
-  // because sorting a hundred thousand takes as long as a small model's forward pass.
+  // A nucleus is usually small. It is searched for among the 256 most likely candidates, then among eight
+  // times as many, because sorting a hundred thousand takes as long as a small model's forward pass.
   for (std::size_t sorted = std::min<std::size_t>(256, left);; sorted = std::min(8 * sorted, left)) {
     select(logits, sorted);
     double sum = 0;
@@ -101,7 +102,7 @@ std::int32_t Sampler::draw(std::span<const float> logits) {
   if (options_.top_p < 1) keep_nucleus(logits);
 
   double rest = random_.uniform() * std::accumulate(weights_.begin(), weights_.end(), 0.0);
-  std::size_t drawn = 0;  // the last with any weight: where rounding lets the walk pass the end
+  std::size_t drawn = 0;  // the last one with any weight, if rounding lets the loop pass the end
   for (std::size_t i = 0; i < weights_.size(); ++i) {
     if (weights_[i] == 0) continue;
     drawn = i;

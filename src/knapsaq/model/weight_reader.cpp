@@ -60,7 +60,7 @@ std::unique_ptr<Weight> WeightReader::weight(Backend& backend, const std::string
 }
 
 void WeightReader::check_finite(const TensorView& view, const std::string& where, const std::string& name) {
-  // Pieces small enough for a cache, large enough for the loop over them to cost nothing.
+  // Pieces small enough for a cache, large enough that the loop over them costs nothing.
   constexpr std::int64_t kPiece = 1 << 16;
   const std::int64_t elements = view.elements();
   parallel_for(static_cast<std::size_t>((elements + kPiece - 1) / kPiece), [&](std::size_t index) {
@@ -72,7 +72,7 @@ void WeightReader::check_finite(const TensorView& view, const std::string& where
   });
 }
 
-/// As the folded tensor is written: in the type that it has in the checkpoint.
+/// As the folded tensor is written: in its type in the checkpoint.
 void WeightReader::fold(const std::string& name, std::vector<float>& values) const {
   folding_.apply(name, values);
   const DType type = checkpoint_.tensor(name).type;

@@ -15,11 +15,11 @@ namespace {
 
 /// Fibonacci hashing: 2^64 over the golden ratio spreads consecutive keys.
 constexpr std::uint64_t kGolden = 0x9E3779B97F4A7C15;
-/// Longest run of symbols that is merged by scanning for the best pair; above, a heap is faster (measured:
-/// even at 48..96).
+/// Longest sequence of symbols that is merged by scanning for the best pair; above, a heap is faster
+/// (measured: equal at 48..96).
 constexpr std::size_t kShortRun = 64;
-/// 2^20 bits, 128 KiB: with the 10^4..10^5 pairs of real vocabularies few false positives, which cost only
-/// time.
+/// 2^20 bits, 128 KiB: with the 10^4..10^5 pairs of real vocabularies, there are few false positives, which
+/// only cost time.
 constexpr unsigned kTouchingBits = 20;
 constexpr std::string_view kMetaspace = "\xE2\x96\x81";
 constexpr std::uint32_t kNone = 0xFFFFFFFF;
@@ -70,7 +70,7 @@ Bpe::Bpe(Vocabulary vocabulary, const std::vector<MergeRule>& merges, const BpeO
     }
   }
   if (options_.byte_level && options_.ignore_merges) {
-    // Ids are those of the vocabulary, so the same holes are in order.
+    // Ids are those of the vocabulary, so the same gaps are allowed.
     pieces_ = Vocabulary("", static_cast<std::size_t>(vocabulary_.size()));
     for (std::int32_t id = 0; id < vocabulary_.size(); ++id) {
       if (!vocabulary_.contains(id)) continue;
@@ -99,7 +99,7 @@ void Bpe::learn_touching(const std::vector<MergeRule>& merges) {
   const auto metaspace = vocabulary_.find(kMetaspace);
   const bool complete =
       options_.unknown || std::none_of(fallback_.begin(), fallback_.end(), [](auto id) { return id < 0; });
-  // Where a symbol can vanish, its neighbours meet although the text has something between them.
+  // If a symbol can vanish, its neighbours become adjacent although the text has something between them.
   may_cut_ = !options_.byte_level && !options_.ignore_merges && metaspace &&
              (options_.byte_fallback || options_.unknown) && complete;
   for (const MergeRule& merge : merges) {
@@ -108,7 +108,7 @@ void Bpe::learn_touching(const std::vector<MergeRule>& merges) {
     if (left.empty() || right.empty()) continue;
     const auto last = vocabulary_.find(last_character(left));
     const auto first = vocabulary_.find(first_character(right));
-    // The unknown token and byte tokens are symbols although they are spelled with several characters.
+    // The unknown token and byte tokens are symbols although their spelling has several characters.
     for (const std::int32_t l : {last.value_or(merge.left), merge.left}) {
       for (const std::int32_t r : {first.value_or(merge.right), merge.right}) {
         const std::uint64_t bit = pair_of(l, r) * kGolden >> (64 - kTouchingBits);
@@ -160,8 +160,7 @@ void Bpe::append_symbols(std::string_view piece, std::vector<std::int32_t>& symb
     if (options_.byte_fallback) {
       const auto known = [&](char c) { return fallback_[static_cast<unsigned char>(c)] >= 0; };
       if (std::all_of(character.begin(), character.end(), known)) {
-        // An unknown symbol that waits stays behind these bytes: the order that Hugging Face's tokenizers
-        // give.
+        // A waiting unknown symbol stays after these bytes, as in Hugging Face's tokenizers.
         for (const char c : character) symbols.push_back(fallback_[static_cast<unsigned char>(c)]);
         continue;
       }
@@ -180,7 +179,7 @@ void Bpe::encode(std::string_view piece, BpeScratch& scratch, std::vector<std::i
     encode_new(piece, scratch, ids);
     return;
   }
-  // The first and the last eight bytes (they overlap) and the length tell pieces of up to 16 bytes apart.
+  // The first and the last eight bytes (they overlap) and the length distinguish pieces of up to 16 bytes.
   const char* bytes = piece.data();
   std::uint64_t first = 0;
   std::uint64_t last = 0;
@@ -265,8 +264,8 @@ void Bpe::merge_short(std::int32_t* symbols, std::size_t count, std::vector<std:
 
 void Bpe::merge_long(std::int32_t* symbols, std::size_t count, BpeScratch& scratch,
                      std::vector<std::int32_t>& ids) const {
-  // A heap of rank << 32 | position. Entries go stale when a neighbour is merged away; then the pair that
-  // stands at the position now has another rank, or none, and the entry is dropped.
+  // A heap of rank << 32 | position. Entries become stale when a neighbour is merged away. The pair now at
+  // the position then has another rank, or none, and the entry is dropped.
   std::vector<std::uint32_t>& previous = scratch.previous_;
   std::vector<std::uint32_t>& next = scratch.next_;
   std::vector<std::uint64_t>& queue = scratch.queue_;

@@ -26,7 +26,7 @@
 namespace knapsaq {
 namespace {
 
-/// The longest real ones have some 30 kB.
+/// The longest real ones have about 30 kB.
 constexpr std::size_t kLongestTemplate = std::size_t{1} << 20;
 /// As in tokenizer_settings.cpp.
 constexpr std::uint64_t kLargestSettings = std::uint64_t{64} << 20;
@@ -44,12 +44,12 @@ std::vector<TextPart> rendered_parts(const jinja::string& text) {
   return parts;
 }
 
-/// The engine's messages quote the source over several lines; the reason is behind the last "Error: ".
+/// The engine's messages quote the source over several lines; the reason follows the last "Error: ".
 std::string reason_of(std::string_view message) {
   constexpr std::string_view kMark = "Error: ";
   if (const std::size_t at = message.rfind(kMark); at != std::string_view::npos)
     message.remove_prefix(at + kMark.size());
-  // It makes words of this exception, too.
+  // The engine reports this exception as text, too.
   if (message == std::bad_alloc().what()) return "takes more memory than it may have";
   return in_quotes(message.substr(0, message.find('\n')));
 }
@@ -121,7 +121,7 @@ std::vector<TextPart> ChatTemplate::render(std::span<const ChatMessage> messages
       list->push_back(object);
     }
     context.set_val("messages", list);
-    // What Transformers always gives.
+    // Transformers always provides these.
     context.set_val("tools", jinja::mk_val<jinja::value_none>());
     context.set_val("documents", jinja::mk_val<jinja::value_none>());
     context.set_val("add_generation_prompt", jinja::mk_val<jinja::value_bool>(add_generation_prompt));
@@ -145,7 +145,7 @@ std::optional<std::int32_t> ChatTemplate::end_of_turn(const Tokenizer& tokenizer
   try {
     parts = render(messages, false);
   } catch (const InputError&) {
-    return std::nullopt;  // the conversation itself will tell what is wrong
+    return std::nullopt;  // the conversation itself will show what is wrong
   }
   const auto answer =
       std::find_if(parts.rbegin(), parts.rend(), [](const TextPart& part) { return part.foreign; });

@@ -17,13 +17,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Whether the first line is an object with a string 'text', as documents line by line are.
+/// Whether the first line is an object with a string 'text', as in documents line by line.
 bool begins_with_document(std::string_view text) {
   const std::size_t first = text.find_first_not_of(" \t\r\n");
   if (first == std::string_view::npos || text[first] != '{') return false;
   text.remove_prefix(first);
   text = text.substr(0, text.find('\n'));
-  // Documents of corpora have some kilobytes; a text without lines is none.
+  // Documents of corpora have some kilobytes; a text without lines is not one.
   constexpr std::size_t kLongestDocument = std::size_t{16} << 20;
   if (text.size() > kLongestDocument) return false;
   try {
@@ -69,7 +69,7 @@ std::string read_utf8_file(const fs::path& path, std::uint64_t limit) {
 }
 
 std::string read_text_file(const fs::path& path) {
-  // What the tokenizer takes at once, and some hours of evaluation on a small model.
+  // The limit of the tokenizer for one call, and some hours of evaluation on a small model.
   constexpr std::uint64_t kLargestText = (std::uint64_t{1} << 31) - 1;
   std::string text = read_utf8_file(path, kLargestText);
   if (text.empty()) throw InputError(path.string() + ": the text is empty; give a file with text in it");

@@ -64,7 +64,7 @@ class Reader {
       const std::string& text = (*texts_)[id];
       if (find_invalid_utf8(text) != text.size())
         fields_.fail("tokenizer.ggml.tokens", fmt::format("has a token {} that is not UTF-8", id));
-      // Nobody can mean a token without text, and 0 is "undefined".
+      // A token without text cannot be meant, and 0 is "undefined".
       types_.push_back(text.empty()                     ? unused
                        : type >= normal && type <= byte ? static_cast<TokenType>(type)
                                                         : normal);
@@ -75,8 +75,8 @@ class Reader {
     return types_[id] == control || types_[id] == unknown || types_[id] == user_defined;
   }
 
-  /// All tokens that are used, those that are parts of words first: an added token may be spelled as another
-  /// one is in the alphabet of bytes. With `metaspaces` blanks of added tokens are spelled as merges do it.
+  /// All tokens in use, those that are parts of words first: an added token may be spelled like another one
+  /// in the alphabet of bytes. With `metaspaces`, blanks of added tokens are spelled as in merges.
   Vocabulary vocabulary(bool metaspaces) const {
     Vocabulary found(where_, texts_->size());
     for (std::size_t id = 0; id < texts_->size(); ++id)
@@ -102,7 +102,7 @@ class Reader {
         return found != flags.end() && (found->second & static_cast<std::int64_t>(flag)) != 0;
       };
       std::string content = (*texts_)[id];
-      // Looked for where blanks are spelled otherwise.
+      // Searched for where blanks are spelled differently.
       if (has(GgufTokenFlag::verbatim)) content = with_metaspaces(content);
       parts_.added.push_back({.id = static_cast<std::int32_t>(id),
                               .content = std::move(content),
@@ -120,7 +120,7 @@ class Reader {
     const std::vector<std::string>* lines = fields_.texts(key);
     if (lines == nullptr) return merges;
     for (const std::string& line : *lines) {
-      // A token may begin with a blank where others wrote the file, so the first one does not count.
+      // A token may begin with a blank in files of other programs, so the first one does not count.
       const std::size_t blank = line.find(' ', 1);
       if (blank == std::string::npos)
         fields_.fail(key, fmt::format("has an entry {} that is not two tokens", in_quotes(line)));
@@ -167,8 +167,7 @@ class Reader {
     adds_bos_ = true;
   }
 
-  /// llama.cpp puts the blank in front of every stretch of text between special tokens, as SentencePiece
-  /// does.
+  /// llama.cpp puts the blank before every stretch of text between special tokens, like SentencePiece.
   void blanks(bool prefix) {
     const bool first = fields_.flag(kGgufFirstBlank).value_or(false);
     const std::string scheme = fields_.text(kGgufPrependScheme).value_or(first ? "first" : "");
@@ -241,7 +240,7 @@ class Reader {
 
   GgufFields fields_;
   const std::string& where_;
-  bool own_keys_;  ///< whether Knapsaq's keys count
+  bool own_keys_;  ///< whether Knapsaq's keys are read
   const std::vector<std::string>* texts_ = nullptr;
   std::vector<TokenType> types_;
   bool adds_bos_ = false;

@@ -20,8 +20,9 @@ class NormalForm {
     int options = UTF8PROC_STABLE | (composed ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE);
     if (compatible) options |= UTF8PROC_COMPAT;
     options_ = static_cast<utf8proc_option_t>(options);
-    // Nothing below U+0300 (lead bytes below CC) decomposes in NFC's end result or combines with what stands
-    // before it; ASCII does neither in any form. Text may therefore be cut in front of such characters.
+    // Nothing below U+0300 (lead bytes below CC) decomposes in NFC's end result or combines with the
+    // preceding character; ASCII does neither in any form. Text may therefore be split before such
+    // characters.
     first_lead_ = kind == Kind::kNfc ? 0xCC : 0x80;
   }
 
@@ -35,7 +36,7 @@ class NormalForm {
         ++at;
         continue;
       }
-      // The character before may combine with this one.
+      // The preceding character may combine with this one.
       std::size_t begin = at;
       while (begin > done && (static_cast<unsigned char>(text[--begin]) & 0xC0) == 0x80) {
       }

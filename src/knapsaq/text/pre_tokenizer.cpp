@@ -5,7 +5,7 @@ namespace {
 
 using Behaviour = PreTokenizerStep::Behaviour;
 
-/// Puts the alternating parts and matches of one text together as a Split step's behaviour says.
+/// Combines the alternating parts and matches of one text according to a Split step's behaviour.
 template <class Emit>
 class Joiner {
  public:
@@ -39,7 +39,7 @@ class Joiner {
   }
 
  private:
-  /// Holds one piece back, because what follows may be joined to it.
+  /// Holds one piece back, because the next one may be joined to it.
   void put(std::size_t begin, std::size_t end, bool join) {
     if (waits_ && join) {
       end_ = end;

@@ -18,12 +18,12 @@ using CodePointer = std::unique_ptr<pcre2_code, decltype(&pcre2_code_free)>;
 
 /// Patterns of real tokenizers have at most 700 bytes.
 constexpr std::size_t kLongestPattern = 16384;
-/// Steps that one match may take, beyond some for every byte of the text (a run of n blanks takes about 2n).
-/// Real patterns take tens per match; a million is about 10 ms, so that a hostile pattern ends in an error
-/// and not in a hang.
+/// Steps that one match may take, in addition to some for every byte of the text (a run of n blanks takes
+/// about 2n). Real patterns take tens per match. A million takes about 10 ms, so a hostile pattern ends in an
+/// error and does not hang.
 constexpr std::uint64_t kSteps = 1000000;
 constexpr std::uint64_t kStepsPerByte = 16;
-/// For patterns whose groups repeat; single characters that repeat take no stack.
+/// For patterns with repeated groups; repeated single characters take no stack.
 constexpr std::size_t kStackBytes = std::size_t{8} << 20;
 constexpr std::size_t kHeapKiB = std::size_t{64} << 10;
 
@@ -37,14 +37,14 @@ CodePointer compile(const std::string& pattern, int& error, std::size_t& offset)
   const std::unique_ptr<pcre2_compile_context, decltype(&pcre2_compile_context_free)> context(
       pcre2_compile_context_create(nullptr), &pcre2_compile_context_free);
   pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
-  // In Oniguruma ^ and $ are always those of lines.
+  // In Oniguruma, ^ and $ always match at lines.
   constexpr std::uint32_t kOptions = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;
   return {pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), kOptions, &error,
                         &offset, context.get()),
           &pcre2_code_free};
 }
 
-/// Walks over a pattern and writes it down for PCRE2.
+/// Walks over a pattern and translates it for PCRE2.
 class Translator {
  public:
   Translator(std::string_view pattern, const std::string& where) : pattern_(pattern), where_(where) {}
@@ -88,7 +88,7 @@ class Translator {
     in_class_ = true;
     copy(1);
     if (starts_with("^")) copy(1);
-    // A bracket here stands for itself in PCRE2 and is an error or a warning in Oniguruma.
+    // A bracket here is literal in PCRE2 and an error or a warning in Oniguruma.
     if (starts_with("]")) refuse("an empty class");
   }
 

@@ -1,5 +1,5 @@
-// tokenizer.model of SentencePiece. Its library reads the pieces; the ids are then made by our own BPE, which
-// gives those of Hugging Face's converted tokenizers and is several times as fast.
+// tokenizer.model of SentencePiece. SentencePiece's library reads the pieces. The ids come from Knapsaq's own
+// BPE, which gives those of Hugging Face's converted tokenizers and is several times as fast.
 
 #include <algorithm>
 #include <cstring>
@@ -27,7 +27,7 @@ struct Field {
   std::string_view bytes;   ///< of a field with a length
 };
 
-/// Goes over the fields of a message in the wire format of protocol buffers.
+/// Iterates over the fields of a message in the wire format of protocol buffers.
 class FieldReader {
  public:
   FieldReader(std::string_view message, const std::string& where) : rest_(message), where_(where) {}
@@ -80,7 +80,7 @@ class FieldReader {
   const std::string& where_;
 };
 
-/// The settings of a model that the library's interface does not show (field numbers of
+/// The settings of a model that the library's interface does not expose (field numbers of
 /// sentencepiece_model.proto).
 struct Specification {
   std::uint64_t model_type = 1;  ///< 1 unigram, 2 BPE
@@ -144,7 +144,7 @@ TokenizerParts read_sentencepiece(std::string_view model, const TokenizerSetting
   if (!status.ok())
     throw InputError(fmt::format("{}: not a SentencePiece model; the file is damaged", where));
 
-  // Transformers' own class for Llama, which it does not use for Mistral's models whatever their files say.
+  // Transformers' own class for Llama, which it never uses for Mistral's models.
   const bool is_llama = given.tokenizer_class == "LlamaTokenizer" && given.model_type != "mistral";
   TokenizerParts parts;
   std::vector<std::int32_t> by_rank;
@@ -181,7 +181,7 @@ TokenizerParts read_sentencepiece(std::string_view model, const TokenizerSetting
   if (is_llama) {
     parts.pre_tokenizer = PreTokenizer({llama_metaspace(prefix, given.legacy.value_or(false))});
   } else {
-    // SentencePiece's own way, stretch by stretch.
+    // SentencePiece's own algorithm, stretch by stretch.
     using Kind = NormalizerStep::Kind;
     std::vector<NormalizerStep> steps;
     if (prefix)

@@ -11,8 +11,8 @@
 
 namespace knapsaq {
 
-/// A step gets what the step before it gives. Before tokens are joined (ByteLevel, Fuse) every string is a
-/// whole token; after that all strings are parts of one, cut anywhere.
+/// A step receives the output of the step before it. Before tokens are joined (ByteLevel, Fuse), every string
+/// is a whole token; after that, all strings are parts of one, split anywhere.
 class TextStream::Step {
  public:
   using Strings = std::vector<std::string>;
@@ -26,21 +26,21 @@ namespace {
 using Step = TextStream::Step;
 using Strings = Step::Strings;
 
-/// Bytes at the end of `text` that may yet become a character: 0..3.
+/// Number of bytes at the end of `text` that may still become a character: 0..3.
 std::size_t unfinished(std::string_view text) {
   for (std::size_t back = 1; back <= std::min<std::size_t>(3, text.size()); ++back) {
     const std::size_t at = text.size() - back;
     const auto lead = static_cast<unsigned char>(text[at]);
     if ((lead & 0xC0) == 0x80) continue;
     const bool starts = lead >= 0xC2 && lead <= 0xF4;
-    // utf8_step() says how many bytes are good so far.
+    // utf8_step() returns how many bytes are valid so far.
     return starts && back < utf8_length(text[at]) && utf8_step(text, at) == -static_cast<int>(back) ? back
                                                                                                     : 0;
   }
   return 0;
 }
 
-/// Bytes to UTF-8, U+FFFD for what is none. Always the last step.
+/// Converts bytes to UTF-8, with U+FFFD for invalid ones. Always the last step.
 class Utf8 final : public Step {
  public:
   void add(std::string text, Strings& out) override {
@@ -84,7 +84,7 @@ class ByteFallback final : public Step {
   std::string run_;
 };
 
-/// A step of each token alone.
+/// A step that treats each token separately.
 class OfToken final : public Step {
  public:
   explicit OfToken(const DecoderStep& step) : step_(step) {}
@@ -104,7 +104,7 @@ class OfToken final : public Step {
   bool first_ = true;
 };
 
-/// Replaces in one text that comes in parts.
+/// Replaces in one text that arrives in parts.
 class ReplaceInText final : public Step {
  public:
   ReplaceInText(std::string pattern, std::string content)
@@ -117,7 +117,7 @@ class ReplaceInText final : public Step {
       done.append(held_, at, hit - at).append(content_);
       at = hit + pattern_.size();
     }
-    // The longest beginning of the pattern that the text ends with may go on.
+    // The longest beginning of the pattern at the end of the text may continue.
     std::size_t keep = std::min(pattern_.size() - 1, held_.size() - at);
     while (!std::string_view(held_).ends_with(std::string_view(pattern_).substr(0, keep))) --keep;
     done.append(held_, at, held_.size() - at - keep);
@@ -132,7 +132,7 @@ class ReplaceInText final : public Step {
   std::string held_;
 };
 
-/// Strips the beginning and the end of one text that comes in parts.
+/// Strips the beginning and the end of one text that arrives in parts.
 class StripText final : public Step {
  public:
   explicit StripText(const DecoderStep& step) : step_(step), to_strip_(step.start) {}
@@ -146,7 +146,7 @@ class StripText final : public Step {
       else
         held_.erase(0, content.size()), --to_strip_;
     }
-    // What could be stripped if the text ended here, or a little later.
+    // The part that would be stripped if the text ended here, or a little later.
     const std::size_t keep = std::min(held_.size(), step_.stop * content.size());
     out.push_back(held_.substr(0, held_.size() - keep));
     held_.erase(0, held_.size() - keep);
@@ -163,7 +163,7 @@ class StripText final : public Step {
   std::string held_;
 };
 
-/// A step that has no meaning after tokens were joined, where decode() gives it the whole text as one token.
+/// A step without meaning after tokens were joined, where decode() passes it the whole text as one token.
 class WholeText final : public Step {
  public:
   explicit WholeText(const DecoderStep& step) : step_(step) {}
@@ -202,7 +202,7 @@ std::unique_ptr<Step> make_step(const DecoderStep& step, bool joined) {
     case Kind::kFuse:
       break;
   }
-  return nullptr;  // kFuse changes what the next steps get, nothing else
+  return nullptr;  // kFuse only changes the input of the next steps
 }
 
 }  // namespace
@@ -229,7 +229,7 @@ void TextStream::begin_after(std::span<const std::int32_t> ids) {
 }
 
 std::string TextStream::own(std::string text) {
-  // Bytes that were held back may become other text with what follows; a character is never cut.
+  // Bytes that were held back may become other text together with what follows; a character is never split.
   std::size_t cut = std::min(foreign_, text.size());
   foreign_ -= cut;
   while (cut < text.size() && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) ++cut;

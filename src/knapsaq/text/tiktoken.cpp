@@ -1,4 +1,4 @@
-// Llama 3's tokenizer.model: lines of a token in base64, a blank and its rank, which is its id.
+// Llama 3's tokenizer.model: lines with a token in base64, a blank and its rank, which is its id.
 
 #include <algorithm>
 #include <array>
@@ -15,7 +15,7 @@ namespace {
 
 /// The longest token of Llama 3 has 128 bytes. All splits of a token are tried, so it must not be long.
 constexpr std::size_t kLongestToken = 1024;
-/// Llama 3 keeps this many ids behind its vocabulary.
+/// Llama 3 reserves this many ids after its vocabulary.
 constexpr int kSpecialTokens = 256;
 
 constexpr std::string_view kBase64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -29,7 +29,7 @@ std::array<std::int8_t, 256> base64_values() {
   return values;
 }
 
-/// Nothing if `text` is not base64 with its padding.
+/// Nullopt if `text` is not base64 with its padding.
 std::optional<std::string> from_base64(std::string_view text) {
   static const std::array<std::int8_t, 256> values = base64_values();
   if (text.empty() || text.size() % 4 != 0) return std::nullopt;
@@ -72,7 +72,7 @@ std::string_view take_line(std::string_view& text) {
   return line;
 }
 
-/// The tokens that Llama 3 put behind its vocabulary, in order.
+/// The tokens that Llama 3 puts after its vocabulary, in order.
 std::vector<std::string> special_tokens() {
   std::vector<std::string> tokens = {"<|begin_of_text|>",
                                      "<|end_of_text|>",

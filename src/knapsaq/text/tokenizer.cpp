@@ -17,7 +17,7 @@ namespace {
 /// The largest real tokenizer.json (vocabulary of 262,144) has 33 MB.
 constexpr std::uint64_t kLargestFile = std::uint64_t{512} << 20;
 
-/// A file without a mark by which its reader would know it.
+/// A file without a mark by which its reader could recognise it.
 std::string read_plain(const std::filesystem::path& path) {
   std::string content = read_file(path, kLargestFile);
   if (const std::string look = looks_like(content); !look.empty())

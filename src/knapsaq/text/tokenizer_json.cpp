@@ -1,4 +1,4 @@
-// tokenizer.json: every component is read by its type; one that is not known here is refused by its name.
+// tokenizer.json: every component is read according to its type; an unknown type is refused by name.
 
 #include <algorithm>
 #include <array>
@@ -16,11 +16,12 @@ namespace {
 
 using Json = nlohmann::json;
 
-/// Real files nest one sequence in another at most; a deeper one is hostile.
+/// Real files nest one sequence in another at most; a deeper file is hostile.
 constexpr int kDeepest = 8;
 
-/// The classes that Transformers 5 makes from the vocabulary, the merges and the template of a tokenizer.json
-/// alone, with steps of their own for all that comes before; every other class takes the file as it is.
+/// The classes that Transformers 5 builds from the vocabulary, the merges and the template of a
+/// tokenizer.json alone, with their own steps for everything before the merges; every other class uses the
+/// file unchanged.
 enum class Class : std::uint8_t { as_it_is, gpt2, qwen2, llama };
 
 bool has_byte_level(const Json& tokenizer) {
@@ -34,8 +35,8 @@ bool has_byte_level(const Json& tokenizer) {
          (parts != nullptr && parts->is_array() && std::ranges::any_of(*parts, is_byte_level));
 }
 
-/// Which one it makes, as its AutoTokenizer (5.24) decides by the class that tokenizer_config.json names and
-/// by the model's type.
+/// The class that Transformers' AutoTokenizer (5.24) chooses from the class named by tokenizer_config.json
+/// and the model's type.
 Class class_of(const Json& tokenizer, const TokenizerSettings& settings) {
   const bool byte_level = has_byte_level(tokenizer);
   Class made = Class::as_it_is;
@@ -77,7 +78,7 @@ class Reader {
   }
 
  private:
-  /// Everything but the model and what stands around a text, as the file has it.
+  /// Everything except the model and the special tokens around a text, as in the file.
   void read_steps(TokenizerParts& parts) const {
     if (const Json* normalizer = optional_field(json_, "normalizer")) {
       std::vector<NormalizerStep> steps;
@@ -95,7 +96,7 @@ class Reader {
     if (const Json* decoder = optional_field(json_, "decoder")) read_decoder(*decoder, parts.decoder, 0);
   }
 
-  /// The same as the class has it.
+  /// The same as in the class.
   void make_steps(TokenizerParts& parts) const {
     std::vector<PreTokenizerStep> steps;
     if (class_ == Class::llama) {
@@ -198,7 +199,7 @@ class Reader {
     refuse(fmt::format("the split behaviour {}", in_quotes(name)));
   }
 
-  /// One character, as replacements and the like must be.
+  /// One character, as required for replacements and similar fields.
   std::string character(const Json& json, const char* field, const char* otherwise) const {
     std::string text = optional_string(json, field, where_).value_or(otherwise);
     if (text.empty() || utf8_length(text[0]) != text.size())
@@ -347,7 +348,7 @@ class Reader {
 
   void wrap(const std::vector<std::int32_t>& before, const std::vector<std::int32_t>& after,
             TokenizerParts& parts) {
-    // A second template of a sequence goes around what the first one gave.
+    // A second template of a sequence applies to the result of the first one.
     parts.before.insert(parts.before.begin(), before.begin(), before.end());
     parts.after.insert(parts.after.end(), after.begin(), after.end());
   }
@@ -433,7 +434,7 @@ TokenizerParts read_tokenizer_json(std::string_view text, const TokenizerSetting
   const Json json = parse_json_object(text, where);
   Reader reader(json, settings, where);
   TokenizerParts parts = reader.read();
-  // What stands around a text is the template's alone: Transformers 5 does not read add_bos_token here.
+  // Only the template decides what surrounds a text: Transformers 5 does not read add_bos_token here.
   apply_settings(settings, false, false, parts, where);
   return parts;
 }

@@ -9,7 +9,7 @@
 
 namespace knapsaq {
 
-/// A Scratch of the tokenizer's store for the time of one call.
+/// A Scratch from the tokenizer's store for the duration of one call.
 class TokenizerModel::ScratchLease {
  public:
   explicit ScratchLease(const TokenizerModel& owner) : owner_(owner) {
@@ -86,7 +86,7 @@ std::vector<std::int32_t> TokenizerModel::encode(std::span<const TextPart> parts
   ScratchLease lease(*this);
   Scratch& scratch = lease.get();
 
-  // Whether a special token lies in foreign text, or reaches into it.
+  // Whether a special token lies in foreign text, or extends into it.
   bool spelled = false;
   std::size_t part = 0;
   std::size_t part_end = parts.empty() ? 0 : parts[0].text.size();
@@ -156,7 +156,7 @@ void TokenizerModel::encode_piece(std::string_view piece, Scratch& scratch,
   std::size_t begin = 0;
   std::size_t from = 0;
   for (;;) {
-    // Over the metaspaces at the beginning of the word, then to the next one.
+    // Skips the metaspaces at the beginning of the word, then searches for the next one.
     while (piece.substr(from).starts_with(kMetaspace)) from += kMetaspace.size();
     const std::size_t end = std::min(piece.find(kMetaspace, from), piece.size());
     parts_.bpe.encode(piece.substr(begin, end - begin), scratch.bpe, ids);

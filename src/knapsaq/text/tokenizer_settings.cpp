@@ -78,8 +78,8 @@ void read_added_map(const Json& json, TokenizerSettings& settings, const std::st
   for (const auto& [content, value] : json.items()) {
     if (!value.is_number_integer())
       throw InputError(where + ": an id is not an integer; the file is damaged");
-    // As transformers reads this file: a token that has a role is special, others are looked for in
-    // normalised text.
+    // As transformers reads this file: a token with a role is special; others are searched for in normalised
+    // text.
     const bool special =
         std::find(settings.special.begin(), settings.special.end(), content) != settings.special.end();
     settings.added.push_back({.id = checked_id(value.get<std::int64_t>(), where),
@@ -122,7 +122,7 @@ TokenizerSettings read_tokenizer_settings(const std::filesystem::path& folder) {
   if (const auto json = read_json(model_path)) {
     const auto id = [&](const char* field) -> std::optional<std::int32_t> {
       const Json* value = optional_field(*json, field);
-      // Some models have several ends; the first is the one of plain text.
+      // Some models have several end tokens; the first is the one of plain text.
       if (value != nullptr && value->is_array() && !value->empty()) value = &value->front();
       if (value == nullptr || !value->is_number_integer()) return std::nullopt;
       const auto number = value->get<std::int64_t>();

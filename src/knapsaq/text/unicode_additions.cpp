@@ -33,7 +33,7 @@ const Range* find(const Range (&ranges)[kCount], char32_t code_point) {
 }  // namespace
 
 std::string_view replace_unicode_additions(std::string_view text, std::string& buffer) {
-  // No addition has fewer than three bytes; most text is passed by at a byte's cost.
+  // All additions have at least three bytes; most text costs one comparison per byte.
   constexpr unsigned char kFirstLead = 0xE0;
   bool copied = false;
   std::size_t length = 1;

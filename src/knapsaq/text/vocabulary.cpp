@@ -11,7 +11,7 @@
 namespace knapsaq {
 
 Vocabulary::Vocabulary(std::string where, std::size_t tokens) : where_(std::move(where)) {
-  // The constants leave room for a handful of tokens with ids far apart.
+  // The constants allow for a few tokens with ids far apart.
   const std::uint64_t sparsest = std::uint64_t{tokens} * 16 + 1024;
   largest_id_ = static_cast<std::int64_t>(std::min<std::uint64_t>(sparsest, largest_id_));
   reserve(tokens);

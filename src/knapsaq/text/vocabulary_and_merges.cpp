@@ -1,4 +1,4 @@
-// vocab.json and merges.txt, and what tokenizer.json shares with them.
+// vocab.json and merges.txt, and the parts that tokenizer.json shares with them.
 
 #include <fmt/format.h>
 
@@ -34,7 +34,7 @@ std::vector<MergeRule> read_merges_text(std::string_view text, const Vocabulary&
   return merges;
 }
 
-/// What a class of Transformers does with text before byte-pair encoding.
+/// The steps of a Transformers class before byte-pair encoding.
 struct ClassRules {
   bool normalize = false;
   const char* split = kGpt2Split;
@@ -50,7 +50,7 @@ ClassRules rules_of(const std::string& name, const std::string& where) {
       where, in_quotes(name)));
 }
 
-/// Roles as Transformers' classes have them when no file says.
+/// Roles of Transformers' classes if no file states them.
 TokenizerSettings with_default_roles(TokenizerSettings settings, const Vocabulary& vocabulary) {
   if (!settings.special.empty() || settings.bos_id || settings.eos_id) return settings;
   const auto known = [&](const char* token) { return vocabulary.find(token).has_value(); };
@@ -104,7 +104,7 @@ TokenizerParts read_vocabulary_and_merges(std::string_view vocabulary_json, std:
   Vocabulary vocabulary =
       read_vocabulary(parse_json_object(vocabulary_json, vocabulary_where), vocabulary_where);
   const std::vector<MergeRule> merges = read_merges_text(merges_text, vocabulary, merges_where);
-  // A tokenizer of more than single bytes has merges; a file cut to nothing must not pass for one.
+  // A tokenizer of more than single bytes has merges; a truncated, empty file must not pass for one.
   if (merges.empty()) throw InputError(merges_where + ": no merges; the file is damaged");
   const TokenizerSettings settings = with_default_roles(given, vocabulary);
   const ClassRules rules = rules_of(settings.tokenizer_class, vocabulary_where);
@@ -115,8 +115,7 @@ TokenizerParts read_vocabulary_and_merges(std::string_view vocabulary_json, std:
         Normalizer({{.kind = NormalizerStep::Kind::kNfc, .pattern = {}, .content = {}, .regex = {}}});
   std::vector<PreTokenizerStep> steps;
   const bool prefix_space = settings.add_prefix_space.value_or(false);
-  // Qwen2 puts the blank in front of every piece, the others in front of the text: so their tokenizer.json
-  // files say.
+  // Qwen2 puts the blank before every piece, the others before the text, as their tokenizer.json files state.
   const bool prefix_pieces = rules.split == kQwen2Split;
   if (prefix_pieces) steps.push_back(split_step(rules.split, vocabulary_where));
   append_byte_level(prefix_space, prefix_pieces ? nullptr : rules.split, vocabulary_where, steps);

@@ -16,7 +16,7 @@
 namespace knapsaq {
 namespace {
 
-/// Rows that one task converts: large enough that handing tasks out costs nothing.
+/// Rows that one task converts: enough that distributing tasks costs nothing.
 constexpr std::int64_t kTaskRows = 32;
 
 /// GGML's types by the width of an affine matrix's codes, smallest first.
@@ -44,8 +44,8 @@ void store_half(float value, std::byte* out) {
   std::memcpy(out, &half, sizeof half);
 }
 
-/// One block of codes u with scale s and bias c. Nothing is promised where the type cannot hold them: whoever
-/// calls compares.
+/// One block of codes u with scale s and bias c. The result may be wrong if the type cannot hold them: the
+/// caller compares.
 void encode_block(GgmlType type, std::span<const std::uint8_t> codes, float scale, float bias,
                   std::byte* out) {
   const float zero = scale == 0 ? 0 : std::nearbyint(-bias / scale);
@@ -92,7 +92,7 @@ void encode_block(GgmlType type, std::span<const std::uint8_t> codes, float scal
   }
 }
 
-/// False as soon as one weight comes out different.
+/// False as soon as one weight differs.
 bool encode_rows(const PackedMatrix& matrix, std::int64_t first, std::int64_t last, GgmlMatrix& out) {
   const GgmlTypeInfo& type = info(out.type);
   std::vector<std::uint8_t> codes(static_cast<std::size_t>(matrix.cols));
@@ -117,7 +117,7 @@ std::optional<GgmlMatrix> try_type(const PackedMatrix& matrix, GgmlType type) {
   if (!whole_blocks(matrix, info(type).block)) return std::nullopt;
   GgmlMatrix out{type, matrix.rows, matrix.cols, {}};
   out.blocks.resize(static_cast<std::size_t>(matrix.rows * out.row_bytes()));
-  // Most matrices that do not fit show it in their first row.
+  // Most matrices that do not fit differ in their first row.
   if (!encode_rows(matrix, 0, 1, out)) return std::nullopt;
   std::atomic<bool> exact = true;
   parallel_for(static_cast<std::size_t>((matrix.rows + kTaskRows - 1) / kTaskRows), [&](std::size_t task) {

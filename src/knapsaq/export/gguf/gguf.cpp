@@ -1,4 +1,4 @@
-// GGUF for llama.cpp and what is built on it: every linear in its own type.
+// GGUF for llama.cpp and programs built on it: every linear in its own type.
 
 #include <algorithm>
 #include <cstring>
@@ -30,15 +30,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Bytes that are put in order before they are written.
+/// Bytes that are reordered before they are written.
 constexpr std::size_t kPieceBytes = std::size_t{4} << 20;
 
-/// How a tensor of the checkpoint becomes one of the file.
+/// How a tensor of the checkpoint becomes a tensor of the file.
 enum class How : std::uint8_t {
   copied,     ///< a dense matrix, in its own type
-  floats,     ///< a vector, as F32: ggml adds and multiplies nothing else to it
-  exact,      ///< a quantized linear whose weights the type holds
-  quantized,  ///< a quantized linear that is decoded and quantized once more
+  floats,     ///< a vector, as F32: ggml adds and multiplies with no other type
+  exact,      ///< a quantized linear whose weights the type holds exactly
+  quantized,  ///< a quantized linear that is decoded and requantized
   halves,     ///< a quantized linear that is decoded and rounded to F16
   given,      ///< not from the checkpoint: rope_freqs
 };
@@ -47,11 +47,11 @@ struct Piece {
   GgufTensorSpec spec;
   std::string source;  ///< tensor, or module of a quantized linear
   How how = How::copied;
-  std::int64_t rotated_heads = 0;  ///< rows in llama.cpp's order for so many heads; 0 as they are
+  std::int64_t rotated_heads = 0;  ///< rows in llama.cpp's order for this many heads; 0: unchanged
 };
 
-/// ggml's numbers for what most of a file is (llama_ftype); where there are several mixtures around a type,
-/// the medium one.
+/// ggml's numbers for the type of most of a file (llama_ftype); where a type has several mixtures, the medium
+/// one.
 std::uint32_t file_type(GgufType type) {
   if (const auto* dense = std::get_if<DType>(&type)) {
     switch (*dense) {
@@ -90,7 +90,7 @@ std::uint32_t file_type(GgufType type) {
   return 0;
 }
 
-/// The type for decoded weights that were stored in so many bits.
+/// The type for decoded weights that were stored in this many bits.
 GgmlType type_for(int bits) {
   switch (bits) {
     case 2:
@@ -113,7 +113,7 @@ class Export {
   Export(const Checkpoint& model, const ModelConfig& config, const ExportOptions& options)
       : model_(model), config_(config), options_(options), arch_(gguf_architecture(config)) {}
 
-  /// Of what run() makes of this full-precision model, once it is quantized as the table's cells say.
+  /// The size of run()'s file for this full-precision model, quantized according to the table's cells.
   std::shared_ptr<const FileSizes> file_sizes(const ErrorTable& table, const WriteOptions& writing) {
     metadata();
     plan_rope();
@@ -121,7 +121,7 @@ class Export {
     for (std::size_t i = 0; i < table.rows.size(); ++i) row_of[table.rows[i].name] = i;
     std::vector<GgufTensorSpec> specs;
     for (const Piece& piece : pieces_) specs.push_back(piece.spec);
-    // As of tensors without bytes; then come those of the forms.
+    // As for tensors without bytes; those of the forms are added.
     std::uint64_t constant = 0;
     std::vector<std::vector<std::uint64_t>> bytes(table.rows.size());
     for (const Matrix& one : matrices(config_)) {
@@ -188,14 +188,15 @@ class Export {
     }
   }
 
-  /// Decides the type of every tensor; reads the quantized matrices once to know whether a type holds them.
+  /// Decides the type of every tensor; reads the quantized matrices once to find out whether a type holds
+  /// them.
   void plan(ProgressScope& scope) {
     std::map<std::uint32_t, std::int64_t> weights_of;  // by file_type
     plan_rope();
     for (const Matrix& one : matrices(config_)) {
       check_cancelled();
       linear(one);
-      // What people call a file by is the type of its linears.
+      // A file is named after the type of its linears.
       if (one.in_block()) weights_of[file_type(pieces_.back().spec.type)] += one.parameters();
       quantized_ = quantized_ || std::holds_alternative<GgmlType>(pieces_.back().spec.type);
       scope.advance();
@@ -294,7 +295,7 @@ class Export {
     }
   }
 
-  /// A piece at a time: the embedding of a large model has gigabytes.
+  /// In pieces: the embedding of a large model has gigabytes.
   void check_finite(const std::string& name) const {
     const TensorView view = model_.tensor(name);
     std::vector<float> values;

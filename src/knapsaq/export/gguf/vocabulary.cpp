@@ -69,7 +69,7 @@ Tokens read_tokens(const fs::path& folder, const TokenizerModel& model, std::int
   for (const AddedToken& token : parts.added) {
     std::string text = token.content;
     if (!token.special) {
-      // llama.cpp looks for these in the text as the user wrote it.
+      // llama.cpp searches for these in the original text.
       for (std::size_t at = text.find(kMetaspace); at != std::string::npos; at = text.find(kMetaspace, at))
         text.replace(at, kMetaspace.size(), 1, ' ');
     }
@@ -79,7 +79,7 @@ Tokens read_tokens(const fs::path& folder, const TokenizerModel& model, std::int
   return tokens;
 }
 
-std::string_view cut_name(const fs::path& folder, const TokenizerParts& parts) {
+std::string_view pre_tokenizer_name(const fs::path& folder, const TokenizerParts& parts) {
   using Kind = PreTokenizerStep::Kind;
   std::vector<std::string_view> patterns;
   for (const PreTokenizerStep& step : parts.pre_tokenizer.steps()) {
@@ -91,7 +91,7 @@ std::string_view cut_name(const fs::path& folder, const TokenizerParts& parts) {
     patterns.push_back(step.regex->pattern());
   }
   for (const NormalizerStep& step : parts.normalizer.steps()) {
-    // llama.cpp leaves NFC out and so do its own converters: nearly all text is in that form.
+    // llama.cpp and its own converters ignore NFC: nearly all text is in that form.
     if (step.kind != NormalizerStep::Kind::kNfc) refuse(folder, "it changes text before cutting it");
   }
   for (const GgufPreTokenizer& known : gguf_pre_tokenizers())
@@ -115,20 +115,20 @@ void add_byte_level(const fs::path& folder, const TokenizerParts& parts, Tokens 
                     GgufMetadata& metadata) {
   std::vector<std::string> merges = merge_texts(parts);
   metadata.add("tokenizer.ggml.model", "gpt2");
-  metadata.add("tokenizer.ggml.pre", std::string(cut_name(folder, parts)));
-  // cut_name() has refused all other changes of text.
+  metadata.add("tokenizer.ggml.pre", std::string(pre_tokenizer_name(folder, parts)));
+  // pre_tokenizer_name() has refused all other changes of text.
   metadata.add(kGgufNfc, !parts.normalizer.empty());
   metadata.add("tokenizer.ggml.tokens", GgufArray(std::move(tokens.texts)));
   metadata.add("tokenizer.ggml.token_type", GgufArray(std::move(tokens.types)));
   if (!merges.empty()) metadata.add("tokenizer.ggml.merges", GgufArray(std::move(merges)));
 }
 
-/// When a tokenizer of SentencePiece's kind puts a blank in front of text.
+/// When a SentencePiece tokenizer adds a leading blank.
 enum class Blank : std::uint8_t {
   never,
-  always,   ///< in front of every stretch between special tokens, as llama.cpp does
-  missing,  ///< the same, unless one stands there
-  first,    ///< in front of the whole text, unless one stands there
+  always,   ///< before every stretch between special tokens, like llama.cpp
+  missing,  ///< the same, unless it already starts with one
+  first,    ///< before the whole text, unless it already starts with one
 };
 
 Blank blank_of(const fs::path& folder, const TokenizerParts& parts) {
@@ -154,7 +154,7 @@ Blank blank_of(const fs::path& folder, const TokenizerParts& parts) {
   }
   if (!replaces || !parts.bpe.options().byte_fallback)
     refuse(folder, "it is neither byte-level nor of SentencePiece's kind with byte tokens");
-  // llama.cpp fails at the first character that the vocabulary lacks and that has no byte tokens.
+  // llama.cpp fails at the first character that is neither in the vocabulary nor has byte tokens.
   for (int byte = 0; byte < 256; ++byte)
     if (!parts.bpe.vocabulary().find(fmt::format("<0x{:02X}>", byte)))
       refuse(folder,
@@ -162,8 +162,8 @@ Blank blank_of(const fs::path& folder, const TokenizerParts& parts) {
   return blank;
 }
 
-/// llama.cpp merges the pair whose result has the highest score; scores that fall with the rank of a result's
-/// first merge make it merge as the merges say. SentencePiece's own scores are these numbers too.
+/// llama.cpp merges the pair whose result has the highest score. Scores that decrease with the rank of a
+/// result's first merge make it follow the merges. SentencePiece's own scores are these numbers too.
 std::vector<float> scores_of_merges(const TokenizerParts& parts, const Tokens& tokens) {
   std::vector<float> scores(tokens.texts.size(), 0.0F);
   std::vector<bool> scored(scores.size(), false);
@@ -245,9 +245,9 @@ std::vector<std::int32_t> token_flags(const TokenizerParts& parts) {
 
 namespace {
 
-/// The rule for tokenizers in GGUF: read back from the metadata, Knapsaq gives the source's ids for all trial
-/// texts; llama.cpp, which ignores what Knapsaq adds, gives them for all ordinary ones at least, and where it
-/// does not for others a note says so.
+/// The rule for tokenizers in GGUF: read back from the metadata, Knapsaq must give the source's ids for all
+/// trial texts. llama.cpp, which ignores Knapsaq's additions, must give them at least for all ordinary texts;
+/// for others, a note reports differences.
 void check_ids(const fs::path& folder, const TokenizerModel& source, const GgufMetadata& metadata,
                std::vector<std::string>& notes) {
   const std::vector<TrialText> texts = trial_texts(source.parts());
@@ -267,8 +267,8 @@ void check_ids(const fs::path& folder, const TokenizerModel& source, const GgufM
                                 describe(other.unusual, other.texts)));
 }
 
-/// The tokens that end a text besides the EOS. llama.cpp has two more places for them, and knows some by
-/// their names.
+/// The tokens that end a text besides the EOS. llama.cpp has two more keys for them, and recognises some by
+/// name.
 void add_ends(const TokenizerModel& model, std::span<const std::int32_t> ends,
               std::optional<std::int32_t> eos, GgufMetadata& metadata, std::vector<std::string>& notes) {
   std::vector<std::int32_t> more;
@@ -311,12 +311,12 @@ void add_vocabulary(const fs::path& folder, std::int64_t vocab, GgufMetadata& me
   };
   role("bos", parts.bos);
   const std::vector<std::int32_t> ends = ends_of_text(folder, parts.eos);
-  // A model may say in config.json alone what ends a text.
+  // A model may state in config.json only what ends a text.
   const std::optional<std::int32_t> eos = parts.eos || ends.empty() ? parts.eos : ends.front();
   role("eos", eos);
   role("unknown", parts.unknown);
   role("padding", parts.pad);
-  // Without these keys llama.cpp assumes what the kind of vocabulary usually does.
+  // Without these keys, llama.cpp assumes the usual behaviour of this kind of vocabulary.
   const bool adds_eos = !parts.after.empty() && parts.eos == parts.after.back();
   if (parts.before.size() > (tokenizer.adds_bos() ? 1U : 0U) || parts.after.size() > (adds_eos ? 1U : 0U))
     refuse(folder, "it puts more around a text than a beginning and an end");
