@@ -56,7 +56,7 @@ void Bank::check_model(std::string_view fingerprint, const ModelConfig& config) 
            there.out == linear.out && there.in == linear.in &&
            banked.schemes == schemes_for(linear, index_.menu);
   };
-  // Some of the model's matrices, in its order: others were kept as they are.
+  // Some of the model's matrices, in its order; the others were kept as they are stored.
   const std::vector<Matrix> all = matrices(config);
   auto next = all.begin();
   const bool is_of_model = std::ranges::all_of(index_.linears, [&](const BankedLinear& banked) {

@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Whether this is what a killed process leaves of the file `name`: AtomicFile's "<name>.partial-<digits>".
+/// Whether this is a killed process's remainder of the file `name`: AtomicFile's "<name>.partial-<digits>".
 bool is_partial(const fs::directory_entry& entry, std::string_view name) {
   constexpr std::string_view kEnding = ".partial-";
   const std::string there = entry.path().filename().string();
@@ -55,7 +55,7 @@ std::optional<BankIndex> read_index(const fs::path& folder) {
 
 void check_bank_place(const fs::path& path) {
   if (!fs::exists(path) || read_index(path)) return;
-  // A folder in which calibration or the search for a folding was interrupted has nothing else yet.
+  // A folder in which a calibration or the search for a folding was interrupted contains nothing else yet.
   for (const fs::directory_entry& entry : fs::directory_iterator(path))
     if (entry.path().filename() != kBankCalibrationName && entry.path().filename() != kBankFoldingName &&
         !is_partial_of_bank(entry))

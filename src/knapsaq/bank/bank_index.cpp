@@ -18,9 +18,9 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr std::string_view kFormat = "knapsaq-bank";
-/// Goes up with every change after which older banks cannot be read.
+/// Incremented by every change after which older banks cannot be read.
 constexpr int kVersion = 1;
-/// No model comes near; the limit bounds the work on hostile files.
+/// Far above any model; the limit bounds the work on hostile files.
 constexpr std::int64_t kMostLinears = 1 << 20;
 constexpr std::int64_t kMostBlocks = 1 << 20;
 constexpr std::int64_t kLargestExtent = std::int64_t{1} << 31;
@@ -44,7 +44,7 @@ ordered_json texts_of(const std::vector<Scheme>& schemes) {
   return list;
 }
 
-/// A module path names a file: nothing in it may lead out of the folder.
+/// A module path names a file: it must not lead out of the folder.
 bool is_module_path(std::string_view name) {
   constexpr std::size_t kLongest = 200;  // of 255 that file systems have, with the ending
   const auto fits = [](char c) {
@@ -62,7 +62,7 @@ BankedLinear parse_linear(const json& entry, const std::vector<Scheme>& menu) {
     throw InputError(fmt::format("{} is not the name of a linear", in_quotes(linear.name)));
   linear.block = whole_number(entry.at("block"), "block", -1, kMostBlocks);
   linear.module = entry.at("module").get<std::string>();
-  linear.role = role_of(linear.name).value_or(Role::q);  // of which only what is looked up matters here
+  linear.role = role_of(linear.name).value_or(Role::q);  // only the matrices that are looked up matter here
   linear.tied = entry.value("tied", false);
   const json& shape = entry.at("shape");
   if (!shape.is_array() || shape.size() != 2) throw InputError(linear.name + ": shape is not [out, in]");

@@ -39,7 +39,7 @@ BankIndex index_of(const BankRecipe& recipe) {
   return index;
 }
 
-/// Whether a run before this one finished the linear. What is damaged is removed, to be made anew.
+/// Whether an earlier run finished the linear. A damaged file is removed and will be rebuilt.
 bool is_finished(const fs::path& path, const LinearFileLayout& layout, BankReport& report) {
   if (!fs::exists(path)) return false;
   try {
@@ -52,15 +52,15 @@ bool is_finished(const fs::path& path, const LinearFileLayout& layout, BankRepor
   }
 }
 
-/// The input of the linear at hand, and what the methods prepared for it: linears that follow each other
-/// often see the same one.
+/// The input of the current linear, and what the methods prepared for it: consecutive linears often have the
+/// same one.
 class CurrentInput {
  public:
   explicit CurrentInput(const BankRecipe& recipe) : recipe_(recipe) {}
 
   void move_to(const Matrix& linear) {
     if (recipe_.inputs == nullptr) return;
-    // Never two at a time: a Hessian may be the largest thing in memory.
+    // Never two at a time: a Hessian may be the largest object in memory.
     statistics_.reset();
     InputStatistics next = linear.is_multiplied() ? recipe_.inputs->inputs(linear.name, linear.in)
                                                   : columns_alike(linear.name, linear.in);
@@ -87,18 +87,18 @@ class CurrentInput {
   std::map<const Quantizer*, std::unique_ptr<const PreparedInputs>> prepared_;
 };
 
-/// What a folding divides the linear's outputs by; empty if by nothing.
+/// A folding's divisors of the linear's outputs; empty if there are none.
 std::vector<float> scales_of_outputs(const Folding* folding, const Matrix& linear) {
   const std::string bias = linear.name + ".bias";
   if (folding == nullptr || !folding->touches(bias)) return {};
-  // A bias is divided as the outputs are.
+  // A bias is divided like the outputs.
   std::vector<float> scales(static_cast<std::size_t>(linear.out), 1.0f);
   folding->apply(bias, scales);
   for (float& scale : scales) scale = 1 / scale;
   return scales;
 }
 
-/// How often the rows are looked up: all alike where nothing is known. Empty for what is not looked up.
+/// How often the rows are looked up: equal shares if unknown. Empty for a matrix that is not looked up.
 RowShares row_shares_of(const Matrix& matrix, const InputSource* inputs) {
   if (!matrix.is_looked_up()) return {};
   RowShares shares;
@@ -141,7 +141,7 @@ void build_linear(const Checkpoint& checkpoint, const Matrix& linear, const Inpu
     if (input.statistics() == nullptr) {
       errors.hessian = ErrorCell::kUnknown;
     } else {
-      // What is only looked up has no inputs of its own.
+      // A matrix that is only looked up has no inputs of its own.
       if (!linear.is_multiplied()) errors.hessian = 0;
       require_finite(errors.hessian, ", weighted by its inputs,");
     }

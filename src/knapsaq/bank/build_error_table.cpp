@@ -18,8 +18,8 @@ namespace knapsaq {
 
 namespace {
 
-/// Errors of the schemes whose groups are not independent of each other, which therefore have to be quantized
-/// to be measured; in their order.
+/// Errors of the schemes whose groups depend on each other, which must be quantized to be measured; in their
+/// order.
 std::vector<double> measure_others(const Checkpoint& checkpoint, const Matrix& linear,
                                    const std::vector<Scheme>& schemes) {
   std::vector<double> errors;

@@ -47,7 +47,7 @@ constexpr std::array<std::string_view, kColumns> kNames = {
     "params",   "bytes",  "linear", "scheme",  "choice",   "relative", "hessian", "lookup",
     "kurtosis", "pct_0",  "pct_99", "pct_999", "pct_9999", "pct_100"};
 
-/// Ours have about 200 characters; a longer line than this is not a table.
+/// Knapsaq's lines have about 200 characters; a longer line than this is not a table.
 constexpr std::size_t kLongestLine = 65536;
 /// Sizes and counts up to here are exact as doubles, which the solver works with.
 constexpr std::int64_t kLargestCount = std::int64_t{1} << 53;
@@ -59,7 +59,7 @@ std::string_view trimmed(std::string_view text) {
   return text;
 }
 
-/// Lines of a CSV text, and what an error message says about where they are.
+/// Lines of a CSV text, and their location for error messages.
 class Lines {
  public:
   Lines(std::string_view text, std::string_view source) : rest_(text), source_(source) {
@@ -121,7 +121,7 @@ class Lines {
   std::size_t number_ = 0;
 };
 
-/// One line by the names of its columns.
+/// One line, with its fields by column name.
 class Record {
  public:
   explicit Record(Lines& lines) : lines_(lines) {
@@ -135,7 +135,7 @@ class Record {
     }
     width_ = fields_.size();
     for (std::size_t column = 0; column <= kParams; ++column) {
-      // Either size will do.
+      // Either size is sufficient.
       if (column == kMemmb && places_[kBytes]) continue;
       if (!places_[column]) {
         lines_.fail(
@@ -241,7 +241,7 @@ std::uint64_t bytes_of(const Record& record) {
   return static_cast<std::uint64_t>(std::llround(mebibytes * kMebibyte));
 }
 
-/// A row whose cells are in the order of the file, each with the place of its scheme in the menu.
+/// A row whose cells are in the order of the file, each with the index of its scheme in the menu.
 struct LooseRow {
   ErrorRow row;
   std::vector<std::pair<std::size_t, ErrorCell>> cells;
@@ -262,7 +262,7 @@ void put_in_order(LooseRow& loose, const std::vector<Scheme>& menu, std::string_
   }
 }
 
-/// Shortest digits that give the same double again, whatever the locale.
+/// The shortest digits that give the same double again, in any locale.
 std::string exact(double value) {
   std::array<char, 32> digits;
   const auto [end, error] = std::to_chars(digits.data(), digits.data() + digits.size(), value);
@@ -334,7 +334,7 @@ ErrorTable parse_csv(std::string_view text, std::string_view source) {
 ErrorTable read_csv(const std::filesystem::path& path) { return parse_csv(read_file(path), path.string()); }
 
 bool is_error_csv(std::string_view beginning) {
-  // The columns that only ours have; later ones differ between versions.
+  // The columns that only Knapsaq's tables have; later ones differ between versions.
   const std::span<const std::string_view> first = std::span(kNames).first(kChoice + 1);
   return beginning.starts_with(fmt::format("{},", fmt::join(first, ",")));
 }

@@ -25,10 +25,10 @@ namespace {
 
 constexpr int kRatios = 20;
 
-// Inputs smaller than this part of the mean count as that large. llm-awq only keeps scales above 1e-4. A
-// channel that the samples hardly ever see (a ReLU that is nearly always 0) would then have a scale so small
-// that its weights are rounded to nothing or to a hundred times their size, and the first text that does see
-// it pays: on wiki-opt-3m at 3 bits a perplexity of 122 in the place of 96.
+// Inputs smaller than this fraction of the mean count as that large. llm-awq only keeps scales above 1e-4. A
+// channel that the samples almost never activate (a ReLU that is nearly always 0) would then have a scale so
+// small that its weights are rounded to nothing or to a hundred times their size. The first text that does
+// activate it suffers: on wiki-opt-3m at 3 bits, the perplexity is 122 instead of 96.
 constexpr float kSmallestInput = 0.1f;
 
 std::vector<float> scales_for(std::span<const float> mean_abs, int ratio) {
@@ -37,7 +37,7 @@ std::vector<float> scales_for(std::span<const float> mean_abs, int ratio) {
   for (const float x : mean_abs) mean += static_cast<double>(x);
   const float least_input = kSmallestInput * static_cast<float>(mean / static_cast<double>(mean_abs.size()));
   std::vector<float> scales(mean_abs.size(), 1.0f);
-  // No input at all: nothing to tell channels apart by.
+  // No input at all: nothing distinguishes the channels.
   if (!(least_input > 0)) return scales;
   for (std::size_t k = 0; k < scales.size(); ++k)
     scales[k] = std::pow(std::max(mean_abs[k], least_input), alpha);
@@ -53,13 +53,13 @@ float rounded_to(DType type, float value) {
   return value;
 }
 
-/// A linear of the point that is searched.
+/// A linear of the fold point that is searched.
 struct Member {
   Matrix linear;
   std::vector<float> weights;
 };
 
-/// What a half block sees and, in full precision, makes of it.
+/// The inputs of a half block and its full-precision outputs.
 struct HalfBlock {
   Array x;  ///< working
   std::vector<float> output;
@@ -172,7 +172,7 @@ class FoldingSearch {
       const std::int64_t cols = member.linear.in;
       errors.push_back(local_errors({member.linear.out, cols, values}, stored, &folded_inputs).hessian);
       if (!half) continue;
-      // Clang 14 does not let a lambda take structured bindings by itself.
+      // Clang 14 does not let a lambda capture structured bindings implicitly.
       parallel_for(static_cast<std::size_t>(member.linear.out),
                    [&, &values = values, &stored = stored](std::size_t row) {
                      const auto width = static_cast<std::size_t>(cols);
@@ -187,7 +187,7 @@ class FoldingSearch {
     return errors;
   }
 
-  /// Each error as a part of the one without scales: the mean over the linears, and the half block's.
+  /// Each error relative to the one without scales: the mean over the linears, and the half block's.
   static double relative_sum(std::span<const double> errors, std::span<const double> plain, bool half) {
     const auto part = [&](std::size_t i) { return plain[i] > 0 ? errors[i] / plain[i] : 1.0; };
     const std::size_t linears = errors.size() - (half ? 1 : 0);

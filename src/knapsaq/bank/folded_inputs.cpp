@@ -10,7 +10,7 @@ InputStatistics scaled(InputStatistics inputs, std::span<const float> scales) {
   if (scales.empty()) return inputs;
   const std::size_t width = scales.size();
   for (std::size_t k = 0; k < width; ++k) inputs.mean_square[k] /= scales[k] * scales[k];
-  // Empty where they are not known.
+  // Empty if they are unknown.
   for (std::size_t k = 0; k < inputs.mean_abs.size(); ++k) inputs.mean_abs[k] /= scales[k];
   for (std::size_t k = 0; k < inputs.max_abs.size(); ++k) inputs.max_abs[k] /= scales[k];
   if (!inputs.second_moment.empty()) {

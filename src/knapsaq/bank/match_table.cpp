@@ -77,7 +77,7 @@ ErrorTable match_table(const ErrorTable& table, std::span<const Matrix> linears,
   matched.menu = table.menu;
   for (const Matrix& linear : linears) {
     const auto found = rows.find({linear.block, linear.module});
-    // The authors' tables know the linears of the blocks alone.
+    // The authors' tables have the linears of the blocks only.
     if (found == rows.end() && !linear.in_block()) continue;
     if (found == rows.end())
       throw InputError(

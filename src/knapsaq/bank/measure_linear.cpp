@@ -23,7 +23,7 @@ namespace {
 // 256 KiB of floats: stays in the L2 cache while every scheme is tried on it.
 constexpr std::int64_t kPieceWeights = 65536;
 
-/// The matrix in pieces of whole rows that depend on shape and schemes alone.
+/// The matrix in pieces of whole rows, which depend on shape and schemes only.
 class Pieces {
  public:
   Pieces(const TensorView& weights, std::span<const Scheme> schemes)

@@ -44,7 +44,8 @@ std::vector<Scheme> schemes_of(const std::vector<Matrix>& all, std::span<const M
 
 constexpr std::string_view kExtension = ".safetensors";
 
-/// Whether propagate() writes such files: `<linear>.safetensors`, or what a killed run left of an AtomicFile.
+/// Whether propagate() writes such a file: `<linear>.safetensors`, or a killed run's remainder of an
+/// AtomicFile.
 bool is_own(const fs::directory_entry& entry, const std::vector<Matrix>& all) {
   if (!fs::is_regular_file(entry.symlink_status())) return false;
   std::string name = entry.path().filename().string();
@@ -55,8 +56,8 @@ bool is_own(const fs::directory_entry& entry, const std::vector<Matrix>& all) {
   return std::ranges::find(all, name, &Matrix::name) != all.end();
 }
 
-/// What a linear's codes follow from, but for its name: the model, the samples, the arithmetic, and the
-/// schemes up to its own. The key takes all schemes together, so a folder serves one allocation.
+/// A linear's codes depend on the model, the samples, the arithmetic, and the schemes up to its own. The key
+/// contains all schemes, so a folder serves one allocation.
 std::string key_of(std::string_view fingerprint, std::span<const Scheme> schemes, const Samples& samples,
                    Precision precision) {
   Hasher hasher;
@@ -64,7 +65,7 @@ std::string key_of(std::string_view fingerprint, std::span<const Scheme> schemes
     hasher.update(fmt::format("{}:", field.size()));
     hasher.update(field);
   };
-  add("knapsaq propagated linear 2");  // changes whenever the same arguments make other codes
+  add("knapsaq propagated linear 2");  // changes whenever the same arguments give other codes
   add(fingerprint);
   add(samples.hash);
   add(precision == Precision::bf16 ? "bf16" : "fp32");
@@ -113,7 +114,7 @@ std::vector<LinearFile> propagate(const Checkpoint& checkpoint, const ModelConfi
   const std::string key = key_of(fingerprint, schemes, samples, backend.precision());
 
   const auto windows = static_cast<std::uint64_t>(samples.options.samples);
-  // Each block sees the windows twice: to look at inputs, and to move on.
+  // Each block processes the windows twice: to measure inputs, and to advance.
   ProgressScope scope(progress, "quantizing with propagated inputs",
                       2 * windows * static_cast<std::uint64_t>(config.layers), "windows");
   Calibrator calibrator(checkpoint, config, samples, backend, progress);

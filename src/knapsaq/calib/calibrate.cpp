@@ -25,7 +25,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Whether a file has a name that block_file_name() or its AtomicFile gives.
+/// Whether a file has a name of block_file_name() or of its AtomicFile.
 bool is_block_file(const std::string& name) {
   const std::string pattern = block_file_name(0);
   if (name.size() < pattern.size()) return false;
@@ -40,9 +40,9 @@ bool is_manifest_file(const std::string& name) {
   return name == kManifestName || name.starts_with(std::string(kManifestName) + ".partial-");
 }
 
-/// Removes what a calibration leaves in its folder, or only what a killed one left half-written.
+/// Removes the files of a calibration from its folder, or only the partial files of a killed one.
 void clean(const fs::path& folder, bool everything) {
-  // The description first: blocks that nothing describes are nobody's.
+  // The description first: blocks without a description belong to nobody.
   if (everything) fs::remove(folder / kManifestName);
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
@@ -51,7 +51,7 @@ void clean(const fs::path& folder, bool everything) {
   }
 }
 
-/// Finished blocks, from the first one on, whose files are whole.
+/// The finished blocks, from the first one on, whose files are whole.
 std::size_t count_whole(const fs::path& folder, const Manifest& manifest) {
   for (std::size_t i = 0; i < manifest.blocks.size(); ++i) {
     check_cancelled();
@@ -73,7 +73,7 @@ std::optional<Manifest> find_same(const fs::path& folder, const Manifest& wanted
   return std::nullopt;
 }
 
-/// find_same(), where a damaged description is that of another calibration.
+/// find_same(), except that a damaged description counts as that of another calibration.
 std::optional<Manifest> find_whole(const fs::path& folder, const Manifest& wanted) {
   try {
     return find_same(folder, wanted);
@@ -89,8 +89,8 @@ bool holds_others(const fs::path& folder) {
   });
 }
 
-/// The blocks that are finished in the folder, which holds the beginning of `wanted` or something that gives
-/// way to it.
+/// The finished blocks in the folder, which contains the beginning of `wanted` or something that `wanted`
+/// replaces.
 void take_up(const fs::path& folder, Manifest& wanted) {
   std::optional<Manifest> found;
   if (has_calibration(folder)) found = find_whole(folder, wanted);
@@ -100,14 +100,14 @@ void take_up(const fs::path& folder, Manifest& wanted) {
   wanted.blocks = std::move(found->blocks);
 }
 
-/// Where a calibration is made that is to replace the one in `folder`.
+/// The folder for building a calibration that will replace the one in `folder`.
 fs::path place_of_next(const fs::path& folder) {
   fs::path next = folder;
   next += ".new";
   return next;
 }
 
-/// Removes a folder with a calibration that nobody needs any more.
+/// Removes a folder with a calibration that is no longer needed.
 void discard(const fs::path& folder) {
   std::error_code ignored;
   if (!fs::exists(folder, ignored)) return;
@@ -115,8 +115,8 @@ void discard(const fs::path& folder) {
   fs::remove(folder, ignored);
 }
 
-/// Whether a calibration that is another one than `wanted` is to give way to it when that is finished. Throws
-/// UsageError if it would have to and may not.
+/// Whether the folder has another calibration than `wanted`, which `wanted` replaces when it is finished.
+/// Throws UsageError if it would have to be replaced and may not be.
 bool gives_way(const fs::path& folder, const Manifest& wanted, bool replace) {
   check_calibration_place(folder);
   if (!has_calibration(folder) || (replace ? find_whole(folder, wanted) : find_same(folder, wanted)))
@@ -133,7 +133,7 @@ bool gives_way(const fs::path& folder, const Manifest& wanted, bool replace) {
   return true;
 }
 
-/// Writes floats made by `value(i)` in pieces that need little memory.
+/// Writes floats computed by `value(i)` in pieces that need little memory.
 template <class Function>
 void write_values(SafetensorsWriter& writer, std::size_t count, Function&& value) {
   std::array<float, 16384> piece;

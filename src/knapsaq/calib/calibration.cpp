@@ -37,7 +37,7 @@ struct Calibration::Impl {
       const fs::path path = folder / block_file_name(block);
       const Manifest::Block& expected = manifest.blocks[block];
       {
-        // The checksum first: what passes it is what was written.
+        // The checksum is compared first: data that passes it is what was written.
         const MappedFile mapped(path);
         if (mapped.bytes().size() != expected.bytes || hash_hex(mapped.bytes()) != expected.hash)
           throw InputError(

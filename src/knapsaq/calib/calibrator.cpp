@@ -137,8 +137,8 @@ std::vector<ObservedInput> Calibrator::run(std::int64_t index, bool look, bool m
     after.resize(before.size());
     backend.download(batch.state, 0, before);
     decoder_->block(index, batch, look ? observer : InputObserver());
-    // Whatever is not finite inside a block ends in the residual stream. Two copies and a look at it are
-    // nothing beside the products.
+    // Any number inside a block that is not finite reaches the residual stream. Two copies and a check of it
+    // cost nothing beside the products.
     backend.download(batch.state, 0, after);
     if (first_not_finite(after)) explain(index, batch, before);
     if (!move) batch.state = backend.upload(before, batch.tokens(), batch.state.cols());

@@ -67,7 +67,7 @@ Entries parse_gguf_imatrix(std::span<const std::byte> bytes) {
 }
 
 /// i32 entries; each i32 length, name, i32 chunks, i32 values, the values as f32: mean squares times chunks.
-/// What follows (the last chunk, the data set's name) does not matter here.
+/// The rest (the last chunk, the data set's name) is not needed here.
 Entries parse_legacy(std::span<const std::byte> bytes) {
   const auto take = [&](std::uint64_t count) {
     if (count > bytes.size()) throw InputError("is truncated, or is no imatrix file of llama.cpp");
@@ -133,7 +133,7 @@ Imatrix Imatrix::open(const std::filesystem::path& path, const ModelConfig& conf
   for (std::size_t i = 0; i < all.size(); ++i) {
     const std::string name = weight_name(all[i].name);
     if (!imatrix.entries_.contains(name)) {
-      // What multiplies the same input has the same mean squares.
+      // Matrices with the same input have the same mean squares.
       std::size_t other = 0;
       while (other < all.size() &&
              (owners[other] != owners[i] || !imatrix.entries_.contains(weight_name(all[other].name))))

@@ -18,7 +18,7 @@ constexpr std::string_view kFormat = "knapsaq calibration";
 constexpr std::uint64_t kVersion = 1;
 // A thousand blocks of ten linears with names of 60 bytes make one megabyte.
 constexpr std::uint64_t kLargestManifest = std::uint64_t{64} << 20;
-// Bounds far above any model, low enough that products of two stay far below 2^63.
+// Far above any model, low enough that products of two stay far below 2^63.
 constexpr std::uint64_t kMostBlocks = 1u << 16;
 constexpr std::uint64_t kMostInputs = 64;
 constexpr std::uint64_t kWidest = 1u << 24;
@@ -122,7 +122,7 @@ Manifest parse_manifest(std::string_view content) {
   manifest.source.options.samples = static_cast<std::int64_t>(number(root, "samples", 1, kMostSamples));
   manifest.source.options.window = static_cast<std::int64_t>(number(root, "window", 2, kLongestWindow));
   manifest.source.options.seed = number(root, "seed", 0, ~std::uint64_t{0});
-  // Calibrations that were made before there was a choice held nothing back.
+  // Calibrations from before this option held nothing back.
   if (root.contains("held_back"))
     manifest.source.options.held_back =
         static_cast<std::int64_t>(number(root, "held_back", 0, ~std::uint64_t{0} >> 1));

@@ -17,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::int64_t kDefaultWindow = 2048;
-/// The part of a text that is held back, if any is: enough to draw judging windows from different places.
+/// The part of a text that is held back, if any: enough to draw evaluation windows from different places.
 constexpr std::int64_t kHeldBack = 4;
 /// Far above any use; keeps products of sizes far from overflow.
 constexpr std::int64_t kMostSamples = std::int64_t{1} << 24;
@@ -86,7 +86,7 @@ std::vector<std::int32_t> place_windows(std::span<const std::int32_t> stream, co
         fitting > 0 ? fmt::format(", or --samples {}", fitting) : std::string(", or a smaller --window")));
   }
 
-  // The gaps in front of the windows, in order, are what is free: sorted draws from [0, slack] make every
+  // The gaps before the windows, in order, are the free tokens: sorted draws from [0, slack] make every
   // placement without overlap equally likely.
   Random random(options.seed);
   std::vector<std::int64_t> gaps(static_cast<std::size_t>(options.samples));

@@ -14,18 +14,18 @@ namespace {
 
 constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
 
-// More candidates that wait for each other gain little: the reference's product is shared by so many already.
+// More waiting candidates gain little: the reference's product is already shared by so many.
 constexpr std::uint64_t kMostWaiting = 16;
 
-// Rows that are compared between two looks at Ctrl-C.
+// Rows that are compared between two checks for Ctrl-C.
 constexpr std::int64_t kComparedRows = 8192;
 
-/// Of what this process may still take; unknown is like little: one GiB.
+/// Of the memory that this process may still use; if unknown, assume little: one GiB.
 std::uint64_t quarter_of_memory() { return available_memory().value_or(std::uint64_t{1} << 30) / 4; }
 
 }  // namespace
 
-/// What one call of score() is about.
+/// The state of one call of score().
 struct CandidateScorer::Run {
   std::span<const Choices> candidates;
   std::int64_t first = 0;  ///< window
@@ -71,7 +71,7 @@ void CandidateScorer::score(std::span<const Choices> candidates, std::int64_t fi
                    decoder_.backend().size_of(Element::working);
   run.most_waiting = static_cast<std::size_t>(
       std::clamp<std::uint64_t>(options_.waiting / std::max<std::uint64_t>(one, 1), 1, kMostWaiting));
-  // Arrays of other sizes will not be asked for again soon.
+  // Arrays of other sizes will not be requested again soon.
   if (std::exchange(spare_windows_, run.windows()) != run.windows()) spare_.clear();
   const CandidateTree tree = candidate_tree(map_, candidates);
   if (tree.candidates.empty()) return;
@@ -89,7 +89,7 @@ std::vector<RowComparison> CandidateScorer::reference(std::int64_t first, std::i
   const std::vector<std::size_t> only = {0};
   Run run{{}, first, last, &done, 1, {}};
   const std::int64_t rows = run.windows() * reference_.length;
-  // A copy: what has been compared is given back to be overwritten.
+  // A copy: after the comparison it is returned and overwritten.
   Array own = spare(rows, reference_.head_inputs.cols(), Element::working);
   Backend& backend = decoder_.backend();
   backend.copy(backend.view(reference_.head_inputs, first * reference_.length, rows), rows, own);
@@ -115,7 +115,7 @@ void CandidateScorer::run_stage(std::size_t stage, const Choices& choices,
       pass.hidden.state = spare(rows, decoder_.config().hidden, Element::full);
       return decoder_.embed(tokens, windows, reference_.length, pass.hidden);
     case Stage::head:
-      return;  // where its input goes is the caller's
+      return;  // the caller knows where its input goes
     case Stage::attend:
       if (pass.attended.empty()) pass.attended = spare(rows, attended_width(), Element::working);
       break;
@@ -128,8 +128,8 @@ void CandidateScorer::run_stage(std::size_t stage, const Choices& choices,
   decoder_.run(map_.block(stage), map_.stage(stage), pass);
 }
 
-/// Everything from `stage` on. `before` are the passes in front of it, null for those in front of stage 0;
-/// with `keep` they are needed again.
+/// Everything from `stage` on. `before` are the passes before it, null for those before stage 0; with `keep`
+/// they are needed again.
 void CandidateScorer::walk(Run& run, const CandidateTree& tree, std::size_t stage, Passes* before,
                            bool keep) {
   check_cancelled();
@@ -156,7 +156,7 @@ void CandidateScorer::walk(Run& run, const CandidateTree& tree, std::size_t stag
     if (before != nullptr) {
       PartialPass& kept = (*before)[static_cast<std::size_t>((window - run.first) / batch)];
       if (keep) {
-        // Stages add to the residual stream in place; what the first one reads besides, it only reads.
+        // Stages add to the residual stream in place; the other inputs of the first one are only read.
         pass.hidden = kept.hidden;
         pass.hidden.state = spare(count * length, kept.hidden.state.cols(), Element::full);
         backend.copy(kept.hidden.state, count * length, pass.hidden.state);
@@ -223,7 +223,7 @@ void CandidateScorer::place(std::size_t index, std::size_t choice) {
   placed_[index] = choice;
 }
 
-/// Of all that wait, by rows, so that a look at Ctrl-C comes in between; then tells them.
+/// Compares all waiting candidates, in pieces of rows between checks for Ctrl-C; then reports them.
 void CandidateScorer::compare(Run& run) {
   if (run.waiting.empty()) return;
   Backend& backend = decoder_.backend();

@@ -49,7 +49,7 @@ StageMap::StageMap(const ModelConfig& config, std::span<const Matrix> chosen)
       work_(2 + static_cast<std::size_t>(config.layers) * kStages.size()),
       first_(work_.size() + 1) {
   for (const Matrix& matrix : matrices(config)) {
-    // What is looked up costs nothing beside a product.
+    // Looking up costs nothing beside a product.
     if (matrix.is_looked_up() && !matrix.tied) continue;
     const std::size_t stage = matrix.tied ? work_.size() - 1 : stage_of_matrix(matrix);
     work_[stage] += static_cast<double>(matrix.parameters());

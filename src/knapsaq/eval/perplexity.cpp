@@ -13,8 +13,8 @@
 namespace knapsaq {
 namespace {
 
-// Tokens that the model sees at once: enough rows for full-speed products and for all threads to have work,
-// little enough that hidden states stay small and progress moves several times a second on small models.
+// Tokens per pass: enough rows for full-speed products and work for all threads, few enough that hidden
+// states stay small and progress is reported several times a second on small models.
 constexpr std::int64_t kBatchTokens = 4096;
 
 }  // namespace
@@ -35,7 +35,7 @@ Perplexity perplexity(std::span<const std::int32_t> tokens, const WindowOptions&
   std::vector<double> weights;
   for (std::size_t first = 0; first < windows.size();) {
     check_cancelled();
-    // Neighbours of the same length go through the model together.
+    // Consecutive windows of the same length go through the model together.
     const std::int64_t length = windows[first].length;
     std::size_t last = first + 1;
     while (last < windows.size() && windows[last].length == length &&
@@ -71,7 +71,7 @@ Perplexity perplexity(std::span<const std::int32_t> tokens, const WindowOptions&
   }
   result.nll /= weight;
   result.perplexity = std::exp(result.nll);
-  // Decoder::losses() has told what is not finite by itself.
+  // Decoder::losses() has already reported losses that are not finite.
   if (!std::isfinite(result.perplexity))
     throw NotFiniteError(
         fmt::format("the model's loss on this text is {} nats a token, which no perplexity can be "

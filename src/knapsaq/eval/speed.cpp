@@ -23,9 +23,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Less would lie in the last-level cache of a large machine.
+// Less might fit the last-level cache of a large machine.
 constexpr std::uint64_t kLeastBuffer = std::uint64_t{64} << 20;
-// Long enough for the prefetchers to be at speed most of the time, short enough for threads to end together.
+// Long enough for the prefetchers to be at full speed most of the time, short enough for threads to end
+// together.
 constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
 
 double seconds_since(Clock::time_point begin) {
@@ -51,8 +52,8 @@ ReadBandwidth::ReadBandwidth(std::uint64_t bytes)
     throw InputError("not enough memory left to measure the memory's speed; close something and try again");
   data_ = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data_ == MAP_FAILED) throw std::bad_alloc();
-  // With pages of 4 KiB the look-up of addresses is slower than the memory (24 against 29 GB/s where this was
-  // written). Written, because pages that nobody wrote are all the same page of zeros.
+  // With pages of 4 KiB, address translation is slower than the memory (24 against 29 GB/s where this was
+  // written). The buffer is written because pages that nobody wrote are all the same page of zeros.
   ::madvise(data_, bytes_, MADV_HUGEPAGE);
   parallel_for(bytes_ / kPiece, [&](std::size_t piece) {
     std::memset(static_cast<char*>(data_) + piece * kPiece, 1, kPiece);
@@ -62,8 +63,8 @@ ReadBandwidth::ReadBandwidth(std::uint64_t bytes)
 ReadBandwidth::~ReadBandwidth() { ::munmap(data_, bytes_); }
 
 double ReadBandwidth::measure() const {
-  // What is found has to be used, or the compiler does not read it. It makes 16 bytes a step of this loop,
-  // which reaches what 64 reach by hand: the memory is slower than either.
+  // The result must be used, or the compiler drops the reads. It makes 16 bytes per step of this loop, which
+  // is as fast as 64 by hand: the memory is slower than either.
   std::vector<std::uint64_t> sums(bytes_ / kPiece);
   const auto begin = Clock::now();
   parallel_for(sums.size(), [&](std::size_t piece) {
@@ -128,9 +129,9 @@ Speed measure_speed(Decoder& decoder, const SpeedOptions& options, Progress& pro
       speed.cache_bytes = cache.bytes();
       speed.resident_bytes = resident_memory();
       speed.peak_resident_bytes = peak_resident_memory();
-      bandwidth.emplace(options.buffer);  // only now, because it is no part of those
+      bandwidth.emplace(options.buffer);  // only now, because it is not part of those
     }
-    // Twice, because one pass takes but some 40 ms.
+    // Twice, because one pass takes only about 40 ms.
     for (int pass = 0; pass < 2; ++pass) reads.push_back(bandwidth->measure());
   }
   speed.prompt_seconds = median(prompts);

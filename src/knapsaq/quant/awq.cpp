@@ -1,14 +1,14 @@
-// The clipping search of AWQ (Lin et al. 2023, appendix; auto_clip of llm-awq): every group is clipped
-// at parts of its largest magnitude, 1, 0.95, .. 0.55, and the one is kept whose codes give the smallest
-// squared error of the group's contribution to the output, mean over tokens (sum_k dw_k x_k)^2 = dw H dw^T
-// with the group's diagonal block H of the second moments. llm-awq takes the mean over 512 tokens; with H it
-// is over all of them, and the time does not depend on their number.
+// The clipping search of AWQ (Lin et al. 2023, appendix; auto_clip of llm-awq). Every group is clipped at
+// fractions of its largest magnitude, 1, 0.95, .. 0.55. The kept one has the codes with the smallest squared
+// error of the group's contribution to the output, mean over tokens (sum_k dw_k x_k)^2 = dw H dw^T with the
+// group's diagonal block H of the second moments. llm-awq takes the mean over 512 tokens; with H it covers
+// all tokens, and the time does not depend on their number.
 //
-// The other half of AWQ, scales folded into the modules before, concerns several linears at once and is in
-// bank/find_folding.h; the weights that come here are folded already. llm-awq leaves q and k as they are;
-// here they are clipped too: with the error over all tokens that helps (docs/benchmarks.md).
+// The other half of AWQ, scales folded into the preceding modules, concerns several linears at once and is in
+// bank/find_folding.h; the weights here are already folded. llm-awq does not clip q and k; here they are
+// clipped too, because it helps with the error over all tokens (docs/benchmarks.md).
 //
-// Codes are then the nearest. Scales and zero points as round-to-nearest has them, for the clipped range.
+// Codes are then the nearest. Scales and zero points are those of round-to-nearest for the clipped range.
 
 #include <algorithm>
 #include <array>
@@ -32,7 +32,7 @@ namespace {
 constexpr int kSteps = 10;
 constexpr float kStep = 0.05f;
 
-/// Round-to-nearest whose groups have given ranges.
+/// Round-to-nearest with given ranges for its groups.
 class GivenRanges final : public GroupwiseQuantizer {
  public:
   /// `ranges`: of all groups of `rows`.
@@ -59,10 +59,10 @@ class GivenRanges final : public GroupwiseQuantizer {
   std::span<const WeightRange> ranges_;
 };
 
-/// What clipping at a part of the largest magnitude leaves of a range.
+/// The range that remains after clipping at a fraction of the largest magnitude.
 WeightRange clipped(const WeightRange& range, float part) {
   const float most = part * std::max(std::fabs(range.low), std::fabs(range.high));
-  // A range that does not contain 0 keeps its place.
+  // A range that does not contain 0 is not moved.
   return {std::clamp(range.low, -most, most), std::clamp(range.high, -most, most)};
 }
 
@@ -139,8 +139,8 @@ class ClippingSearch {
     return out;
   }
 
-  /// Groups that share a step and a minimum take over clipped ranges together or not at all: their scales
-  /// were chosen beside others than those that they now share with.
+  /// Groups that share a step and a minimum are clipped together or not at all: their scales were chosen
+  /// beside other scales than those with which they now share.
   void keep_better(std::span<const float> clipped_errors, std::span<const float> unclipped,
                    const GroupMetadata& m, GroupMetadata& best) const {
     const auto meta_group = static_cast<std::size_t>(scheme_.meta_group);

@@ -2,7 +2,7 @@
 
 #include <cblas.h>
 
-// OpenBLAS carries LAPACK's routines, but its package no header for them.
+// OpenBLAS contains LAPACK's routines, but its package has no header for them.
 extern "C" {
 void spotrf_(const char* uplo, const blasint* n, float* a, const blasint* lda, blasint* info);
 void dpotrf_(const char* uplo, const blasint* n, double* a, const blasint* lda, blasint* info);
@@ -14,7 +14,7 @@ namespace {
 
 blasint narrow(std::int64_t size) { return static_cast<blasint>(size); }
 
-/// Before the first call: OpenBLAS would otherwise answer each of our threads with threads of its own.
+/// Before the first call: otherwise OpenBLAS would start threads of its own for each of Knapsaq's threads.
 void ready() {
   static const bool once = [] {
     openblas_set_num_threads(1);
@@ -41,7 +41,7 @@ void add_transposed_product(std::int64_t m, std::int64_t n, std::int64_t k, floa
               narrow(a_stride), b, narrow(b_stride), 1.0f, c, narrow(c_stride));
 }
 
-// LAPACK counts by columns: our lower half is its upper one.
+// LAPACK is column-major: the lower half here is its upper half.
 
 bool cholesky(std::int64_t n, float* a, std::int64_t stride) {
   ready();

@@ -1,19 +1,18 @@
-// GPTQ (Frantar et al. 2022): columns are quantized one after the other, and each makes up for what the
-// errors of those before it did to the linear's output, as far as their inputs are correlated.
-// HessianFactor says how.
+// GPTQ (Frantar et al. 2022): columns are quantized one after the other. Each compensates for the effect of
+// the preceding errors on the linear's output, as far as their inputs are correlated; see HessianFactor.
 //
 // Choices:
-// - Columns go by descending mean square of their inputs (activation order) while groups stay where they are
-//   (static groups), so nothing has to be stored for the order. Scales and biases are found before any code.
-//   Against the given order this makes the Hessian error 6 to 9 % smaller (embedded Llama, 2 to 8 bits, on
-//   the calibration text and on another).
-// - They minimise the error weighted by HessianFactor::importance, with rtn's among those tried: that makes
-//   the Hessian error 20 to 40 % smaller than with rtn's at 2 bits, and 5 to 7 % at 4.
-// - Dead columns are rounded to the nearest: calibration does not know what they do, so they keep their
-// weights.
-// - The result depends on the weights, the scheme and the second moments alone, not on what other linears
-//   became or on the number of threads. OpenBLAS has other kernels for other processors, so codes that are a
-//   toss-up may fall differently there.
+// - Columns are processed by descending mean square of their inputs (activation order), while groups keep
+//   their positions (static groups), so nothing has to be stored for the order. Scales and biases are found
+//   before any code. Compared with the given order, this makes the Hessian error 6 to 9 % smaller (embedded
+//   Llama, 2 to 8 bits, on the calibration text and on another).
+// - Scales and biases minimise the error weighted by HessianFactor::importance, with rtn's among the
+//   candidates: this makes the Hessian error 20 to 40 % smaller than with rtn's at 2 bits, and 5 to 7 % at 4.
+// - Dead columns are rounded to nearest: the calibration does not show their effect, so they keep their
+//   weights.
+// - The result depends on the weights, the scheme and the second moments only, not on other linears or the
+//   number of threads. OpenBLAS has different kernels for different processors, so codes that are nearly tied
+//   may differ there.
 
 #include "knapsaq/quant/gptq.h"
 
@@ -35,9 +34,9 @@ namespace knapsaq {
 
 namespace {
 
-// Rows that one thread takes through all columns. Their sums (256 x 4096 floats: 4 MiB) live in the
-// third-level cache; with fewer rows, packing the factor for the products would cost more than 1/256 of them,
-// with more, small matrices would not occupy all threads.
+// Rows that one thread takes through all columns. Their sums (256 x 4096 floats: 4 MiB) stay in the L3 cache.
+// With fewer rows, packing the factor for the products would cost more than 1/256 of them; with more, small
+// matrices would not occupy all threads.
 constexpr std::int64_t kPanelRows = 256;
 
 float inverse_of(float scale) { return scale > 0 ? 1 / scale : 0; }
@@ -132,7 +131,7 @@ class Panel {
   void write_codes() {
     const std::int64_t line = cols_ + 64;  // as stride_
     std::vector<std::uint8_t> codes(static_cast<std::size_t>(rows_ * line));
-    // Locals: for all the compiler knows, a byte that is stored may be part of a vector's pointer.
+    // Local copies: as far as the compiler knows, a stored byte may be part of a vector's pointer.
     for_tiles([from = codes_.data(), to = codes.data(), stride = stride_, line](
                   std::int64_t r, std::int64_t k) { to[r * line + k] = from[k * stride + r]; });
     const auto words = static_cast<std::size_t>(packed_.words_per_row());
@@ -142,8 +141,8 @@ class Panel {
     }
   }
 
-  /// Calls fn(row, column) for all of the panel, in tiles whose lines stay in the first-level cache while
-  /// rows become columns: rows of the weights, a power of two apart, share its eight ways.
+  /// Calls fn(row, column) for all of the panel, in tiles whose lines stay in the L1 cache during the
+  /// transposition: rows of the weights, a power of two apart, share its eight ways.
   template <class Function>
   void for_tiles(Function&& fn) const {
     constexpr std::int64_t kTileRows = 8;
@@ -163,7 +162,7 @@ class Panel {
   std::int64_t first_;
   std::int64_t rows_;
   std::int64_t padded_;
-  // From column to column: with a power of two, columns would fall into few sets of the first-level cache.
+  // From column to column: with a power of two, columns would map to few sets of the L1 cache.
   std::int64_t stride_;
   std::int64_t cols_;
   std::vector<float> scales_;

@@ -10,14 +10,15 @@ namespace knapsaq {
 
 namespace {
 
-constexpr int kTried = 16;  // at once: what WeightedSums holds
+constexpr int kTried = 16;  // at the same time: the size of WeightedSums
 
-// The rounds of least squares. Each takes half as long as all the rest; on a trained model's weights the
-// second takes 0.5 % off GPTQ's Hessian error, and a third and fourth together as much again.
+// The rounds of least squares. Each takes half as long as everything else. On a trained model's weights, the
+// second reduces GPTQ's Hessian error by 0.5 %, and a third and fourth together by as much again.
 constexpr int kRounds = 2;
 
-/// The narrowest range that is tried, as a part of the whole. A little below the best one for normal weights
-/// in groups of 128 (2 bits: 0.57, 3: 0.72, 4: 0.84), because trained weights have heavier tails.
+/// The narrowest range that is tried, as a fraction of the whole. It is slightly below the best one for
+/// normal weights in groups of 128 (2 bits: 0.57, 3: 0.72, 4: 0.84), because trained weights have heavier
+/// tails.
 float narrowest(int bits) {
   switch (bits) {
     case 2:
@@ -31,7 +32,7 @@ float narrowest(int bits) {
   }
 }
 
-/// Scale and bias of a group, and what they cost.
+/// Scale and bias of a group, and their error.
 struct Choice {
   float scale = 0;
   float bias = 0;
@@ -46,7 +47,8 @@ struct Tried {
 /// One group of weights.
 class GroupFit {
  public:
-  /// `rounded`: candidates are what fp16 metadata can hold; otherwise any with a zero point that is a code.
+  /// `rounded`: candidates are values that fp16 metadata can hold; otherwise any with a zero point that is a
+  /// code.
   GroupFit(std::span<const float> weights, std::span<const float> importance, const Scheme& scheme,
            bool rounded)
       : weights_(weights),
@@ -84,14 +86,14 @@ class GroupFit {
     return best_;
   }
 
-  /// Sixteen neighbouring scale codes of second-level metadata, with zero codes found by least squares.
+  /// Sixteen adjacent scale codes of second-level metadata, with zero codes found by least squares.
   struct Codes {
     int scale = 0;
     int zero = 0;
     Choice choice;
   };
   Codes best_codes(float minimum, float step, const Choice& wanted) {
-    // As PackedMatrix::affine() has them.
+    // As in PackedMatrix::affine().
     const auto bias_of = [&](float scale, int code) {
       return -(scale * (static_cast<float>(code * ((1 << scheme_.bits) - 1)) / 255.0f));
     };
@@ -120,7 +122,7 @@ class GroupFit {
     return best;
   }
 
-  /// What one choice costs.
+  /// The error of one choice.
   float error(const Choice& choice) {
     Tried tried;
     for (int i = 0; i < kTried; ++i) put(tried, i, choice);
@@ -135,7 +137,7 @@ class GroupFit {
     tried.biases[i] = choice.bias;
   }
 
-  /// Takes over the best of `tried` if it is better than the best so far, and tells which; else -1.
+  /// Takes the best of `tried` if it is better than the best so far, and returns its index; else -1.
   int measure(const Tried& tried) {
     group_kernels().weighted_sums(weights_.data(), importance_.data(),
                                   static_cast<std::int64_t>(weights_.size()), tried.scales.data(),
@@ -154,7 +156,7 @@ class GroupFit {
     return rounded_ ? half_to_float(float_to_half(std::clamp(value, -kLargestHalf, kLargestHalf))) : value;
   }
 
-  /// With this scale, the zero point nearest to the one that `bias` stands for.
+  /// The zero point that is nearest to `bias`, with this scale.
   Choice with_bias(float scale, float bias) const {
     const float zero = scale > 0 ? std::clamp(-bias / scale, 0.0f, largest_) : 0.0f;
     switch (scheme_.zero) {
@@ -177,7 +179,8 @@ class GroupFit {
       const float size = std::max(std::fabs(range.low), std::fabs(range.high));
       return with_bias(stored_scale(part * 2 * size / largest_), 0);
     }
-    // A range around zero shrinks towards zero, where most weights are; another towards its middle.
+    // A range around zero shrinks towards zero, where most weights are; other ranges shrink towards their
+    // middle.
     const bool around_zero = range.low <= 0 && range.high >= 0;
     const float low =
         around_zero ? part * range.low : range.low + (1 - part) * 0.5f * (range.high - range.low);
@@ -197,7 +200,7 @@ class GroupFit {
       return with_scale(same, v, i);
     }
     const float determinant = s.h[i] * s.huu[i] - s.hu[i] * s.hu[i];
-    // All weights but negligible ones have one code: nothing to find a scale from.
+    // All weights except negligible ones have one code: no scale can be found from them.
     if (!(determinant > 1e-5f * s.h[i] * s.huu[i])) return same;
     const float better = scale + (s.h[i] * s.hru[i] - s.hu[i] * s.hr[i]) / determinant;
     if (!(better > 0)) return same;

@@ -16,15 +16,14 @@ namespace knapsaq {
 
 namespace {
 
-// Enough weights that handing out a chunk costs nothing, few enough (256 KiB) that they stay in the
-// L2 cache from finding their ranges to choosing their codes, and that a small matrix still
-// occupies all threads.
+// Enough weights that distributing a chunk costs nothing, few enough (256 KiB) that they stay in the L2 cache
+// from finding their ranges to choosing their codes, and that a small matrix still occupies all threads.
 constexpr std::int64_t kChunkWeights = 65536;
 
 constexpr float kLargestHalf = 65504.0f;
 
-/// How a scale is stored: to the nearest, except among the few subnormals, where the nearest may be so much
-/// smaller that the ends of the group would be cut off.
+/// How a scale is stored: rounded to nearest, except among the few subnormals, where the nearest may be so
+/// much smaller that the ends of the group would be cut off.
 std::uint16_t half_scale(float scale) {
   return scale < kSmallestNormalHalf ? half_above(scale) : float_to_half(scale);
 }
@@ -37,13 +36,13 @@ float ideal_scale(const WeightRange& range, const Scheme& scheme, float largest)
 
 constexpr float kLargestMetaCode = 255.0f;
 
-// Rounding that moves the ends of a group by less than this many steps changes its error by 0.1 % or so (4
-// bits, embedded Llama); beyond it, as always with 6 and 8 bits and mostly with 5, neighbouring codes are
-// tried: at b5g32 that takes 1.4 % off the error, where 4 bits would hardly gain.
+// If rounding moves the ends of a group by less than this many steps, it changes the error by about 0.1 % (4
+// bits, embedded Llama). Beyond it, as always with 6 and 8 bits and usually with 5, adjacent codes are tried:
+// at b5g32 this reduces the error by 1.4 %, where 4 bits would hardly gain.
 constexpr float kNoticeable = 0.1f;
 
-// With 8 bits an integer zero point puts the ends of a group off the grid; a scale a little larger makes room
-// for both. Three codes bring the loss against fp16 metadata from 10 % to 2 % at b8g32; a fourth brings
+// With 8 bits, an integer zero point moves the ends of a group off the grid; a slightly larger scale makes
+// room for both. Three codes reduce the loss against fp16 metadata from 10 % to 2 % at b8g32; a fourth gains
 // little.
 constexpr float kLargerScales = 4.0f;
 
@@ -65,11 +64,11 @@ std::int64_t group_of(const Scheme& scheme, std::int64_t cols) {
 }
 
 float integer_zero_scale(float scale, int bits) {
-  // Significant bits of an fp16 number, less those of the zero point.
+  // Significant bits of an fp16 number, minus those of the zero point.
   constexpr int kSignificant = 11;
   constexpr float kSmallestHalf = 0x1p-24f;
   if (!(scale > 0)) return 0;
-  // The spacing of numbers with that many bits, but for the smallest, which cannot have as many.
+  // The spacing of numbers with this many bits, except for the smallest, which cannot have as many.
   const float spacing =
       std::max(std::ldexp(1.0f, std::ilogb(scale) + 1 - (kSignificant - bits)), kSmallestHalf);
   return std::max(std::nearbyint(scale / spacing), 1.0f) * spacing;
@@ -132,7 +131,7 @@ void GroupwiseQuantizer::store_zero_twice(std::span<const float> weights, const 
   const float minimum = half_to_float(m.scale_mins[i / static_cast<std::size_t>(scheme.meta_group)]);
   const float step = half_to_float(m.scale_steps[i / static_cast<std::size_t>(scheme.meta_group)]);
   const float nearest = m.scale_codes[i];
-  // As PackedMatrix::affine() has them.
+  // As in PackedMatrix::affine().
   const auto scale_of = [&](float code) { return minimum + step * code; };
   const auto bias_of = [&](float scale, float code) {
     return -(scale * (code * largest / kLargestMetaCode));
@@ -146,7 +145,7 @@ void GroupwiseQuantizer::store_zero_twice(std::span<const float> weights, const 
   float best_scale = nearest;
   float best_zero = std::nearbyint(zero);
   const float scale = scale_of(nearest);
-  // How many steps of the weights' codes the rounding of scale and zero moves the ends of the group.
+  // By how many steps of the weights' codes the rounding of scale and zero moves the ends of the group.
   const float moved =
       0.5f * largest / kLargestMetaCode + (scale > 0 ? 0.5f * step * largest / scale : largest);
   if (moved >= kNoticeable) {
@@ -225,7 +224,7 @@ void GroupwiseQuantizer::solve(const MatrixView& rows, const Scheme& scheme, con
       half = r.low == r.high ? float_to_half(rest) : half_scale(rest / largest);
       scale = half_to_float(half);
     } else {
-      // The scale is off by 2^-12 at most, too little for the zero point to make up for; the solver sees the
+      // The scale is off by at most 2^-12, too little for the zero point to compensate; the solver uses the
       // exact one.
       const float zero = refine_zero(weights, r, m.scales[i], -r.low / m.scales[i], largest);
       half_bias =

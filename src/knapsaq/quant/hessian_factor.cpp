@@ -15,17 +15,16 @@ namespace knapsaq {
 
 namespace {
 
-// Of the paper and of every implementation since.
+// As in the paper and in every implementation since.
 constexpr double kDamping = 0.01;
 // A matrix whose entries are no larger than the geometric mean of their diagonals is positive definite with
-// `width` times its mean added; one that still is not with a hundred times was never a second moment.
+// `width` times its mean added. One that is not with a hundred times its mean was never a second moment.
 constexpr double kLargestDamping = 100;
 
 // Tiles of the factorisation: large enough for products near the peak (k = 256), small enough that a matrix
-// of 4096 gives a dozen threads work at once and the serial part, the diagonal tiles, is (tile / width)^2 of
-// all.
+// of 4096 occupies a dozen threads and the serial part, the diagonal tiles, is (tile / width)^2 of the work.
 constexpr std::int64_t kTile = 256;
-// Rows per piece where a pass over the matrix only moves memory.
+// Rows per piece for passes over the matrix that only move memory.
 constexpr std::int64_t kPieceRows = 64;
 
 template <class Function>
@@ -36,12 +35,12 @@ void for_row_pieces(std::int64_t rows, Function&& fn) {
   });
 }
 
-/// A square matrix whose memory the threads touch first, not the one that asks for it.
+/// A square matrix whose memory is first touched by the threads that use it.
 template <class Real>
 using Square = std::unique_ptr<Real[]>;
 
-/// a = L L^T in the lower half, right-looking by tiles, those of a step in parallel. False where a pivot may
-/// be nothing but rounding: what it divides would be noise.
+/// a = L L^T in the lower half, right-looking by tiles, those of a step in parallel. False if a pivot may be
+/// rounding error alone: dividing by it would give noise.
 template <class Real>
 bool cholesky(Square<Real>& a, std::int64_t n) {
   const auto at = [&](std::int64_t row, std::int64_t col) { return a.get() + row * n + col; };
@@ -76,7 +75,7 @@ bool cholesky(Square<Real>& a, std::int64_t n) {
 }
 
 /// The lower half of the Hessian over `mean` and damped, with columns in reverse order, so that its usual
-/// factor L, read backwards, is R. A dead column has nothing but the damping on its diagonal.
+/// factor L, read backwards, is R. A dead column has only the damping on its diagonal.
 template <class Real>
 Square<Real> reversed(const InputStatistics& inputs, const std::vector<std::int32_t>& order, double mean,
                       double damping) {
@@ -114,7 +113,7 @@ void take(Square<Real> factored, const InputStatistics& inputs, double mean, Hes
     const double moment = static_cast<double>(inputs.second_moment[col * n + col]) / mean + factor.damping;
     factor.importance[col] = diagonal * static_cast<float>(std::sqrt(moment));
   }
-  // In place: rows i and n-1-i change places.
+  // In place: rows i and n-1-i are exchanged.
   const auto turn = [&](const float* row, std::int64_t j, float* out) {
     for (std::int64_t k = j + 1; k < n; ++k) out[k] = row[n - 1 - k] * inverses[k];
   };
@@ -127,7 +126,7 @@ void take(Square<Real> factored, const InputStatistics& inputs, double mean, Hes
   factor.feedback = std::move(l);
 }
 
-/// The mean of the diagonal, 1 if all inputs are dead. Throws for what cannot be a second moment.
+/// The mean of the diagonal, 1 if all inputs are dead. Throws for values that cannot be second moments.
 double checked_mean(const InputStatistics* inputs) {
   if (inputs == nullptr || inputs->second_moment.empty()) {
     throw UsageError(fmt::format("gptq needs second moments of the inputs{}; calibrate the model on text",
@@ -140,7 +139,7 @@ double checked_mean(const InputStatistics* inputs) {
   }
   std::vector<std::int64_t> bad(static_cast<std::size_t>(n), -1);
   for_row_pieces(n, [&](std::int64_t r) {
-    // x - x is NaN for NaN and the infinities and 0 otherwise: a sum tells without a branch per value.
+    // x - x is NaN for NaN and the infinities and 0 otherwise: a sum detects them without a branch per value.
     const std::span<const float> row = std::span(inputs->second_moment).subspan(r * n, n);
     float sum = 0;
     for (const float x : row) sum += x - x;
@@ -156,7 +155,7 @@ double checked_mean(const InputStatistics* inputs) {
     }
     sum += static_cast<double>(inputs->second_moment[r * n + r]);
   }
-  // Inputs so small that the reciprocal of their mean is no float are as good as dead.
+  // Inputs so small that the reciprocal of their mean overflows a float count as dead.
   constexpr double kDead = 1e-38;
   const double mean = sum / static_cast<double>(n);
   return mean > kDead ? mean : 1;

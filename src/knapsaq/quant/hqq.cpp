@@ -1,19 +1,17 @@
-// Half-quadratic quantization (Badri and Shaji, 2023): scales from the range of each group, as
-// round-to-nearest has them, and zero points that minimise the lp norm (p = 0.7) of the error, which cares
-// less for outliers than a square does. With W_e a proxy of the error, each update is
+// Half-quadratic quantization (Badri and Shaji, 2023): scales from the range of each group, as in
+// round-to-nearest, and zero points that minimise the lp norm (p = 0.7) of the error, which is less sensitive
+// to outliers than a square. With W_e a proxy of the error, each update is
 //   u   = clamp(round(w / s + z))
 //   W_e = shrink(w - s (u - z)),  shrink(e) = sign(e) max(|e| - |e|^(p-1) / beta, 0)
 //   z   = mean over the group of u - (w - W_e) / s
 // with beta = 10, 20 updates: the hqq library's default solver. Three remarks:
 // - The shrinkage is 0 for every error up to 0.17. Weights of language models are smaller than that, so for
 //   them HQQ is alternating least squares for z, and the power is needed only for unusually large weights.
-// - The library ends early when the mean error of the whole tensor has stopped falling, which happens when
-// almost
-//   no zero point moves any more. Here each group ends when its own has settled, which gives the same error
-//   (0.001 % apart on normal and heavy-tailed weights) and makes groups independent.
-// - The library takes 1 / s for no more than 2e4, and for 1 where a range is below 1e-4. Here small scales
-// are
-//   kept, with as many bits as fp16 has for them: errors are smaller there.
+// - The library stops early when the mean error of the whole tensor has stopped falling, that is, when almost
+//   no zero point moves any more. Here each group stops when its own zero point has converged. This gives the
+//   same error (0.001 % apart on normal and heavy-tailed weights) and makes groups independent.
+// - The library limits 1 / s to 2e4, and uses 1 if a range is below 1e-4. Here small scales are kept, with as
+//   many bits as fp16 has for them: the errors are smaller.
 
 #include <fmt/format.h>
 
@@ -46,9 +44,9 @@ class HalfQuadratic final : public GroupwiseQuantizer {
                                     range.high, scale, start, largest);
   }
 
-  // With 8 bits, or in a group far from zero, neighbouring biases are a good part of a step apart, and which
-  // of the two is taken decides how the codes fall: the better one makes up for the rounding (0.4 % of the
-  // error at b8g32). Elsewhere it does not matter.
+  // With 8 bits, or in a group far from zero, adjacent biases are a good part of a step apart, and the choice
+  // between the two changes the codes. The better one compensates for the rounding (0.4 % of the error at
+  // b8g32). Elsewhere it does not matter.
   std::uint16_t round_bias(std::span<const float> weights, float scale, float bias,
                            float largest) const override {
     if (half_spacing(bias) < scale / 64) return float_to_half(bias);

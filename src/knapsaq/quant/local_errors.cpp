@@ -15,9 +15,9 @@ namespace knapsaq {
 namespace {
 
 // Enough rows that a product reads each tile of H once for many of them, few enough that a panel of a wide
-// matrix (256 x 11008 floats: 11 MiB) stays in the third-level cache and small matrices occupy all threads.
+// matrix (256 x 11008 floats: 11 MiB) stays in the L3 cache and small matrices occupy all threads.
 constexpr std::int64_t kPanelRows = 256;
-// Columns of H per product: the half of a diagonal tile that is computed in vain costs 256 / (2 cols).
+// Columns of H per product. The unneeded half of a diagonal tile costs 256 / (2 cols).
 constexpr std::int64_t kTile = 256;
 
 struct Sums {
@@ -28,7 +28,7 @@ struct Sums {
 };
 
 double dot(const float* a, const float* b, std::int64_t n) {
-  // Eight sums: one would wait for the latency of every addition.
+  // Eight sums: a single one would wait for the latency of every addition.
   double sums[8] = {};
   std::int64_t k = 0;
   for (; k + 8 <= n; k += 8) {
@@ -39,7 +39,7 @@ double dot(const float* a, const float* b, std::int64_t n) {
   return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 
-/// tr(D H D^T) of `rows` rows of D: H is symmetric, so each tile column takes what lies above its diagonal
+/// tr(D H D^T) of `rows` rows of D: H is symmetric, so each tile column counts the part above its diagonal
 /// tile twice.
 double trace(const std::vector<float>& errors, std::int64_t rows, std::int64_t cols,
              const std::vector<float>& moment) {

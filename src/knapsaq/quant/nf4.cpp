@@ -1,14 +1,14 @@
 // NF4 with double quantization (QLoRA, Dettmers et al. 2023, sections 3.1 and 3.2), as bitsandbytes 0.50
-// computes it on a CPU, to the bit. Weights of any float type are widened to fp32 first. What is peculiar:
+// computes it on a CPU, to the bit. Weights of any float type are first widened to fp32. Its particularities:
 // - A weight is multiplied by the reciprocal of its block's absmax, but in a last block that is shorter than
 //   the others it is divided by it. An absmax below 1e-38 counts as 1e-38, and in a short last block it is
 //   also stored as that. A weight exactly between two values gets the lower one.
-// - absmax less their mean are rounded by a table of 2^16 entries: the number in [-1, 1] goes to the nearest
-//   of 2^16 evenly spaced ones, and from there to the nearest of the 256 values. Near 0, where those are
-//   closer together than the table's steps, this is not the nearest.
-// - The mean is the sum by PyTorch's order of additions (4 x 8 sums side by side, cascaded), divided by the
-//   number of blocks. On several threads PyTorch cuts sums of 2^15 numbers and more in as many parts, with a
-//   result that depends on the number of threads; here it is the result of one thread.
+// - The absmax minus their mean are rounded by a table of 2^16 entries: the number in [-1, 1] goes to the
+//   nearest of 2^16 evenly spaced ones, and from there to the nearest of the 256 values. Near 0, where those
+//   are closer together than the table's steps, this is not the nearest.
+// - The mean is the sum in PyTorch's order of additions (4 x 8 parallel sums, cascaded), divided by the
+//   number of blocks. With several threads, PyTorch divides sums of 2^15 or more numbers into as many parts,
+//   so its result depends on the number of threads; here it is the result of one thread.
 // - The code of a padding half byte is that of 0.
 
 #include <algorithm>
@@ -44,8 +44,8 @@ std::array<float, 15> make_bounds() {
 using Block = std::array<float, Nf4Matrix::kBlock>;
 using Codes = std::array<std::int32_t, Nf4Matrix::kBlock>;
 
-/// The numbers of bounds below each of `values`. Counted for the whole block, one bound after the other:
-/// loops that compilers turn into vector instructions, ten times as fast as a search.
+/// The number of bounds below each of `values`. Counted for the whole block, one bound after the other:
+/// compilers vectorise these loops, which are ten times as fast as a search.
 Codes codes_of(const Block& values, const std::array<float, 15>& bounds) {
   Codes codes{};
   for (const float bound : bounds)

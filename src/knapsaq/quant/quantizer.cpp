@@ -15,7 +15,7 @@ namespace knapsaq {
 
 namespace {
 
-// Rows are handed out in pieces of about this many weights: far more work than handing out costs.
+// Rows are distributed in pieces of about this many weights: far more work than distributing costs.
 constexpr std::int64_t kPieceWeights = 65536;
 
 /// Calls fn(piece's number, first row, end row) in parallel; the pieces depend on the shape alone.
@@ -41,7 +41,8 @@ void check_finite(const MatrixView& weights, std::string_view tensor) {
   const std::size_t count = weights.values.size();
   std::vector<std::size_t> first_bad(pieces_of(weights), count);
   for_pieces(weights, [&](std::size_t piece, std::int64_t first, std::int64_t end) {
-    // x - x is NaN for NaN and the infinities and 0 otherwise, so a sum tells without a branch per weight.
+    // x - x is NaN for NaN and the infinities and 0 otherwise, so a sum detects them without a branch per
+    // weight.
     const std::span<const float> part =
         weights.values.subspan(first * weights.cols, (end - first) * weights.cols);
     float sum = 0;

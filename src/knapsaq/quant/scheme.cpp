@@ -73,7 +73,7 @@ Scheme scheme_of(const GgmlTypeInfo& type) {
   return scheme;
 }
 
-/// What llama.cpp stores where rows are not whole blocks of `type`.
+/// llama.cpp's replacement if rows are not whole blocks of `type`.
 GgmlType fallback(GgmlType type) {
   switch (type) {
     case GgmlType::Q2_0:

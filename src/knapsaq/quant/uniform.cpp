@@ -1,7 +1,7 @@
-// The plain uniform quantization of the metaheuristic paper: 2^bits levels spread evenly from the smallest to
-// the largest weight of the whole matrix. It is written `uniform:b<bits>row`: the layout has a scale and a
-// bias for every row, which here are all the same (4 bytes a row that the paper, which only simulates
-// storage, does not count).
+// The plain uniform quantization of the metaheuristic paper: 2^bits levels, spread evenly from the smallest
+// to the largest weight of the whole matrix. It is written `uniform:b<bits>row`. The layout has a scale and a
+// bias for every row, which are all equal here. (The paper only simulates storage and does not count these 4
+// bytes per row.)
 
 #include <fmt/format.h>
 

@@ -1,16 +1,16 @@
 // rtn-diag and hqq-diag: round-to-nearest and HQQ in the same formats, with scales and zero points that
 // minimise sum_k E[x_k^2] (w_k - Q(w)_k)^2, the error of the linear's output if its inputs were uncorrelated.
-// - rtn-diag tries narrower ranges, 31 of them, and keeps the best.
-// - hqq-diag starts from HQQ's solution and the same ranges and finds scale and zero point by weighted least
-//   squares, in turns with the codes. (HQQ's own shrinkage does nothing for errors below 0.17, see hqq.cpp,
-//   so it too is least squares, of the zero point alone.)
+// - rtn-diag tries 31 narrower ranges and keeps the best.
+// - hqq-diag starts from HQQ's solution and the same ranges, and finds scale and zero point by weighted least
+//   squares, alternating with the codes. (HQQ's own shrinkage does nothing for errors below 0.17, see
+//   hqq.cpp, so HQQ is also least squares, of the zero point alone.)
 // Codes are the nearest, as in the plain methods. Finding the metadata takes 0.1 s of two cores for a 4096 x
-// 4096 linear in groups of 128; what is needed of the inputs an imatrix file has too.
+// 4096 linear in groups of 128. An imatrix file has the statistics that are needed.
 //
-// They help always, and most with few bits and large groups: on the embedded Llama and OPT tr(dW H dW^T), on
-// text that was not calibrated on, is smaller than the plain method's by 30 to 48 % (rtn-diag) and 30 to 49 %
-// (hqq-diag) at 2 bits, and by 10 to 26 % and 11 to 26 % at 4. GPTQ, which takes correlations into account,
-// leaves a third to a half of what they do.
+// The weighted methods always help, most with few bits and large groups. On the embedded Llama and OPT, tr(dW
+// H dW^T) on text outside the calibration is smaller than the plain method's by 30 to 48 % (rtn-diag) and 30
+// to 49 % (hqq-diag) at 2 bits, and by 10 to 26 % and 11 to 26 % at 4. GPTQ, which uses correlations, reduces
+// the error to a third to a half of theirs.
 
 #include <cmath>
 

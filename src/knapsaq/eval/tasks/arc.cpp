@@ -20,7 +20,7 @@ TaskItem item_of(const std::string& question, const std::vector<std::string>& an
   if (task_fields::has(object, "answerKey")) {
     const std::string& key = task_fields::text(object, "answerKey");
     const auto found = std::ranges::find(labels, key);
-    // Test sets whose labels are kept back have an empty key.
+    // Test sets with withheld labels have an empty key.
     if (found == labels.end() && !key.empty())
       throw InputError(fmt::format("'answerKey' is none of the {} labels", labels.size()));
     if (found != labels.end()) gold = found - labels.begin();

@@ -57,7 +57,7 @@ EncodedAnswer encode_answer(const Tokenizer& tokenizer, const Answer& answer, st
 
 std::vector<EncodedItem> encode_items(const Tokenizer& tokenizer, std::span<const TaskItem> items,
                                       std::int64_t positions, const std::string& where, Progress& progress) {
-  // Items between two looks at whether somebody wants to stop.
+  // Items between two checks for cancellation.
   constexpr std::size_t kPiece = 64;
   std::vector<EncodedItem> encoded(items.size());
   ProgressScope scope(progress, "tokenizing", items.size(), "items");

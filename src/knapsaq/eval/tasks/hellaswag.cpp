@@ -7,8 +7,8 @@
 namespace knapsaq {
 namespace {
 
-/// The harness's cleaning of what is left of WikiHow's marks: titles become ends of sentences, other brackets
-/// vanish with their content (up to the end of the line), and of two blanks one stays.
+/// The harness's cleaning of the remaining WikiHow markup: titles become ends of sentences, other brackets
+/// are removed with their content (up to the end of the line), and two blanks become one.
 std::string cleaned(std::string_view text) {
   const std::string titled = replaced(python_strip(text), " [title]", ". ");
   std::string result;

@@ -20,7 +20,7 @@ constexpr std::string_view kBlanks = " \t\r";
 class Lines {
  public:
   explicit Lines(std::string_view text) : rest_(text) {}
-  /// The next line that is not blank; none at the end.
+  /// The next line that is not blank; nullopt at the end.
   std::optional<std::string_view> next() {
     while (!rest_.empty()) {
       const std::size_t end = std::min(rest_.find('\n'), rest_.size());

@@ -8,8 +8,8 @@
 namespace knapsaq {
 namespace {
 
-/// Tokens that all answers start with, without those that any answer's own rows need: the row that predicts
-/// the first token of a continuation has a target of its own for every answer.
+/// Common first tokens of all answers, without those that are needed in the answers' own rows: the row that
+/// predicts the first token of a continuation has a different target for every answer.
 std::int64_t shared_tokens(const EncodedItem& item) {
   std::int64_t shared = std::numeric_limits<std::int64_t>::max();
   const std::vector<std::int32_t>& one = item.answers.front().tokens;

@@ -5,7 +5,7 @@
 namespace knapsaq {
 namespace {
 
-/// Index of the largest; NumPy's argmax but for NaN, which nothing here makes.
+/// Index of the largest; equal to NumPy's argmax except for NaN, which does not occur here.
 std::size_t largest(std::span<const double> values) {
   std::size_t best = 0;
   for (std::size_t i = 1; i < values.size(); ++i)

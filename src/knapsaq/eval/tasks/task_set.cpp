@@ -11,7 +11,7 @@ TaskSet TaskSet::read(std::span<const Task* const> tasks, const std::filesystem:
                       const Tokenizer& tokenizer, std::int64_t positions, std::int64_t limit,
                       Progress& progress) {
   TaskSet set;
-  // All files before any of them is tokenized: what is wrong with one is said at once.
+  // All files are read before any of them is tokenized, so errors in any file are reported at once.
   for (const Task* task : tasks)
     set.parts_.push_back({.task = task, .items = read_items(*task, folder, limit), .encoded = {}});
   Hasher hasher;
