@@ -13,13 +13,13 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Something that came from outside (a file, a tensor, a text) is not what it has to be.
+/// Data from outside (a file, a tensor, a text) is invalid.
 class InputError : public Error {
  public:
   using Error::Error;
 };
 
-/// The caller asked for something that has no meaning: an unknown scheme, a size without a number.
+/// The caller asked for something without meaning: an unknown scheme, a size without a number.
 class UsageError : public Error {
  public:
   using Error::Error;

@@ -8,7 +8,7 @@
 namespace knapsaq {
 
 /// Xoshiro256** seeded by SplitMix64 (Blackman and Vigna): the same numbers on every platform, which the
-/// distributions of <random> do not promise.
+/// distributions of <random> do not guarantee.
 class Random {
  public:
   explicit Random(std::uint64_t seed) {

@@ -6,7 +6,7 @@
 
 namespace knapsaq {
 
-/// One finished case of a comparison: a model quantized one way, and what was measured of it.
+/// One finished case of a comparison: a model quantized in one way, and its measurements.
 struct CaseResult {
   std::string method;              ///< "rtn", "gptq", "mxq", ...; "none" for the model as it came
   std::string configuration;       ///< a scheme without its method, or MXQ's budget: "b3g64", "3.25"
@@ -15,7 +15,7 @@ struct CaseResult {
   std::uint64_t memory = 0;        ///< of all tensors as they are stored: what a low-bit runtime holds
   double perplexity = 0;           ///< on the comparison's text; NaN if the model computes no finite numbers
   double quantize_seconds = 0;     ///< from the full-precision model to the written one, without calibration
-  std::vector<double> tasks = {};  ///< what counts of every task of the comparison, see TaskResult::counted()
+  std::vector<double> tasks = {};  ///< value of every task of the comparison, see TaskResult::counted()
   double average = 0;              ///< of these; 0 without tasks
   std::string broken = {};         ///< why perplexity and tasks are NaN; for people, not in the CSV
 };

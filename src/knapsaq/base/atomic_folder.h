@@ -6,25 +6,24 @@
 
 namespace knapsaq {
 
-/// Throws UsageError if there is something at `path` and `replace` is not set, or if what is there may not be
-/// replaced: a folder that holds anything that Knapsaq did not write (folder_record.h), or no folder at all.
-/// For asking before long work instead of after it.
+/// Throws UsageError if `path` exists and `replace` is not set, or if it may not be replaced: a folder with
+/// anything that Knapsaq did not write (folder_record.h), or not a folder. Call it before long work.
 void refuse_existing_folder(const std::filesystem::path& path, bool replace);
 
-/// A folder that appears under its name complete or not at all; see AtomicFile. One that is replaced
-/// disappears in the same moment, where the system can exchange two names (Linux: renameat2, on local file
-/// systems). Elsewhere it waits under another name for that moment, and who dies then is seen to by the next
-/// process that writes there.
+/// A folder that appears under its name complete or not at all; see AtomicFile. A replaced folder disappears
+/// at the same moment, if the system can exchange two names (Linux: renameat2, on local file systems).
+/// Elsewhere it waits under another name for that moment. If the process dies then, the next process that
+/// writes there restores it.
 class AtomicFolder {
  public:
-  /// Clears away what dead processes left of this output, then asks refuse_existing_folder(). Nothing else is
-  /// touched before commit().
+  /// Removes what dead processes left of this output, then calls refuse_existing_folder(). Nothing else is
+  /// changed before commit().
   AtomicFolder(const std::filesystem::path& path, bool replace);
 
-  /// Where to write until commit().
+  /// The folder to write to until commit().
   const std::filesystem::path& staging() const { return partial_.path(); }
-  /// Adds the folder's record and gives it its name. Throws IoError if the system refuses the name, or
-  /// UsageError if something is there by now that may not be replaced; what was written is then kept as
+  /// Adds the folder's record and gives the folder its name. Throws IoError if the system refuses the name,
+  /// or UsageError if something that may not be replaced has appeared there; the result is then kept as
   /// `<path>.finished-<process id>`.
   void commit();
 

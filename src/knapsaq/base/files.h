@@ -24,9 +24,9 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::filesystem::path& path() const { return path_; }
 
-  /// Tells the system that these bytes (a part of bytes()) are no longer needed in memory; they can still be
-  /// read, at the price of reading the disk again. Keeps the resident size small while a large file streams
-  /// by.
+  /// Tells the system that these bytes (a part of bytes()) are no longer needed in memory. They can still be
+  /// read, at the cost of reading the disk again. This keeps the resident size small while a large file is
+  /// streamed.
   void release(std::span<const std::byte> part) const;
 
  private:
@@ -35,17 +35,17 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
-/// A file that appears under its name complete or not at all: written under a name of its own
+/// A file that appears under its name complete or not at all: written under a temporary name
 /// (partial_output.h), renamed by commit(), removed if commit() is never reached.
 class AtomicFile {
  public:
-  /// Whether to look for what dead processes left of this file, which reads its folder. Folders that whoever
-  /// works in them clears himself, file by file or as a whole, do without.
+  /// Whether to search for what dead processes left of this file, which reads its folder. Not needed in
+  /// folders that are cleared by the code that works in them.
   enum class Leftovers { removed, not_looked_for };
   /// Throws IoError if the file cannot be created.
   explicit AtomicFile(std::filesystem::path path, Leftovers leftovers = Leftovers::removed);
 
-  /// Throws IoError when the disk is full or failing.
+  /// Throws IoError if the disk is full or fails.
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text) { write(std::as_bytes(std::span(text.data(), text.size()))); }
   /// Flushes to the disk and gives the file its name.
@@ -56,11 +56,10 @@ class AtomicFile {
   PartialOutput partial_;
 };
 
-/// Throws UsageError if `path` exists and `replace` is not set: for asking before long work instead of after
-/// it.
+/// Throws UsageError if `path` exists and `replace` is not set. Call it before long work.
 void refuse_existing(const std::filesystem::path& path, bool replace);
 
-/// Sees to it that the names in a folder are on the disk. Throws IoError if the disk fails.
+/// Ensures that the names in a folder are on the disk. Throws IoError if the disk fails.
 void sync_folder(const std::filesystem::path& folder);
 
 /// The whole content of a small file. Throws IoError, or InputError if it has more than `limit` bytes.

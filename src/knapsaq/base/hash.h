@@ -8,8 +8,8 @@
 
 namespace knapsaq {
 
-/// XXH3-128 of what is fed to it, piece by piece: tells contents apart and finds damage, at the speed of
-/// memory. Not a cryptographic hash: it does not protect against someone who builds a collision on purpose.
+/// XXH3-128 of data in pieces: identifies content and detects corruption at memory bandwidth. It is not a
+/// cryptographic hash: it does not protect against deliberate collisions.
 class Hasher {
  public:
   Hasher();
@@ -19,7 +19,7 @@ class Hasher {
 
   void update(std::span<const std::byte> bytes);
   void update(std::string_view text) { update(std::as_bytes(std::span(text.data(), text.size()))); }
-  /// Of everything so far: 32 hexadecimal digits, in XXH's canonical order (what `xxh128sum` prints).
+  /// Of all data so far: 32 hexadecimal digits, in XXH's canonical order (as printed by `xxh128sum`).
   std::string hex() const;
 
  private:

@@ -5,25 +5,24 @@
 
 namespace knapsaq {
 
-/// Families of instructions that kernels are written for, weakest first. A kernel may need more than its
-/// family's name says and asks the processor for that itself.
+/// Instruction sets for which kernels are written, weakest first. A kernel may need more than the name of its
+/// set says, and then asks the processor itself.
 enum class InstructionSet : std::uint8_t { portable, avx2, avx512 };
 
-std::string_view name_of(InstructionSet set);  ///< as KNAPSAQ_ISA spells it
+std::string_view name_of(InstructionSet set);  ///< in KNAPSAQ_ISA's notation
 
-/// The strongest family that kernels may be chosen from. The environment variable KNAPSAQ_ISA (portable, avx2
-/// or avx512) lowers it, for all kernels of the process: so a processor without AVX-512 is tested on one that
-/// has it. Without the variable: avx512, that is, whatever the processor has.
+/// The strongest set from which kernels may be chosen. The environment variable KNAPSAQ_ISA (portable, avx2
+/// or avx512) lowers it, for all kernels of the process: a processor with AVX-512 can thus test the behaviour
+/// of one without it. Without the variable: avx512, that is, whatever the processor has.
 ///
-/// Read once. Throws UsageError for another name and for a family that this processor does not have: the
+/// Read once. Throws UsageError for another name and for a set that this processor does not have: the
 /// variable lowers and never raises.
 InstructionSet most_allowed();
 
-/// Whether kernels of this family may be chosen, as far as KNAPSAQ_ISA goes.
+/// Whether KNAPSAQ_ISA allows kernels of this set.
 inline bool allowed(InstructionSet set) { return set <= most_allowed(); }
 
-/// What most_allowed() makes of a value of KNAPSAQ_ISA on a processor that has families up to `best`; null:
-/// not set.
+/// most_allowed() for a value of KNAPSAQ_ISA on a processor with sets up to `best`; null: not set.
 InstructionSet parse_most_allowed(const char* value, InstructionSet best);
 
 }  // namespace knapsaq

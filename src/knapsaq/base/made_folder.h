@@ -4,11 +4,11 @@
 
 namespace knapsaq {
 
-/// A folder that is made if it is not there, and removed again by the destructor if it was made here and
-/// nothing came into it: work that is refused leaves nothing.
+/// A folder that is created if it does not exist. The destructor removes it if it was created here and is
+/// still empty, so refused work leaves nothing behind.
 class MadeFolder {
  public:
-  /// Throws IoError if it cannot be made or is no folder.
+  /// Throws IoError if it cannot be created or is not a folder.
   explicit MadeFolder(std::filesystem::path path);
   ~MadeFolder();
   MadeFolder(const MadeFolder&) = delete;

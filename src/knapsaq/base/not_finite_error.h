@@ -4,8 +4,8 @@
 
 namespace knapsaq {
 
-/// A model computes NaN or infinity: what was to be measured has no value. what() names the first layer whose
-/// output is not finite, where that is known.
+/// A model computes NaN or infinity, so the measured quantity has no value. what() names the first layer
+/// whose output is not finite, if it is known.
 class NotFiniteError : public InputError {
  public:
   using InputError::InputError;

@@ -5,13 +5,13 @@
 namespace knapsaq {
 
 /// A file or folder that is being written, under the name `<path>.partial-<process id>`. It is locked as long
-/// as its process lives, however that ends: so a later process knows what a dead one left behind.
+/// as its process lives, so a later process can recognise what a dead one left behind.
 class PartialOutput {
  public:
   enum class Kind { file, folder };
-  /// Makes an empty one. Throws IoError, naming `path`, if that cannot be done.
+  /// Creates an empty one. Throws IoError, naming `path`, if that fails.
   PartialOutput(const std::filesystem::path& path, Kind kind);
-  /// Removes it with all that is in it, unless forget() was called.
+  /// Removes it with its content, unless forget() was called.
   ~PartialOutput();
   PartialOutput(const PartialOutput&) = delete;
   PartialOutput& operator=(const PartialOutput&) = delete;
@@ -19,7 +19,7 @@ class PartialOutput {
   const std::filesystem::path& path() const { return path_; }
   /// Open for writing if it is a file.
   int descriptor() const { return descriptor_; }
-  /// It has another name now.
+  /// Call it when it has another name.
   void forget() { owned_ = false; }
 
  private:
@@ -28,7 +28,7 @@ class PartialOutput {
   bool owned_ = true;
 };
 
-/// A lock on a file or folder for the life of this object, where nobody else holds one.
+/// A lock on a file or folder for the lifetime of this object, if nobody else holds one.
 class TryLock {
  public:
   explicit TryLock(const std::filesystem::path& path);
@@ -43,15 +43,15 @@ class TryLock {
   State state_ = State::unknown;
 };
 
-/// `<path>.old-<process id>`: where a folder waits while another one takes its name, where the system cannot
-/// exchange the two (exchange.h).
+/// `<path>.old-<process id>`: the name of a folder that waits while another one takes its name, if the system
+/// cannot exchange the two (exchange.h).
 std::filesystem::path waiting_name(const std::filesystem::path& path);
 
-/// Gives `path` its name back if a process died while the folder waited under waiting_name(). Whoever asks
-/// whether an output exists asks afterwards.
+/// Restores the name of `path` if a process died while the folder waited under waiting_name(). Call it before
+/// checking whether an output exists.
 void restore_waiting(const std::filesystem::path& path);
 
-/// Removes what dead processes left of `path`: partial ones, and folders that waited and are replaced.
+/// Removes what dead processes left of `path`: partial outputs, and waiting folders that have been replaced.
 void remove_leftovers(const std::filesystem::path& path);
 
 }  // namespace knapsaq

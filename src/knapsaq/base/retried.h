@@ -4,7 +4,7 @@
 
 namespace knapsaq {
 
-/// A call of the system, again as long as a signal interrupts it.
+/// Repeats a system call as long as a signal interrupts it.
 template <class Call>
 auto retried(const Call& call) {
   auto result = call();

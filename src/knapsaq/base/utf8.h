@@ -6,7 +6,7 @@
 
 namespace knapsaq {
 
-/// U+FFFD, what stands for bytes that are not UTF-8.
+/// U+FFFD, the replacement of bytes that are not UTF-8.
 inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";
 
 /// Bytes of the well-formed UTF-8 sequence that starts at text[at] (1..4), or minus the number of bytes
@@ -14,7 +14,7 @@ inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";
 /// (Unicode 3.9, "maximal subpart", which Python's errors="replace" and Rust's from_utf8_lossy follow).
 int utf8_step(std::string_view text, std::size_t at);
 
-/// The code point of the sequence that starts at text[at], which must be well formed; `length` gets its
+/// The code point of the sequence that starts at text[at], which must be well formed; `length` receives its
 /// bytes.
 char32_t utf8_decode(std::string_view text, std::size_t at, std::size_t& length);
 
@@ -28,7 +28,7 @@ inline std::size_t utf8_length(char lead) {
 
 void append_utf8(std::string& text, char32_t code_point);
 
-/// Where the first byte that is not UTF-8 stands; text.size() if there is none.
+/// The position of the first byte that is not UTF-8; text.size() if there is none.
 std::size_t find_invalid_utf8(std::string_view text);
 
 /// `text` with every maximal ill-formed part replaced by U+FFFD.

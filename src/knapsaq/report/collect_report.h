@@ -11,7 +11,7 @@
 
 namespace knapsaq {
 
-/// What a report is made from. Pointers outlive the call only.
+/// The sources of a report. Pointers must be valid during the call only.
 struct ReportSources {
   const Archive* archive = nullptr;
   const SearchSpace* space = nullptr;
@@ -20,13 +20,13 @@ struct ReportSources {
   std::int64_t windows = 0;  ///< of the token set of the search
   std::int64_t tokens = 0;   ///< scored tokens of it
   ReportModel model;
-  std::string run;                   ///< folder of the run, as the user wrote it: for the command
+  std::string run;                   ///< folder of the run, as the user wrote it: for the shown command
   std::optional<ReportStudy> study;  ///< parse_study()
   std::vector<TaskScores> tasks;     ///< read_task_scores()
 };
 
-/// Everything that is known of a run by now; also of one that is being written. Points that were measured by
-/// nobody's question (the guard's) are not among those of searches.
+/// Everything that is known of a run so far, also while it is being written. Points that no search asked for
+/// (the guard's) are not listed under searches.
 ReportData collect_report(ReportSources sources);
 
 }  // namespace knapsaq

@@ -8,19 +8,19 @@
 
 namespace knapsaq {
 
-/// One self-contained HTML page: data, script, style and charts are inside, and its own policy forbids it the
-/// network. Nothing of the data can become markup or script.
+/// One self-contained HTML page: data, script, style and charts are inside, and its own policy forbids
+/// network requests. No data can become markup or script.
 std::string html_page(const ReportData& data);
 
-/// What stands in the page's script element of type application/json: "<" only occurs in strings, where its
-/// escape means the same, so that neither "</script" nor "<!--" can occur. Text that is not UTF-8 (names of
-/// files) gets replacement characters.
+/// The content of the page's script element of type application/json: "<" only occurs in strings, where its
+/// escape means the same, so neither "</script" nor "<!--" can occur. Text that is not UTF-8 (names of files)
+/// gets replacement characters.
 std::string page_data(const ReportData& data);
 
-/// Whether a file that begins like this (4 KiB) is such a page.
+/// Whether a file with this beginning (4 KiB) is such a page.
 bool is_html_page(std::string_view beginning);
 
-/// Writes it atomically, over an older one. Throws IoError.
+/// Writes it atomically and replaces an older one. Throws IoError.
 void write_html(const ReportData& data, const std::filesystem::path& path);
 
 }  // namespace knapsaq

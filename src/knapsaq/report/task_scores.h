@@ -12,7 +12,7 @@
 
 namespace knapsaq {
 
-/// What the tasks found of one model, without the items.
+/// The task scores of one model, without the items.
 struct TaskScores {
   struct Task {
     std::string name;
@@ -25,20 +25,20 @@ struct TaskScores {
   std::uint64_t bytes = 0;  ///< of its tensors
   double bits = 0;          ///< average per weight of its linears, metadata included
   std::string precision;    ///< of the forward pass
-  std::string data;         ///< TaskSet::hash(): scores of others cannot be compared
+  std::string data;         ///< TaskSet::hash(): scores with another hash cannot be compared
   std::vector<Task> tasks;
   Accuracy average;
 };
 
-/// Keeps them in a run's folder, RUN/tasks/NAME-HASH.json, in the place of what was known of the same model
+/// Writes them to a run's folder, RUN/tasks/NAME-HASH.json, and replaces earlier scores of the same model
 /// folder (`path`). Throws IoError.
 void keep_task_scores(const TaskScores& scores, const std::filesystem::path& run,
                       const std::filesystem::path& path);
 
-/// Throws InputError: only what is wrong.
+/// Throws InputError that only says what is wrong.
 TaskScores parse_task_scores(std::string_view text);
 
-/// All that a run's folder keeps, smallest model first. Throws InputError naming the file.
+/// All scores in a run's folder, smallest model first. Throws InputError, naming the file.
 std::vector<TaskScores> read_task_scores(const std::filesystem::path& run);
 
 }  // namespace knapsaq

@@ -21,16 +21,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// "KSAQ": tells our files from other programs' (SQLite's application_id).
+// "KSAQ": distinguishes Knapsaq's files from other programs' (SQLite's application_id).
 constexpr std::int64_t kApplication = 0x4B534151;
-// Of the tables below; another number for every change.
+// Version of the tables below; incremented by every change.
 constexpr std::int64_t kVersion = 1;
 
-// A sync of the disk takes 1 to 10 ms, which is much for small models with dozens of measurements a second
-// and nothing for large ones. So often it costs a few percent at most.
+// A sync of the disk takes 1 to 10 ms. That is much for small models with dozens of measurements a second and
+// nothing for large ones. At this frequency it costs a few percent at most.
 constexpr std::chrono::milliseconds kBetweenSyncs{250};
-// A commit waits for the disk, with all commits before it; or it leaves that to the system, which keeps what
-// it was given even if the process is killed.
+// A commit waits for the disk, with all commits before it, or leaves the write to the system, which completes
+// it even if the process is killed.
 constexpr const char* kSynced = "PRAGMA synchronous = FULL";
 constexpr const char* kUnsynced = "PRAGMA synchronous = NORMAL";
 enum class Sync : std::uint8_t { now, when_due };
@@ -41,7 +41,7 @@ constexpr const char* kSchema[] = {
   name TEXT PRIMARY KEY,
   value BLOB NOT NULL
 ) STRICT)",
-    // per_token comes last: rows are read from the front, and its pages only if it is asked for.
+    // per_token comes last: rows are read from the front, and its pages only on request.
     R"(CREATE TABLE measurement (
   id INTEGER PRIMARY KEY,  -- the order of measuring
   token_set TEXT NOT NULL,  -- search, heldout
@@ -87,7 +87,7 @@ constexpr const char* kSchema[] = {
 ) STRICT, WITHOUT ROWID)",
 };
 
-/// A token's divergence may be finite and beyond 16 bits. It becomes the largest number of those: infinities
+/// A token's divergence may be finite and exceed fp16. It becomes the largest fp16 number, because infinities
 /// have no differences.
 std::uint16_t nearest_half(float value) {
   constexpr float kLargest = 65504;
@@ -167,15 +167,15 @@ void check_identity(const Database& database) {
         fmt::format("{}: its tables are not those of an archive: restore a copy, or start anew "
                     "under another name",
                     file));
-  // A damaged or made-up file may have pages that belong to several tables, or to one of them many times:
-  // reading it could go on for ever. This looks at every page once, at gigabytes in a second.
+  // A damaged or forged file may have pages that belong to several tables, or to one of them many times:
+  // reading it could be endless. This check visits every page once, at gigabytes per second.
   Query check(database, "PRAGMA quick_check(1)");
   if (!check.next() || check.text(0) != "ok")
     throw InputError(fmt::format("{}: is damaged: restore a copy, or start anew under another name", file));
 }
 
-/// The tables and what marks the file as ours, all or nothing: a process killed here leaves an empty file,
-/// which the next one fills.
+/// The tables and the marks of the file, all or nothing: a process killed here leaves an empty file, which
+/// the next one fills.
 void fill(Database& database) {
   Transaction transaction(database);
   for (const char* table : kSchema) database.run(table);
@@ -190,9 +190,9 @@ fs::path beside(const fs::path& path, std::string_view ending) {
   return result;
 }
 
-/// SQLite's readers keep account of themselves in the -shm file, so they need one that is there or the right
-/// to make it. Where neither is, nobody writes, and the file can be read as it is unless the -wal file holds
-/// something that never got into it.
+/// SQLite's readers register in the -shm file, so they need an existing one or the right to create it.
+/// Without both, nobody writes, and the file can be read directly unless the -wal file contains something
+/// that was never merged.
 Database::Mode reading_mode(const fs::path& path) {
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
   std::error_code ignored;
@@ -219,7 +219,7 @@ struct Archive::Impl {
   Database database;
   std::vector<std::size_t> levels;  // of each variable of the space, if one was given
   bool expects = false;
-  std::chrono::steady_clock::time_point synced;  // when it was last
+  std::chrono::steady_clock::time_point synced;  // time of the last one
 
   Impl(std::unique_ptr<WriterLock> held, Database opened)
       : lock(std::move(held)), database(std::move(opened)) {}
@@ -318,8 +318,8 @@ Archive::~Archive() = default;
 Archive Archive::create(const fs::path& path) {
   auto lock = std::make_unique<WriterLock>(path);
   Database database(path, Database::Mode::write);
-  // The log first (a database that has tables keeps what it has): readers and the writer do not wait for each
-  // other, and a commit is one write at the end of one file.
+  // The log first (a database with tables keeps its mode): readers and the writer do not wait for each other,
+  // and a commit is one write at the end of one file.
   const bool empty = is_new(database);
   if (!empty) check_identity(database);
   database.run("PRAGMA journal_mode = WAL");
@@ -353,7 +353,7 @@ std::optional<std::string> Archive::about(std::string_view name) const {
 void Archive::set_about(std::string_view name, std::string_view value) {
   const std::span<const std::uint8_t> bytes(reinterpret_cast<const std::uint8_t*>(value.data()),
                                             value.size());
-  if (about(name) == value) return;  // not even the file's counter of changes moves
+  if (about(name) == value) return;  // not even the file's change counter is updated
   impl_->write(Sync::now, [&] {
     Query(impl_->database,
           "INSERT INTO about VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name,

@@ -13,7 +13,7 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr std::uint32_t kRoot = std::numeric_limits<std::uint32_t>::max();
 
-/// A level in the place of the corner's.
+/// A level instead of the corner's.
 struct Change {
   std::int64_t weight = 0;  ///< more than the corner's; 0 only with a window
   double loss = 0;
@@ -35,7 +35,7 @@ struct State {
   std::int64_t weight = 0;
   double loss = 0;
   std::uint32_t node = kRoot;    ///< its last change but for `change`
-  std::uint32_t change = kRoot;  ///< its change of the item at hand, if it has one
+  std::uint32_t change = kRoot;  ///< its change of the current item, if it has one
 };
 
 /// A change in the chain that leads to a state.
@@ -45,7 +45,7 @@ struct Node {
   std::uint32_t level = 0;
 };
 
-/// What the items that are still to come can do.
+/// What the remaining items can contribute.
 struct Rest {
   double up_rate = kInfinity;    ///< least loss per unit of added weight
   double down_rate = kInfinity;  ///< least loss per unit of removed weight
@@ -105,10 +105,10 @@ class Core {
   bool best_is_state_ = false;
   double allowed_ = kInfinity;  ///< bounds above this are out
   double tolerance_ = 0;        ///< values closer than this are the same
-  double dropped_ = kInfinity;  ///< least bound of what the limit of states threw away
+  double dropped_ = kInfinity;  ///< least bound of the states dropped by the limit
 };
 
-/// All changes, and how exact their losses are.
+/// All changes, and the precision of their losses.
 void Core::collect() {
   double range = 0;
   for (std::size_t i = 0; i < problem_.items.size(); ++i) {
@@ -134,7 +134,7 @@ void Core::collect() {
   tolerance_ = 1e-14 * range;
 }
 
-/// A first solution: the changes that lose least and fit, as long as they help.
+/// A first solution: the changes that lose least and fit, as long as they improve it.
 void Core::fill_greedily() {
   best_levels_ = corner_;
   std::int64_t left = room_;
@@ -160,7 +160,7 @@ void Core::fill_greedily() {
   allowed_ = best_value_ + tolerance_;
 }
 
-/// The solution that the window knows, or the corner if that is better.
+/// The solution known to the window, or the corner if that is better.
 void Core::start_from_known() {
   best_value_ = window_->value;
   best_weight_ = room_;
@@ -173,7 +173,7 @@ void Core::start_from_known() {
   allowed_ = best_value_ + tolerance_;
 }
 
-/// Takes out the changes that alone lose more than is allowed.
+/// Drops the changes that alone lose more than is allowed.
 void Core::drop_hopeless() {
   for (Item& item : items_)
     std::erase_if(item.changes, [&](const Change& change) { return change.loss > allowed_; });
@@ -209,7 +209,7 @@ void Core::prepare_rests() {
   }
 }
 
-/// Nothing that begins with such a state is worth less.
+/// A lower bound for everything that begins with such a state.
 double Core::bound(std::int64_t weight, double loss, const Rest& rest) const {
   const std::int64_t left = room_ - weight;
   if (left >= 0) return loss + std::min(price_, rest.up_rate) * static_cast<double>(left);
@@ -225,8 +225,8 @@ void Core::append_changed(std::int64_t weight, double loss, std::uint32_t change
   }
 }
 
-/// merged_ and candidates_ become one list without the states that another one beats or equals, which with a
-/// window has to be lighter by its width.
+/// Merges merged_ and candidates_ into one list without dominated and equal states; with a window, the
+/// dominating state must be lighter by its width.
 void Core::merge_candidates() {
   spare_.clear();
   std::size_t lighter = 0;  // of spare_: those whose costs are in `least`
@@ -249,7 +249,7 @@ void Core::merge_candidates() {
   merged_.swap(spare_);
 }
 
-/// Keeps the most promising states where there are too many.
+/// Keeps the most promising states if there are too many.
 void Core::limit(const Rest& rest, std::size_t most) {
   if (merged_.size() <= most) return;
   std::vector<std::pair<double, std::size_t>> order;
@@ -287,7 +287,7 @@ void Core::name_states(std::size_t at) {
   allowed_ = std::min(allowed_, best_value_ + tolerance_);
 }
 
-/// Levels that the chain of changes ending at `node` leads to.
+/// Levels after the chain of changes that ends at `node`.
 Levels Core::levels_of(std::uint32_t node) const {
   Levels levels = corner_;
   for (; node != kRoot; node = nodes_[node].before)
@@ -334,7 +334,7 @@ Completion Core::run() {
   for (std::size_t at = 0; at < items_.size() && !states_.empty(); ++at) {
     check_cancelled();
     if (nodes_.size() > most_nodes) {
-      // What is left undone counts as thrown away.
+      // Unfinished work counts as dropped.
       for (const State& state : states_)
         dropped_ = std::min(dropped_, bound(state.weight, state.loss, rests_[at]));
       break;

@@ -14,16 +14,17 @@
 namespace knapsaq {
 namespace {
 
-/// Smaller budgets that are tried for a first solution that fits. What solutions near each other take besides
-/// their sums hardly differs, so that the first or the second one does.
+/// Smaller budgets that are tried for a first solution that fits. Similar solutions take almost the same
+/// bytes besides their sums, so the first or the second one fits.
 constexpr int kTries = 8;
-/// Solutions that are looked at for the smallest: those whose sums are as near the least one as the truth may
-/// be, dozens of bytes for one file. Only linears of a few hundred weights have more than one such level;
-/// with very many of them the best of so many is taken, which takes seconds, and that is what is named.
+/// Number of solutions examined for the smallest one: those whose sums are as near the least one as the true
+/// size may be, dozens of bytes for one file. Only linears of a few hundred weights have more than one such
+/// level. With very many of them, the best of this many is taken, which takes seconds, and that size is
+/// reported.
 constexpr std::size_t kMostLooks = std::size_t{1} << 17;
 
-/// Looks through all solutions whose sums are less than the smallest known size: depth first, from the level
-/// of least size.
+/// Searches all solutions whose sums are less than the smallest known size: depth first, from the level of
+/// least size.
 class SmallestSearch {
  public:
   SmallestSearch(const FileKnapsack& knapsack, const std::vector<std::vector<Choice>>& items,
@@ -56,7 +57,7 @@ class SmallestSearch {
     std::uint8_t level = 0;
   };
 
-  /// `least`: no solution that goes on with the first `from` levels takes less.
+  /// `least`: a lower bound for all solutions that continue the first `from` levels.
   void look(Point& point, std::size_t from, std::int64_t least) {
     for (std::size_t i = from; i < others_.size(); ++i) {
       const std::uint8_t smallest = others_[i].front().level;
@@ -106,7 +107,7 @@ FileKnapsack::FileKnapsack(const FileSizes& files, std::vector<FileItem> items)
       alike.push_back(static_cast<std::uint8_t>(first));
     }
   }
-  Knapsack{choices(files_.sum_within(0))};  // says what is wrong with costs and levels
+  Knapsack{choices(files_.sum_within(0))};  // reports what is wrong with costs and levels
 }
 
 std::uint64_t FileKnapsack::size(const Point& levels) const {
@@ -130,7 +131,7 @@ std::vector<std::vector<Choice>> FileKnapsack::choices(const FileSizes::Sum& sum
 }
 
 FrontPoint FileKnapsack::smallest() const {
-  // The nearest sum for what is as small as the smallest sum.
+  // The nearest sum for sizes near the smallest sum.
   const FileSizes::Sum any = files_.sum_within(std::numeric_limits<std::uint64_t>::max());
   const std::vector<std::vector<Choice>> rough = choices(any);
   Point point;
@@ -143,7 +144,7 @@ FrontPoint FileKnapsack::smallest() const {
   found.levels = SmallestSearch(*this, items, alike_, sum.least).run();
   found.bytes = size(found.levels);
   for (std::size_t i = 0; i < items.size(); ++i) {
-    // Of levels that take the same the cheapest.
+    // Of levels of equal size, the cheapest.
     const std::uint8_t kind = found.levels[i];
     for (std::size_t l = 0; l < items[i].size(); ++l)
       if (alike_[i][l] == kind && items[i][l].cost < items[i][found.levels[i]].cost)
@@ -168,14 +169,14 @@ FrontPoint FileKnapsack::best_within(std::uint64_t budget) const {
   const FileSizes::Sum sum = files_.sum_within(budget);
   const std::vector<std::vector<Choice>> items = choices(sum);
   const Knapsack knapsack(items);
-  // What the sums may be at most; above 2^62 nothing changes any more.
+  // The maximum of the sums; above 2^62 nothing changes any more.
   const std::int64_t room = static_cast<std::int64_t>(std::min(budget, std::uint64_t{1} << 62)) - sum.least;
   if (room < static_cast<std::int64_t>(knapsack.smallest())) refuse(budget);
   FrontPoint relaxed = knapsack.best_within(static_cast<std::uint64_t>(room));
   relaxed.bytes = size(relaxed.levels);
   if (relaxed.bytes <= budget) return relaxed;
 
-  // A solution that fits, by taking what was too much off the budget.
+  // A solution that fits, found by subtracting the excess from the budget.
   std::optional<FrontPoint> known;
   FrontPoint point = relaxed;
   for (int tries = 0; !known; ++tries) {

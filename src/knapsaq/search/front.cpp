@@ -15,7 +15,7 @@ std::vector<std::size_t> front(std::span<const Outcome> outcomes) {
       return outcomes[a].divergence < outcomes[b].divergence;
     return a < b;
   });
-  // Whoever comes later is not smaller, so it has to be better than all before.
+  // A later outcome is not smaller, so it must be better than all before.
   std::vector<std::size_t> result;
   for (const std::size_t i : order)
     if (result.empty() || outcomes[i].divergence < outcomes[result.back()].divergence) result.push_back(i);
@@ -26,7 +26,7 @@ double hypervolume(std::span<const Outcome> outcomes, const Outcome& ideal, cons
   const double width = reference.size - ideal.size;
   const double height = reference.divergence - ideal.divergence;
   if (!(width > 0) || !(height > 0) || !std::isfinite(width) || !std::isfinite(height)) return 0;
-  // Slabs between neighbours along the size: each is dominated from the divergence of its left neighbour up.
+  // Slabs between adjacent sizes: each is dominated from the divergence of its left neighbour upwards.
   double area = 0;
   const auto slab = [&](double left, double right, double divergence) {
     const double from = std::clamp(left, ideal.size, reference.size);

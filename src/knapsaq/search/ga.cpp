@@ -46,7 +46,7 @@ class GeneticSearch final : public PopulationSearch {
   void learn(std::span<const Point> points, std::span<const double> values) override {
     std::vector<Member> next;
     for (std::size_t i = 0; i < points.size(); ++i) next.push_back({points[i], values[i]});
-    // members_ is sorted. Children come first, so that of equals the new one stays: the population can drift.
+    // members_ is sorted. Children come first, so of equals the new one stays: the population can drift.
     const std::size_t kept = std::min(elitism_, members_.size());
     next.insert(next.end(), members_.begin(), members_.begin() + static_cast<std::ptrdiff_t>(kept));
     std::stable_sort(next.begin(), next.end(),

@@ -48,14 +48,14 @@ class BudgetGoal final : public Goal {
   Divergence divergence_;
 };
 
-/// The cheapest way to take bytes from one variable.
+/// The cheapest way to remove bytes from one variable.
 struct Lowering {
   std::size_t level = 0;
   double loss = 0;  ///< error per byte saved
 };
 
-/// Any lower level may be the next one: on menus with several group sizes the one just below is often worse
-/// than a level further down. The variable must have a level with fewer bytes.
+/// Any lower level may be the next one: on menus with several group sizes, the next lower level is often
+/// worse than a level further down. The variable must have a level with fewer bytes.
 Lowering cheapest_lowering(const Variable& variable, std::size_t level) {
   const SpaceLevel& now = variable.levels[level];
   Lowering best;
@@ -107,7 +107,7 @@ std::unique_ptr<Goal> make_goal(std::string_view name, const SearchSpace& space,
 
 Repair::Repair(const SearchSpace& space, const Budget& budget, std::size_t candidates)
     : space_(&space), budget_(budget), smallest_(smallest_point(space, budget.of)), candidates_(candidates) {
-  if (!space.fits(smallest_, budget)) require_feasible(space, budget);  // says why not
+  if (!space.fits(smallest_, budget)) require_feasible(space, budget);  // reports why not
   for (const Variable& variable : space.variables) {
     for (const SpaceLevel& level : variable.levels) {
       if (!std::isfinite(level.error)) candidates_ = 1;
@@ -126,7 +126,7 @@ void Repair::operator()(Point& point, Random& random) const {
     if (can_be_lowered(i)) lowerable.push_back(i);
   }
   do {
-    // Files of linears of a few bytes are not always smallest where all linears are.
+    // Files of linears of a few bytes are not always smallest when all linears are.
     if (lowerable.empty()) {
       point = smallest_;
       return;

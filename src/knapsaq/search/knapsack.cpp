@@ -45,7 +45,7 @@ void check(std::span<const std::vector<Choice>> items) {
     throw UsageError(fmt::format("knapsack: the items take {} bytes together; 2^52 is the most", total));
 }
 
-/// One item's levels added to all partial solutions of those before it.
+/// Adds one item's levels to all partial solutions of the items before it.
 struct ItemStates {
   std::vector<std::int64_t> weights;  ///< ascending
   std::vector<std::uint8_t> levels;   ///< of this item
@@ -57,7 +57,7 @@ struct Partial {
   std::uint8_t level = 0;
 };
 
-/// `a` and `b`, both ascending by weight and descending by cost, without what is beaten or equalled.
+/// Merges `a` and `b`, both ascending by weight and descending by cost, without dominated and equal elements.
 void merge(const std::vector<Partial>& a, const std::vector<Partial>& b, std::vector<Partial>& out) {
   out.clear();
   double least = std::numeric_limits<double>::infinity();
@@ -74,7 +74,7 @@ void merge(const std::vector<Partial>& a, const std::vector<Partial>& b, std::ve
   }
 }
 
-/// Drops all that others beat or equal in bytes and cost; ascending by bytes.
+/// Drops everything that others beat or equal in bytes and cost; ascending by bytes.
 void keep_front(std::vector<FrontPoint>& points) {
   std::ranges::stable_sort(points, [](const FrontPoint& a, const FrontPoint& b) {
     return a.bytes != b.bytes ? a.bytes < b.bytes : a.cost < b.cost;
@@ -159,7 +159,7 @@ FrontPoint Knapsack::best_within(std::uint64_t budget) const {
     throw InfeasibleError(
         fmt::format("a budget of {} bytes is too small: the smallest solution takes {}", budget, smallest_),
         static_cast<double>(smallest_));
-  // The last corner that fits; where it fills the budget or all steps are taken, it is the optimum.
+  // The last corner that fits; if it fills the budget or all steps are taken, it is the optimum.
   const std::size_t taken = steps_within(budget);
   const Levels levels = corner(taken);
   if (taken == steps_.size()) return make(levels);
@@ -177,8 +177,8 @@ std::vector<FrontPoint> Knapsack::best_within(std::span<const std::uint64_t> bud
   return points;
 }
 
-/// All levels that no other one of their item beats in whatever solution: it has to be smaller by the width,
-/// or of the same size in truth.
+/// All levels that no other level of their item dominates in every solution: the other one must be smaller by
+/// the width, or have the same true size.
 ExactProblem Knapsack::not_beaten(const NearSum& near) const {
   ExactProblem problem;
   const auto width = static_cast<double>(near.width);
@@ -214,7 +214,7 @@ FrontPoint Knapsack::best_fitting(std::uint64_t budget, const NearSum& near, Fro
   const Levels levels = corner(taken);
   const FrontPoint start = make(levels);
   const auto room = static_cast<std::int64_t>(budget - start.bytes);
-  // Behind the last step a byte is worth nothing, but what does not fit has to give way all the same.
+  // After the last step a byte is worth nothing, but a solution that does not fit must still be changed.
   const double price = taken < steps_.size() ? steps_[taken].rate() / static_cast<double>(unit_) : 0;
   const ExactProblem problem = not_beaten(near);
   Levels from;
@@ -246,7 +246,7 @@ std::vector<FrontPoint> Knapsack::hull() const {
 }
 
 std::optional<std::vector<FrontPoint>> Knapsack::all(std::size_t most) const {
-  // Corners with different rates are on the front for certain.
+  // Corners with different rates are certainly on the front.
   if (steps_.size() >= most) return std::nullopt;
   std::vector<ItemStates> done;
   std::vector<Partial> partials = {{}};
@@ -276,14 +276,14 @@ std::optional<std::vector<FrontPoint>> Knapsack::all(std::size_t most) const {
   for (const Partial& partial : partials) {
     std::int64_t weight = partial.weight;
     for (std::size_t i = done.size(); i-- > 0;) {
-      // What is left was on the front of the items before: it is in their list.
+      // The remainder was on the front of the items before: it is in their list.
       const auto found = std::ranges::lower_bound(done[i].weights, weight);
       levels[i] = done[i].levels[static_cast<std::size_t>(found - done[i].weights.begin())];
       weight -= exact_.items[i][levels[i]].weight;
     }
     points.push_back(make(levels));
   }
-  // Sums in another order may turn costs that differ by rounding alone.
+  // Sums in another order may reverse costs that differ by rounding only.
   keep_front(points);
   return points;
 }
@@ -294,7 +294,7 @@ std::vector<std::uint64_t> even_budgets(std::uint64_t smallest, std::uint64_t la
   std::vector<std::uint64_t> budgets;
   const std::uint64_t range = largest - smallest;
   const std::uint64_t parts = count - 1;
-  // Whole and fractional parts apart: range * i may not fit into 64 bits.
+  // Whole and fractional parts separately: range * i may not fit into 64 bits.
   for (std::uint64_t i = 0; i <= parts; ++i)
     budgets.push_back(smallest + range / parts * i + range % parts * i / parts);
   budgets.erase(std::unique(budgets.begin(), budgets.end()), budgets.end());

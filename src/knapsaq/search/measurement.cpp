@@ -11,8 +11,8 @@
 namespace knapsaq {
 namespace {
 
-/// Mean of values that are given window by window, and its standard error from the spread of the windows'
-/// means; infinite for a single window.
+/// Mean of values given window by window, and its standard error from the spread of the windows' means;
+/// infinite for a single window.
 PairedDifference mean_of_windows(std::span<const double> means) {
   const auto count = static_cast<double>(means.size());
   PairedDifference result;

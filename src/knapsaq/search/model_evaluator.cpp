@@ -37,7 +37,7 @@ void ModelEvaluator::measure(std::span<const Point> points, WindowRange windows,
   scorer_.score(candidates, windows.first, windows.last,
                 [&](std::size_t candidate, std::span<const RowComparison> tokens) {
                   Measurement measurement = summarize(tokens, windows.count(), divergence_);
-                  // Only now: the reference's logits are nothing that a search asks about.
+                  // Only now: a search never asks for the reference's logits.
                   if (!measurement.finite()) require_finite_reference(windows);
                   done(candidate, std::move(measurement));
                 });
@@ -46,7 +46,7 @@ void ModelEvaluator::measure(std::span<const Point> points, WindowRange windows,
 Measurement ModelEvaluator::reference(WindowRange windows) {
   Measurement measurement =
       summarize(scorer_.reference(windows.first, windows.last), windows.count(), divergence_);
-  // reference_windows() has looked at what the head multiplies.
+  // reference_windows() has checked the head's input.
   if (!measurement.finite())
     throw NotFiniteError(
         "the full-precision model computes no finite perplexity on this text, and so nothing can be compared "

@@ -85,8 +85,8 @@ std::vector<FileItem> file_items(const Problem& problem, const std::vector<std::
   return items;
 }
 
-/// HiGHS within a budget for files: over sums that are never too large, and where its solution is too large
-/// in truth over what is then left. What the first solution proves is the bound.
+/// HiGHS within a budget for files: over sums that are never too large, and if its true solution is too
+/// large, over the remaining budget. The proof of the first solution is the bound.
 Solution solve_written(Problem problem, const FileKnapsack& files, const FileSizes& sizes,
                        const std::vector<std::size_t>& groups, std::uint64_t budget, SolveOptions options) {
   const FileSizes::Sum sum = sizes.sum_within(budget);
@@ -114,7 +114,7 @@ Solution solve_written(Problem problem, const FileKnapsack& files, const FileSiz
     if (bytes <= budget) return solution;
     // Later rounds prove nothing about the given budget.
     problem.budget = solution.size - static_cast<double>(bytes - budget);
-    // One time limit for all of them; what is left is enough to take the best that is found at once.
+    // One time limit for all of them; the rest is enough to take the best immediate solution.
     options.time_limit = std::max(options.time_limit - solution.seconds, 1e-3);
   }
 }
@@ -164,7 +164,7 @@ std::vector<Point> mxq_points(const SearchSpace& space, std::size_t count, std::
     if (bytes == knapsack.largest()) {
       own.reset();  // the last of the others
     } else {
-      // The nearest gives way to it.
+      // It replaces the nearest.
       budgets.erase(std::ranges::min_element(
           budgets, {}, [&](std::uint64_t other) { return std::max(other, bytes) - std::min(other, bytes); }));
     }

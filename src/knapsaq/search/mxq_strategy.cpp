@@ -6,7 +6,7 @@
 #include "knapsaq/search/strategies.h"
 
 namespace knapsaq {
-/// All of MXQ's allocations in one batch: the errors alone choose, measuring tells what the choices are
+/// All of MXQ's allocations in one batch: the errors alone decide, and measuring shows what the choices are
 /// worth.
 StrategyInfo mxq_strategy() {
   return {"mxq",

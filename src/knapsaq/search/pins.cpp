@@ -41,7 +41,8 @@ std::string_view without_method(std::string_view name) {
   return colon == name.npos ? name : name.substr(colon + 1);
 }
 
-/// The choices that `name` means: those called just so, or else those called so but for their metadata.
+/// The choices named by `name`: those with exactly this name, or else those with this name except for their
+/// metadata.
 std::vector<bool> named(std::string_view name, std::span<const Scheme> menu) {
   for (const bool metadata : {true, false}) {
     std::vector<bool> found(menu.size());
@@ -56,7 +57,7 @@ std::vector<bool> named(std::string_view name, std::span<const Scheme> menu) {
   return {};
 }
 
-/// The menu for a message.
+/// The menu, for a message.
 std::string list(std::span<const Scheme> menu) {
   constexpr std::size_t kShown = 16;  // more than the paper's twelve; a line of text all the same
   std::string text;

@@ -13,12 +13,12 @@
 namespace knapsaq {
 namespace {
 
-/// How often a known point is changed before it is asked anyway: enough for all but spaces that are nearly
-/// exhausted.
+/// How often a known point is changed before it is asked anyway: enough for all spaces except nearly
+/// exhausted ones.
 constexpr int kFreshTries = 20;
 
-/// A seed of its own for every strategy (FNV-1a), so that runs of different strategies with the same seed are
-/// independent, which the tests that compare them take for granted.
+/// A separate seed for every strategy (FNV-1a), so that runs of different strategies with the same seed are
+/// independent, as the tests that compare them assume.
 std::uint64_t mixed(std::uint64_t seed, std::string_view name) {
   std::uint64_t hash = 0xCBF29CE484222325u ^ seed;
   for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
@@ -149,7 +149,7 @@ void PopulationSearch::tell(const Batch& batch, std::span<const Measurement> mea
              {"best", best_},
              {"mean", sum / static_cast<double>(values.size())}}};
   ++batches_;
-  // After a batch that was cut short the search is over.
+  // After a batch that was cut short, the search is over.
   if (asked_ < questions_) {
     learn(batch.points, values);
     annotate(note);

@@ -10,14 +10,14 @@ namespace knapsaq {
 namespace {
 
 struct Particle {
-  std::vector<double> position;  ///< of every free variable, within 0 and its last level
+  std::vector<double> position;  ///< of every free variable, between 0 and its last level
   std::vector<double> velocity;  ///< levels per epoch
-  std::vector<double> best;      ///< the levels at which it did best
+  std::vector<double> best;      ///< its best levels
   double value = std::numeric_limits<double>::infinity();
 };
 
 /// A particle swarm with global best (Kennedy and Eberhart 1995; inertia: Shi and Eberhart 1998). Particles
-/// move through real numbers and are asked at the nearest levels.
+/// move through real numbers and are evaluated at the nearest levels.
 class SwarmSearch final : public PopulationSearch {
  public:
   SwarmSearch(const StrategySetup& setup, const OptionValues& options)
@@ -41,7 +41,7 @@ class SwarmSearch final : public PopulationSearch {
         double& position = particle.position[d];
         double& velocity = particle.velocity[d];
         const double most = clamp_ * last(d);
-        // One draw after the other: the order within an expression is the compiler's choice.
+        // One draw after the other: the order within an expression is up to the compiler.
         const double own = random().uniform();
         const double others = random().uniform();
         velocity = inertia_ * velocity + cognitive_ * own * (particle.best[d] - position) +
@@ -50,7 +50,7 @@ class SwarmSearch final : public PopulationSearch {
         position += velocity;
         if (position < 0 || position > last(d)) {
           position = std::clamp(position, 0.0, last(d));
-          velocity = 0;  // or it would press against the wall for epochs
+          velocity = 0;  // otherwise it would stay at the boundary for epochs
         }
         point[free_variables()[d]] = static_cast<std::uint8_t>(std::lround(position));
       }
@@ -64,7 +64,7 @@ class SwarmSearch final : public PopulationSearch {
     for (std::size_t i = 0; i < points.size(); ++i) {
       Particle& particle = particles_[i];
       for (std::size_t d = 0; d < particle.position.size(); ++d) {
-        // A point that was changed to fit the budget is where the particle is now.
+        // If a point was changed to fit the budget, the particle moves to the changed point.
         const double asked = points[i][free_variables()[d]];
         if (std::lround(particle.position[d]) != std::lround(asked)) particle.position[d] = asked;
       }

@@ -8,7 +8,7 @@
 namespace knapsaq {
 namespace {
 
-/// The yardstick: whatever does not beat it has learnt nothing.
+/// The baseline: a strategy that does not beat it has learnt nothing.
 class RandomSearch : public Strategy {
  public:
   RandomSearch(const StrategySetup& setup, const OptionValues& options)

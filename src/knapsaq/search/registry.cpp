@@ -12,7 +12,7 @@
 namespace knapsaq {
 namespace {
 
-// In the order in which they are listed to people.
+// In the order of the list for people.
 constexpr StrategyInfo (*kStrategies[])() = {
     &front_strategy, &amq_strategy, &ga_strategy,     &pso_strategy,     &sa_strategy,
     &de_strategy,    &mxq_strategy, &random_strategy, &uniform_strategy,

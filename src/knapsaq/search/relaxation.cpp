@@ -44,7 +44,7 @@ void append_hull(const std::vector<Level>& levels, std::size_t item, std::vector
     for (;;) {
       step = {item, from, next, levels[from].cost - levels[next].cost,
               levels[next].weight - levels[from].weight};
-      // A step that saves more per unit than the one before it makes the corner between them concave.
+      // A step that saves more per unit than the preceding one makes the corner between them concave.
       if (steps.size() == first || step.rate() < steps.back().rate()) break;
       from = steps.back().from;
       steps.pop_back();
@@ -104,7 +104,7 @@ ExactProblem make_exact(const Problem& problem) {
     exact.items.push_back(std::move(levels));
   }
   const double room = std::floor(std::ldexp(problem.budget, places)) - smallest_total;
-  // Rounding up can lift the smallest sizes above a budget that equals their sum.
+  // Rounding up can raise the smallest sizes above a budget that equals their sum.
   exact.capacity = static_cast<std::int64_t>(std::clamp(room, 0.0, std::ldexp(1.0, kExactBits)));
   exact.unit = std::ldexp(static_cast<double>(std::max(divisor, std::int64_t{1})), -places);
   if (divisor > 1) {
@@ -147,8 +147,7 @@ Relaxation relax(const ExactProblem& problem) {
       critical = true;
       relaxation.price = step.rate();
     }
-    // After the critical step the room that is left still goes to steps that fit and whose item has come so
-    // far.
+    // After the critical step, the remaining room is given to steps that fit and whose item has reached them.
     if (step.weight <= room && relaxation.rounded[step.item] == step.from) {
       relaxation.rounded[step.item] = step.to;
       room -= step.weight;
@@ -178,8 +177,8 @@ void improve(const ExactProblem& problem, Levels& levels) {
         if (to != levels[i]) moves.push_back({i, to, now.cost - then.cost, then.weight - now.weight});
       }
     }
-    // Moves by weight, and for every prefix its two best savers of different items: the best partner of a
-    // move is then found by one binary search.
+    // Moves by weight, and for every prefix its two best savers of different items: one binary search then
+    // finds the best partner of a move.
     std::stable_sort(moves.begin(), moves.end(),
                      [](const Move& a, const Move& b) { return a.weight < b.weight; });
     constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
@@ -215,7 +214,7 @@ void improve(const ExactProblem& problem, Levels& levels) {
       first = m;
       second = partner;
     }
-    // Below this, differences are rounding errors of the sums and the search might go in circles.
+    // Below this, differences are rounding errors of the sums, and the search might cycle.
     if (first == kNone || most <= 1e-12 * total_cost(problem, levels)) return;
     for (const std::size_t m : {first, second}) {
       if (m == kNone) continue;
@@ -226,7 +225,7 @@ void improve(const ExactProblem& problem, Levels& levels) {
 }
 
 ExactProblem keep_promising(const ExactProblem& problem, const Relaxation& relaxation, double cost) {
-  // What rounding may lose in sums of these magnitudes; keeping a level too many does no harm.
+  // The rounding error of sums of these magnitudes; keeping a level too many does no harm.
   const double slack = 1e-12 * (std::abs(cost) + std::abs(relaxation.bound));
   const double allowed = cost - relaxation.bound + slack;
   ExactProblem kept;

@@ -21,7 +21,7 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// A point of a batch, once however often the batch has it.
+/// A point of a batch, once, even if the batch repeats it.
 struct Question {
   Point point;
   std::optional<double> predicted;
@@ -50,13 +50,13 @@ class Questioning {
     progress_.done = 0;
     progress_.phase = batch.phase;
 
-    // By the windows that are known already. Ascending, and in the batch's order: a resumed run goes on where
-    // the killed one was.
+    // Grouped by the windows that are already known. Ascending, and in the batch's order: a resumed run
+    // continues where the killed one stopped.
     std::map<std::int64_t, std::vector<std::size_t>> missing;
     for (std::size_t q = 0; q < questions.size(); ++q) {
       Question& question = questions[q];
       std::optional<Measurement> known = archive_.find_at_most(kSearchSet, question.point, windows);
-      // One without its tokens could not be compared in pairs with others.
+      // A measurement without its tokens could not be compared in pairs with others.
       if (known && std::ssize(known->per_token) == known->tokens) question.answer = std::move(*known);
       if (question.answer.windows == windows) {
         count(question);
@@ -86,7 +86,7 @@ class Questioning {
       step.measurement.windows = windows;
       passes_ += question.cost;
     }
-    // The same sum whatever was in the archive and so was counted first.
+    // The same sum, whatever was in the archive and therefore counted first.
     progress_.full_passes = passes_;
     steps_ = std::move(steps);
 
@@ -95,7 +95,7 @@ class Questioning {
     return result;
   }
 
-  /// Archives the batch that was answered last with what the strategy noted about it.
+  /// Archives the last answered batch with the strategy's notes about it.
   void close_batch(const std::vector<Note>& notes) {
     archive_.add_batch(record_.id, batch_, steps_, notes);
     steps_.clear();
@@ -108,7 +108,7 @@ class Questioning {
   }
 
  private:
-  /// Mistakes of strategies, found before they index anything.
+  /// Errors of strategies, found before they are used as indices.
   void check(const Batch& batch) const {
     if (batch.windows < 0 || batch.windows > evaluator_.windows())
       throw std::invalid_argument(fmt::format("search: the strategy {} asks for {} windows of {}",
@@ -126,7 +126,7 @@ class Questioning {
     }
   }
 
-  /// In the order of the batch; `places` becomes the question of each of its points.
+  /// In the order of the batch; `places` receives the question of each of its points.
   static std::vector<Question> distinct(const Batch& batch, std::vector<std::size_t>& places) {
     std::vector<Question> questions;
     std::map<Point, std::size_t, PointLess> numbers;
@@ -141,8 +141,8 @@ class Questioning {
     return questions;
   }
 
-  /// Which questions the search had not asked before, and what each costs: an equal share of what they cost
-  /// together, as if the archive knew nothing but this search's own earlier questions.
+  /// The questions that the search had not asked before, and the cost of each: an equal share of their common
+  /// cost, as if the archive contained only this search's own earlier questions.
   void mark_new(std::vector<Question>& questions, std::int64_t windows) {
     std::map<std::int64_t, std::vector<std::size_t>> by_known_windows;
     for (std::size_t q = 0; q < questions.size(); ++q) {
@@ -231,7 +231,7 @@ SearchReport run_search(Strategy& strategy, const StrategySetup& setup, const Se
     strategy.tell(batch, measurements);
     run.close_batch(strategy.notes());
   }
-  // What the last ask() found out.
+  // Results of the last ask().
   run.close_batch(strategy.notes());
   archive.finish(record.id);
   return run.report();

@@ -18,8 +18,8 @@ struct Chain {
   double best_value = 0;
 };
 
-/// Simulated annealing (Kirkpatrick, Gelatt and Vecchi 1983) with a geometric schedule, in chains that do not
-/// know of each other, so that their proposals can be measured as one batch.
+/// Simulated annealing (Kirkpatrick, Gelatt and Vecchi 1983) with a geometric schedule, in independent
+/// chains, so that their proposals can be measured as one batch.
 class AnnealingSearch final : public PopulationSearch {
  public:
   AnnealingSearch(const StrategySetup& setup, const OptionValues& options)
@@ -71,7 +71,7 @@ class AnnealingSearch final : public PopulationSearch {
     for (std::size_t i = 0; i < points.size(); ++i) {
       Chain& chain = chains_[i];
       const double change = values[i] - chain.value;
-      // The number is drawn in any case: the course of one chain does not shift the others'.
+      // The number is always drawn: the course of one chain does not shift the others'.
       const double draw = random().uniform();
       if (change > 0 && !(draw < std::exp(-change / temperature))) continue;
       chain.point = points[i];
@@ -107,8 +107,8 @@ class AnnealingSearch final : public PopulationSearch {
   }
 
   /// The temperature at which a typical worsening is accepted with probability accept_. Random points of n
-  /// variables that add up differ by sqrt(n) times what neighbours differ by in one; so the typical worsening
-  /// is sqrt(2 / n) standard deviations of the first population.
+  /// additive variables differ by sqrt(n) times as much as neighbours, which differ in one; so the typical
+  /// worsening is sqrt(2 / n) standard deviations of the first population.
   double estimated_start(std::span<const double> values) const {
     double sum = 0;
     double squares = 0;
@@ -123,7 +123,7 @@ class AnnealingSearch final : public PopulationSearch {
     }
     const auto variables = static_cast<double>(std::max<std::size_t>(1, free_variables().size()));
     const double worsening = count > 1 ? std::sqrt(2 / variables * squares / (count - 1)) : 0;
-    // Equal values (or a single one) say nothing of the scale; then only improvements are accepted.
+    // Equal values (or a single one) give no scale; then only improvements are accepted.
     constexpr double kCold = 1e-300;
     return std::max(kCold, worsening / -std::log(accept_));
   }

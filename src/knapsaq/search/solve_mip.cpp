@@ -48,7 +48,7 @@ Solution measure(const Problem& problem, std::vector<std::size_t> chosen) {
   return solution;
 }
 
-/// Every item's choice that `less` puts first; the first one among equals.
+/// Every item's first choice in the order of `less`; of equal ones, the first.
 template <class Less>
 Solution choose(const Problem& problem, Less less) {
   std::vector<std::size_t> chosen;
@@ -72,8 +72,7 @@ Solution finish(Solution solution, Clock::time_point begin) {
   return solution;
 }
 
-/// What brings costs and weights to a size at which the absolute tolerances of HiGHS, about 1e-6, are
-/// negligible.
+/// Scales costs and weights so that the absolute tolerances of HiGHS, about 1e-6, are negligible.
 struct Scales {
   double cost = 1;
   double weight = 1;
@@ -87,7 +86,7 @@ Scales scales(const ExactProblem& problem) {
     weight = std::max(weight, levels.back().weight);
   }
   Scales scales;
-  // A tolerance of 1e-6 is then 1e-9 of what one item can make a difference.
+  // A tolerance of 1e-6 is then 1e-9 of the largest effect of one item.
   if (cost > 0) scales.cost = 1e3 / cost;
   // Integers that are not too large stay integers: HiGHS then rounds the budget row and makes better cuts.
   constexpr std::int64_t kLargest = 1'000'000;
@@ -130,7 +129,7 @@ struct MipResult {
   double bound = 0;  ///< on the objective with least_cost; -infinity if nothing is proven
 };
 
-/// Shows how much of HiGHS's time is left, and how far it is from the bound.
+/// Shows how much of HiGHS's time is left, and the distance from the bound.
 class Watch {
  public:
   Watch(Progress& progress, double time_limit)
@@ -162,7 +161,7 @@ class Watch {
     return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
   }
 
-  /// A work of its own for every gap, as long as what is left of the time.
+  /// A new piece of work for every gap, as long as time is left.
   void begin(std::string what) {
     what_ = std::move(what);
     begin_ = Clock::now();
@@ -213,7 +212,7 @@ MipResult run_highs(const ExactProblem& problem, const Levels& start, double gap
     own->look(kind == kCallbackMipInterrupt ? state->mip_gap : HUGE_VAL);
   };
   highs.setCallback(hear, &watch);
-  // Of large programs the first linear relaxation takes most of the time.
+  // For large programs, the first linear relaxation takes most of the time.
   for (const HighsCallbackType kind :
        {kCallbackMipInterrupt, kCallbackSimplexInterrupt, kCallbackIpmInterrupt})
     highs.startCallback(kind);
@@ -236,7 +235,7 @@ MipResult run_highs(const ExactProblem& problem, const Levels& start, double gap
   return result;
 }
 
-/// Where the choices of `levels` are in a problem that holds some of its levels, these among them.
+/// The indices of the choices of `levels` in a problem that contains some of its levels, these among them.
 Levels find_levels(const ExactProblem& all, const Levels& levels, const ExactProblem& some) {
   Levels found;
   for (std::size_t i = 0; i < levels.size(); ++i) {
@@ -282,7 +281,7 @@ Solution solve_mip(const Problem& problem, const SolveOptions& options) {
     const double time_left = options.time_limit - seconds_since(begin);
     if (time_left <= 0) break;
     const MipResult result = run_highs(open, start, options.gap, time_left, *options.progress);
-    // Later rounds have a smaller capacity: what they prove does not hold for the given one.
+    // Later rounds have a smaller capacity: their proofs do not hold for the given one.
     if (first) bound = std::max(bound, result.bound);
     if (result.levels.empty()) break;
     const std::int64_t excess = total_weight(open, result.levels) - open.capacity;
@@ -291,7 +290,7 @@ Solution solve_mip(const Problem& problem, const SolveOptions& options) {
       if (found.size <= problem.budget && found.objective < best.objective) best = std::move(found);
       break;
     }
-    // Within the tolerance of HiGHS, but above the budget: what it took too much is what it must not use.
+    // Within the tolerance of HiGHS, but above the budget: the next round must not use the excess.
     open.capacity -= excess;
     if (open.capacity < 0) break;
     if (!start.empty() && total_weight(open, start) > open.capacity) start.clear();

@@ -76,7 +76,7 @@ std::vector<Variable> variables_of(const ErrorTable& table, const std::vector<st
   return variables;
 }
 
-/// What one pin allows a variable.
+/// The choices that one constraint allows for a variable.
 struct Restriction {
   const Pin* pin = nullptr;
   std::vector<bool> allowed;  ///< [choice]
@@ -89,7 +89,7 @@ std::vector<bool> both(std::vector<bool> a, const std::vector<bool>& b) {
   return a;
 }
 
-/// The choices that all pins of a variable allow.
+/// The choices that all constraints of a variable allow.
 std::vector<bool> allowed_by_all(const Variable& variable, std::size_t choices,
                                  const std::vector<Restriction>& restrictions) {
   std::vector<bool> allowed(choices, true);
@@ -122,7 +122,8 @@ Matrix matrix_of(const ErrorRow& row) {
   return matrix;
 }
 
-/// [variable]: what the pins that match one of its linears allow it, in the pins' order.
+/// [variable]: the choices allowed by each constraint that matches one of its linears, in the constraints'
+/// order.
 std::vector<std::vector<Restriction>> restrictions_of(const ErrorTable& table, const SearchSpace& space,
                                                       const std::vector<std::size_t>& groups,
                                                       std::span<const Pin> pins) {
@@ -165,7 +166,7 @@ std::vector<SpaceLevel> levels_of(const ErrorTable& table, const SearchSpace& sp
     }
     level.bits = weighted / static_cast<double>(variable.parameters);
   }
-  // Errors that are not known leave levels of equal size in the menu's order.
+  // If errors are unknown, levels of equal size keep the menu's order.
   std::ranges::stable_sort(levels, [](const SpaceLevel& a, const SpaceLevel& b) {
     if (a.bytes != b.bytes) return a.bytes < b.bytes;
     if (std::isnan(a.error) || std::isnan(b.error)) return !std::isnan(a.error) && std::isnan(b.error);
@@ -181,7 +182,7 @@ std::string to_string(const Budget& budget) {
 }
 
 Budget bits_budget(double bits, std::int64_t parameters) {
-  // A small excess, so that a budget of exactly a uniform size holds it in spite of rounding.
+  // A small excess, so that a budget of exactly a uniform size includes it in spite of rounding.
   constexpr double kRounding = 1e-6;
   const double bytes = bits * static_cast<double>(parameters) / 8;
   if (!(bytes < 0x1p62)) throw UsageError(fmt::format("{} bits per weight: no budget for this model", bits));
@@ -242,7 +243,7 @@ Point SearchSpace::largest() const {
 }
 
 std::string SearchSpace::identity() const {
-  // Lengths in front: no two lists of texts look alike.
+  // Lengths first: no two lists of texts have the same form.
   Hasher hasher;
   const auto add = [&](std::string_view text) {
     hasher.update(fmt::format("{}:", text.size()));

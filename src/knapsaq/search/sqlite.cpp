@@ -13,20 +13,20 @@
 namespace knapsaq {
 namespace {
 
-// A checkpoint or another reader's start holds a lock for a moment; whoever holds one for longer is another
-// program.
+// A checkpoint or another reader's start holds a lock for a moment; a lock that is held longer belongs to
+// another program.
 constexpr int kPatienceMilliseconds = 5000;
 
 int open_flags(Database::Mode mode) {
   // One thread uses a connection at a time.
   constexpr int kAlways = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_URI;
   if (mode == Database::Mode::write) return kAlways | SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
-  // Only who could write may take the files away at the end, and SQLite does it if it is the last one there.
+  // Only a connection that can write may remove the files at the end; SQLite does so if it is the last one.
   if (mode == Database::Mode::visit) return kAlways | SQLITE_OPEN_READWRITE;
   return kAlways | SQLITE_OPEN_READONLY;
 }
 
-/// As SQLite reads it, with what has a meaning in it escaped.
+/// In SQLite's URI notation, with special characters escaped.
 std::string uri(const std::filesystem::path& path, Database::Mode mode) {
   std::string result = "file:";
   for (const char c : path.string()) {
@@ -43,7 +43,7 @@ std::string uri(const std::filesystem::path& path, Database::Mode mode) {
 
 Database::Database(std::filesystem::path path, Mode mode) : path_(std::move(path)) {
   sqlite3* handle = nullptr;
-  // A relative name like "//x" or one with a colon would be read as something else than a path.
+  // A relative name like "//x" or one with a colon would not be read as a path.
   const std::string name = uri(std::filesystem::absolute(path_), mode);
   const int result = sqlite3_open_v2(name.c_str(), &handle, open_flags(mode), nullptr);
   handle_.reset(handle);
@@ -51,7 +51,7 @@ Database::Database(std::filesystem::path path, Mode mode) : path_(std::move(path
   if (result != SQLITE_OK) fail();
   sqlite3_extended_result_codes(handle, 1);
   sqlite3_busy_timeout(handle, kPatienceMilliseconds);
-  // The file may come from anywhere: nothing in its schema may do more than hold data.
+  // The file is untrusted: its schema must do nothing except hold data.
   sqlite3_db_config(handle, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
   sqlite3_db_config(handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
   sqlite3_db_config(handle, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);
@@ -72,7 +72,7 @@ void Database::fail() const {
   const std::string file = path_.string();
   const int extended = sqlite3_extended_errcode(handle());
   const int system = sqlite3_system_errno(handle());
-  // Its own words may quote what a damaged file holds.
+  // Its message may quote the content of a damaged file.
   const std::string words = in_quotes(sqlite3_errmsg(handle()));
   const std::string reason = system != 0 ? std::strerror(system) : words;
   switch (extended & 0xFF) {
@@ -96,7 +96,7 @@ void Database::fail() const {
     case SQLITE_CANTOPEN:
       throw IoError(fmt::format("{}: cannot be opened: {}", file, reason));
     case SQLITE_IOERR:
-      // A quota or a limit on a file's size ends here, too; SQLite does not always keep the system's reason.
+      // A quota or a limit on a file's size also ends here; SQLite does not always keep the system's reason.
       if (extended == SQLITE_IOERR_WRITE || extended == SQLITE_IOERR_FSYNC ||
           extended == SQLITE_IOERR_TRUNCATE || extended == SQLITE_IOERR_SHMSIZE)
         throw IoError(
@@ -185,7 +185,7 @@ std::span<const std::uint8_t> Query::bytes(int column) const {
 Transaction::Transaction(Database& database) : database_(database) { database_.run("BEGIN IMMEDIATE"); }
 
 Transaction::~Transaction() {
-  // Some errors (a full disk) have ended it already.
+  // Some errors (a full disk) have already ended it.
   if (database_.in_transaction()) sqlite3_exec(database_.handle(), "ROLLBACK", nullptr, nullptr, nullptr);
 }
 

@@ -17,7 +17,8 @@ void check(std::span<const double> values) {
   }
 }
 
-/// Of a sorted sample: the value at `share` of the way from the first to the last, between two by line.
+/// Of a sorted sample: the value at fraction `share` of the way from the first to the last, linearly
+/// interpolated.
 double quantile(std::span<const double> sorted, double share) {
   const double at = share * static_cast<double>(sorted.size() - 1);
   const auto below = static_cast<std::size_t>(at);
@@ -25,7 +26,7 @@ double quantile(std::span<const double> sorted, double share) {
   return sorted[below] + (at - static_cast<double>(below)) * (sorted[above] - sorted[below]);
 }
 
-/// Both samples ranked together, equal values sharing the mean of their ranks.
+/// Ranks of both samples together; equal values share the mean of their ranks.
 struct Ranking {
   double sum_a = 0;  ///< of the ranks of `a`
   double ties = 0;   ///< sum of t^3 - t over groups of t equal values
@@ -126,7 +127,8 @@ MannWhitney mann_whitney(std::span<const double> a, std::span<const double> b, P
   const auto m = static_cast<double>(b.size());
   MannWhitney result;
   result.u = ranking.sum_a - n * (n + 1) / 2;
-  // Above 20 values the approximation is good to a few parts in a thousand, and exact needs n m^2 n steps.
+  // Above 20 values the approximation is accurate to a few parts in a thousand, and the exact value needs n
+  // m^2 n steps.
   constexpr std::size_t kExactSize = 20;
   result.exact = method == PValue::exact || (method == PValue::automatic && ranking.ties == 0 &&
                                              a.size() <= kExactSize && b.size() <= kExactSize);
@@ -137,7 +139,7 @@ MannWhitney mann_whitney(std::span<const double> a, std::span<const double> b, P
   }
   const double all = n + m;
   const double variance = n * m / 12 * (all + 1 - ranking.ties / (all * (all - 1)));
-  // Half a unit towards the middle: U moves in steps of one.
+  // Half a unit towards the middle, because U changes in steps of one.
   const double distance = larger - n * m / 2 - 0.5;
   result.p = variance > 0 ? std::min(1.0, std::erfc(distance / std::sqrt(2 * variance))) : 1;
   return result;

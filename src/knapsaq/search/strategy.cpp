@@ -11,7 +11,7 @@
 namespace knapsaq {
 namespace {
 
-/// All of the text as a number; nothing if it is not one.
+/// All of the text as a number; nullopt if it is not one.
 template <class Number>
 std::optional<Number> parse(std::string_view text) {
   Number value{};

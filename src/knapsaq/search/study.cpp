@@ -15,7 +15,7 @@
 namespace knapsaq {
 namespace {
 
-/// Listens to a strategy's questions and answers: what of them the goal likes best, and how that developed.
+/// Records a strategy's questions and answers: the best one by the goal, and the course.
 class Recorder final : public Strategy {
  public:
   Recorder(Strategy& strategy, const Goal& goal, std::int64_t windows)
@@ -86,7 +86,7 @@ void check(const StudySettings& settings) {
   }
 }
 
-/// What follows from the point.
+/// The values that follow from the point.
 void describe(StudyRun& run, const SearchSpace& space) {
   for (std::size_t i = 0; i < run.point.size(); ++i)
     run.bits.push_back(space.variables[i].levels[run.point[i]].bits);
@@ -105,7 +105,7 @@ Spread spread_of(const StudyGroup& group, Value&& value) {
   return spread(values);
 }
 
-/// Of a curve that ended early, the last value goes on.
+/// If a curve ended early, its last value continues.
 std::vector<Spread> band_of(const StudyGroup& group) {
   std::size_t length = 0;
   for (const StudyRun& run : group.runs) length = std::max(length, run.curve.size());

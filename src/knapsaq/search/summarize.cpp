@@ -29,7 +29,7 @@ Measurement summarize(std::span<const RowComparison> tokens, std::int64_t window
   result.jsd = jsd / count;
   result.loss /= count;
   result.agreement /= count;
-  // A model may overflow in one of these alone: a comparison may hide what a sum does not.
+  // A model may overflow in one of these only: a comparison may hide what a sum does not.
   const bool finite = result.finite() && (divergence == Divergence::kl || std::isfinite(result.jsd));
   if (!finite) result.kl = result.jsd = result.loss = std::numeric_limits<double>::quiet_NaN();
   return result;

@@ -54,7 +54,7 @@ std::string_view layer_of(std::string_view name) {
   return {};
 }
 
-/// What linears of the same group have in common, as text.
+/// The common property of linears in the same group, as text.
 std::string group_key(const Ties& ties, std::string_view name) {
   if (ties.layer) {
     if (const std::string_view layer = layer_of(name); !layer.empty()) return std::string(layer);
@@ -62,7 +62,8 @@ std::string group_key(const Ties& ties, std::string_view name) {
   const std::string_view parent = name.substr(0, name.rfind('.') + 1);
   const std::optional<Role> role = role_of(name);
   const Fusion fusion = role ? fusion_of(*role) : Fusion::none;
-  // A space cannot be in a module's name, so these keys meet no other. OPT's fc1 has no gate to be tied to.
+  // A space cannot occur in a module's name, so these keys are distinct from all others. OPT's fc1 has no
+  // gate to be tied to.
   if (ties.qkv && fusion == Fusion::qkv) return fmt::format("{} qkv", parent);
   if (ties.gate_up && fusion == Fusion::gate_up) return fmt::format("{} gate-up", parent);
   return std::string(name);

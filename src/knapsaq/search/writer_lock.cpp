@@ -28,8 +28,8 @@ WriterLock::WriterLock(const std::filesystem::path& path) : file_(path) {
             "{}: another search writes into it: wait for its end, or give another folder", path.string()));
       throw IoError(fmt::format("{}: cannot be locked: {}", path.string(), std::strerror(reason)));
     }
-    // Whoever held it before may have removed the file between our opening and locking it; then the name is
-    // free for a third one and the lock worth nothing.
+    // The previous holder may have removed the file between opening and locking it here; then a third process
+    // can take the name, and this lock is worthless.
     struct stat held {};
     struct stat named {};
     if (::fstat(descriptor_, &held) == 0 && ::stat(file_.c_str(), &named) == 0 &&
@@ -40,7 +40,7 @@ WriterLock::WriterLock(const std::filesystem::path& path) : file_(path) {
 }
 
 WriterLock::~WriterLock() {
-  // In this order: as long as the file is locked nobody else can take the name for theirs.
+  // In this order: as long as the file is locked, nobody else can take the name.
   ::unlink(file_.c_str());
   ::close(descriptor_);
 }

@@ -30,7 +30,7 @@
 namespace knapsaq {
 namespace {
 
-// Draws, in multiples of the points wanted, before a space counts as exhausted.
+// Draws, in multiples of the wanted points, before a space counts as exhausted.
 constexpr std::size_t kTries = 100;
 
 struct Settings {
@@ -147,7 +147,7 @@ class Amq : public Strategy {
 
   std::int64_t planned() const override {
     const std::size_t asked = evaluations_ - left_;
-    // Between ask() and tell() the phase's own points are among those asked.
+    // Between ask() and tell(), the phase's own points are among those asked.
     const bool asking = asked == measured_.size();
     std::size_t planned = asked;
     if (phase_ == Phase::sensitivity && asking) planned += free_.size() + 1;
@@ -205,7 +205,7 @@ class Amq : public Strategy {
     return most;
   }
 
-  /// A point as AMQ draws them: how often each level comes is itself drawn, for the whole point.
+  /// A point as AMQ draws it: the frequency of each level is itself drawn, for the whole point.
   Point draw() {
     const std::size_t steps = most_levels();
     std::vector<double> weights(steps);
@@ -221,7 +221,7 @@ class Amq : public Strategy {
     return point;
   }
 
-  /// Adds points that are nowhere yet until there are `count`, or until the space seems to have no more.
+  /// Adds new points until there are `count`, or until the space seems to have no more.
   void draw_new(std::vector<Point>& points, std::size_t count) {
     std::set<Point, PointLess> drawn(points.begin(), points.end());
     for (std::size_t tries = 0; points.size() < count && tries < kTries * count; ++tries) {
@@ -242,8 +242,8 @@ class Amq : public Strategy {
     return points;
   }
 
-  /// Points before the first round, unless the space has fewer. A linear tail takes one more point than there
-  /// are variables, and only then is there anything to learn.
+  /// Points before the first round, unless the space has fewer. A linear tail needs one more point than there
+  /// are variables, and only then is there anything to fit.
   std::size_t initial_count() const {
     return free_.empty() ? 1 : std::max(settings_.initial, free_.size() + 2);
   }
@@ -266,7 +266,7 @@ class Amq : public Strategy {
       scaled.push_back(genes[i] / static_cast<double>(levels(free_[i]) - 1));
   }
 
-  /// Shows the predictor what came since the last time.
+  /// Gives the predictor the points since the last time.
   void learn() {
     if (!predictor_) {
       if (settings_.mlp) {
@@ -297,7 +297,7 @@ class Amq : public Strategy {
     }
     std::vector<std::size_t> counts;
     for (const std::size_t v : free_) counts.push_back(levels(v));
-    std::vector<nsga2::Individual> seen;  // new points that NSGA-II came by
+    std::vector<nsga2::Individual> seen;  // new points that NSGA-II found
     const auto evaluate = [&](std::span<const nsga2::Genes> genes) {
       check_cancelled();
       std::vector<double> scaled;
@@ -327,7 +327,7 @@ class Amq : public Strategy {
       batch.points.push_back(point_of(candidates[i].genes));
       batch.predicted.push_back(candidates[i].objectives[0]);
     }
-    if (batch.points.empty()) {  // NSGA-II found nothing new: anything new will do
+    if (batch.points.empty()) {  // NSGA-II found nothing new: any new point will do
       draw_new(batch.points, settings_.per_round);
       std::vector<double> scaled;
       for (const Point& point : batch.points) scale(genes_of(point), scaled);
@@ -335,8 +335,8 @@ class Amq : public Strategy {
     }
   }
 
-  /// Where the front has more points than NSGA-II's population, they leave no room in it for new ones. Then
-  /// those that NSGA-II came by are as good as any: the best of them, as survival would have it.
+  /// If the front has more points than NSGA-II's population, they leave no room in it for new ones. Then the
+  /// new ones that NSGA-II found are used: the best of them, as by its survival.
   void top_up(std::vector<nsga2::Individual>& candidates, std::vector<nsga2::Individual> seen) const {
     std::set<nsga2::Genes> have;
     for (const nsga2::Individual& one : candidates) have.insert(one.genes);
@@ -350,7 +350,7 @@ class Amq : public Strategy {
     add_finite(note, "round", static_cast<double>(round_));
     add_finite(note, "evaluations", static_cast<double>(measured_.size()));
     double worst = worst_;
-    if (!std::isfinite(worst)) {  // the smallest point was not measured, or broke the model
+    if (!std::isfinite(worst)) {  // the smallest point was not measured, or its model is not finite
       worst = 0;
       for (const Outcome& one : measured_)
         if (std::isfinite(one.divergence)) worst = std::max(worst, one.divergence);
@@ -379,7 +379,7 @@ class Amq : public Strategy {
   Settings settings_;
   Random random_;
   std::size_t evaluations_;        ///< most of them
-  std::size_t left_;               ///< evaluations that may still be asked for
+  std::size_t left_;               ///< remaining evaluations
   std::vector<std::size_t> free_;  ///< variables that are searched: the others stay at their largest level
   Phase phase_ = Phase::initial;
   std::int64_t round_ = 0;
@@ -389,7 +389,7 @@ class Amq : public Strategy {
   std::vector<Outcome> outcomes_;                            ///< of points_
   std::set<Point, PointLess> known_;                         ///< points_
   std::unique_ptr<Predictor> predictor_;
-  std::size_t learned_ = 0;  ///< points_ that the predictor has seen
+  std::size_t learned_ = 0;  ///< points_ that the predictor has been given
   std::size_t candidates_ = 0;
   std::vector<Note> notes_;
 };

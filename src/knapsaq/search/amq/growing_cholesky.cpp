@@ -31,7 +31,8 @@ bool GrowingCholesky::append(std::span<double> rows, std::span<const double> rig
   std::vector<double> diagonal(m);
   for (std::size_t i = 0; i < m; ++i) diagonal[i] = rows[i * width + n + i];
 
-  // The rows' part left of the diagonal: B with B L^T = K, tile by tile, each taken off those right of it.
+  // The rows' part left of the diagonal: B with B L^T = K, tile by tile; each is subtracted from those right
+  // of it.
   for (std::size_t t = 0; t < tiles; ++t) {
     double* const solved = rows.data() + t * kTile;
     blas::solve_triangular(signed_size(m), tile_size(t), row(t * kTile) + t * kTile, signed_size(stride(t)),

@@ -12,11 +12,11 @@
 namespace knapsaq {
 namespace {
 
-// Of the paper.
+// As in the paper.
 constexpr double kFirstDecay = 0.9;
 constexpr double kSecondDecay = 0.999;
 constexpr double kEpsilon = 1e-8;
-// Rows and columns of one task. The order of sums does not depend on them, only which thread makes which.
+// Rows and columns of one task. The order of sums does not depend on them, only which thread computes which.
 constexpr std::size_t kPieceRows = 64;
 constexpr std::size_t kPieceCols = 64;
 
@@ -80,7 +80,7 @@ double Mlp::loss(std::span<const float> points, std::span<const float> targets,
   const std::vector<std::vector<float>> activations = forward(points, count);
   gradient.assign(parameters_.size(), 0);
   double loss = 0;
-  std::vector<float> slope(count);  // of the loss, by what the layer gives
+  std::vector<float> slope(count);  // gradient of the loss with respect to the layer's output
   for (std::size_t i = 0; i < count; ++i) {
     const float error = activations.back()[i] - targets[i];
     const float size = std::abs(error);

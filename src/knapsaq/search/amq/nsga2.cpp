@@ -8,15 +8,14 @@
 namespace knapsaq::nsga2 {
 namespace {
 
-// Tries to find children that are new, in multiples of what is wanted: pymoo's limit.
+// Attempts to find new children, in multiples of the wanted number: pymoo's limit.
 constexpr std::size_t kTries = 100;
 
 bool is_better(const Individual& a, const Individual& b) {
   return a.rank != b.rank ? a.rank < b.rank : a.crowding > b.crowding;
 }
 
-/// Indices in random order, again and again: as a source of contestants it lets everyone compete equally
-/// often.
+/// Indices in random order, repeatedly: used for tournaments, it lets every member compete equally often.
 class Shuffled {
  public:
   Shuffled(std::size_t count, Random& random) : order_(count), next_(count), random_(random) {
@@ -66,7 +65,7 @@ std::vector<std::size_t> ranks(std::span<const Individual> population) {
   for (const std::size_t i : order) {
     const Objectives& mine = population[i].objectives;
     const auto beats = [&](const std::vector<std::size_t>& front) {
-      // Along a front of two objectives the second one falls: its last member dominates if any does.
+      // Along a front of two objectives the second one decreases: if any member dominates, the last one does.
       if (mine.size() == 2) return dominates(population[front.back()].objectives, mine);
       return std::any_of(front.rbegin(), front.rend(),
                          [&](std::size_t j) { return dominates(population[j].objectives, mine); });
@@ -81,7 +80,7 @@ std::vector<std::size_t> ranks(std::span<const Individual> population) {
 }
 
 void measure_crowding(std::span<Individual> population, std::span<const std::size_t> front) {
-  // Those that count, each with objectives of its own.
+  // Those that count, each with distinct objectives.
   std::vector<std::size_t> members(front.begin(), front.end());
   std::stable_sort(members.begin(), members.end(), [&](std::size_t a, std::size_t b) {
     return population[a].objectives < population[b].objectives;
@@ -135,9 +134,9 @@ std::vector<Individual> run(std::span<const Genes> initial, const Options& optio
     known.clear();
     for (const Individual& one : population) known.insert(one.genes);
     Shuffled contestant(population.size(), random);
-    // As pymoo, and with it AMQ, holds its tournaments: by dominance between the two, not by rank. The ends
-    // of the front then win against all but those that dominate them; on an allocation of 40 variables that
-    // is worth 0.014 of the hypervolume after 100 generations.
+    // Tournaments as in pymoo, and therefore AMQ: by dominance between the two, not by rank. The ends of the
+    // front then win against all except those that dominate them. On an allocation of 40 variables this is
+    // worth 0.014 of the hypervolume after 100 generations.
     const auto winner = [&]() -> const Individual& {
       const Individual& a = population[contestant()];
       const Individual& b = population[contestant()];

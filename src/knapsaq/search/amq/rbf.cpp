@@ -17,8 +17,8 @@
 namespace knapsaq {
 namespace {
 
-// A pivot below this share of the largest one means that the centres lie in a plane; coordinates are levels
-// on a coarse grid within [0, 1], so that a true pivot is never that small.
+// A pivot below this share of the largest one means that the centres lie in a plane. Coordinates are levels
+// on a coarse grid within [0, 1], so a true pivot is never that small.
 constexpr double kFlat = 1e-9;
 // Tiles of the kernel: 64 x 512 doubles stay in the L2 cache between product, root and sum.
 constexpr std::size_t kTileRows = 64;
@@ -26,7 +26,7 @@ constexpr std::size_t kTileCols = 512;
 
 std::int64_t signed_size(std::size_t size) { return static_cast<std::int64_t>(size); }
 
-/// In eight sums, which the processor adds to at the same time.
+/// In eight sums, which the processor can add in parallel.
 double dot(const double* a, const double* b, std::size_t count) {
   constexpr std::size_t kSums = 8;
   std::array<double, kSums> sums{};
@@ -38,8 +38,8 @@ double dot(const double* a, const double* b, std::size_t count) {
   return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7])) + rest;
 }
 
-/// out[i, j] = |a_i - b_j|^3 for points of so many variables. |a|^2 + |b|^2 - 2 ab is exact for levels that
-/// are multiples of a power of two, and otherwise good to 1e-15.
+/// out[i, j] = |a_i - b_j|^3 for points of this many variables. |a|^2 + |b|^2 - 2 ab is exact for levels that
+/// are multiples of a power of two, and otherwise accurate to 1e-15.
 void cube_distances(const double* a, std::size_t rows, const double* b, std::size_t cols,
                     std::size_t variables, double* out, std::size_t stride) {
   std::vector<double> doubled(rows * variables);
@@ -54,7 +54,7 @@ void cube_distances(const double* a, std::size_t rows, const double* b, std::siz
                          signed_size(variables), b, signed_size(variables), out, signed_size(stride));
   for (std::size_t i = 0; i < rows; ++i)
     for (std::size_t j = 0; j < cols; ++j) {
-      const double square = std::abs(out[i * stride + j]);  // rounding may have left less than nothing
+      const double square = std::abs(out[i * stride + j]);  // rounding may have made it negative
       out[i * stride + j] = square * std::sqrt(square);
     }
 }
@@ -207,7 +207,7 @@ void CubicRbf::extend(std::size_t first) {
     const double* const added = &centres_[first * variables_];
     cube_distances(added, m, centres_.data(), anchors, variables_, &distance_[n * anchors], anchors);
     std::vector<double> right_side(m);
-    double largest = 0;  // sum of the sizes of all terms that make a number of the diagonal
+    double largest = 0;  // sum of the magnitudes of all terms of a diagonal element
     for (std::size_t i = 0; i < m; ++i) {
       const std::span<double> l(&lagrange_[(n + i) * anchors], anchors);
       lagrange({added + i * variables_, variables_}, l);
@@ -238,7 +238,7 @@ void CubicRbf::extend(std::size_t first) {
       subtract(distance_, lagrange_);
     });
     for (std::size_t i = 0; i < m; ++i) rows[i * width + n + i] += damping_;
-    // Rounding of the sums above, in double: of so many terms, as blas::is_pivot() takes it.
+    // Rounding of the sums above, in double: of this many terms, as in blas::is_pivot().
     const double noise = 4 * std::sqrt(static_cast<double>(variables_ + 2 * anchors)) *
                          std::numeric_limits<double>::epsilon() / 2 * largest;
     if (!factor_.append(rows, right_side, noise))
@@ -271,7 +271,7 @@ void CubicRbf::find_coefficients() {
 std::vector<double> CubicRbf::predict(std::span<const double> points) const {
   const std::size_t count = variables_ == 0 ? 0 : points.size() / variables_;
   const std::size_t pieces = (size() + kTileCols - 1) / kTileCols;
-  std::vector<double> sums(pieces * count);  // added up in this order, whichever thread is first
+  std::vector<double> sums(pieces * count);  // added in this order, whichever thread finishes first
   for_tiles(count, size(), [&](std::size_t row, std::size_t height, std::size_t col, std::size_t across) {
     std::vector<double> tile(height * across);
     cube_distances(&points[row * variables_], height, &centres_[col * variables_], across, variables_,

@@ -3,7 +3,7 @@
 namespace knapsaq {
 namespace {
 
-/// One level up or down, either being as likely where there is room for both.
+/// One level up or down; both are equally likely if both are possible.
 void step(double& gene, std::size_t count, Random& random) {
   const auto last = static_cast<double>(count - 1);
   if (gene <= 0) {
