@@ -123,7 +123,7 @@ TEST(Imatrix, EntriesThatAreMissingAreMadeUpForAndNamed) {
   const Scratch scratch;
   write_without(kData / "imatrix.gguf", {"blk.0.attn_q", "blk.0.ffn_down"}, scratch / "some.gguf");
   const Imatrix whole = Imatrix::open(kData / "imatrix.gguf", config_of());
-  // llama-imatrix leaves the head out unless it is told otherwise.
+  // llama-imatrix omits the head by default.
   ASSERT_EQ(whole.notes().size(), 1U);
   EXPECT_THAT(whole.notes()[0], HasSubstr("no entry for lm_head: their columns count alike"));
   EXPECT_EQ(whole.inputs("lm_head", 4).mean_square, std::vector<float>(4, 1.0F));

@@ -80,7 +80,7 @@ TEST_P(AwqPerplexity, IsBelowThatOfRoundToNearestAtThreeBits) {
   };
   const double rtn = perplexity_of({}, parse_scheme("rtn:b3g128"));
   const double awq = perplexity_of(folding, parse_scheme("awq:b3g128"));
-  // Random scales in the place of those found move the perplexity of round-to-nearest by 0.05 %
+  // Random scales instead of those found move the perplexity of round-to-nearest by 0.05 %
   // (wiki-llama-6m) and 1 % (wiki-opt-3m); AWQ gains 1.6 and 3 %.
   EXPECT_LT(awq, 0.99 * rtn);
   RecordProperty("rtn", std::to_string(rtn));

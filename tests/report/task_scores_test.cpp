@@ -32,7 +32,7 @@ TEST(TaskScores, AreKeptInARun) {
   keep_task_scores(made("small", 1000), scratch.path(), "models/small");
   TaskScores again = made("small", 1000);
   again.average.value = 0.5;
-  keep_task_scores(again, scratch.path(), "models/small");  // in the place of what was there
+  keep_task_scores(again, scratch.path(), "models/small");  // instead of what was there
   keep_task_scores(made("small", 1500), scratch.path(), "others/small");
   const std::vector<TaskScores> all = read_task_scores(scratch.path());
   ASSERT_EQ(all.size(), 3u);

@@ -18,7 +18,7 @@
 namespace knapsaq {
 namespace {
 
-/// Kills the process at a certain result: before it is told, or right after it was archived.
+/// Kills the process at a certain result: before it is reported, or right after it was archived.
 class FatalEvaluator : public SyntheticEvaluator {
  public:
   using SyntheticEvaluator::SyntheticEvaluator;

@@ -19,7 +19,7 @@
 namespace knapsaq {
 namespace {
 
-/// Asks what it is given and remembers what it is told.
+/// Asks the given questions and remembers the answers.
 class Script : public Strategy {
  public:
   explicit Script(std::vector<Batch> batches) : batches_(std::move(batches)) {}
