@@ -213,7 +213,7 @@ class Llama:
             "llama-quantize", "--imatrix", "imatrix.gguf", "f16.gguf", partial.name, name, self.options.threads))
 
     def measure(self, path):
-        """Everything that is told about a GGUF file."""
+        """The reported properties of a GGUF file."""
         for _ in range(5):  # as others build it, it ends now and then before its last lines are printed
             text = self.call("llama-perplexity", "-m", path, "--kl-divergence", "--kl-divergence-base", "logits.bin",
                              "--no-repack", *self.length)
@@ -256,7 +256,7 @@ def fit(options, folder, budgets):
     return {mixture: path for mixture, path in files.items() if path.exists()}
 
 
-# ------------------------------------------------------------------ what is told
+# ------------------------------------------------------------------ what is reported
 
 def table(results):
     f16 = results["f16"]
