@@ -22,7 +22,7 @@ struct ChildAnswer {
 
 /// The answer of `work`, which runs in a child process: for code that runs untrusted programs (templates) and
 /// could be made to loop, to recurse without end, to take all memory, or worse. `work` has a copy of this
-/// process's memory and no other threads; it must not use default_pool(). It can only compute
+/// process's memory and no other threads; it must not use current_pool(). It can only compute
 /// (base/confine.h): no files, no network, no processes.
 ///
 /// Reaching a limit and crashing are InputErrors of one line that begins with `what`. Throws IoError if no
