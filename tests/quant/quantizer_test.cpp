@@ -6,6 +6,7 @@
 #include <fstream>
 #include <limits>
 #include <map>
+#include <memory>
 #include <sstream>
 #include <string>
 
@@ -462,6 +463,28 @@ TEST(Quantize, RefusesWhatItCannotDo) {
   for (const std::string scheme : {"hqq:b4g64", "rtn:b8g32s", "uniform:b2row", "b4g64/m8g128"}) {
     EXPECT_THROW(quantize(large.view(), parse_scheme(scheme)), InputError) << scheme;
   }
+}
+
+/// Rounds to nearest under another name.
+class OwnQuantizer final : public Quantizer {
+ public:
+  std::string_view name() const override { return "own"; }
+  void check(const Scheme&) const override {}
+  StoredMatrix quantize(const MatrixView& weights, const Scheme& scheme,
+                        const InputStatistics* inputs) const override {
+    return quantizer("rtn").quantize(weights, scheme, inputs);
+  }
+};
+
+TEST(Quantize, TakesAMethodOfTheProgramsOwn) {
+  EXPECT_THROW(quantizer("own"), UsageError);
+  register_quantizer(std::make_unique<OwnQuantizer>());
+  const std::vector<float> values(128, 0.5f);
+  const MatrixView weights{2, 64, values};
+  EXPECT_EQ(frobenius_error(weights, quantize(weights, parse_scheme("own:b4g64"))),
+            frobenius_error(weights, quantize(weights, parse_scheme("rtn:b4g64"))));
+  EXPECT_THROW(register_quantizer(std::make_unique<OwnQuantizer>()), UsageError) << "once is enough";
+  EXPECT_THROW(parse_scheme("own:b4"), UsageError);
 }
 
 TEST(CheckFinite, NamesTheFirstBadWeight) {

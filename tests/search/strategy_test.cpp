@@ -50,13 +50,22 @@ TEST(Strategies, AreFoundByName) {
   std::set<std::string_view> names;
   for (const StrategyInfo& info : strategies()) {
     EXPECT_TRUE(names.insert(info.name).second);
-    EXPECT_EQ(&find_strategy(info.name), &info);
+    EXPECT_EQ(find_strategy(info.name).summary, info.summary);
     EXPECT_FALSE(info.summary.empty());
   }
   EXPECT_TRUE(names.contains("random"));
   EXPECT_TRUE(names.contains("uniform"));
   EXPECT_THAT(message_of<UsageError>([] { find_strategy("best"); }),
               testing::AllOf(HasSubstr("'best'"), HasSubstr("random, uniform")));
+}
+
+TEST(Strategies, OfAProgramsOwnAreAddedOnce) {
+  StrategyInfo own = find_strategy("random");
+  own.name = "own-random";
+  register_strategy(own);
+  EXPECT_EQ(find_strategy("own-random").summary, own.summary);
+  EXPECT_EQ(strategies().back().name, "own-random");
+  EXPECT_THAT(message_of<UsageError>([&] { register_strategy(own); }), HasSubstr("'own-random' already"));
 }
 
 std::vector<Batch> all_batches(std::string_view name, const StrategySetup& setup,
