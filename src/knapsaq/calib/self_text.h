@@ -30,7 +30,7 @@ struct DocumentTokens {
 DocumentTokens document_tokens(const Tokenizer& tokenizer, const nlohmann::json& config_json,
                                const ModelConfig& config);
 
-/// Puts the default in the place of a zero window: 512 tokens, or what the model can see if that is less.
+/// Replaces a zero window by the default: 512 tokens, or what the model can see if that is less.
 /// Sampling costs a pass over all weights per position, so that 128 windows of 512 take a quarter of the time
 /// of 32 of 2048. Throws as resolve().
 SampleOptions resolve_self(SampleOptions options, std::int64_t max_positions);
