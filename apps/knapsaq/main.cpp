@@ -13,7 +13,9 @@
 #include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/execution.h"
+#include "knapsaq/base/helper.h"
 #include "knapsaq/base/instruction_set.h"
+#include "knapsaq/text/chat_template.h"
 
 namespace {
 
@@ -58,6 +60,8 @@ int complain(const char* what, command::ExitCode code) {
 
 int main(int argc, char** argv) {
   occupy_standard_files();
+  if (argc == 3 && argv[1] == kHelperOption && argv[2] == ChatTemplate::kTask)
+    return serve_helper(ChatTemplate::serve);
   listen_for_interrupts();
   command::CommandLine app(
       "Knapsaq: the best quantized language model that fits a memory budget.", KNAPSAQ_VERSION,

@@ -14,6 +14,7 @@
 #include "knapsaq/base/child.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
+#include "knapsaq/base/helper.h"
 #include "knapsaq/base/looks_like.h"
 #include "knapsaq/base/quote.h"
 #include "knapsaq/checkpoint/gguf_file.h"
@@ -109,6 +110,7 @@ ChatTemplate::ChatTemplate(std::string source, const Tokenizer& tokenizer, std::
 
 std::vector<TextPart> ChatTemplate::render(std::span<const ChatMessage> messages,
                                            bool add_generation_prompt) const {
+  if (has_helper()) return parts_of(ask_helper(kTask, request(messages, add_generation_prompt)));
   const auto work = [&] {
     const jinja::lexer_result lexed = jinja::lexer().tokenize(source_);
     const jinja::program program = jinja::parse_from_tokens(lexed);
@@ -137,6 +139,36 @@ std::vector<TextPart> ChatTemplate::render(std::span<const ChatMessage> messages
   } catch (const InputError& error) {
     throw InputError(fmt::format("{} {}", what, error.what()));
   }
+}
+
+// As parts of a text: the template, its file, whether the beginning of an answer is wanted; then names and
+// texts of the special tokens; then roles and contents, which are foreign.
+std::string ChatTemplate::request(std::span<const ChatMessage> messages, bool add_generation_prompt) const {
+  std::vector<TextPart> parts = {
+      {source_, false}, {where_, false}, {add_generation_prompt ? "1" : "", false}};
+  const auto add = [&](const std::string& name, const std::string& text, bool foreign) {
+    parts.push_back({name, foreign});
+    parts.push_back({text, foreign});
+  };
+  for (const auto& [name, text] : tokens_) add(name, text, false);
+  for (const ChatMessage& message : messages) add(message.role, message.content, true);
+  return to_bytes(parts);
+}
+
+std::string ChatTemplate::serve(std::string_view request) {
+  std::vector<TextPart> parts = parts_of(request);
+  if (parts.size() < 3 || parts.size() % 2 == 0) throw InputError("a request without a template");
+  ChatTemplate chat;
+  chat.source_ = std::move(parts[0].text);
+  chat.where_ = std::move(parts[1].text);
+  std::vector<ChatMessage> messages;
+  for (std::size_t i = 3; i < parts.size(); i += 2) {
+    if (parts[i].foreign)
+      messages.push_back({std::move(parts[i].text), std::move(parts[i + 1].text)});
+    else
+      chat.tokens_.emplace_back(std::move(parts[i].text), std::move(parts[i + 1].text));
+  }
+  return to_bytes(chat.render(messages, !parts[2].text.empty()));
 }
 
 std::optional<std::int32_t> ChatTemplate::end_of_turn(const Tokenizer& tokenizer) const {

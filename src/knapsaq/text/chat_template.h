@@ -30,7 +30,7 @@ std::optional<ChatTemplateSource> find_chat_template(const std::filesystem::path
 /// the same way as by Transformers' apply_chat_template().
 ///
 /// Templates are untrusted. They run in a child process that can only compute, in bounded time and memory
-/// (base/child.h).
+/// (base/child.h). Where this process has a helper (base/helper.h), the child is the helper's.
 class ChatTemplate {
  public:
   /// As find_chat_template().
@@ -48,7 +48,14 @@ class ChatTemplate {
   /// The special token that ends an answer in this template; nullopt if there is none.
   std::optional<std::int32_t> end_of_turn(const Tokenizer& tokenizer) const;
 
+  /// render() for another process: what a helper does for the task kTask.
+  static std::string serve(std::string_view request);
+  static constexpr std::string_view kTask = "render-template";
+
  private:
+  ChatTemplate() = default;
+  std::string request(std::span<const ChatMessage> messages, bool add_generation_prompt) const;
+
   std::string source_;
   std::string where_;
   std::vector<std::pair<std::string, std::string>> tokens_;  ///< "bos_token" and others, and their text
