@@ -4,8 +4,10 @@
 #   scripts/setup.sh --dev    also what formatting, linting, fuzzing and benchmarking need
 # Distribution packages where they exist. HiGHS, which Debian 12 and Ubuntu 24.04 lack, is built once, and the sources
 # of llama.cpp's template engine, which no distribution has, are unpacked once, into
-# ${KNAPSAQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/knapsaq}; cmake/KnapsaqDependencies.cmake looks there.
+# ${KNAPSAQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/knapsaq}; cmake/KnapsaqDependencies.cmake looks there. The tools for
+# the Python package (python/tools.txt) get a virtual environment there; without a package index they are left out.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 # What these need beyond their declared dependencies: oneDNN's CMake file asks for OpenCL's headers, and the pkg-config
 # file of SentencePiece 0.2 for protobuf-lite.
@@ -22,6 +24,7 @@ highs_folder=$cache/highs-$highs_version
 jinja_version=0.3.36
 jinja_sha256=832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
 jinja_folder=$cache/llama-jinja-$jinja_version
+python_tools=$cache/python
 
 say() { echo "setup: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -29,7 +32,7 @@ fail() { say "$*"; exit 1; }
 case "${1:-}" in
   "") ;;
   --dev) packages+=("${developer_packages[@]}") ;;
-  -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
   *) echo "usage: scripts/setup.sh [--dev]" >&2; exit 2 ;;
 esac
 
@@ -120,6 +123,37 @@ fetch_jinja() {
   rm -rf "$work"
 }
 
+# The Python package is built with the first of these interpreters that is CPython 3.10 or later and has its headers.
+python_with_headers() {
+  local python
+  for python in "${KNAPSAQ_PYTHON:-}" python3 /usr/bin/python3; do
+    [ -n "$python" ] && command -v "$python" >/dev/null || continue
+    "$python" -c 'import os, sys, sysconfig, venv, ensurepip
+sys.exit(not (sys.implementation.name == "cpython" and sys.version_info >= (3, 10)
+  and not sysconfig.get_config_var("Py_GIL_DISABLED")
+  and os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h"))))' 2>/dev/null || continue
+    echo "$python"
+    return
+  done
+  return 1
+}
+
+make_python_tools() {
+  local python pins=$PWD/python/tools.txt
+  cmp -s "$pins" "$python_tools/tools.txt" && "$python_tools/bin/python" -c 'import nanobind' 2>/dev/null && return
+  python_with_headers >/dev/null || install_packages python3 python3-dev python3-venv
+  python=$(python_with_headers) || { say "no CPython 3.10 or later with headers: no Python package"; return; }
+  say "installing the tools for the Python package (once)"
+  make_work_folder "$python_tools"
+  # A virtual environment cannot be renamed, so what tells that it is complete is its list, which comes last.
+  rm -rf "$python_tools"
+  "$python" -m venv "$python_tools" &&
+    "$python_tools/bin/python" -m pip --disable-pip-version-check install --quiet --requirement "$pins" \
+      </dev/null >"$work/pip.log" 2>&1 && cp "$pins" "$python_tools/tools.txt" ||
+    { tail -n 3 "$work/pip.log" >&2; say "pip could not install them: no Python package"; rm -rf "$python_tools"; }
+  rm -rf "$work"
+}
+
 build_highs() {
   local source_folder=
   make_work_folder "$highs_folder"
@@ -170,3 +204,4 @@ if ! have_packaged_highs && ! [ -e "$highs_folder/lib/libhighs.a" ]; then
   fi
 fi
 [ -e "$jinja_folder/jinja/runtime.h" ] || fetch_jinja
+make_python_tools
