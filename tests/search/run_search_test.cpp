@@ -10,6 +10,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/search/point_less.h"
+#include "knapsaq/search/stop_file.h"
 #include "scratch.h"
 #include "search/archive_dump.h"
 #include "search/made_space.h"
@@ -76,6 +77,47 @@ class RunSearch : public testing::Test {
   StrategySetup setup_;
   Archive archive_ = Archive::create(scratch_ / "archive");
 };
+
+TEST_F(RunSearch, StopsAfterTheBatchAndGoesOnLater) {
+  const std::vector<Batch> batches = {batch_of({Point(6, 0), Point(6, 1)}), batch_of({Point(6, 2)}),
+                                      batch_of({{1, 0, 0, 0, 0, 0}})};
+  SyntheticEvaluator evaluator(space_);
+  Script script(batches);
+  const SearchRecord record = archive_.search("s", "", setup_.seed);
+  int asked = 0;
+  const SearchReport first =
+      run_search(script, setup_, record, evaluator, archive_, {}, [&] { return ++asked == 2; });
+  EXPECT_TRUE(first.stopped);
+  EXPECT_EQ(script.told.size(), 2U);
+  EXPECT_EQ(std::ssize(archive_.steps(record.id)), first.evaluations);
+  EXPECT_FALSE(archive_.searches().at(0).finished);
+
+  Script again(batches);
+  const SearchReport second =
+      run_search(again, setup_, record, evaluator, archive_, {}, [] { return false; });
+  EXPECT_FALSE(second.stopped);
+  EXPECT_EQ(second.evaluations, first.evaluations + 1);
+  EXPECT_EQ(second.measured, 1);
+  EXPECT_TRUE(archive_.searches().at(0).finished);
+}
+
+TEST(StopFile, RequestsOfEarlierDoNotCount) {
+  const Scratch scratch;
+  request_stop(scratch.path());
+  EXPECT_TRUE(stop_requested(scratch.path()));
+  {
+    const StopFile file(scratch.path());
+    EXPECT_FALSE(file.requested());
+    request_stop(scratch.path());
+    EXPECT_TRUE(file.requested());
+  }
+  EXPECT_FALSE(stop_requested(scratch.path()));
+  // A folder of that name is somebody else's.
+  std::filesystem::create_directory(scratch / "stop");
+  const StopFile file(scratch.path());
+  EXPECT_FALSE(file.requested());
+  EXPECT_TRUE(std::filesystem::exists(scratch / "stop"));
+}
 
 TEST_F(RunSearch, BeginsWithTheExtremes) {
   SyntheticEvaluator evaluator(space_);

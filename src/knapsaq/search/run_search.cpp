@@ -104,7 +104,7 @@ class Questioning {
 
   SearchReport report() const {
     return {record_.id, progress_.evaluations, progress_.measured, progress_.full_passes,
-            seconds_since(start_)};
+            seconds_since(start_), false};
   }
 
  private:
@@ -216,7 +216,7 @@ class Questioning {
 
 SearchReport run_search(Strategy& strategy, const StrategySetup& setup, const SearchRecord& record,
                         Evaluator& evaluator, Archive& archive,
-                        const std::function<void(const SearchStatus&)>& status) {
+                        const std::function<void(const SearchStatus&)>& status, const StopRequest& stop) {
   Questioning run(setup, record, evaluator, archive, status);
   Batch extremes;
   extremes.points = {setup.space->smallest(), setup.space->largest()};
@@ -230,6 +230,10 @@ SearchReport run_search(Strategy& strategy, const StrategySetup& setup, const Se
     const std::vector<Measurement> measurements = run.answer(batch, strategy.planned());
     strategy.tell(batch, measurements);
     run.close_batch(strategy.notes());
+    if (!stop || !stop()) continue;
+    SearchReport report = run.report();
+    report.stopped = true;
+    return report;
   }
   // Results of the last ask().
   run.close_batch(strategy.notes());

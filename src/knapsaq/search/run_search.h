@@ -17,6 +17,10 @@ namespace knapsaq {
 /// cost.
 inline constexpr std::string_view kExtremes = "extremes";
 
+/// Whether the user wants the search to end after the batch that is measured now. Called once per batch, in the
+/// thread of the search.
+using StopRequest = std::function<bool()>;
+
 struct SearchReport {
   std::int64_t search = 0;       ///< its id in the archive
   std::int64_t evaluations = 0;  ///< distinct (point, windows) that it asked for
@@ -25,6 +29,7 @@ struct SearchReport {
   /// questions had been known: a higher fidelity of a point costs its additional windows.
   double full_passes = 0;
   double seconds = 0;
+  bool stopped = false;  ///< by a StopRequest: the strategy would have gone on
 };
 
 /// Lets a strategy ask and an evaluator answer until the strategy is done. Measurements refer to kSearchSet.
@@ -38,10 +43,12 @@ struct SearchReport {
 /// measurements took. This requires that the evaluator's order within a batch does not change when some of
 /// its points are omitted, and that notes do not contain what differs between runs.
 ///
-/// The strategy decides how much is measured (StrategySetup::evaluations). Throws Cancelled, and IoError if
-/// the disk is full; what was measured stays.
+/// How much is measured is the strategy's business (StrategySetup::evaluations). When `stop` asks for it, the
+/// search returns after the current batch: everything measured is in the archive, the search is not marked as
+/// finished there, and the same call goes on with it later. Throws Cancelled, and IoError when the disk is full;
+/// what was measured stays.
 SearchReport run_search(Strategy& strategy, const StrategySetup& setup, const SearchRecord& record,
                         Evaluator& evaluator, Archive& archive,
-                        const std::function<void(const SearchStatus&)>& status = {});
+                        const std::function<void(const SearchStatus&)>& status = {}, const StopRequest& stop = {});
 
 }  // namespace knapsaq
