@@ -26,11 +26,12 @@ std::string name_of_model(const fs::path& folder) {
 
 }  // namespace
 
-ReportData report_of(const Run& run) {
+ReportData report_of(const Run& run) { return report_of(run, run.bank().table()); }
+
+ReportData report_of(const Run& run, const ErrorTable& table) {
   ReportSources sources;
   sources.archive = &run.archive();
   sources.space = &run.space();
-  const ErrorTable table = run.bank().table();
   sources.table = &table;
   sources.divergence = run.settings().divergence;
   const TokenSet& tokens = run.settings().search;
