@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
 #include "knapsaq/base/files.h"
@@ -57,13 +58,11 @@ std::string page_data(const ReportData& data) {
   return result;
 }
 
-std::string html_page(const ReportData& data) {
+std::string page_of(const PageParts& page) {
   const std::pair<std::string_view, std::string> parts[] = {
-      {"{{TITLE}}", escaped(clean(data.model.name))},
-      {"{{STYLE}}", std::string(page_css())},
-      {"{{DATA}}", page_data(data)},
-      {"{{CHARTS}}", std::string(page_charts())},
-      {"{{SCRIPT}}", std::string(page_js())},
+      {"{{TITLE}}", escaped(clean(page.title))}, {"{{HEAD}}", page.head},
+      {"{{KIND}}", escaped(page.kind)},          {"{{TOP}}", page.top},
+      {"{{MAKER}}", escaped(page.maker)},        {"{{SCRIPTS}}", page.scripts},
       {"{{LICENCES}}", escaped(page_licences())},
   };
   // In one pass over the frame: what is inserted is never looked at again.
@@ -79,6 +78,22 @@ std::string html_page(const ReportData& data) {
   }
   result += frame;
   return result;
+}
+
+std::string html_page(const ReportData& data) {
+  PageParts page;
+  page.title = data.model.name;
+  page.kind = "search report";
+  page.maker = "knapsaq report";
+  // The page is whole in itself; the policy makes sure that it asks nothing of a network.
+  page.head = fmt::format(
+      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
+      "script-src 'unsafe-inline'; img-src data:\">\n<style>{}</style>\n<script>{}</script>",
+      page_css(), page_early_js());
+  page.scripts = fmt::format(
+      "<script type=\"application/json\" id=\"data\">{}</script>\n<script>{}</script>\n<script>{}{}</script>",
+      page_data(data), page_charts(), page_js(), page_static_js());
+  return page_of(page);
 }
 
 bool is_html_page(std::string_view beginning) {

@@ -8,6 +8,19 @@
 
 namespace knapsaq {
 
+/// What two pages that show a report differ in. Markup goes into the page as it is.
+struct PageParts {
+  std::string title;    ///< text
+  std::string kind;     ///< text: "search report"
+  std::string maker;    ///< text: the command that makes such a page
+  std::string head;     ///< markup: style, early.js, and policy where no server sends one
+  std::string top;      ///< markup of what stands above the report's sections
+  std::string scripts;  ///< markup: data, charts, script
+};
+
+/// The frame with its parts filled in.
+std::string page_of(const PageParts& page);
+
 /// One self-contained HTML page: data, script, style and charts are inside, and its own policy forbids
 /// network requests. No data can become markup or script.
 std::string html_page(const ReportData& data);

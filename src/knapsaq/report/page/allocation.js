@@ -186,10 +186,10 @@ function allocationSentence(report, point) {
 }
 
 function makeAllocation(report) {
-  if (report.front.length === 0 || report.linears.length === 0) return;
+  if (report.front.length === 0 || report.linears.length === 0) return false;
   const title = document.getElementById('allocation-title');
   const says = (point) => {
-    title.textContent = 'The selected model: ' + formatFixed(report.points.bits[point], 3) + ' bits per weight, ' + formatBytes(report.points.bytes[point]);
+    setText(title, 'The selected model: ' + formatFixed(report.points.bits[point], 3) + ' bits per weight, ' + formatBytes(report.points.bytes[point]));
     showSection('allocation', allocationSentence(report, point));
   };
   says(selection.point);
@@ -200,13 +200,13 @@ function makeAllocation(report) {
     says(point);
     plot.update();
   });
-  if (someOfFront(report, 3).length < 2) {
-    document.getElementById('along-figure').hidden = true;
-    return;
-  }
-  const view = { rows: 'module' };
+  const few = someOfFront(report, 3).length < 2;
+  document.getElementById('along-figure').hidden = few;
+  if (few) return true;
+  const view = viewOf('along', { rows: 'module' });
   const along = makePlot('along-chart', (width) => alongOption(report, view.rows, width),
-    () => 'Mean bits of every kind of linear in the models of the front, from the smallest to the largest');
+    () => 'Mean bits of every kind of linear in the models of the front, from the smallest to the largest',
+    ({ data }) => { if (data && data.point >= 0) selection.select(data.point); });
   makeChoice('along-rows', [['module', 'By linear'], ['block', 'By block']], view.rows, (value) => { view.rows = value; along.update(); });
-  along.chart.on('click', ({ data }) => { if (data && data.point >= 0) selection.select(data.point); });
+  return true;
 }

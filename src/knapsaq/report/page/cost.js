@@ -15,7 +15,7 @@ function costSentence(report) {
 
 function makeCost(report) {
   const searches = report.searches.filter((search) => search.steps.length > 0);
-  if (searches.length === 0) return;
+  if (searches.length === 0) return false;
   showSection('cost', costSentence(report));
   const phases = [...new Set(searches.flatMap((search) => search.phases.map(([name]) => name)))];
   makePlot('cost-chart', (width) => {
@@ -50,4 +50,5 @@ function makeCost(report) {
       search.progress.length > 0 ? formatFixed(search.progress[search.progress.length - 1][2], 4) : '–', formatCount(search.front.length),
       { text: search.finished ? 'finished' : 'running or interrupted', class: 'text' }, { text: search.options, class: 'text' },
     ]));
+  return true;
 }

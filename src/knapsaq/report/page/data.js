@@ -4,8 +4,8 @@
 
 const kDigits = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_';
 
-function loadReport() {
-  const report = JSON.parse(document.getElementById('data').textContent);
+/** Completes the data in their own object. */
+function prepareReport(report) {
   const points = report.points;
   const count = points.bytes.length;
   report.count = count;
@@ -30,6 +30,10 @@ function loadReport() {
     }
     return levels;
   };
+
+  /** Tells a point apart from all others of the run, also when the run has got further and the point another index. */
+  report.keyOf = (i) => (offsets[i] < 0 ? points.bytes[i] + ' bytes' : points.allocations.slice(offsets[i], offsets[i] + digits)) +
+    '/' + points.windows[i];
 
   report.variableOf = new Int32Array(report.linears.length).fill(-1);
   report.variables.forEach((variable, v) => {

@@ -97,23 +97,36 @@ function fillTable(table, heads, rows) {
     element('tbody', {}, ...rows.map((row) => element('tr', {}, ...row.map((content) => cell('td', content))))));
 }
 
-/** A row of buttons of which one is pressed. */
+/** A row of buttons of which one is pressed. Called again it keeps the buttons that are there, and their focus. */
 function makeChoice(id, options, chosen, onChange) {
   const group = document.getElementById(id);
-  const buttons = options.map(([value, text]) => element('button', {
-    type: 'button', 'aria-pressed': String(value === chosen),
-    onclick: () => {
-      buttons.forEach((button, i) => button.setAttribute('aria-pressed', String(options[i][0] === value)));
-      onChange(value);
-    },
-  }, text));
-  group.replaceChildren(...buttons);
+  const press = (value) => [...group.children].forEach((button, i) => button.setAttribute('aria-pressed', String(options[i][0] === value)));
+  group.choose = (value) => { press(value); onChange(value); };
+  const names = JSON.stringify(options);
+  if (group.names !== names) {
+    group.names = names;
+    group.replaceChildren(...options.map(([value, text]) => element('button', { type: 'button', onclick: () => group.choose(value) }, text)));
+  }
+  press(chosen);
+}
+
+const views = new Map();
+
+/** What somebody chose in a section: the same object whenever the section is drawn, at first with these values. */
+function viewOf(section, values) {
+  if (!views.has(section)) views.set(section, values);
+  return views.get(section);
+}
+
+/** Sets a text where it is another one: a text that stays the same stays selected. */
+function setText(place, text) {
+  if (place.textContent !== text) place.textContent = text;
 }
 
 /** Shows a section and the sentence that says what one sees there. */
 function showSection(id, sentence) {
   const section = document.getElementById(id);
   section.hidden = false;
-  section.querySelector('.says').textContent = sentence;
+  setText(section.querySelector('.says'), sentence);
   return section;
 }

@@ -184,19 +184,25 @@ function frontSentence(report) {
 }
 
 function makeFront(report) {
-  if (report.front.length === 0) return;
+  if (report.front.length === 0) return false;
   showSection('front', frontSentence(report));
-  const view = { x: 'bits', y: 'log' };
-  const plot = makePlot('front-chart', (width) => frontOption(report, view, width), () => frontSentence(report));
+  const view = viewOf('front', { x: 'bits', y: 'log' });
+  const plot = makePlot('front-chart', (width) => frontOption(report, view, width), () => frontSentence(report),
+    (params) => { if (params.data && params.data.point >= 0) selection.select(params.data.point); });
   makeChoice('front-x', [['bits', 'Bits per weight'], ['size', 'File size']], view.x, (value) => { view.x = value; plot.update(); });
   makeChoice('front-y', [['log', 'Logarithmic'], ['value', 'Linear']], view.y, (value) => { view.y = value; plot.update(); });
-  plot.chart.on('click', (params) => { if (params.data && params.data.point >= 0) selection.select(params.data.point); });
   // Only the ring moves: redrawing ten thousand points at every click would be felt.
   selection.onChange(() => {
+    if (plot.stale) {
+      plot.update();
+      return;
+    }
     const option = frontOption(report, view, plot.width);
     plot.chart.setOption({ series: option.series.map((one, i) => (i + 1 === option.series.length ? { data: one.data } : {})) });
   });
+  makePointPanel(report);
   makeFrontTable(report);
+  return true;
 }
 
 function makeFrontTable(report) {
@@ -214,9 +220,12 @@ function makeFrontTable(report) {
   };
   const mark = () => [...table.tBodies[0].rows].forEach((row, i) => row.classList.toggle('selected', report.front[i] === selection.point));
   // Long fronts are only laid out for those who open the table.
-  document.getElementById('front-details').addEventListener('toggle', () => {
-    if (!table.tBodies[0]) fill();
+  const details = document.getElementById('front-details');
+  details.ontoggle = () => {
+    if (!details.open) return;
+    fill();
     mark();
-  });
-  selection.onChange(() => { if (table.tBodies[0]) mark(); });
+  };
+  details.ontoggle();
+  selection.onChange(() => { if (details.open) mark(); });
 }

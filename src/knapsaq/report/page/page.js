@@ -2,20 +2,14 @@
 
 function makeHeads(report) {
   const { model } = report;
-  document.getElementById('title').textContent = model.name;
+  setText(document.getElementById('title'), model.name);
   const schemes = schemesInUse(report).map((one) => one.name);
-  document.getElementById('subtitle').textContent = [
+  setText(document.getElementById('subtitle'), [
     model.architecture,
     model.parameters > 0 && formatCount(model.parameters) + ' parameters',
     model.bytes > 0 && formatBytes(model.bytes) + ' in full precision',
     report.linears.length > 0 && report.linears.length + ' linears' + (schemes.length > 0 ? ' in ' + schemes.join(', ') : ''),
-  ].filter(Boolean).join(' · ');
-  if (report.running) {
-    const box = document.getElementById('running');
-    box.hidden = false;
-    box.textContent = report.count > 0 ? 'A search of this run is not finished: this is how far it is. Run knapsaq report again for the latest.'
-      : 'A search of this run has begun; nothing is measured yet. Run knapsaq report again later.';
-  }
+  ].filter(Boolean).join(' · '));
 }
 
 function makeTiles(report) {
@@ -48,41 +42,57 @@ function possibleModels(report) {
 }
 
 function makeContents() {
-  const links = [...document.querySelectorAll('section.card:not([hidden])')].map((section) => element('a', { href: '#' + section.id }, section.querySelector('h2').textContent));
-  document.getElementById('contents').replaceChildren(...links);
+  const sections = [...document.querySelectorAll('section.card:not([hidden])')];
+  const contents = document.getElementById('contents');
+  if ([...contents.children].map((link) => link.hash).join() === sections.map((section) => '#' + section.id).join()) return;
+  contents.replaceChildren(...sections.map((section) => element('a', { href: '#' + section.id }, section.querySelector('h2').textContent)));
 }
 
 /** Where a reader begins: the smallest model of the front within 2 % of full precision, else its middle. */
 function firstPoint(report) {
   const { front, points } = report;
   const within = isNumber(report.model.loss) && points.loss ? front.find((i) => points.loss[i] - report.model.loss <= Math.log1p(0.02)) : undefined;
-  return within !== undefined ? within : front[Math.floor(front.length / 2)];
+  if (within !== undefined) return within;
+  return front.length > 0 ? front[Math.floor(front.length / 2)] : -1;
 }
 
-function main() {
-  const report = loadReport();
-  makeThemeButton();
+/**
+ * Sections, from top to bottom: id, the function that draws it and says whether there is anything to draw, and what it is
+ * drawn from where that is not everything: such a section is left alone until it changes.
+ */
+const kSections = [
+  ['front', makeFront],
+  ['allocation', makeAllocation],
+  ['quality', makeQuality],
+  ['heldout', makeHeldout, (report) => [report.heldout, report.model]],
+  ['tasks', makeTasks, (report) => report.tasks],
+  ['convergence', makeConvergence],
+  ['sensitivity', makeSensitivity, (report) => report.sensitivities],
+  ['prediction', makePredictions],
+  ['weights', makeWeights, (report) => report.linears],
+  ['study', makeStudy, (report) => report.study],
+  ['cost', makeCost],
+];
+const drawnFrom = new Map();
+
+/**
+ * Draws a report from its data (ReportData::to_json), the first time and whenever they are new: what somebody has
+ * selected, switched or scrolled to stays. `propose(report)`: the point that is shown while nobody has selected one.
+ */
+function updateReport(data, propose = firstPoint) {
+  const report = prepareReport(data);
+  selection.carry(report, propose(report));
   makeHeads(report);
   makeTiles(report);
-  if (report.front.length > 0) {
-    selection.point = firstPoint(report);
-    makeFront(report);
-    makePointPanel(report);
-    makeAllocation(report);
-    makeQuality(report);
+  for (const [id, make, sources] of kSections) {
+    const text = sources && JSON.stringify(sources(report));
+    if (text !== undefined && drawnFrom.get(id) === text) continue;
+    drawnFrom.set(id, text);
+    if (!make(report)) document.getElementById(id).hidden = true;
   }
-  makeHeldout(report);
-  makeTasks(report);
-  makeConvergence(report);
-  makeSensitivity(report);
-  makePredictions(report);
-  makeWeights(report);
-  makeStudy(report);
-  makeCost(report);
   makeContents();
   // For those who want to look closer from the browser's console.
   window.knapsaq = { report, selection, plots };
   document.documentElement.dataset.ready = 'yes';
+  return report;
 }
-
-main();

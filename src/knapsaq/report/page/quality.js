@@ -93,20 +93,21 @@ function qualitySentence(report) {
 }
 
 function makeQuality(report) {
-  if (!report.points.loss || report.front.length === 0) return;
+  if (!report.points.loss || report.front.length === 0) return false;
   showSection('quality', qualitySentence(report));
   // Where no model is that near to full precision, there is only one view.
   const near = isNumber(report.model.loss) && report.front.some((i) => report.points.loss[i] - report.model.loss <= Math.log(kNear));
-  const view = { upTo: near ? 'near' : 'all' };
-  const plot = makePlot('quality-chart', (width) => qualityOption(report, view, width), () => qualitySentence(report));
-  if (near) makeChoice('quality-y', [['near', 'Up to +15 %'], ['all', 'All']], view.upTo, (value) => { view.upTo = value; plot.update(); });
-  plot.chart.on('click', ({ data }) => { if (data && data.point >= 0) selection.select(data.point); });
+  const view = viewOf('quality', { upTo: 'near' });
+  const plot = makePlot('quality-chart', (width) => qualityOption(report, near ? view : { upTo: 'all' }, width), () => qualitySentence(report),
+    ({ data }) => { if (data && data.point >= 0) selection.select(data.point); });
+  makeChoice('quality-y', near ? [['near', 'Up to +15 %'], ['all', 'All']] : [], view.upTo, (value) => { view.upTo = value; plot.update(); });
+  return true;
 }
 
 /** Held-out text: the models that were picked beside the uniform ones. */
 function makeHeldout(report) {
   const models = report.heldout.filter((one) => isNumber(one[report.divergence]));
-  if (models.length === 0) return;
+  if (models.length === 0) return false;
   const value = (one) => one[report.divergence];
   const uniform = models.filter((one) => one.uniform);
   const picked = models.filter((one) => !one.uniform);
@@ -155,12 +156,13 @@ function makeHeldout(report) {
       formatFixed(Math.exp(one.loss), 2), formatPercent(one.agreement),
     ]).concat(isNumber(report.model.heldoutLoss)
       ? [['full precision', '–', report.model.bytes > 0 ? formatBytes(report.model.bytes) : '–', '0', formatFixed(Math.exp(report.model.heldoutLoss), 2), '100\u00a0%']] : []));
+  return true;
 }
 
 /** Zero-shot tasks: every model that was judged, by their average as AMQ takes it. */
 function makeTasks(report) {
   const models = report.tasks;
-  if (models.length === 0) return;
+  if (models.length === 0) return false;
   const names = [...new Set(models.flatMap((one) => one.tasks.map((task) => task.name)))];
   // Only scores on the same items can be compared: those that most models share, the others are marked.
   const shares = (data) => models.filter((one) => one.data === data).length;
@@ -179,6 +181,7 @@ function makeTasks(report) {
       }),
       cell(one.average, one.standardError),
     ]));
+  return true;
 }
 
 /** The searches' hypervolumes on common places of the axis: median, least and most. */
@@ -221,9 +224,9 @@ function convergenceSentence(report) {
 }
 
 function makeConvergence(report) {
-  if (!report.searches.some((search) => search.strategy !== 'uniform' && search.progress.length > 1)) return;
+  if (!report.searches.some((search) => search.strategy !== 'uniform' && search.progress.length > 1)) return false;
   showSection('convergence', convergenceSentence(report));
-  const view = { x: 'passes' };
+  const view = viewOf('convergence', { x: 'passes' });
   const plot = makePlot('convergence-chart', (width) => {
     const curves = convergenceCurves(report, view.x);
     const series = [];
@@ -254,6 +257,7 @@ function makeConvergence(report) {
     };
   }, () => convergenceSentence(report));
   makeChoice('convergence-x', [['passes', 'By cost'], ['evaluations', 'By evaluations']], view.x, (value) => { view.x = value; plot.update(); });
+  return true;
 }
 
 /** Predictions of every strategy that made some: [strategy, [[predicted, measured, point]]]. */
@@ -285,10 +289,11 @@ const kRoundNames = { hypervolume: 'Hypervolume', rmse: 'RMSE of the predictor (
 function makePredictions(report) {
   const groups = predictions(report);
   const rounds = report.searches.filter((search) => search.rounds.names.length > 0);
-  if (groups.length === 0 && rounds.length === 0) return;
+  if (groups.length === 0 && rounds.length === 0) return false;
   showSection('prediction', groups.length > 0 ? predictionSentence(groups) : 'What the strategies noted of their rounds.');
+  document.getElementById('prediction-chart').hidden = groups.length === 0;
   if (groups.length > 0) {
-    const plot = makePlot('prediction-chart', (width) => {
+    makePlot('prediction-chart', (width) => {
       const range = axisRange(groups.flatMap(([, pairs]) => pairs.flatMap((pair) => [pair[0], pair[1]])), true);
       const xRange = axisRange(groups.flatMap(([, pairs]) => pairs.map((pair) => pair[0])), true);
       const yRange = axisRange(groups.flatMap(([, pairs]) => pairs.map((pair) => pair[1])), true);
@@ -313,12 +318,10 @@ function makePredictions(report) {
         yAxis: { ...logAxis(yRange, 3), name: 'Measured divergence (nats per token)', nameGap: 46 },
         series,
       };
-    }, () => predictionSentence(groups));
-    plot.chart.on('click', ({ data }) => { if (data && data.point >= 0) selection.select(data.point); });
-  } else {
-    document.getElementById('prediction-chart').hidden = true;
+    }, () => predictionSentence(groups), ({ data }) => { if (data && data.point >= 0) selection.select(data.point); });
   }
   makeRounds(rounds);
+  return true;
 }
 
 /** What a strategy noted of its rounds, a small plot for each number. */
@@ -334,10 +337,12 @@ function makeRounds(searches) {
   if (drawn.length === 0) return;
   document.getElementById('rounds-figure').hidden = false;
   const holder = document.getElementById('rounds');
-  drawn.forEach((name, n) => {
+  drawn.forEach((name) => {
     const title = kRoundNames[name] || name;
-    holder.append(element('div', { class: 'figure' }, element('div', { class: 'chart', id: 'round-' + n })));
-    makePlot('round-' + n, () => {
+    if (!document.getElementById('round-' + name)) {
+      holder.append(element('div', { class: 'figure' }, element('div', { class: 'chart', id: 'round-' + name })));
+    }
+    makePlot('round-' + name, () => {
       const series = searches.map((search) => ({
         name: search.strategy, type: 'line', symbol: 'none', data: values(search, name), itemStyle: { color: strategyLook(search.strategy).color },
         lineStyle: { width: 1.4, color: strategyLook(search.strategy).color },

@@ -3,12 +3,28 @@
 
 const selection = {
   point: -1,
+  key: null,  // of the point that somebody has selected; null: the page's own choice
+  report: null,
   listeners: [],
   onChange(listener) { this.listeners.push(listener); },
+  /** Somebody selects a point. */
   select(point) {
+    if (point === undefined || point < 0) return;
+    this.key = this.report.keyOf(point);
+    this.show(point);
+  },
+  show(point) {
     if (point === this.point) return;
     this.point = point;
     for (const listener of this.listeners) listener(point);
+  },
+  /** The report has new data: the selected point stays, under its new index; without one it is `proposed`. */
+  carry(report, proposed) {
+    this.report = report;
+    this.listeners = [];
+    this.point = -1;
+    for (let i = 0; this.key !== null && this.point < 0 && i < report.count; ++i) if (report.keyOf(i) === this.key) this.point = i;
+    if (this.point < 0) this.point = proposed;
   },
 };
 
@@ -81,27 +97,27 @@ function makePointPanel(report) {
     if (step > 0) return larger < 0 ? undefined : report.front[larger];
     return report.front[(larger < 0 ? report.front.length : larger) - 1];
   };
-  by('smaller').addEventListener('click', () => selection.select(neighbour(-1)));
-  by('larger').addEventListener('click', () => selection.select(neighbour(1)));
-  by('copy').addEventListener('click', () => copyText(by('command').textContent, (worked) => {
+  by('smaller').onclick = () => selection.select(neighbour(-1));
+  by('larger').onclick = () => selection.select(neighbour(1));
+  by('copy').onclick = () => copyText(by('command').textContent, (worked) => {
     by('copy').textContent = worked ? 'Copied' : 'Select and copy';
     setTimeout(() => { by('copy').textContent = 'Copy'; }, 1500);
-  }));
+  });
 
   const show = (point) => {
-    by('title').textContent = formatFixed(report.points.bits[point], 3) + ' bits, ' + formatBytes(report.points.bytes[point]);
-    by('origin').textContent = originOf(report, point);
+    setText(by('title'), formatFixed(report.points.bits[point], 3) + ' bits, ' + formatBytes(report.points.bytes[point]));
+    setText(by('origin'), originOf(report, point));
     by('facts').replaceChildren(...factsOf(report, point).flatMap(([name, value]) => [element('dt', {}, name), element('dd', {}, value)]));
-    by('command').textContent = commandFor(report, point);
+    setText(by('command'), commandFor(report, point));
     by('smaller').disabled = neighbour(-1) === undefined;
     by('larger').disabled = neighbour(1) === undefined;
     const onFront = report.onFront.has(point);
     const better = onFront ? -1 : frontWithin(report, report.points.bytes[point]);
-    by('command-label').textContent = onFront ? 'Write this model' : 'Write the best model of at most this size';
-    by('note').textContent = onFront ? 'On the front: no measured allocation is both smaller and closer to full precision.'
+    setText(by('command-label'), onFront ? 'Write this model' : 'Write the best model of at most this size');
+    setText(by('note'), onFront ? 'On the front: no measured allocation is both smaller and closer to full precision.'
       : better >= 0 ? 'Not on the front: at this size the search knows one with divergence ' +
         formatNumber(report.divergences[better]) + '; that is what the command writes.'
-        : 'Not on the front.';
+        : 'Not on the front.');
     by('map').hidden = report.allocation(point) === null;
   };
   show(selection.point);

@@ -24,11 +24,11 @@ function bitsByBlock(report, bits) {
 
 function makeStudy(report) {
   const { study } = report;
-  if (!study || study.groups.length === 0) return;
+  if (!study || study.groups.length === 0) return false;
   showSection('study', studySentence(study));
   const groups = study.groups.map((group) => ({ ...group, color: () => strategyLook(group.strategy).color }));
 
-  makePlot('study-chart', (width) => {
+  const chart = makePlot('study-chart', (width) => {
     const series = [];
     for (const group of groups) {
       const xs = group.band.map((_, i) => i + 1).filter((_, i) => isNumber(group.band[i][2]));
@@ -99,8 +99,7 @@ function makeStudy(report) {
     }), ...study.baselines.map((one) => [one.name, '–', formatNumber(one.value, 4), '–', '–', formatFixed(one.perplexity, 2), formatNumber(one.divergence), formatFixed(one.bitsPerWeight, 3), '–'])]);
   outcomes();
   // The dots' colours are the theme's.
-  const { update } = plots.get('study-chart');
-  plots.get('study-chart').update = () => { update(); outcomes(); };
+  chart.afterUpdate = outcomes;
 
   fillTable(document.getElementById('study-tests'),
     ['Pair', 'p (Wilcoxon)', 'p, Holm-adjusted', 'p (exact Mann-Whitney)', { text: 'First better', title: 'Probability that a run of the first ends better than one of the second (Vargha and Delaney)' }, { text: 'Verdict at 5 %', class: 'text' }],
@@ -110,4 +109,5 @@ function makeStudy(report) {
       return [a + ' – ' + b, formatP(test.p), formatP(test.holm), formatP(test.exact), formatPercent(test.aBetter, 0),
         { text: sure ? (test.aBetter > 0.5 ? a : b) + ' is better' : 'no difference shown', class: sure ? 'text strong' : 'text' }];
     }));
+  return true;
 }

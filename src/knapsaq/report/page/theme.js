@@ -94,31 +94,67 @@ function withManners(option) {
 
 const plots = new Map();
 
+/** A plot under the pointer holds still for so many milliseconds after the last movement: somebody reads its numbers. */
+const kHold = 8000;
+
 /**
  * A plot in the element `id`. `makeOption(width)` is asked again whenever theme or width change and when update() is
- * called; `describe()` is what screen readers are told.
+ * called; `describe()` is what screen readers are told; `onClick` gets what ECharts tells of clicks. Called again for the
+ * same element it draws the new data: at once where the plot is seen, else when it is scrolled to.
  */
-function makePlot(id, makeOption, describe) {
+function makePlot(id, makeOption, describe, onClick) {
+  let plot = plots.get(id);
+  const isNew = plot === undefined;
+  if (isNew) {
+    plot = newPlot(id);
+    plots.set(id, plot);
+  }
+  Object.assign(plot, { makeOption, describe, onClick });
+  if (isNew) plot.update();
+  else plot.refresh();
+  return plot;
+}
+
+function newPlot(id) {
   const holder = document.getElementById(id);
   holder.setAttribute('role', 'img');
   const chart = echarts.init(holder, null, { renderer: 'canvas' });
-  const update = () => {
-    const option = makeOption(holder.clientWidth);
+  const plot = { chart, width: holder.clientWidth, visible: true, stale: false, touched: -Infinity };
+  plot.update = () => {
+    plot.stale = false;
+    const option = plot.makeOption(holder.clientWidth);
     if (option.height) {
       holder.style.height = option.height + 'px';
       delete option.height;
     }
+    // What was switched off in the legend stays off.
+    const before = chart.getOption();
+    if (before && before.legend && before.legend[0] && option.legend) {
+      option.legend.selected = { ...option.legend.selected, ...before.legend[0].selected };
+    }
     chart.resize();
     chart.setOption(withManners(option), { notMerge: true });
-    if (describe) holder.setAttribute('aria-label', describe());
+    if (plot.describe) holder.setAttribute('aria-label', plot.describe());
+    if (plot.afterUpdate) plot.afterUpdate();
   };
-  const plot = { chart, update, width: holder.clientWidth };
-  plots.set(id, plot);
-  update();
+  plot.refresh = () => {
+    plot.stale = true;
+    if (plot.visible && performance.now() - plot.touched > kHold) plot.update();
+  };
+  chart.on('click', (params) => { if (plot.onClick) plot.onClick(params); });
+  holder.addEventListener('pointermove', () => { plot.touched = performance.now(); });
+  holder.addEventListener('pointerleave', () => {
+    plot.touched = -Infinity;
+    if (plot.stale) plot.update();
+  });
+  new IntersectionObserver((entries) => {
+    plot.visible = entries[entries.length - 1].isIntersecting;
+    if (plot.visible && plot.stale) plot.update();
+  }, { rootMargin: '200px' }).observe(holder);
   new ResizeObserver(() => {
     if (holder.clientWidth === plot.width || holder.clientWidth === 0) return;
     plot.width = holder.clientWidth;
-    update();
+    plot.update();
   }).observe(holder);
   return plot;
 }

@@ -32,8 +32,8 @@ function sensitivitySentence(report, one) {
 
 function makeSensitivity(report) {
   const all = report.sensitivities.filter((one) => one.values.some(isNumber));
-  if (all.length === 0) return;
-  const view = { which: 0 };
+  if (all.length === 0) return false;
+  const view = viewOf('sensitivity', { which: 0 });
   const says = () => showSection('sensitivity', sensitivitySentence(report, all[view.which]));
   says();
   const kinds = variablesByKind(report);
@@ -66,7 +66,8 @@ function makeSensitivity(report) {
       series,
     };
   }, () => sensitivitySentence(report, all[view.which]));
-  if (all.length > 1) makeChoice('sensitivity-by', all.map((one, i) => [i, one.strategy]), 0, (value) => { view.which = value; says(); plot.update(); });
+  if (all.length > 1) makeChoice('sensitivity-by', all.map((one, i) => [i, one.strategy]), view.which, (value) => { view.which = value; says(); plot.update(); });
+  return true;
 }
 
 const kPercentiles = ['0', '99', '99.9', '99.99', '100'];
@@ -80,7 +81,7 @@ function weightsSentence(report) {
 
 function makeWeights(report) {
   const known = report.linears.filter((linear) => linear.percentiles && isNumber(linear.kurtosis));
-  if (known.length === 0) return;
+  if (known.length === 0) return false;
   showSection('weights', weightsSentence(report));
   const holder = document.getElementById('weights-charts');
   // The same right axis everywhere, so that the lines can be compared.
@@ -88,7 +89,9 @@ function makeWeights(report) {
   report.modules.forEach((module, m) => {
     const linears = report.blocks.map((block) => known.find((linear) => linear.block === block && linear.module === module));
     if (linears.every((linear) => linear === undefined)) return;
-    holder.append(element('div', { class: 'figure' }, element('h3', {}, module), element('div', { class: 'chart', id: 'weights-' + m })));
+    if (!document.getElementById('weights-' + m)) {
+      holder.append(element('div', { class: 'figure' }, element('h3', {}, module), element('div', { class: 'chart', id: 'weights-' + m })));
+    }
     makePlot('weights-' + m, () => {
       const accent = theme.isDark() ? '#62aef7' : '#0a5fb4';
       const warm = theme.isDark() ? '#f08a3c' : '#d55e00';
@@ -117,4 +120,5 @@ function makeWeights(report) {
       };
     }, () => 'Percentiles of |weight| and kurtosis of ' + module + ' by block');
   });
+  return true;
 }
