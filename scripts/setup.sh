@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 # file of SentencePiece 0.2 for protobuf-lite.
 packages=(g++ cmake ninja-build pkg-config git ccache libdnnl-dev ocl-icd-opencl-dev libfmt-dev nlohmann-json3-dev
   libcli11-dev libsentencepiece-dev libprotobuf-dev libpcre2-dev libutf8proc-dev libxxhash-dev libsqlite3-dev
-  libopenblas-dev libgtest-dev libgmock-dev)
+  libopenblas-dev libcpp-httplib-dev libgtest-dev libgmock-dev)
 developer_packages=(libbenchmark-dev clang libclang-rt-dev clang-format clang-tidy libomp-dev)
 # HiGHS 1.10.0, the source archive of its Python package: the same sources, unpatched. Debian 13 packages it.
 highs_version=1.10.0

@@ -76,6 +76,7 @@ void add_pick(CommandLine& app);
 void add_study(CommandLine& app);
 void add_report(CommandLine& app);
 void add_strategies(CommandLine& app);
+void add_watch(CommandLine& app);
 /// Its output is of all verbs that are there when it runs.
 void add_completion(CommandLine& app);
 

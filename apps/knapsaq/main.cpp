@@ -72,6 +72,7 @@ int main(int argc, char** argv) {
   command::add_front(app);
   command::add_pick(app);
   command::add_report(app);
+  command::add_watch(app);
   command::add_study(app);
   command::add_strategies(app);
   command::add_info(app);

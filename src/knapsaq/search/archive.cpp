@@ -223,6 +223,17 @@ struct Archive::Impl {
 
   Impl(std::unique_ptr<WriterLock> held, Database opened)
       : lock(std::move(held)), database(std::move(opened)) {}
+  /// A writer's end. The last connection that closes takes the log in; where a reader stays, this does.
+  ~Impl() {
+    if (!lock) return;
+    try {
+      database.run("PRAGMA wal_checkpoint(TRUNCATE)");
+    } catch (const Error&) {  // NOLINT(bugprone-empty-catch)
+      // What the log holds is safe there, too.
+    }
+  }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
 
   /// Calls `change`, which makes one transaction.
   template <class Change>

@@ -28,7 +28,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kArchiveName = "archive.db";
 /// More tokens than any model can see.
 constexpr std::int64_t kLongestWindow = std::int64_t{1} << 30;
 
