@@ -95,6 +95,17 @@ void write_server_record(const fs::path& run, const ServerRecord& record) {
   partial.forget();
 }
 
+void close_server_record(const fs::path& run) {
+  try {
+    std::optional<ServerRecord> record = read_server_record(run);
+    if (!record || record->process != this_process()) return;
+    record->process.start = fmt::format("{} ended", boot_of(record->process));
+    write_server_record(run, *record);
+  } catch (const Error&) {  // NOLINT(bugprone-empty-catch)
+    // The process ends soon, and with it the record's claim.
+  }
+}
+
 std::optional<std::string> served_at(const fs::path& run) {
   const std::optional<ServerRecord> record = read_server_record(run);
   if (!record || !is_running(record->process)) return std::nullopt;

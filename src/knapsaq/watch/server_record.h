@@ -28,6 +28,9 @@ std::optional<ServerRecord> read_server_record(const std::filesystem::path& run)
 /// Throws IoError.
 void write_server_record(const std::filesystem::path& run, const ServerRecord& record);
 
+/// Says in this process's record that it serves no more; others' are left alone. Never throws.
+void close_server_record(const std::filesystem::path& run);
+
 /// Address of the server that serves this run now, if there is one.
 std::optional<std::string> served_at(const std::filesystem::path& run);
 

@@ -42,7 +42,7 @@ WatchServer::WatchServer(WatchOptions options, int port) : run_(options.run) {
   address_ = record.address();
 }
 
-WatchServer::~WatchServer() = default;
+WatchServer::~WatchServer() { close_server_record(run_); }
 
 void WatchServer::serve(std::optional<std::chrono::seconds> patience) {
   std::error_code ignored;

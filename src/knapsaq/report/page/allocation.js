@@ -38,13 +38,18 @@ function bitsLegend(report, width, dimension) {
   };
 }
 
+/** Room for names beside an axis, of so many pixels a letter. */
+function labelWidth(names, letter) {
+  return 16 + Math.ceil(letter * Math.max(8, ...names.map((name) => name.length)));
+}
+
 /** One point's heat map; `compact` for the panel, else with cell labels and each block's memory below. */
 function allocationOption(report, point, width, compact) {
   const levels = report.allocation(point) || [];
   const [least, most] = bitsRange(report);
   const modules = report.modules;
   const rowHeight = compact ? 17 : 30;
-  const left = compact ? 74 : 86;
+  const left = labelWidth(modules.map((module) => shortModule(report, module)), compact ? 6.1 : 6.9);
   const mapHeight = rowHeight * modules.length;
   const cellWidth = (width - left - 16) / Math.max(1, report.blocks.length);
   const cells = [];
@@ -123,7 +128,7 @@ function someOfFront(report, most) {
 
 /** Mean bits of every kind of linear, or of every block, in all models of the front. */
 function alongOption(report, rows, width) {
-  const left = rows === 'module' ? 86 : 56;
+  const left = rows === 'module' ? labelWidth(report.modules.map((module) => shortModule(report, module)), 6.9) : 56;
   const front = someOfFront(report, Math.max(10, Math.min(120, Math.floor((width - left) / 5))));
   const names = rows === 'module' ? report.modules : report.blockNames;
   const rowOf = (linear) => (rows === 'module' ? report.modules.indexOf(linear.module) : report.blocks.indexOf(linear.block));

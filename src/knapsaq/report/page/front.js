@@ -151,7 +151,7 @@ function frontOption(report, view, width) {
     legend: { data: names, selected: { [kPartial]: false } },
     tooltip: { formatter: (params) => (params.data && params.data.point >= 0 ? pointTip(report, params.data.point) : '') },
     xAxis: {
-      type: 'value', name: view.x === 'bits' ? 'Average bits per quantized weight (metadata included)' : 'Size of the files (' + unit.name + ')',
+      type: 'value', name: view.x === 'bits' ? (width < 450 ? 'Bits per quantized weight' : 'Average bits per quantized weight (metadata included)') : 'Size of the files (' + unit.name + ')',
       nameGap: 30, min: xRange[0], max: xRange[1], axisLabel: kInnerLabels,
     },
     yAxis: {

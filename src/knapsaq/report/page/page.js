@@ -42,7 +42,7 @@ function possibleModels(report) {
 }
 
 function makeContents() {
-  const sections = [...document.querySelectorAll('section.card:not([hidden])')];
+  const sections = [...document.querySelectorAll('section.card:not([hidden])')].filter((section) => section.querySelector('h2'));
   const contents = document.getElementById('contents');
   if ([...contents.children].map((link) => link.hash).join() === sections.map((section) => '#' + section.id).join()) return;
   contents.replaceChildren(...sections.map((section) => element('a', { href: '#' + section.id }, section.querySelector('h2').textContent)));

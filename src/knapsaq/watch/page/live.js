@@ -35,12 +35,16 @@ async function pollState() {
   live.state = state;
 }
 
+/** The data, or null where nothing is measured yet. */
 async function loadData() {
   const response = await fetch('data', { cache: 'no-store', signal: AbortSignal.timeout(60000) });
-  if (!response.ok) return;
-  const data = await response.json();
-  const start = performance.now();
+  if (!response.ok) return null;
   live.dataTag = (response.headers.get('ETag') || '').replaceAll('"', '');
+  return response.json();
+}
+
+function showData(data) {
+  const start = performance.now();
   live.report = updateReport(data, proposedPoint);
   showBest();
   live.nextDraw = performance.now() + Math.max(kPollMilliseconds, kDrawRest * (performance.now() - start));
@@ -50,17 +54,19 @@ async function poll() {
   if (live.polling) return;
   live.polling = true;
   clearTimeout(live.timer);
+  let data = null;
   try {
     await pollState();
+    const tag = live.state.data;
+    if (tag && tag !== live.dataTag && !document.hidden && performance.now() >= live.nextDraw) data = await loadData();
     live.lost = false;
-    const { data } = live.state;
-    if (data && data !== live.dataTag && !document.hidden && performance.now() >= live.nextDraw) await loadData();
   } catch (error) {
     live.lost = true;
   }
   live.polling = false;
-  showState();
   live.timer = setTimeout(poll, document.hidden || live.lost ? kHiddenMilliseconds : kPollMilliseconds);
+  if (data) showData(data);
+  showState();
 }
 
 /** Asks for an action; resolves to [worked, what the server says]. */
