@@ -78,11 +78,18 @@ have_packaged_highs() {
   dpkg --compare-versions "$version" ge "$highs_version"
 }
 
+# The version of a package that apt would install; nothing if it has none.
+candidate() {
+  command -v apt-cache >/dev/null || return 0
+  apt-cache policy "$1" 2>/dev/null | sed -n '/(none)/d; s/^ *Candidate: *//p'
+}
+
+package_available() { [ -n "$(candidate "$1")" ]; }
+
 packaged_highs_available() {
   local version
-  command -v apt-cache >/dev/null || return 1
-  version=$(apt-cache policy libhighs-dev 2>/dev/null | sed -n 's/^ *Candidate: *//p')
-  [ -n "$version" ] && [ "$version" != "(none)" ] && dpkg --compare-versions "$version" ge "$highs_version"
+  version=$(candidate libhighs-dev)
+  [ -n "$version" ] && dpkg --compare-versions "$version" ge "$highs_version"
 }
 
 # Makes the folder `work` beside the final folder $1, which is renamed to it when it is complete: a killed set-up leaves
@@ -196,6 +203,10 @@ END
 }
 
 install_packages "${packages[@]}"
+# For the tests of pages. Ubuntu has no such package: there any Chromium or Chrome on PATH does.
+if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null && ! command -v google-chrome >/dev/null; then
+  if package_available chromium; then install_packages chromium; else say "no package of Chromium here: the tests in a browser are skipped"; fi
+fi
 if ! have_packaged_highs && ! [ -e "$highs_folder/lib/libhighs.a" ]; then
   if packaged_highs_available; then
     install_packages libhighs-dev

@@ -1,66 +1,19 @@
 #!/bin/bash
 # Opens reports of made runs in a real browser without a window, and looks whether they draw themselves, tell of no
-# error, and answer a click. Skipped (77) where there is no Chromium.
+# error, and answer a click.
 #   tests/report/browser_test.sh MAKE_REPORT_PAGE
 set -euo pipefail
 
 make_page=$1
-browser=
-for name in chromium chromium-browser google-chrome; do
-  if command -v "$name" >/dev/null; then browser=$name; break; fi
-done
-[ -n "$browser" ] || { echo "skipped: no Chromium here (apt-get install chromium)"; exit 77; }
-
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$(dirname "$0")/../browser/browser.sh"
 
 # A page with a script of ours at its end, which leaves what it finds in the title; nothing of the page has to know it.
 # Its names are its own. Prints the title.
 run_in_browser() {
   local page=$1 script=$2 size=${3:-1300,2000}
   { sed '/^<\/body>/,$d' "$page"; printf '<script>\n{\n%s\n}\n</script>\n</body>\n</html>\n' "$script"; } >"$work/test.html"
-  "$browser" --headless --no-sandbox --disable-gpu --user-data-dir="$work/profile" --window-size="$size" \
-    --dump-dom "file://$work/test.html" 2>"$work/browser.log" >"$work/dom.html" ||
-    { echo "the browser failed: $(tail -n 1 "$work/browser.log")"; return; }
-  sed -n 's/.*<title>\([^<]*\)<\/title>.*/\1/p' "$work/dom.html" | head -n 1
+  browse "file://$work/test.html" "$size" | sed -n 's/.*<title>\([^<]*\)<\/title>.*/\1/p' | head -n 1
 }
-
-failures=0
-expect() {
-  local what=$1 expected=$2 found=$3
-  [ "$found" != "$expected" ] || return 0
-  echo "$what: expected '$expected', found '$found'"
-  failures=$((failures + 1))
-}
-
-# What is wrong with a page: errors, plots that are shown and have drawn nothing (all pixels the same), text that
-# does not fit into the window.
-library='
-function emptyPlots() {
-  const empty = [];
-  for (const holder of document.querySelectorAll("section:not([hidden]) .chart")) {
-    if (holder.offsetParent === null) continue;
-    const canvas = holder.querySelector("canvas");
-    const pixels = canvas ? canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data : [];
-    const colors = new Set();
-    for (let i = 0; i < pixels.length; i += 4) colors.add(pixels[i] << 16 | pixels[i + 1] << 8 | pixels[i + 2]);
-    if (colors.size < 5) empty.push(holder.id);
-  }
-  return empty;
-}
-function problems() {
-  const found = [];
-  const root = document.documentElement.dataset;
-  if (root.error) found.push(root.error);
-  if (root.ready !== "yes") found.push("not ready");
-  if (emptyPlots().length > 0) found.push("empty: " + emptyPlots());
-  if (document.documentElement.scrollWidth > window.innerWidth + 1) found.push("wider than the window");
-  return found.join("; ") || "ok";
-}
-function sections() {
-  return [...document.querySelectorAll("section.card:not([hidden])")].map((section) => section.id).join(" ");
-}
-'
 
 for kind in finished large begun empty; do "$make_page" $kind "$work/$kind.html"; done
 
@@ -115,6 +68,41 @@ expect "buttons" "true true true true" "$(run_in_browser "$work/finished.html" "
   document.getElementById('theme').click();
   const changed = getComputedStyle(document.body).backgroundColor !== before;
   document.title = [larger, smaller, table, changed].join(' ');")"
+
+# New data are drawn into the page: the selected point and its place keep, whatever its index; so do switches, legends and
+# what is open; nothing is there twice.
+expect "new data" "true true true true true true" "$(run_in_browser "$work/finished.html" "
+  const data = () => JSON.parse(document.getElementById('data').textContent);
+  const before = window.knapsaq.report;
+  const target = before.front[3];
+  selection.select(target);
+  document.querySelectorAll('#front-x button')[1].click();
+  const details = document.getElementById('front-details');
+  details.open = true;
+  details.dispatchEvent(new Event('toggle'));
+  plots.get('front-chart').chart.dispatchAction({ type: 'legendUnSelect', name: 'amq' });
+  const charts = document.querySelectorAll('.chart').length;
+  window.scrollTo({ top: 700, behavior: 'instant' });
+  // As if a search that comes first had measured one more: every index moves.
+  const more = data();
+  const { points } = more;
+  points.allocations = points.allocations.slice(0, more.variables.length * points.width) + points.allocations;
+  for (const name of ['bytes', 'bits', 'windows', 'kl', 'jsd', 'loss', 'agreement']) if (points[name]) points[name].unshift(points[name][0]);
+  points.windows[0] = 1;
+  points.dropped = points.dropped.map((i) => i + 1);
+  more.front = more.front.map((i) => i + 1);
+  for (const search of more.searches) {
+    search.steps = search.steps.map((i) => i + 1);
+    search.front = search.front.map((i) => i + 1);
+  }
+  const after = updateReport(more);
+  const kept = selection.point === target + 1;
+  const view = document.querySelectorAll('#front-x button')[1].getAttribute('aria-pressed') === 'true';
+  const legend = plots.get('front-chart').chart.getOption().legend[0].selected.amq === false;
+  const table = details.open && document.querySelectorAll('#front-table tr.selected').length === 1;
+  const once = document.querySelectorAll('.chart').length === charts && document.querySelectorAll('#contents a').length === 11;
+  const place = window.scrollY === 700 && after.count === before.count + 1 && !document.documentElement.dataset.error;
+  document.title = [kept, view, legend, table, once, place].join(' ');")"
 
 # Nothing is asked of any network: no tag has the address of another place, and the page's own policy forbids it.
 expect "addresses" "0" "$(grep -c -E '(src|href)="?(https?:)?//' "$work/finished.html" || true)"
