@@ -19,6 +19,11 @@ void add_common(Verb verb, Common& common) {
       .show_default();
 }
 
+void add_watch_flag(Verb verb, Common& common) {
+  verb.flag("--watch", common.watch,
+            "Serve a page on this machine that shows how the run goes, and print its address");
+}
+
 Cancellation& cancellation() {
   static Cancellation by_signals;
   return by_signals;
@@ -26,6 +31,7 @@ Cancellation& cancellation() {
 
 EnvironmentOptions environment_options(const Common& common) {
   static TerminalListener listener;
+  listener.serve_pages(common.watch);
   return {common.threads, &listener, &cancellation()};
 }
 

@@ -26,12 +26,15 @@ enum ExitCode : int {
 
 /// What every verb has.
 struct Common {
-  bool json = false;  ///< one JSON object on standard output instead of text
-  int threads = 0;    ///< 0: one per core
+  bool json = false;   ///< one JSON object on standard output instead of text
+  int threads = 0;     ///< 0: one per core
+  bool watch = false;  ///< a page shows the run
 };
 
 /// Adds --json and --threads to a verb.
 void add_common(Verb verb, Common& common);
+/// Adds --watch, for verbs that work on a run.
+void add_watch_flag(Verb verb, Common& common);
 
 /// What Ctrl-C asks to stop.
 Cancellation& cancellation();

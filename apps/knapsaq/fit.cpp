@@ -63,7 +63,8 @@ void add_fit(CommandLine& app) {
   const Verb verb =
       app.add("fit", "All of it: quantize, search, compare with uniform, write the best model that fits");
   verb.option("model", options->model, "Model folder in Hugging Face layout, full precision").required();
-  verb.option("-o,--output", options->fit.output, "Folder to write; with --for llama.cpp a GGUF file").required();
+  verb.option("-o,--output", options->fit.output, "Folder to write; with --for llama.cpp a GGUF file")
+      .required();
   add_budget_flags(verb, options->budget);
   verb.option("--run", options->fit.run,
               "Folder of bank and archive, kept for other budgets; default: OUTPUT.run")
@@ -74,6 +75,7 @@ void add_fit(CommandLine& app) {
   add_strategy_flags(verb, options->fit.search);
   verb.flag("--force", options->fit.force, "Replace the output folder");
   add_run_flags(verb, options->run);
+  add_watch_flag(verb, options->common);
   add_common(verb, options->common);
   verb.example("knapsaq fit MODEL --budget 4.2MiB -o OUT");
   verb.runs([options] { run(*options); });

@@ -75,6 +75,7 @@ void add_search(CommandLine& app) {
   add_budget_flags(verb, options->budget);
   verb.flag("--resume", options->search.resume, "Refuse to start anew: there has to be a run in the folder");
   add_run_flags(verb, options->run);
+  add_watch_flag(verb, options->common);
   add_common(verb, options->common);
   verb.example(
       "knapsaq search MODEL --run RUN --strategy front\n  knapsaq search MODEL --run RUN "

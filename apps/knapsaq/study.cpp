@@ -44,7 +44,8 @@ void add_study(CommandLine& app) {
   const Verb verb =
       app.add("study", "Compare search strategies by repeated runs, as the metaheuristic paper does");
   verb.option("model", options->model, "Model folder in Hugging Face layout, full precision").required();
-  verb.option("--run", options->study.run, "Folder of the study; one that was interrupted goes on where it was")
+  verb.option("--run", options->study.run,
+              "Folder of the study; one that was interrupted goes on where it was")
       .required();
   verb.option("--strategies", options->study.strategies, "Strategies, with commas")
       .separated_by(',')
@@ -67,6 +68,7 @@ void add_study(CommandLine& app) {
       .show_default();
   add_budget_flags(verb, options->budget);
   add_run_flags(verb, options->run);
+  add_watch_flag(verb, options->common);
   add_common(verb, options->common);
   verb.example(
       "knapsaq study MODEL --strategies ga,pso,sa,de --repeats 10 --text wiki.test.raw --run "

@@ -7,8 +7,10 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "knapsaq/base/error.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/search/run_search.h"
+#include "knapsaq/watch/launch_server.h"
 
 namespace knapsaq::command {
 namespace {
@@ -94,6 +96,20 @@ void TerminalListener::end() {
 void TerminalListener::note(std::string_view line) {
   if (terminal_) clear();
   fmt::print(stderr, "note: {}\n", line);
+}
+
+void TerminalListener::run_begins(const std::filesystem::path& folder) {
+  if (!pages_) return;
+  if (terminal_) clear();
+  try {
+    fmt::print(stderr, "watch: {}\n", launch_server(std::filesystem::read_symlink("/proc/self/exe"), folder));
+  } catch (const Error& error) {
+    // The run is worth more than its page.
+    fmt::print(stderr, "note: {}\n", error.what());
+  } catch (const std::filesystem::filesystem_error& error) {
+    fmt::print(stderr, "note: {}\n", error.what());
+  }
+  std::fflush(stderr);
 }
 
 void TerminalListener::search_begins(const SearchView& view) {

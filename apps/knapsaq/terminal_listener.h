@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -13,17 +14,21 @@
 
 namespace knapsaq::command {
 
-/// Shows work on standard error: notes as lines; where that is a terminal, also one line that is drawn over again.
-/// For a stage: what, a bar, percent, rate, time left. For a search: phase, size of the front, the best within the
-/// budget, evaluations, time left.
+/// Shows work on standard error: notes as lines; where that is a terminal, also one line that is drawn over
+/// again. For a stage: what, a bar, percent, rate, time left. For a search: phase, size of the front, the
+/// best within the budget, evaluations, time left.
 class TerminalListener final : public Listener {
  public:
   TerminalListener();
+  /// Whether the pages of runs are served, by processes of their own (launch_server()), and their addresses
+  /// shown.
+  void serve_pages(bool serve) { pages_ = serve; }
 
   void begin(std::string_view what, std::uint64_t total, std::string_view unit) override;
   void advance(std::uint64_t done) override;
   void end() override;
   void note(std::string_view line) override;
+  void run_begins(const std::filesystem::path& folder) override;
   void search_begins(const SearchView& view) override;
   void searching(const SearchStatus& status) override;
   void search_ends() override;
@@ -36,6 +41,7 @@ class TerminalListener final : public Listener {
   static void clear();
 
   const bool terminal_;
+  bool pages_ = false;
 
   // Of a stage.
   std::mutex mutex_;

@@ -50,7 +50,8 @@ void run(const Options& options) {
   watch.pick = point_writer(folder, options.model);
   WatchServer server(std::move(watch), static_cast<int>(options.port));
   say(options, server.address(), "open it in a browser on this machine; Ctrl-C ends the page, not the run");
-  server.serve(options.exit_after > 0 ? std::optional(std::chrono::seconds(options.exit_after)) : std::nullopt);
+  server.serve(options.exit_after > 0 ? std::optional(std::chrono::seconds(options.exit_after))
+                                      : std::nullopt);
 }
 
 }  // namespace
@@ -59,7 +60,9 @@ void add_watch(CommandLine& app) {
   auto options = std::make_shared<Options>();
   const Verb verb = app.add("watch", "Serve a page on this machine that follows a run, running or finished");
   verb.option("run", options->folder, "Folder of the run").required();
-  verb.option("--port", options->port, "Port on 127.0.0.1; 0: the one of before, or a free one").range(0, 65535).show_default();
+  verb.option("--port", options->port, "Port on 127.0.0.1; 0: the one of before, or a free one")
+      .range(0, 65535)
+      .show_default();
   verb.option("--model", options->model, "Where the model is now, if it was moved");
   verb.option("--exit-after", options->exit_after,
               "End when the run is over and no page has asked for so many seconds; 0: never")

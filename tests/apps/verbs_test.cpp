@@ -136,6 +136,7 @@ TEST_F(Verbs, PrintWholeOrFail) {
       {"front", "front {r}"},
       {"pick", "pick {r} --bits 3 -o {p} --force"},
       {"report", "report {r} -o {r.html}"},
+      {"watch", "watch {r} --exit-after 1"},
       {"study", "study {m} --run {s} --strategies ga,sa --repeats 2 --evaluations 3" + run_options},
       {"strategies", "strategies"},
       {"info", "info {m}"},

@@ -8,6 +8,7 @@
 
 #include "apps/command_fixture.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/report/run_status.h"
 #include "knapsaq/watch/launch_server.h"
 #include "knapsaq/watch/server_record.h"
 
@@ -48,6 +49,28 @@ TEST_F(WatchCommand, AProcessOfItsOwnServesTheRun) {
   int status = 0;
   ::waitpid(next, &status, 0);
   EXPECT_TRUE(WIFEXITED(status)) << "it ends as Ctrl-C ends it";
+}
+
+/// A search that takes a second.
+constexpr const char* kSmall =
+    " --strategy uniform --menu b2g64,b4g64 --method rtn --tokens 256 --heldout 256 --window 64 --samples 4 ";
+
+TEST_F(WatchCommand, ARunTellsHowItGoes) {
+  const std::string model = std::string(KNAPSAQ_SOURCE_DIR) + "/assets/wiki-opt-3m";
+  const Outcome outcome = must("search " + model + " --run " + scratch("new") + kSmall + "--watch");
+  EXPECT_THAT(outcome.err, testing::HasSubstr("watch: http://127.0.0.1:"));
+  const ServerRecord server = read_server_record(scratch("new")).value();
+  EXPECT_TRUE(is_running(server.process)) << "it outlives the search";
+  ::kill(static_cast<pid_t>(server.process.id), SIGTERM);
+  const RunStatus status = parse_run_status(read_file(scratch("new") + "/status.json"));
+  EXPECT_EQ(status.state, RunStatus::State::finished);
+  std::string log;
+  for (const RunStatus::Line& line : status.log) log += line.text + "\n";
+  EXPECT_THAT(log, testing::HasSubstr("search: uniform over 73 linears"));
+  EXPECT_THAT(log, testing::HasSubstr("search finished"));
+  // What is refused leaves the status of others alone.
+  run("search " + model + " --run " + scratch("new") + " --window 32");
+  EXPECT_EQ(parse_run_status(read_file(scratch("new") + "/status.json")).process, status.process);
 }
 
 TEST_F(WatchCommand, SaysWhyNothingServes) {

@@ -21,6 +21,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -70,9 +71,16 @@ __attribute__((destructor)) void end() {
   static_cast<void>(::syscall(SYS_write, file, trace, count));
 }
 
+/// Whether the call is of the thread that writes a run's status (StatusFile): when it does is a matter of
+/// time.
+bool is_of_status() {
+  char name[16] = {};
+  return ::prctl(PR_GET_NAME, name) == 0 && std::string_view(name) == "run status";
+}
+
 /// Counts a call. Whether it is the one; a signal that shall end the process has been sent then.
 bool is_it(Kind kind) {
-  if (process == 0 || ::getpid() != process) return false;
+  if (process == 0 || ::getpid() != process || is_of_status()) return false;
   const std::size_t place = calls++;
   if (place < kLongestTrace) trace[place] = kind;
   if (at == 0 || (kinds != nullptr && std::strchr(kinds, kind) == nullptr) || ++counted != at) return false;

@@ -33,8 +33,8 @@ class StatusFileTest : public testing::Test {
  protected:
   RunStatus read() const { return parse_run_status(read_file(scratch_ / kStatusName)); }
 
-  /// What the file says as soon as it is as expected. The writer has its own clock: a test that waits in vain ends by
-  /// ctest's time limit.
+  /// What the file says as soon as it is as expected. The writer has its own clock: a test that waits in vain
+  /// ends by ctest's time limit.
   RunStatus read_when(const std::function<bool(const RunStatus&)>& expected) const {
     while (true) {
       if (std::filesystem::exists(scratch_ / kStatusName)) {
@@ -55,7 +55,8 @@ TEST_F(StatusFileTest, TellsStagesWhileTheyLast) {
   {
     ProgressScope inner(file, "calibrating", 1000, "tokens");
     inner.advance(100);
-    const RunStatus status = read_when([](const RunStatus& one) { return one.stage && one.stage->done == 100; });
+    const RunStatus status =
+        read_when([](const RunStatus& one) { return one.stage && one.stage->done == 100; });
     EXPECT_EQ(status.state, RunStatus::State::running);
     EXPECT_TRUE(is_running(status.process));
     EXPECT_EQ(status.stage->name, "calibrating");
@@ -66,7 +67,8 @@ TEST_F(StatusFileTest, TellsStagesWhileTheyLast) {
     EXPECT_GT(status.resident, 0U);
     EXPECT_GE(status.peak, status.resident);
   }
-  const RunStatus status = read_when([](const RunStatus& one) { return one.stage && one.stage->name != "calibrating"; });
+  const RunStatus status =
+      read_when([](const RunStatus& one) { return one.stage && one.stage->name != "calibrating"; });
   EXPECT_EQ(status.stage->name, "building the bank");
   EXPECT_EQ(status.stage->done, 2U);
 }
@@ -96,7 +98,8 @@ TEST_F(StatusFileTest, TellsHowASearchGoes) {
     status.measurement = &better;
     status.evaluations = 2;
     file.searching(status);
-    const RunStatus told = read_when([](const RunStatus& one) { return one.search && one.search->evaluations == 2; });
+    const RunStatus told =
+        read_when([](const RunStatus& one) { return one.search && one.search->evaluations == 2; });
     EXPECT_EQ(told.search->strategy, "front");
     EXPECT_EQ(told.search->phase, "extremes");
     EXPECT_EQ(told.search->expected, 100);

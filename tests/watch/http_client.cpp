@@ -25,7 +25,8 @@ Reply parse(const std::string& text) {
     if (line.ends_with('\r')) line.pop_back();
     const std::size_t colon = line.find(": ");
     std::string name = line.substr(0, colon);
-    std::ranges::transform(name, name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    std::ranges::transform(name, name.begin(),
+                           [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     reply.headers[name] = line.substr(colon + 2);
   }
   reply.body = text.substr(end + 4);
@@ -55,7 +56,8 @@ Reply send_raw(int port, std::string_view bytes) {
       ::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size())) {
     char buffer[4096];
     ssize_t count = 0;
-    while ((count = ::recv(socket, buffer, sizeof buffer, 0)) > 0) text.append(buffer, static_cast<std::size_t>(count));
+    while ((count = ::recv(socket, buffer, sizeof buffer, 0)) > 0)
+      text.append(buffer, static_cast<std::size_t>(count));
   }
   ::close(socket);
   return parse(text);
@@ -68,7 +70,8 @@ Reply get(const std::string& address, const std::string& headers) {
 
 Reply post(const std::string& address, const std::string& body, const std::string& headers) {
   const auto [port, path] = split(address);
-  return send_raw(port, fmt::format("POST {} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n{}",
+  return send_raw(port, fmt::format("POST {} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Type: "
+                                    "application/json\r\nContent-Length: {}\r\n{}\r\n{}",
                                     path, port, body.size(), headers, body));
 }
 

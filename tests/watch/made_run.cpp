@@ -23,7 +23,8 @@ Run make(const fs::path& scratch) {
   const Checkpoint checkpoint = Checkpoint::open(model);
   const ModelConfig config = parse_model_config(checkpoint.config());
   const std::string id = fingerprint(checkpoint);
-  build_bank(checkpoint, {id, parse_menu("rtn:b2g32,rtn:b4g32,rtn:b8g32"), matrices(config)}, BankFolder(scratch / "bank"));
+  build_bank(checkpoint, {id, parse_menu("rtn:b2g32,rtn:b4g32,rtn:b8g32"), matrices(config)},
+             BankFolder(scratch / "bank"));
   RunSettings settings;
   settings.model = id;
   settings.text = "made";
@@ -35,7 +36,8 @@ Run make(const fs::path& scratch) {
 
 }  // namespace
 
-MadeRun::MadeRun(const fs::path& scratch) : run_(make(scratch)), search_(run_.archive().search("front", "", 0).id) {}
+MadeRun::MadeRun(const fs::path& scratch)
+    : run_(make(scratch)), search_(run_.archive().search("front", "", 0).id) {}
 
 void MadeRun::grow(std::size_t points) {
   const SearchSpace& space = run_.space();
@@ -55,7 +57,8 @@ void MadeRun::grow(std::size_t points) {
     Measurement measurement;
     measurement.windows = kWindows;
     measurement.tokens = kWindows * (kLength - 1);
-    measurement.kl = std::exp(-space.bits(step.point)) * (size_ % 3 == 0 ? 1 : 1.5) / (1 + 0.01 * static_cast<double>(size_));
+    measurement.kl = std::exp(-space.bits(step.point)) * (size_ % 3 == 0 ? 1 : 1.5) /
+                     (1 + 0.01 * static_cast<double>(size_));
     measurement.loss = 3 + measurement.kl;
     measurement.agreement = 0.9;
     step.predicted = 1.1 * measurement.kl;

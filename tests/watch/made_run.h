@@ -7,8 +7,8 @@
 
 namespace knapsaq {
 
-/// A run of a tiny model with made measurements: scratch/run, its bank beside it. The archive is open for writing as long
-/// as the object lives.
+/// A run of a tiny model with made measurements: scratch/run, its bank beside it. The archive is open for
+/// writing as long as the object lives.
 class MadeRun {
  public:
   explicit MadeRun(const std::filesystem::path& scratch);

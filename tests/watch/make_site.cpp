@@ -1,10 +1,10 @@
 // A page of a made run for the test in a browser: serves it until standard input ends.
 //   make_watch_site FOLDER SCRIPT
-// Prints the address. SCRIPT is added to the page's own script; it may ask for /TOKEN/test/NAME, which makes the run do
-// something, and answers when it is done:
-//   grow  measures more      search  a search begins     finish  the run ends      kill  as if its process was killed
-//   wait  waits for 3 s by the clock, which the server takes for new data
-//   deaf  the next requests are refused, until 5 were
+// Prints the address. SCRIPT is added to the page's own script; it may ask for /TOKEN/test/NAME, which makes
+// the run do something, and answers when it is done:
+//   grow  measures more      search  a search begins     finish  the run ends      kill  as if its process
+//   was killed wait  waits for 3 s by the clock, which the server takes for new data deaf  the next requests
+//   are refused, until 5 were
 
 #include <atomic>
 #include <chrono>

@@ -35,7 +35,9 @@ class WatchServerTest : public testing::Test {
   WatchServer serve(PickPoint pick = {}, int port = 0) {
     return WatchServer({scratch_ / "run", {}, std::move(pick)}, port);
   }
-  static json state_of(const WatchServer& server) { return json::parse(get(server.address() + "state").body); }
+  static json state_of(const WatchServer& server) {
+    return json::parse(get(server.address() + "state").body);
+  }
   /// The state as soon as it is as expected; ctest's time limit ends a wait in vain.
   static json state_when(const WatchServer& server, const std::function<bool(const json&)>& expected) {
     while (true) {
@@ -72,8 +74,9 @@ TEST_F(EmptyRun, AnswersToTheTokenAlone) {
   const std::string root = server.address().substr(0, server.address().size() - 33);
   std::string wrong = server.address();
   wrong[wrong.size() - 2] = wrong[wrong.size() - 2] == '0' ? '1' : '0';
-  for (const std::string& address : {root, root + "state", wrong, wrong + "state", server.address() + "nothing",
-                                     server.address() + "../state", server.address().substr(0, server.address().size() - 1)})
+  for (const std::string& address :
+       {root, root + "state", wrong, wrong + "state", server.address() + "nothing",
+        server.address() + "../state", server.address().substr(0, server.address().size() - 1)})
     EXPECT_EQ(get(address).status, 404) << address;
 }
 
@@ -84,16 +87,20 @@ TEST_F(EmptyRun, RefusesOtherHostsAndOtherSites) {
   const auto status_for = [&](const std::string& host) {
     return send_raw(port, "GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n").status;
   };
-  for (const char* host : {"127.0.0.1", "localhost:8080", "[::1]:1"}) EXPECT_EQ(status_for(host), 200) << host;
-  for (const char* host : {"evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "127.0.0.1:", "localhost:80x", ""})
+  for (const char* host : {"127.0.0.1", "localhost:8080", "[::1]:1"})
+    EXPECT_EQ(status_for(host), 200) << host;
+  for (const char* host : {"evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80",
+                           "127.0.0.1:", "localhost:80x", ""})
     EXPECT_EQ(status_for(host), 404) << host;
 
   EXPECT_EQ(post(server.address() + "stop", "{}", "").status, 404) << "without the header of our own";
-  EXPECT_EQ(post(server.address() + "stop", "{}", "X-Knapsaq: 1\r\nOrigin: http://evil.example\r\n").status, 404);
+  EXPECT_EQ(post(server.address() + "stop", "{}", "X-Knapsaq: 1\r\nOrigin: http://evil.example\r\n").status,
+            404);
   EXPECT_EQ(post(server.address() + "stop", "{}").status, 409) << "nothing runs";
   EXPECT_EQ(get(server.address() + "stop", "X-Knapsaq: 1\r\n").status, 404);
   for (const char* method : {"PUT", "DELETE", "OPTIONS", "PATCH"}) {
-    const Reply reply = send_raw(port, std::string(method) + " " + path + " HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n");
+    const Reply reply = send_raw(
+        port, std::string(method) + " " + path + " HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n");
     EXPECT_NE(reply.status, 200) << method;
     EXPECT_FALSE(reply.headers.contains("access-control-allow-origin"));
   }
@@ -105,7 +112,9 @@ TEST_F(EmptyRun, ShowsStagesBeforeThereIsAnArchive) {
   EXPECT_EQ(state_of(server).at("state"), "unknown");
   StatusFile status(scratch_ / "run");
   status.begin("calibrating", 10, "windows");
-  const json state = state_when(server, [](const json& one) { return one.at("state") == "running" && !one.at("status").at("stage").is_null(); });
+  const json state = state_when(server, [](const json& one) {
+    return one.at("state") == "running" && !one.at("status").at("stage").is_null();
+  });
   EXPECT_EQ(state.at("status").at("stage").at("name"), "calibrating");
   EXPECT_EQ(state.at("archive"), false);
   EXPECT_EQ(state.at("data"), "");
@@ -191,7 +200,8 @@ TEST_F(WatchServerTest, DataGrowWithTheRun) {
   EXPECT_EQ(get(server.address() + "data", "If-None-Match: \"another\"\r\n").status, 200);
   // The state has a tag, too: nothing happens, nothing is sent.
   const Reply state = get(server.address() + "state");
-  EXPECT_EQ(get(server.address() + "state", "If-None-Match: " + state.headers.at("etag") + "\r\n").status, 304);
+  EXPECT_EQ(get(server.address() + "state", "If-None-Match: " + state.headers.at("etag") + "\r\n").status,
+            304);
 
   made.grow(7);
   state_when(server, [&](const json& one) { return one.at("data") != first.at("data"); });
@@ -250,7 +260,9 @@ TEST_F(WatchServerTest, StopsASearch) {
   status.search_begins(made.run().space(), Divergence::kl, "front", true);
   const StopFile stop(made.folder());
   const WatchServer server = serve();
-  state_when(server, [](const json& one) { return one.at("state") == "running" && !one.at("status").at("search").is_null(); });
+  state_when(server, [](const json& one) {
+    return one.at("state") == "running" && !one.at("status").at("search").is_null();
+  });
   EXPECT_FALSE(stop.requested());
   EXPECT_EQ(post(server.address() + "stop", "{}").status, 200);
   EXPECT_TRUE(stop.requested());
@@ -273,17 +285,22 @@ TEST_F(EmptyRun, PicksPointsOneAtATime) {
   EXPECT_EQ(pick(R"({"levels": [0, 1, 2], "output": "OUT2"})"), 409) << "one at a time";
   EXPECT_EQ(state_of(server).at("picks").at(0).at("state"), "writing");
   go.set_value();
-  json state = state_when(server, [](const json& one) { return one.at("picks").at(0).at("state") != "writing"; });
-  EXPECT_EQ(state.at("picks").at(0), (json{{"output", "OUT"}, {"state", "done"}, {"message", ""}, {"bytes", 4711}}));
+  json state =
+      state_when(server, [](const json& one) { return one.at("picks").at(0).at("state") != "writing"; });
+  EXPECT_EQ(state.at("picks").at(0),
+            (json{{"output", "OUT"}, {"state", "done"}, {"message", ""}, {"bytes", 4711}}));
   EXPECT_EQ(picked, (Point{0, 1, 2}));
 
   EXPECT_EQ(pick(R"({"levels": [0], "output": "full"})"), 202);
-  state = state_when(server, [](const json& one) { return one.at("picks").size() == 2 && one.at("picks").at(1).at("state") != "writing"; });
+  state = state_when(server, [](const json& one) {
+    return one.at("picks").size() == 2 && one.at("picks").at(1).at("state") != "writing";
+  });
   EXPECT_EQ(state.at("picks").at(1).at("state"), "failed");
   EXPECT_EQ(state.at("picks").at(1).at("message"), "full: cannot write: the disk is full");
 
-  for (const char* bad : {"", "{", "[]", "{}", R"({"levels": [0]})", R"({"levels": [], "output": "x"})", R"({"levels": [256], "output": "x"})",
-                          R"({"levels": [0.5], "output": "x"})", R"({"levels": {"a": 1}, "output": "x"})", R"({"levels": [0], "output": ""})",
+  for (const char* bad : {"", "{", "[]", "{}", R"({"levels": [0]})", R"({"levels": [], "output": "x"})",
+                          R"({"levels": [256], "output": "x"})", R"({"levels": [0.5], "output": "x"})",
+                          R"({"levels": {"a": 1}, "output": "x"})", R"({"levels": [0], "output": ""})",
                           R"({"levels": [0], "output": 3})", R"({"levels": [0], "output": "a\u0000b"})"})
     EXPECT_EQ(pick(bad), 400) << bad;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,8 +16,10 @@ namespace knapsaq {
 struct SearchView {
   const SearchSpace* space = nullptr;  ///< until search_ends()
   Divergence divergence = Divergence::kl;
-  std::string strategy;           ///< for people: "front", "3 of 40: ga"
-  std::optional<Budget> budget;   ///< what the user wants in the end, if known
+  std::string strategy;          ///< for people: "front", "3 of 40: ga"
+  std::optional<Budget> budget;  ///< what the user wants in the end, if known
+  bool can_stop =
+      false;  ///< a file `stop` in the run's folder ends it after the points that are measured then
 };
 
 /// Hears what the work of a session does: stages with their progress, notes, and the course of searches.
@@ -28,6 +31,8 @@ class Listener : public Progress {
   void end() override {}
   /// A line about the inputs that a person should know; no error.
   virtual void note(std::string_view /*line*/) {}
+  /// Work on the run in this folder begins: the folder is there, and a run of these options may be made in it.
+  virtual void run_begins(const std::filesystem::path& /*folder*/) {}
   virtual void search_begins(const SearchView& /*view*/) {}
   /// After every answer (run_search()).
   virtual void searching(const SearchStatus& /*status*/) {}

@@ -1,5 +1,7 @@
 #include "knapsaq/pipeline/environment.h"
 
+#include "knapsaq/pipeline/status_listener.h"
+
 namespace knapsaq {
 namespace {
 
@@ -12,9 +14,13 @@ Listener& nobody() {
 
 Environment::Environment(const EnvironmentOptions& options)
     : pool_(std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : available_cores())),
-      listener_(options.listener == nullptr ? &nobody() : options.listener),
+      listener_(std::make_unique<StatusListener>(options.listener == nullptr ? nobody() : *options.listener)),
       cancellation_(options.cancellation) {}
 
 Environment::~Environment() = default;
+
+Listener& Environment::listener() const { return *listener_; }
+
+StatusListener& Environment::status() const { return *listener_; }
 
 }  // namespace knapsaq

@@ -1,11 +1,14 @@
 #include "knapsaq/pipeline/fit.h"
 
+#include <fmt/core.h>
+
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/output_plan.h"
 #include "knapsaq/pipeline/make_report.h"
 #include "knapsaq/pipeline/open_run.h"
 #include "knapsaq/pipeline/search_steps.h"
 #include "knapsaq/pipeline/stopwatch.h"
+#include "knapsaq/pipeline/work_on_run.h"
 #include "knapsaq/pipeline/write_selection.h"
 #include "knapsaq/report/html_page.h"
 #include "knapsaq/search/strategy.h"
@@ -42,14 +45,7 @@ Outputs plan_outputs(OutputPlan& plan, const Session& session, const FitOptions&
   return outputs;
 }
 
-}  // namespace
-
-FitResult fit(Session& session, const FitOptions& options) {
-  const ExecutionScope scope(session.execution());
-  if (!options.budget.given()) throw UsageError("give one of --budget, --bpw and --bits");
-  find_strategy(options.search.strategy);
-  OutputPlan plan;
-  const Outputs outputs = plan_outputs(plan, session, options);
+FitResult fit_planned(Session& session, const FitOptions& options, OutputPlan& plan, const Outputs& outputs) {
   const Stopwatch watch;
   Budget budget;
   Run run = open_run(session, options.of, outputs.run, options.budget.bits > 0,
@@ -74,7 +70,19 @@ FitResult fit(Session& session, const FitOptions& options) {
   result.report = outputs.report_name;
   if (budget.of == Budget::Of::files) result.budget_bytes = budget.bytes;
   result.seconds = watch.seconds();
+  session.environment().status().run_finished(fmt::format("wrote {}", outputs.model.string()));
   return result;
+}
+
+}  // namespace
+
+FitResult fit(Session& session, const FitOptions& options) {
+  const ExecutionScope scope(session.execution());
+  if (!options.budget.given()) throw UsageError("give one of --budget, --bpw and --bits");
+  find_strategy(options.search.strategy);
+  OutputPlan plan;
+  const Outputs outputs = plan_outputs(plan, session, options);
+  return work_on_run(session.environment(), [&] { return fit_planned(session, options, plan, outputs); });
 }
 
 }  // namespace knapsaq

@@ -27,14 +27,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The space that the options describe, without local errors: for refusing before anything is made what cannot be
-/// done in it.
+/// The space that the options describe, without local errors: for refusing before anything is made what
+/// cannot be done in it.
 SearchSpace space_of(const Session& session, const ErrorTable& table, const RunSettings& settings) {
   std::vector<Pin> pins;
   for (const std::string& pin : settings.pins) pins.push_back(parse_pin(pin));
-  SearchSpace space = make_space(table, settings.ties, pins, Cost::fnorm,
-                                 output_sizes(settings.engine, session.checkpoint(), session.config(), table,
-                                              {.kept = settings.kept}));
+  SearchSpace space = make_space(
+      table, settings.ties, pins, Cost::fnorm,
+      output_sizes(settings.engine, session.checkpoint(), session.config(), table, {.kept = settings.kept}));
   for (Variable& variable : space.variables)
     for (SpaceLevel& level : variable.levels) level.error = 0;
   return space;
@@ -73,8 +73,8 @@ std::string text_name(const CalibrationOptions& options) {
   return fmt::format("{}, seed {}", name, options.samples.seed);
 }
 
-/// Text of the model's own is a function of the settings: what a run has of it is not sampled again. Files may
-/// have changed.
+/// Text of the model's own is a function of the settings: what a run has of it is not sampled again. Files
+/// may have changed.
 void set_tokens(RunSettings& settings, Session& session, const RunOptions& options, const fs::path& folder) {
   const std::int64_t window = resolved_samples(options.calibration, session.config()).window;
   if (uses_self(options.calibration) && has_run(folder)) {
@@ -153,6 +153,7 @@ Run open_run(Session& session, const RunOptions& options, const fs::path& folder
                       "over the linears of the blocks: give --budget or --bpw, or another --run",
                       folder.string()));
     check(run.space(), parameters(run.config()));
+    session.listener().run_begins(folder);
     return run;
   }
   const ModelConfig& config = session.config();
@@ -182,12 +183,14 @@ Run open_run(Session& session, const RunOptions& options, const fs::path& folder
   settings.divergence = parse_divergence(options.divergence);
   settings.precision = precision_of(options.calibration);
   settings.search.length = settings.heldout.length = resolved_samples(options.calibration, config).window;
-  // What is refused is refused before anything of it is in the folder, and before the bank is made. Only text of
-  // the model's own that is not there yet comes later: sampling it takes long, and would be lost with a kill.
+  // What is refused is refused before anything of it is in the folder, and before the bank is made. Only text
+  // of the model's own that is not there yet comes later: sampling it takes long, and would be lost with a
+  // kill.
   Run::check(folder, settings, bank_folder);
   const bool samples_later = uses_self(options.calibration) && !has_run(folder);
   if (!samples_later) set_tokens(settings, session, options, folder);
   Run::check(folder, settings, bank_folder);
+  session.listener().run_begins(folder);
   const MadeFolder made(folder);
   if (options.bank.empty()) fill_bank(session, bank, bank_folder);
   if (samples_later) set_tokens(settings, session, options, folder);

@@ -9,6 +9,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/search/goal.h"
 #include "knapsaq/search/search_identity.h"
+#include "knapsaq/search/stop_file.h"
 #include "knapsaq/search/strategy.h"
 
 namespace knapsaq {
@@ -68,9 +69,12 @@ SearchReport run_search(Run& run, Evaluators& evaluators, const StrategyOptions&
       prepare(options, run.space(), run.settings().divergence, evaluator.windows(), budget);
   const SearchRecord record = run.archive().search(options.strategy, search.identity, options.seed);
   run.reference_loss(kSearchSet, &evaluator);
-  const SearchScope scope(listener, {&run.space(), run.settings().divergence, options.strategy, budget});
-  return run_search(*search.strategy, search.setup, record, evaluator, run.archive(),
-                    [&](const SearchStatus& status) { listener.searching(status); });
+  const StopFile stop(run.folder());
+  const SearchScope scope(listener,
+                          {&run.space(), run.settings().divergence, options.strategy, budget, true});
+  return run_search(
+      *search.strategy, search.setup, record, evaluator, run.archive(),
+      [&](const SearchStatus& status) { listener.searching(status); }, [&] { return stop.requested(); });
 }
 
 SearchSummary summary_of(const SearchReport& report) {

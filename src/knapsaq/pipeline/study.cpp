@@ -20,6 +20,7 @@
 #include "knapsaq/pipeline/found_inputs.h"
 #include "knapsaq/pipeline/open_run.h"
 #include "knapsaq/pipeline/search_steps.h"
+#include "knapsaq/pipeline/work_on_run.h"
 #include "knapsaq/report/study_report.h"
 #include "knapsaq/search/goal.h"
 #include "knapsaq/search/uniform.h"
@@ -185,29 +186,33 @@ StudyResult study(Session& session, const StudyOptions& options) {
   OutputPlan plan;
   const fs::path folder = plan_run(plan, session, options.of, options.run);
   check_calibration_place(folder / kStudyCalibrationName);
-  std::optional<Budget> budget;
-  Run run = open_run(session, options.of, folder, options.budget.bits > 0,
-                     [&](const SearchSpace& space, std::int64_t parameters) {
-                       if (options.budget.given()) budget = resolve(options.budget, space, parameters);
-                     });
-  // AWQ's text, where it is the model's own, is sampled by the model as it came: before candidates take its place.
-  std::vector<StudyBaseline> written = written_baselines(session, options.of.calibration, run);
-  RunEvaluators evaluators = evaluators_of(session, run, {std::string(kSearchSet)});
-  Evaluator& evaluator = evaluators.of(kSearchSet);
-  std::vector<StudyBaseline> baselines = uniform_baselines(run, evaluator);
-  std::ranges::move(written, std::back_inserter(baselines));
+  return work_on_run(session.environment(), [&] {
+    std::optional<Budget> budget;
+    Run run = open_run(session, options.of, folder, options.budget.bits > 0,
+                       [&](const SearchSpace& space, std::int64_t parameters) {
+                         if (options.budget.given()) budget = resolve(options.budget, space, parameters);
+                       });
+    // AWQ's text, where it is the model's own, is sampled by the model as it came: before candidates take its
+    // place.
+    std::vector<StudyBaseline> written = written_baselines(session, options.of.calibration, run);
+    RunEvaluators evaluators = evaluators_of(session, run, {std::string(kSearchSet)});
+    Evaluator& evaluator = evaluators.of(kSearchSet);
+    std::vector<StudyBaseline> baselines = uniform_baselines(run, evaluator);
+    std::ranges::move(written, std::back_inserter(baselines));
 
-  StrategySetup setup;
-  setup.space = &run.space();
-  setup.divergence = run.settings().divergence;
-  setup.windows = evaluator.windows();
-  setup.budget = budget;
-  StudyScopes scopes(session.listener(), {&run.space(), setup.divergence, {}, setup.budget});
-  Study study = run_study(settings, setup, evaluator, run.archive(), std::move(baselines),
-                          [&](std::int64_t number, std::int64_t runs, std::string_view strategy,
-                              const SearchStatus& status) { scopes.show(number, runs, strategy, status); });
-  write_study(study, run.space(), run.folder());
-  return {folder, std::move(study), run.space()};
+    StrategySetup setup;
+    setup.space = &run.space();
+    setup.divergence = run.settings().divergence;
+    setup.windows = evaluator.windows();
+    setup.budget = budget;
+    StudyScopes scopes(session.listener(), {&run.space(), setup.divergence, {}, setup.budget});
+    Study study = run_study(settings, setup, evaluator, run.archive(), std::move(baselines),
+                            [&](std::int64_t number, std::int64_t runs, std::string_view strategy,
+                                const SearchStatus& status) { scopes.show(number, runs, strategy, status); });
+    write_study(study, run.space(), run.folder());
+    session.environment().status().run_finished("study finished");
+    return StudyResult{folder, std::move(study), run.space()};
+  });
 }
 
 }  // namespace knapsaq

@@ -60,9 +60,9 @@ std::string page_data(const ReportData& data) {
 
 std::string page_of(const PageParts& page) {
   const std::pair<std::string_view, std::string> parts[] = {
-      {"{{TITLE}}", escaped(clean(page.title))}, {"{{HEAD}}", page.head},
-      {"{{KIND}}", escaped(page.kind)},          {"{{TOP}}", page.top},
-      {"{{MAKER}}", escaped(page.maker)},        {"{{SCRIPTS}}", page.scripts},
+      {"{{TITLE}}", escaped(clean(page.title))},  {"{{HEAD}}", page.head},
+      {"{{KIND}}", escaped(page.kind)},           {"{{TOP}}", page.top},
+      {"{{MAKER}}", escaped(page.maker)},         {"{{SCRIPTS}}", page.scripts},
       {"{{LICENCES}}", escaped(page_licences())},
   };
   // In one pass over the frame: what is inserted is never looked at again.

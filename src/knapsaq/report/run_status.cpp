@@ -54,16 +54,11 @@ RunStatus::Stage read_stage(const json& stage) {
 }
 
 RunStatus::Search read_search(const json& search) {
-  return {search.at("strategy").get<std::string>(),
-          search.at("phase").get<std::string>(),
-          read_count(search, "evaluations"),
-          read_count(search, "measured"),
-          read_count(search, "expected"),
-          read_number(search.at("full_passes")),
-          read_number(search.at("seconds")),
-          read_number(search.at("rate")),
-          read_number(search.at("left")),
-          search.at("can_stop").get<bool>()};
+  return {search.at("strategy").get<std::string>(), search.at("phase").get<std::string>(),
+          read_count(search, "evaluations"),        read_count(search, "measured"),
+          read_count(search, "expected"),           read_number(search.at("full_passes")),
+          read_number(search.at("seconds")),        read_number(search.at("rate")),
+          read_number(search.at("left")),           search.at("can_stop").get<bool>()};
 }
 
 Budget read_budget(const json& budget) {
@@ -104,16 +99,11 @@ std::string to_text(const RunStatus& status) {
   }
   if (status.search) {
     const RunStatus::Search& search = *status.search;
-    result["search"] = {{"strategy", search.strategy},
-                        {"phase", search.phase},
-                        {"evaluations", search.evaluations},
-                        {"measured", search.measured},
-                        {"expected", search.expected},
-                        {"full_passes", number(search.full_passes)},
-                        {"seconds", number(search.seconds)},
-                        {"rate", number(search.rate)},
-                        {"left", number(search.left)},
-                        {"can_stop", search.can_stop}};
+    result["search"] = {{"strategy", search.strategy},       {"phase", search.phase},
+                        {"evaluations", search.evaluations}, {"measured", search.measured},
+                        {"expected", search.expected},       {"full_passes", number(search.full_passes)},
+                        {"seconds", number(search.seconds)}, {"rate", number(search.rate)},
+                        {"left", number(search.left)},       {"can_stop", search.can_stop}};
   }
   if (status.budget)
     result["budget"] = {{"bytes", status.budget->bytes},
@@ -128,7 +118,8 @@ RunStatus parse_run_status(std::string_view text) {
     if (read.at("format") != kFormat) throw InputError("is no status of a run");
     if (read.at("version") != kVersion) throw InputError("is of another version of Knapsaq");
     RunStatus status;
-    status.process.id = whole_number(read.at("process").at("id"), "process", 0, std::numeric_limits<std::int32_t>::max());
+    status.process.id =
+        whole_number(read.at("process").at("id"), "process", 0, std::numeric_limits<std::int32_t>::max());
     status.process.start = read.at("process").at("start").get<std::string>();
     status.state = read_state(read.at("state").get<std::string>());
     status.started = read_number(read.at("started"));

@@ -11,12 +11,12 @@
 
 namespace knapsaq {
 
-/// What a process that works on a run says about itself in the run's folder (kStatusName). Times are seconds since
-/// 1970, durations are seconds, sizes are bytes. Numbers that are unknown are NaN.
+/// What a process that works on a run says about itself in the run's folder (kStatusName). Times are seconds
+/// since 1970, durations are seconds, sizes are bytes. Numbers that are unknown are NaN.
 struct RunStatus {
   enum class State : std::uint8_t {
     running,
-    stopped,   ///< interrupted; the run can be resumed
+    stopped,  ///< interrupted; the run can be resumed
     finished,
     failed
   };
@@ -40,8 +40,8 @@ struct RunStatus {
     std::int64_t expected = 0;  ///< evaluations in all; 0: unknown
     double full_passes = 0;
     double seconds = 0;
-    double rate = 0;  ///< evaluations per second, lately
-    double left = 0;  ///< seconds
+    double rate = 0;        ///< evaluations per second, lately
+    double left = 0;        ///< seconds
     bool can_stop = false;  ///< the process looks for a StopFile
   };
 

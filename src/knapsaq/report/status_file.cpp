@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <fmt/core.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include "knapsaq/base/error.h"
@@ -35,6 +36,8 @@ constexpr std::size_t kMostLines = 300;
 constexpr std::size_t kSpeedSamples = 20;
 /// Shorter stages are not worth a line in the log.
 constexpr double kShortStage = 0.5;
+/// Its name, by which debuggers, and tests that count calls of the system, know it.
+constexpr const char* kStatusThread = "run status";
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 double seconds_since(Clock::time_point start) {
@@ -77,7 +80,7 @@ struct StatusFile::State {
     Divergence divergence = Divergence::kl;
     double best = std::numeric_limits<double>::infinity();  ///< divergence at the budget
     Point best_point;
-    double logged = std::numeric_limits<double>::infinity();  ///< the best that the log knows
+    double logged = std::numeric_limits<double>::infinity();         ///< the best that the log knows
     std::deque<std::pair<Clock::time_point, std::int64_t>> samples;  ///< evaluations at a time
   };
 
@@ -110,7 +113,8 @@ void StatusFile::State::log_best() {
   search->logged = search->best;
   log(fmt::format("best at the budget: {} divergence {:.4g} with {:.3f} bits, {}",
                   search->divergence == Divergence::kl ? "KL" : "Jensen-Shannon", search->best,
-                  search->space->bits(search->best_point), format_bytes(search->space->bytes(search->best_point))));
+                  search->space->bits(search->best_point),
+                  format_bytes(search->space->bytes(search->best_point))));
 }
 
 void StatusFile::State::end_search() {
@@ -137,17 +141,22 @@ std::string StatusFile::State::compose() {
     stage.done = done.load(std::memory_order_relaxed);
     stage.seconds = seconds_since(open.start);
     stage.rate = stage.seconds > 0 ? static_cast<double>(stage.done) / stage.seconds : kNaN;
-    stage.left = stage.done > 0 ? static_cast<double>(stage.total - std::min(stage.total, stage.done)) / stage.rate : kNaN;
+    stage.left = stage.done > 0
+                     ? static_cast<double>(stage.total - std::min(stage.total, stage.done)) / stage.rate
+                     : kNaN;
   }
   if (search && status.search) {
     auto& samples = search->samples;
     samples.emplace_back(Clock::now(), status.search->evaluations);
     if (samples.size() > kSpeedSamples) samples.pop_front();
-    const double seconds = std::chrono::duration<double>(samples.back().first - samples.front().first).count();
+    const double seconds =
+        std::chrono::duration<double>(samples.back().first - samples.front().first).count();
     const auto evaluations = static_cast<double>(samples.back().second - samples.front().second);
     status.search->rate = seconds > 0 ? evaluations / seconds : kNaN;
-    const auto left = static_cast<double>(std::max<std::int64_t>(0, status.search->expected - status.search->evaluations));
-    status.search->left = status.search->expected > 0 && status.search->rate > 0 ? left / status.search->rate : kNaN;
+    const auto left =
+        static_cast<double>(std::max<std::int64_t>(0, status.search->expected - status.search->evaluations));
+    status.search->left =
+        status.search->expected > 0 && status.search->rate > 0 ? left / status.search->rate : kNaN;
   }
   return to_text(status);
 }
@@ -170,20 +179,21 @@ void StatusFile::State::write() noexcept {
 }
 
 void StatusFile::State::keep_writing(const std::stop_token& token) {
+  ::pthread_setname_np(::pthread_self(), kStatusThread);
   while (!token.stop_requested()) {
     write();
     std::unique_lock lock(mutex);
     wake.wait_for(lock, token, kInterval, [] { return false; });
   }
+  write();
 }
 
 StatusFile::StatusFile(const fs::path& run) : state_(std::make_unique<State>(run)) {
-  state_->writer = std::jthread([state = state_.get()](const std::stop_token& token) { state->keep_writing(token); });
+  state_->writer =
+      std::jthread([state = state_.get()](const std::stop_token& token) { state->keep_writing(token); });
 }
 
 StatusFile::~StatusFile() {
-  state_->writer.request_stop();
-  state_->writer.join();
   {
     const std::lock_guard lock(state_->mutex);
     state_->end_search();
@@ -193,7 +203,9 @@ StatusFile::~StatusFile() {
     }
     state_->stages.clear();
   }
-  state_->write();
+  // The thread writes a last time.
+  state_->writer.request_stop();
+  state_->writer.join();
 }
 
 void StatusFile::begin(std::string_view what, std::uint64_t total, std::string_view unit) {
@@ -222,7 +234,8 @@ void StatusFile::budget(const Budget& budget) {
   state_->status.budget = budget;
 }
 
-void StatusFile::search_begins(const SearchSpace& space, Divergence divergence, std::string_view strategy, bool can_stop) {
+void StatusFile::search_begins(const SearchSpace& space, Divergence divergence, std::string_view strategy,
+                               bool can_stop) {
   const std::lock_guard lock(state_->mutex);
   State::SearchFacts& facts = state_->search.emplace();
   facts.space = &space;

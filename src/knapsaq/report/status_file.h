@@ -14,9 +14,9 @@
 
 namespace knapsaq {
 
-/// Writes the RunStatus of this process into a run's folder, for pages that follow the run: a thread of its own
-/// replaces the file once a second, so that no caller ever waits for the disk. Nothing here throws or fails a run:
-/// while the folder is not there, or cannot be written, there is no file.
+/// Writes the RunStatus of this process into a run's folder, for pages that follow the run: a thread of its
+/// own replaces the file once a second, so that no caller ever waits for the disk. Nothing here throws or
+/// fails a run: while the folder is not there, or cannot be written, there is no file.
 ///
 /// All functions may be called from any thread.
 class StatusFile final : public Progress {
@@ -36,7 +36,8 @@ class StatusFile final : public Progress {
   void budget(const Budget& budget);
 
   /// A search begins. `space` has to live until search_ends(). `can_stop`: the search looks for a StopFile.
-  void search_begins(const SearchSpace& space, Divergence divergence, std::string_view strategy, bool can_stop);
+  void search_begins(const SearchSpace& space, Divergence divergence, std::string_view strategy,
+                     bool can_stop);
   /// Its state, as run_search() gives it after every answer.
   void searching(const SearchStatus& status);
   void search_ends();

@@ -174,7 +174,8 @@ void Run::check_place(const fs::path& folder) {
   if (!fs::exists(folder) || fs::exists(folder / kArchiveName)) return;
   if (!fs::is_directory(folder))
     throw UsageError(fmt::format("{}: is not a folder: give another name", folder.string()));
-  // Stopped before its search began, a run has a bank, or what a lock, SQLite and a page that follows it leave.
+  // Stopped before its search began, a run has a bank, or what a lock, SQLite and a page that follows it
+  // leave.
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     if (name != kRunBankName && !name.starts_with(kArchiveName) && !is_watch_file(name))

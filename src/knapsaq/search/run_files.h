@@ -13,8 +13,8 @@ inline constexpr std::string_view kServerName = "watch.json";
 /// Exists when somebody asked the run's search to stop (StopFile).
 inline constexpr std::string_view kStopName = "stop";
 
-/// Whether a file in a run's folder serves a page that follows the run, also one that is being written. A folder that
-/// holds nothing else holds no run yet.
+/// Whether a file in a run's folder serves a page that follows the run, also one that is being written. A
+/// folder that holds nothing else holds no run yet.
 inline bool is_watch_file(std::string_view name) {
   return name == kStopName || name.starts_with(kStatusName) || name.starts_with(kServerName);
 }

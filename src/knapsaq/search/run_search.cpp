@@ -103,8 +103,9 @@ class Questioning {
   }
 
   SearchReport report() const {
-    return {record_.id, progress_.evaluations, progress_.measured, progress_.full_passes,
-            seconds_since(start_), false};
+    return {
+        record_.id, progress_.evaluations, progress_.measured, progress_.full_passes, seconds_since(start_),
+        false};
   }
 
  private:

@@ -17,8 +17,8 @@ namespace knapsaq {
 /// cost.
 inline constexpr std::string_view kExtremes = "extremes";
 
-/// Whether the user wants the search to end after the batch that is measured now. Called once per batch, in the
-/// thread of the search.
+/// Whether the user wants the search to end after the batch that is measured now. Called once per batch, in
+/// the thread of the search.
 using StopRequest = std::function<bool()>;
 
 struct SearchReport {
@@ -45,10 +45,11 @@ struct SearchReport {
 ///
 /// How much is measured is the strategy's business (StrategySetup::evaluations). When `stop` asks for it, the
 /// search returns after the current batch: everything measured is in the archive, the search is not marked as
-/// finished there, and the same call goes on with it later. Throws Cancelled, and IoError when the disk is full;
-/// what was measured stays.
+/// finished there, and the same call goes on with it later. Throws Cancelled, and IoError when the disk is
+/// full; what was measured stays.
 SearchReport run_search(Strategy& strategy, const StrategySetup& setup, const SearchRecord& record,
                         Evaluator& evaluator, Archive& archive,
-                        const std::function<void(const SearchStatus&)>& status = {}, const StopRequest& stop = {});
+                        const std::function<void(const SearchStatus&)>& status = {},
+                        const StopRequest& stop = {});
 
 }  // namespace knapsaq

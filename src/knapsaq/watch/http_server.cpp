@@ -29,7 +29,8 @@ HttpRequest request_of(const httplib::Request& from) {
   request.body = from.body;
   for (const auto& [name, value] : from.headers) {
     std::string lower = name;
-    std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    std::ranges::transform(lower, lower.begin(),
+                           [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     request.headers.try_emplace(std::move(lower), value);
   }
   return request;
@@ -40,10 +41,11 @@ void give(const HttpAnswer& answer, httplib::Response& to) {
   for (const auto& [name, value] : answer.headers) to.set_header(name, value);
   if (!answer.body || answer.body->empty()) return;
   // From a provider the library sends as it is: bodies of its own it compresses, at the price of the search.
-  to.set_content_provider(answer.body->size(), answer.type,
-                          [body = answer.body](std::size_t offset, std::size_t length, httplib::DataSink& sink) {
-                            return sink.write(body->data() + offset, length);
-                          });
+  to.set_content_provider(
+      answer.body->size(), answer.type,
+      [body = answer.body](std::size_t offset, std::size_t length, httplib::DataSink& sink) {
+        return sink.write(body->data() + offset, length);
+      });
 }
 
 }  // namespace

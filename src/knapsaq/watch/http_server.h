@@ -33,9 +33,9 @@ class HttpServer {
  public:
   using Handler = std::function<HttpAnswer(const HttpRequest&)>;
 
-  /// Listens on `port`, or any free one for 0; answers from now on, in several threads. An exception out of the
-  /// handler is an answer 500 without words. Bodies of requests have at most 64 KiB. Throws IoError if the port is
-  /// taken. The process ignores SIGPIPE from then on.
+  /// Listens on `port`, or any free one for 0; answers from now on, in several threads. An exception out of
+  /// the handler is an answer 500 without words. Bodies of requests have at most 64 KiB. Throws IoError if
+  /// the port is taken. The process ignores SIGPIPE from then on.
   HttpServer(int port, Handler handler);
   /// Waits for the answers that are being made.
   ~HttpServer();

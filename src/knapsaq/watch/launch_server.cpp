@@ -24,7 +24,9 @@ namespace {
 constexpr const char* kPatience = "300";  // seconds
 constexpr std::string_view kHttp = "http://";
 
-IoError no_server(std::string_view reason) { return IoError(fmt::format("the page cannot be served: {}", reason)); }
+IoError no_server(std::string_view reason) {
+  return IoError(fmt::format("the page cannot be served: {}", reason));
+}
 
 class Pipe {
  public:

@@ -14,10 +14,10 @@
 #include <nlohmann/json.hpp>
 #include <sys/stat.h>
 
+#include "knapsaq/bank/error_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/hash.h"
-#include "knapsaq/bank/error_table.h"
 #include "knapsaq/pipeline/make_report.h"
 #include "knapsaq/report/study_report.h"
 #include "knapsaq/search/run.h"
@@ -39,7 +39,8 @@ constexpr double kFresh = 5;
 std::string stamp(const fs::path& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) return {};
-  return fmt::format("{} {} {}.{}", status.st_ino, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
+  return fmt::format("{} {} {}.{}", status.st_ino, status.st_size, status.st_mtim.tv_sec,
+                     status.st_mtim.tv_nsec);
 }
 
 double unix_time() {
@@ -55,7 +56,8 @@ struct RunFollower::Impl {
   std::string data_stamp() const {
     std::string text = stamp(archive());
     if (text.empty()) return text;
-    text += "/" + stamp(archive() += "-wal") + "/" + stamp(folder / kStudyName) + "/" + stamp(folder / "tasks");
+    text +=
+        "/" + stamp(archive() += "-wal") + "/" + stamp(folder / kStudyName) + "/" + stamp(folder / "tasks");
     return text;
   }
   fs::path archive() const { return folder / kArchiveName; }

@@ -12,9 +12,9 @@ namespace knapsaq {
 
 /// Follows a run by reading its files, whoever works on it and whether or not anybody does.
 ///
-/// The report's data are collected by a thread of its own, when somebody looks and the archive has changed; after each
-/// time it rests 50 times as long as that took, and 2 seconds at least, so that it takes less than 2 % of a core from
-/// the search.
+/// The report's data are collected by a thread of its own, when somebody looks and the archive has changed;
+/// after each time it rests 50 times as long as that took, and 2 seconds at least, so that it takes less than
+/// 2 % of a core from the search.
 class RunFollower {
  public:
   /// `model`: where the model is now; empty: where the run says.

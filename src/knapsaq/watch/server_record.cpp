@@ -35,7 +35,8 @@ std::string_view boot_of(const ProcessMark& process) {
 }
 
 bool is_token(std::string_view text) {
-  return text.size() == 2 * kTokenBytes && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+  return text.size() == 2 * kTokenBytes &&
+         text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
 /// Whether the file is of this user, and nobody else may read it.
@@ -62,13 +63,15 @@ std::optional<ServerRecord> read_server_record(const fs::path& run) {
   try {
     const nlohmann::json read = parse_json(read_file(path, kMostBytes));
     ServerRecord record;
-    record.process.id = whole_number(read.at("process").at("id"), "process", 1, std::numeric_limits<pid_t>::max());
+    record.process.id =
+        whole_number(read.at("process").at("id"), "process", 1, std::numeric_limits<pid_t>::max());
     record.process.start = read.at("process").at("start").get<std::string>();
     record.port = static_cast<int>(whole_number(read.at("port"), "port", 1, 65535));
     record.token = read.at("token").get<std::string>();
     // Nobody else knows this system's boot: a record that somebody packed into a folder has another one.
     const std::string_view boot = boot_of(record.process);
-    if (read.at("format") != kFormat || boot.empty() || boot != boot_of(this_process()) || !is_token(record.token))
+    if (read.at("format") != kFormat || boot.empty() || boot != boot_of(this_process()) ||
+        !is_token(record.token))
       return std::nullopt;
     return record;
   } catch (const Error&) {
@@ -80,11 +83,11 @@ std::optional<ServerRecord> read_server_record(const fs::path& run) {
 
 void write_server_record(const fs::path& run, const ServerRecord& record) {
   const fs::path path = run / kServerName;
-  const std::string text = nlohmann::json{{"format", kFormat},
-                                          {"process", {{"id", record.process.id}, {"start", record.process.start}}},
-                                          {"port", record.port},
-                                          {"token", record.token}}
-                               .dump();
+  const std::string text = nlohmann::json{
+      {"format", kFormat},
+      {"process", {{"id", record.process.id}, {"start", record.process.start}}},
+      {"port", record.port},
+      {"token", record.token}}.dump();
   remove_leftovers(path);
   PartialOutput partial(path, PartialOutput::Kind::file);
   // Private before there is anything in it.

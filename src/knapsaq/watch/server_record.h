@@ -8,8 +8,8 @@
 
 namespace knapsaq {
 
-/// Where a run is watched: kServerName in the run's folder, readable for its owner alone. It stays when the server
-/// ends: the next one takes the same address, so that tabs that are open go on.
+/// Where a run is watched: kServerName in the run's folder, readable for its owner alone. It stays when the
+/// server ends: the next one takes the same address, so that tabs that are open go on.
 struct ServerRecord {
   ProcessMark process;
   int port = 0;
@@ -21,8 +21,8 @@ struct ServerRecord {
 /// 128 random bits from the system, as a token. Throws IoError.
 std::string random_token();
 
-/// The run's record, if there is one that this system's user made since it was started: what comes with a folder from
-/// elsewhere is not looked at.
+/// The run's record, if there is one that this system's user made since it was started: what comes with a
+/// folder from elsewhere is not looked at.
 std::optional<ServerRecord> read_server_record(const std::filesystem::path& run);
 
 /// Throws IoError.

@@ -6,8 +6,8 @@
 
 #include <fmt/core.h>
 
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/progress.h"
 #include "knapsaq/watch/server_record.h"
 
 namespace knapsaq {

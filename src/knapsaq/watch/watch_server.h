@@ -9,12 +9,12 @@
 
 namespace knapsaq {
 
-/// A run's page on 127.0.0.1, from now until the object dies. The address holds a random token and is written down in
-/// the run's folder (ServerRecord).
+/// A run's page on 127.0.0.1, from now until the object dies. The address holds a random token and is written
+/// down in the run's folder (ServerRecord).
 class WatchServer {
  public:
-  /// `port` 0: the one of the run's server before, if it is free, else any. Throws IoError if the port is taken, or
-  /// if the record cannot be written; UsageError if the run's folder is not there.
+  /// `port` 0: the one of the run's server before, if it is free, else any. Throws IoError if the port is
+  /// taken, or if the record cannot be written; UsageError if the run's folder is not there.
   explicit WatchServer(WatchOptions options, int port = 0);
   ~WatchServer();
   WatchServer(const WatchServer&) = delete;
@@ -23,8 +23,8 @@ class WatchServer {
   /// "http://127.0.0.1:PORT/TOKEN/"
   const std::string& address() const { return address_; }
 
-  /// Returns when the process shall end (cancel_requested()), when the run's folder has gone, and, with `patience`,
-  /// when the run is over and nobody has asked for so long.
+  /// Returns when the process shall end (cancel_requested()), when the run's folder has gone, and, with
+  /// `patience`, when the run is over and nobody has asked for so long.
   void serve(std::optional<std::chrono::seconds> patience = std::nullopt);
 
  private:

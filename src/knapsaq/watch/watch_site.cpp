@@ -42,13 +42,14 @@ bool equal(std::string_view a, std::string_view b) {
   return difference == 0;
 }
 
-/// Whether a Host header names this machine by a name that no other machine's owner can give away: with any port, as
-/// `ssh -L` makes of ours. A page of another site that had its name lead here sends that name.
+/// Whether a Host header names this machine by a name that no other machine's owner can give away: with any
+/// port, as `ssh -L` makes of ours. A page of another site that had its name lead here sends that name.
 bool is_local(std::string_view host) {
   const auto with_port = [&](std::string_view name) {
     if (!host.starts_with(name)) return false;
     const std::string_view port = host.substr(name.size());
-    return port.empty() || (port[0] == ':' && port.size() > 1 && port.find_first_not_of("0123456789", 1) == std::string_view::npos);
+    return port.empty() || (port[0] == ':' && port.size() > 1 &&
+                            port.find_first_not_of("0123456789", 1) == std::string_view::npos);
   };
   return with_port("127.0.0.1") || with_port("localhost") || with_port("[::1]");
 }
@@ -64,7 +65,8 @@ HttpAnswer not_found() { return text_answer(404, "not found\n"); }
 
 /// What a request did, or a line about why it did not.
 HttpAnswer said(int status, const std::string& message) {
-  HttpAnswer answer = text_answer(status, json{{"message", message}}.dump(-1, ' ', false, json::error_handler_t::replace));
+  HttpAnswer answer =
+      text_answer(status, json{{"message", message}}.dump(-1, ' ', false, json::error_handler_t::replace));
   answer.type = kJson;
   return answer;
 }
@@ -93,7 +95,8 @@ HttpAnswer file(const HttpRequest& request, const char* type, std::initializer_l
 const std::string& page_version() {
   static const std::string version = [] {
     Hasher hasher;
-    for (const std::string_view part : {page_html(), page_css(), page_js(), page_charts(), live_html(), live_css(), live_js()})
+    for (const std::string_view part :
+         {page_html(), page_css(), page_js(), page_charts(), live_html(), live_css(), live_js()})
       hasher.update(part);
     return hasher.hex();
   }();
@@ -137,8 +140,9 @@ HttpAnswer WatchSite::answer(const HttpRequest& request) {
       return not_found();
     }
     const std::string_view origin = request.header("origin");
-    const bool own = !request.header("x-knapsaq").empty() &&
-                     (origin.empty() || (origin.starts_with("http://") && origin.substr(7) == request.header("host")));
+    const bool own =
+        !request.header("x-knapsaq").empty() &&
+        (origin.empty() || (origin.starts_with("http://") && origin.substr(7) == request.header("host")));
     if (request.method != "POST" || !own) return not_found();
     if (name == "stop") return stop();
     if (name == "pick") return pick(request);
@@ -148,7 +152,8 @@ HttpAnswer WatchSite::answer(const HttpRequest& request) {
   auto& headers = answer.headers;
   headers["Cache-Control"] = answer.headers.contains("ETag") ? "no-cache" : "no-store";
   headers["Content-Security-Policy"] =
-      "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src data:; "
+      "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src "
+      "data:; "
       "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
   headers["Cross-Origin-Opener-Policy"] = "same-origin";
   headers["Cross-Origin-Resource-Policy"] = "same-origin";
@@ -166,7 +171,8 @@ bool WatchSite::is_idle() {
 }
 
 std::chrono::seconds WatchSite::quiet() const {
-  return std::chrono::duration_cast<std::chrono::seconds>(Clock::now().time_since_epoch() - Clock::duration(asked_.load()));
+  return std::chrono::duration_cast<std::chrono::seconds>(Clock::now().time_since_epoch() -
+                                                          Clock::duration(asked_.load()));
 }
 
 HttpAnswer WatchSite::page() const {
@@ -188,7 +194,8 @@ HttpAnswer WatchSite::state(const HttpRequest& request) {
   {
     const std::lock_guard lock(mutex_);
     for (const Pick& one : picks_)
-      picks.push_back({{"output", one.output}, {"state", one.state}, {"message", one.message}, {"bytes", one.bytes}});
+      picks.push_back(
+          {{"output", one.output}, {"state", one.state}, {"message", one.message}, {"bytes", one.bytes}});
   }
   const json all = {{"version", page_version()},
                     {"run", options_.run.string()},
@@ -236,7 +243,8 @@ HttpAnswer WatchSite::pick(const HttpRequest& request) {
     const json& levels = asked.at("levels");
     if (!levels.is_array() || levels.empty() || levels.size() > kMostLevels)
       return said(400, "levels: is no allocation of this run");
-    for (const json& level : levels) point.push_back(static_cast<std::uint8_t>(whole_number(level, "levels", 0, 255)));
+    for (const json& level : levels)
+      point.push_back(static_cast<std::uint8_t>(whole_number(level, "levels", 0, 255)));
   } catch (const InputError& error) {
     return said(400, error.what());
   } catch (const json::exception& error) {
@@ -250,7 +258,8 @@ HttpAnswer WatchSite::pick(const HttpRequest& request) {
   picks_.push_back(std::move(one));
   writing_ = true;
   // The one before has ended: it set writing_ as its last action, so this does not wait.
-  writer_ = std::jthread([this, point = std::move(point), number = picks_.size() - 1] { write(point, number); });
+  writer_ =
+      std::jthread([this, point = std::move(point), number = picks_.size() - 1] { write(point, number); });
   return said(202, "writing");
 }
 

@@ -17,8 +17,8 @@
 
 namespace knapsaq {
 
-/// Writes the model of a point under the name that the page was given, and returns its bytes. What it throws is
-/// shown on the page. Called in a thread of its own, once at a time.
+/// Writes the model of a point under the name that the page was given, and returns its bytes. What it throws
+/// is shown on the page. Called in a thread of its own, once at a time.
 using PickPoint = std::function<std::uint64_t(const Point& point, const std::string& output)>;
 
 struct WatchOptions {
@@ -35,8 +35,9 @@ struct WatchOptions {
 ///     POST /TOKEN/stop            the search ends after its current batch
 ///     POST /TOKEN/pick            {"levels": [..], "output": ".."}: writes that point's model
 ///
-/// What does not have the token, or was sent to another host than this machine's own (DNS rebinding), is not found.
-/// POST needs the header X-Knapsaq, which no other site's page can send, too. State and data have an ETag.
+/// What does not have the token, or was sent to another host than this machine's own (DNS rebinding), is not
+/// found. POST needs the header X-Knapsaq, which no other site's page can send, too. State and data have an
+/// ETag.
 class WatchSite {
  public:
   WatchSite(WatchOptions options, std::string token);
