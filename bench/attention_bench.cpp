@@ -102,9 +102,8 @@ int main(int argc, char** argv) {
              options.head_dim, current_pool().size());
   constexpr std::pair<CacheElement, std::string_view> kElements[] = {
       {CacheElement::working, "working"}, {CacheElement::half, "half"}, {CacheElement::int8, "int8"}};
-  for (const CpuKernels kernels : {CpuKernels::avx512_bf16, CpuKernels::avx2, CpuKernels::portable}) {
-    if (kernels > best_cpu_kernels()) continue;
-    const auto backend = make_cpu_backend(Precision::bf16, kernels);
+  for (const std::string& device : devices()) {
+    const auto backend = make_backend({.device = device});
     for (const std::int64_t context : contexts) {
       for (const auto& [element, name] : kElements) {
         AttentionShape shape;

@@ -67,7 +67,7 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   work_with_threads(threads);
   for (const Precision precision : {Precision::bf16, Precision::fp32}) {
-    const auto backend = make_cpu_backend(precision);
+    const auto backend = make_backend({.precision = precision});
     for (const std::int64_t width : widths) measure(*backend, width, repeats);
   }
 }

@@ -88,7 +88,7 @@ class BarePasses {
              std::int64_t length)
       : decoder_(decoder), tokens_(tokens), windows_(windows), length_(length) {
     Backend& backend = decoder.backend();
-    batch_ = Decoder::windows_per_batch(length);
+    batch_ = decoder.windows_per_batch(length);
     const std::int64_t rows = std::min(batch_, windows) * length;
     input_ = backend.allocate(rows, decoder.head()->in(), Element::working);
     logits_ = backend.allocate(rows, decoder.head()->out(), Element::full);
@@ -120,7 +120,7 @@ int run(const Options& options) {
   work_with_threads(options.threads);
   const Checkpoint checkpoint = Checkpoint::open(options.folder);
   const ModelConfig config = parse_model_config(checkpoint.config());
-  const auto backend = make_cpu_backend(Precision::bf16);
+  const auto backend = make_backend({.precision = Precision::bf16});
   Decoder decoder = Decoder::load(checkpoint, config, *backend);
   const std::vector<Matrix> all = linears(config);
 

@@ -61,10 +61,10 @@ int main(int argc, char** argv) {
   if (cached) work_with_threads(1);
   if (in == 0) in = cached ? 1024 : 4096;
 
-  CpuOptions options;
+  BackendOptions options;
   options.precision = mode == "fp32" ? Precision::fp32 : Precision::bf16;
   options.packed = mode == "int8" ? Packed::int8 : Packed::exact;
-  const auto backend = make_cpu_backend(options);
+  const auto backend = make_backend(options);
   fmt::print("{}, {} rows, {} threads\n", mode, rows, current_pool().size());
   for (const test::StoredForm& form : test::stored_forms()) {
     if (!names.empty() && std::find(names.begin(), names.end(), form.name) == names.end()) continue;

@@ -125,7 +125,7 @@ struct Options {
 
 nlohmann::json measure(Decoder& decoder, const Options& options, std::int64_t length) {
   const ModelConfig& config = decoder.config();
-  const std::int64_t batch_windows = Decoder::windows_per_batch(length);
+  const std::int64_t batch_windows = decoder.windows_per_batch(length);
   const std::int64_t batch = batch_windows * length;
   const std::int64_t batches = std::max<std::int64_t>(1, options.tokens / batch);
   const std::int64_t tokens = batches * batch;
@@ -176,7 +176,7 @@ int run(const Options& options) {
   work_with_threads(options.threads);
   const Checkpoint checkpoint = Checkpoint::open(options.folder);
   const ModelConfig config = parse_model_config(checkpoint.config());
-  const auto backend = make_cpu_backend(options.fp32 ? Precision::fp32 : Precision::bf16);
+  const auto backend = make_backend({.precision = options.fp32 ? Precision::fp32 : Precision::bf16});
   Decoder decoder = Decoder::load(checkpoint, config, *backend);
   nlohmann::json results = nlohmann::json::array();
   if (!options.json)

@@ -28,9 +28,9 @@ struct Model {
 };
 
 Model load(const Checkpoint& checkpoint, Packed packed, std::int64_t tokens) {
-  CpuOptions options;
+  BackendOptions options;
   options.packed = packed;
-  auto backend = make_cpu_backend(options);
+  auto backend = make_backend(options);
   const ModelConfig config = parse_model_config(checkpoint.config());
   Decoder decoder = Decoder::load(checkpoint, config, *backend);
   KeyValueCache cache(config, *backend, 1, tokens, CacheElement::half);

@@ -52,7 +52,7 @@ void run(const std::string& folder, const std::string& text) {
   work_with_threads(1);
   const Checkpoint checkpoint = Checkpoint::open(folder);
   const ModelConfig config = parse_model_config(checkpoint.config());
-  const auto backend = make_cpu_backend(Precision::bf16);
+  const auto backend = make_backend({.precision = Precision::bf16});
   Decoder decoder = Decoder::load(checkpoint, config, *backend);
   std::vector<std::int32_t> tokens = Tokenizer::load(folder).encode(read_file(text));
   tokens.resize(kWindows * kWindow);

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <string>
 
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/compute/backend.h"
@@ -13,10 +14,10 @@ namespace knapsaq {
 /// A decoder with what it needs.
 struct LoadedModel {
   explicit LoadedModel(const std::filesystem::path& folder, Precision precision = Precision::fp32,
-                       CpuKernels kernels = best_cpu_kernels())
+                       const std::string& device = "cpu")
       : checkpoint(Checkpoint::open(folder)),
         config(parse_model_config(checkpoint.config())),
-        backend(make_cpu_backend(precision, kernels)),
+        backend(make_backend({.device = device, .precision = precision})),
         decoder(Decoder::load(checkpoint, config, *backend)) {}
   Checkpoint checkpoint;
   ModelConfig config;

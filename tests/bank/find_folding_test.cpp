@@ -35,7 +35,7 @@ struct Model {
       : folder(fs::path(KNAPSAQ_TEST_DATA) / "model" / "decoder" / name),
         checkpoint(Checkpoint::open(folder)),
         config(parse_model_config(checkpoint.config())),
-        backend(make_cpu_backend(Precision::fp32)) {
+        backend(make_backend({.precision = Precision::fp32})) {
     samples.tokens = nlohmann::json::parse(read_file(folder / "reference.json"))
                          .at("tokens")
                          .get<std::vector<std::int32_t>>();
@@ -146,7 +146,7 @@ TEST(FindFolding, LeavesNormsExactInTheirType) {
   const fs::path folder = fs::path(KNAPSAQ_SOURCE_DIR) / "assets" / "wiki-opt-3m";
   const Checkpoint checkpoint = Checkpoint::open(folder);
   const ModelConfig config = parse_model_config(checkpoint.config());
-  const auto backend = make_cpu_backend(Precision::bf16);
+  const auto backend = make_backend({.precision = Precision::bf16});
   Samples samples;
   samples.options.samples = 1;
   samples.options.window = 64;

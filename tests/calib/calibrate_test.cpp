@@ -49,7 +49,7 @@ struct Reference {
   }
   Calibration calibrate_into(const fs::path& folder, Precision precision = Precision::fp32,
                              bool replace = false) const {
-    const auto backend = make_cpu_backend(precision);
+    const auto backend = make_backend({.precision = precision});
     return calibrate(checkpoint, config, fingerprint(checkpoint), samples, *backend, folder, replace);
   }
 
@@ -124,7 +124,7 @@ TEST_P(CalibrateReference, HeadAndEmbeddingAreThoseOfThePass) {
   const std::vector<Matrix> all = matrices(model.config);
   const Matrix& head = model.config.tied ? all.front() : all.back();
   // What the head multiplies, by the functions that calibrate nothing.
-  const auto backend = make_cpu_backend(Precision::fp32);
+  const auto backend = make_backend({.precision = Precision::fp32});
   Decoder decoder = Decoder::load(model.checkpoint, model.config, *backend);
   const auto [samples, window] = std::pair{model.samples.options.samples, model.samples.options.window};
   Hidden hidden = decoder.embed(model.samples.tokens, samples, window);
@@ -273,7 +273,7 @@ TEST(Calibrate, EveryWindowGoesThroughEveryBlockOnce) {
   };
   const Reference model("llama-gqa");
   const Scratch scratch;
-  const auto backend = make_cpu_backend(Precision::fp32);
+  const auto backend = make_backend({.precision = Precision::fp32});
   Counting first;
   calibrate(model.checkpoint, model.config, "id", model.samples, *backend, scratch / "c", false, first);
   EXPECT_EQ(first.expected, (2u + 1u) * 5u);  // and once through the head
@@ -409,7 +409,7 @@ TEST(Calibrate, InputsThatAreNotFiniteNameTheLinear) {
   const Checkpoint checkpoint = Checkpoint::open(scratch.path());
   const Reference model("llama-gqa");
   for (const Precision precision : {Precision::fp32, Precision::bf16}) {
-    const auto backend = make_cpu_backend(precision);
+    const auto backend = make_backend({.precision = precision});
     const fs::path folder = scratch / (precision == Precision::fp32 ? "c32" : "c16");
     EXPECT_THAT(
         message_of([&] { calibrate(checkpoint, model.config, "id", model.samples, *backend, folder); }),
@@ -421,7 +421,7 @@ TEST(Calibrate, InputsThatAreNotFiniteNameTheLinear) {
 
 TEST(Calibrator, StepsEqualTheWholePass) {
   const Reference model("llama-gqa");
-  const auto backend = make_cpu_backend(Precision::bf16);
+  const auto backend = make_backend({.precision = Precision::bf16});
   Calibrator at_once(model.checkpoint, model.config, model.samples, *backend);
   Calibrator in_steps(model.checkpoint, model.config, model.samples, *backend);
   EXPECT_THROW(in_steps.observe(1), std::logic_error);
@@ -448,7 +448,7 @@ TEST(Calibrator, StepsEqualTheWholePass) {
 
 TEST(Calibrator, ReplacedWeightsReachTheNextBlock) {
   const Reference model("llama-gqa");
-  const auto backend = make_cpu_backend(Precision::fp32);
+  const auto backend = make_backend({.precision = Precision::fp32});
   // The second block of a model whose first block's down_proj is half as large, ...
   const std::string name = "model.layers.0.mlp.down_proj";
   std::vector<float> half = model.checkpoint.floats(name + ".weight");

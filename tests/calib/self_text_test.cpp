@@ -14,7 +14,6 @@
 #include "calib/bos_template.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
-#include "knapsaq/base/memory.h"
 #include "knapsaq/calib/samples.h"
 #include "loaded_model.h"
 #include "message_of.h"
@@ -152,8 +151,8 @@ TEST(SelfText, SoundsLikeTheModel) {
   LoadedModel model(asset("wiki-llama-6m"), Precision::bf16);
   const DocumentTokens documents =
       document_tokens(Tokenizer::load(model.checkpoint.folder()), model.checkpoint.config(), model.config);
-  const Samples samples = self_text(model.decoder, documents, {.samples = 8, .window = 128, .seed = 2},
-                                    SelfTextUse::calibration);
+  const Samples samples =
+      self_text(model.decoder, documents, {.samples = 8, .window = 128, .seed = 2}, SelfTextUse::calibration);
   std::vector<float> losses(8 * 127);
   model.decoder.losses(samples.tokens, 8, 128, losses);
   double mean = 0;
@@ -211,15 +210,15 @@ TEST(SelfText, DefaultWindow) {
 
 TEST(SelfText, AModelLargerThanMemoryIsRefusedWithAWayOut) {
   const ModelConfig config = parse_model_config(Checkpoint::open(asset("wiki-llama-6m")).config());
-  const std::uint64_t needed = self_text_memory(config, Precision::fp32, 512);
+  const auto backend = make_backend({.precision = Precision::fp32});
+  const std::uint64_t needed = self_text_memory(config, *backend, 512);
   // Six million weights in fp32 at least.
   EXPECT_GT(needed, 24'000'000u);
-  check_self_text_memory(config, Precision::fp32, 512, needed);
-  check_self_text_memory(config, Precision::fp32, 512, std::nullopt);
-  EXPECT_THAT(
-      message_of<UsageError>([&] { check_self_text_memory(config, Precision::fp32, 512, needed - 1); }),
-      AllOf(HasSubstr("memory"), HasSubstr("--text FILE")));
-  const auto available = available_memory();
+  check_self_text_memory(config, *backend, 512, needed);
+  check_self_text_memory(config, *backend, 512, std::nullopt);
+  EXPECT_THAT(message_of<UsageError>([&] { check_self_text_memory(config, *backend, 512, needed - 1); }),
+              AllOf(HasSubstr("memory"), HasSubstr("--text FILE")));
+  const auto available = backend->available_memory();
   if (available) {
     EXPECT_GT(*available, 1u << 20);
   }

@@ -11,6 +11,7 @@
 
 #include <gtest/gtest.h>
 
+#include "compute/device_names.h"
 #include "knapsaq/base/random.h"
 #include "work_with_threads.h"
 
@@ -28,13 +29,12 @@ TensorView view_of(const std::vector<float>& values, std::int64_t rows, std::int
   return {DType::F32, {rows, cols}, std::as_bytes(std::span(values))};
 }
 
-/// All kernels that this processor runs, in both precisions.
-class BackendTest : public ::testing::TestWithParam<std::tuple<CpuKernels, Precision>> {
+/// All devices of this machine, in both precisions.
+class BackendTest : public ::testing::TestWithParam<std::tuple<std::string, Precision>> {
  protected:
   void SetUp() override {
-    const auto [kernels, precision] = GetParam();
-    if (kernels > best_cpu_kernels()) GTEST_SKIP() << "this processor has no such instructions";
-    backend = make_cpu_backend(precision, kernels);
+    const auto& [device, precision] = GetParam();
+    backend = make_backend({.device = device, .precision = precision});
     // fp32: sums of some hundred terms. bf16: two roundings of 2^-9 at most per term, and one of the result.
     tolerance = precision == Precision::fp32 ? 2e-6 : 6e-3;
   }
@@ -709,15 +709,12 @@ TEST_P(BackendTest, RefusesWhatDoesNotFit) {
   EXPECT_THROW(backend->download(in, 0, too_many), std::invalid_argument);
 }
 
-std::string name_of_case(const ::testing::TestParamInfo<std::tuple<CpuKernels, Precision>>& test) {
-  const char* const names[] = {"portable", "avx2", "avx512_bf16"};
-  return std::string(names[static_cast<int>(std::get<0>(test.param))]) +
-         (std::get<1>(test.param) == Precision::fp32 ? "_fp32" : "_bf16");
+std::string name_of_case(const ::testing::TestParamInfo<std::tuple<std::string, Precision>>& test) {
+  return test::name_of(std::get<0>(test.param), std::get<1>(test.param));
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, BackendTest,
-                         ::testing::Combine(::testing::Values(CpuKernels::portable, CpuKernels::avx2,
-                                                              CpuKernels::avx512_bf16),
+INSTANTIATE_TEST_SUITE_P(Devices, BackendTest,
+                         ::testing::Combine(::testing::ValuesIn(devices()),
                                             ::testing::Values(Precision::fp32, Precision::bf16)),
                          name_of_case);
 

@@ -13,6 +13,7 @@
 
 #include <gtest/gtest.h>
 
+#include "compute/device_names.h"
 #include "knapsaq/base/float16.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/compute/backend.h"
@@ -171,14 +172,14 @@ Reference attention(const Case& c, const std::vector<double>& q, const std::vect
   return out;
 }
 
-class CachedAttentionTest : public ::testing::TestWithParam<std::tuple<CpuKernels, Precision, CacheElement>> {
+class CachedAttentionTest
+    : public ::testing::TestWithParam<std::tuple<std::string, Precision, CacheElement>> {
  protected:
   void SetUp() override {
-    const auto [kernels, precision, cached] = GetParam();
-    if (kernels > best_cpu_kernels()) GTEST_SKIP() << "this processor has no such instructions";
-    backend = make_cpu_backend(precision, kernels);
+    const auto& [device, precision, cached] = GetParam();
+    backend = make_backend({.device = device, .precision = precision});
     element = cached;
-    rounds = precision == Precision::bf16 && kernels == CpuKernels::avx512_bf16;
+    rounds = backend->size_of(Element::working) == 2;
   }
   void TearDown() override { work_with_threads(0); }
 
@@ -462,26 +463,15 @@ TEST_P(CachedAttentionTest, TakesTheBytesThatItSays) {
 }
 
 std::string name_of(const ::testing::TestParamInfo<CachedAttentionTest::ParamType>& info) {
-  const auto [kernels, precision, element] = info.param;
-  std::string name = kernels == CpuKernels::portable ? "portable"
-                     : kernels == CpuKernels::avx2   ? "avx2"
-                                                     : "avx512";
-  name += precision == Precision::fp32 ? "_fp32" : "_bf16";
-  return name + (element == CacheElement::half   ? "_half"
-                 : element == CacheElement::int8 ? "_int8"
-                                                 : "_working");
+  const auto& [device, precision, element] = info.param;
+  return test::name_of(device, precision) + (element == CacheElement::half   ? "_half"
+                                             : element == CacheElement::int8 ? "_int8"
+                                                                             : "_working");
 }
 
-// bf16 differs where the processor has it.
 INSTANTIATE_TEST_SUITE_P(
-    Kernels, CachedAttentionTest,
-    ::testing::Combine(::testing::Values(CpuKernels::portable, CpuKernels::avx2, CpuKernels::avx512_bf16),
-                       ::testing::Values(Precision::fp32),
-                       ::testing::Values(CacheElement::working, CacheElement::half, CacheElement::int8)),
-    name_of);
-INSTANTIATE_TEST_SUITE_P(
-    Bf16, CachedAttentionTest,
-    ::testing::Combine(::testing::Values(CpuKernels::avx512_bf16), ::testing::Values(Precision::bf16),
+    Devices, CachedAttentionTest,
+    ::testing::Combine(::testing::ValuesIn(devices()), ::testing::Values(Precision::fp32, Precision::bf16),
                        ::testing::Values(CacheElement::working, CacheElement::half, CacheElement::int8)),
     name_of);
 

@@ -18,12 +18,11 @@ struct Inputs {
   std::vector<float> values;  ///< as the backend sees them
 };
 
-class InputSumsTest : public ::testing::TestWithParam<std::tuple<CpuKernels, Precision>> {
+class InputSumsTest : public ::testing::TestWithParam<std::tuple<std::string, Precision>> {
  protected:
   void SetUp() override {
-    const auto [kernels, precision] = GetParam();
-    if (kernels > best_cpu_kernels()) GTEST_SKIP() << "this processor has no such instructions";
-    backend_ = make_cpu_backend(precision, kernels);
+    const auto& [device, precision] = GetParam();
+    backend_ = make_backend({.device = device, .precision = precision});
   }
   void TearDown() override { work_with_threads(0); }
 
@@ -42,8 +41,7 @@ class InputSumsTest : public ::testing::TestWithParam<std::tuple<CpuKernels, Pre
 };
 
 INSTANTIATE_TEST_SUITE_P(Kernels, InputSumsTest,
-                         ::testing::Combine(::testing::Values(CpuKernels::portable, CpuKernels::avx2,
-                                                              CpuKernels::avx512_bf16),
+                         ::testing::Combine(::testing::ValuesIn(devices()),
                                             ::testing::Values(Precision::fp32, Precision::bf16)));
 
 TEST_P(InputSumsTest, EqualSumsInDouble) {

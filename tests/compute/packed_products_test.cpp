@@ -12,8 +12,10 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
+#include "compute/device_names.h"
 #include "compute/stored_forms.h"
 #include "knapsaq/compute/backend.h"
+#include "knapsaq/compute/cpu/cpu_backend.h"
 #include "knapsaq/compute/cpu/packed_kernels.h"
 #include "knapsaq/compute/cpu/packed_weight.h"
 #include "knapsaq/compute/ggml_matrix.h"
@@ -30,10 +32,6 @@ using test::Codes;
 using test::StoredForm;
 
 constexpr Codes kAllCodes[] = {Codes::random, Codes::highest, Codes::lowest, Codes::alternating};
-
-std::string name_of(CpuKernels kernels) {
-  return kernels == CpuKernels::portable ? "portable" : kernels == CpuKernels::avx2 ? "avx2" : "avx512";
-}
 
 /// Inputs with everything that rounding to int8 could trip over: a row of zeros, outliers, tiny numbers.
 std::vector<float> hard_inputs(std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
@@ -53,10 +51,6 @@ std::vector<float> hard_inputs(std::int64_t rows, std::int64_t cols, std::uint64
 
 class PackedProducts : public testing::TestWithParam<std::tuple<StoredForm, CpuKernels>> {
  protected:
-  void SetUp() override {
-    if (std::get<1>(GetParam()) > best_cpu_kernels())
-      GTEST_SKIP() << "this processor has no such instructions";
-  }
   std::unique_ptr<Backend> backend(Precision precision, Packed packed, std::int64_t packed_rows = 16) const {
     CpuOptions options;
     options.precision = precision;
@@ -135,8 +129,7 @@ class PackedProducts : public testing::TestWithParam<std::tuple<StoredForm, CpuK
 
 INSTANTIATE_TEST_SUITE_P(, PackedProducts,
                          testing::Combine(testing::ValuesIn(test::stored_forms()),
-                                          testing::Values(CpuKernels::portable, CpuKernels::avx2,
-                                                          CpuKernels::avx512_bf16)),
+                                          testing::ValuesIn(all_cpu_kernels())),
                          [](const auto& one) {
                            return fmt::format("{}_{}", std::get<0>(one.param).name,
                                               name_of(std::get<1>(one.param)));
@@ -217,23 +210,15 @@ TEST_P(PackedProducts, ManyRowsAreTheDenseProducts) {
   }
 }
 
-class PackedBackend : public testing::TestWithParam<CpuKernels> {
+class PackedBackend : public testing::TestWithParam<std::string> {
  protected:
-  void SetUp() override {
-    if (GetParam() > best_cpu_kernels()) GTEST_SKIP() << "this processor has no such instructions";
-  }
   static std::unique_ptr<Backend> backend(Precision precision, Packed packed) {
-    CpuOptions options;
-    options.precision = precision;
-    options.kernels = GetParam();
-    options.packed = packed;
-    return make_cpu_backend(options);
+    return make_backend({.device = GetParam(), .precision = precision, .packed = packed});
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(, PackedBackend,
-                         testing::Values(CpuKernels::portable, CpuKernels::avx2, CpuKernels::avx512_bf16),
-                         [](const auto& one) { return name_of(one.param); });
+INSTANTIATE_TEST_SUITE_P(, PackedBackend, testing::ValuesIn(devices()),
+                         [](const auto& one) { return test::name_of(one.param); });
 
 // Dense weights, widths that are no multiple of a granule, biases, sums, activations and losses: what the
 // dense backend makes of the same.

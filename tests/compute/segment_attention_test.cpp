@@ -23,12 +23,11 @@ struct Shape {
   std::int64_t sliding;
 };
 
-class SegmentAttention : public ::testing::TestWithParam<std::tuple<CpuKernels, Precision>> {
+class SegmentAttention : public ::testing::TestWithParam<std::tuple<std::string, Precision>> {
  protected:
   void SetUp() override {
-    const auto [kernels, precision] = GetParam();
-    if (kernels > best_cpu_kernels()) GTEST_SKIP() << "this processor has no such instructions";
-    backend = make_cpu_backend(precision, kernels);
+    const auto& [device, precision] = GetParam();
+    backend = make_backend({.device = device, .precision = precision});
     // The same scores and values, summed from another first block of keys on where windows slide.
     tolerance = precision == Precision::fp32 ? 2e-6 : 6e-3;
   }
@@ -172,10 +171,8 @@ TEST_P(SegmentAttention, RefusesWhatDoesNotFit) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, SegmentAttention,
-                         ::testing::Values(std::tuple(CpuKernels::portable, Precision::fp32),
-                                           std::tuple(CpuKernels::avx2, Precision::fp32),
-                                           std::tuple(CpuKernels::avx512_bf16, Precision::fp32),
-                                           std::tuple(CpuKernels::avx512_bf16, Precision::bf16)));
+                         ::testing::Combine(::testing::ValuesIn(devices()),
+                                            ::testing::Values(Precision::fp32, Precision::bf16)));
 
 }  // namespace
 }  // namespace knapsaq

@@ -31,7 +31,7 @@ TEST_P(AwqPerplexity, IsBelowThatOfRoundToNearestAtThreeBits) {
   const fs::path folder = assets / GetParam();
   const Checkpoint checkpoint = Checkpoint::open(folder);
   const ModelConfig config = parse_model_config(checkpoint.config());
-  const auto backend = make_cpu_backend(Precision::bf16);
+  const auto backend = make_backend({.precision = Precision::bf16});
   const std::vector<std::int32_t> tokens =
       Tokenizer::load(folder).encode(read_file(assets / (std::string(GetParam()) + "-sample.txt")));
 

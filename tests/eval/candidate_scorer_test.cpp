@@ -64,7 +64,7 @@ struct Fixture {
         checkpoint(open(name)),
         config(parse_model_config(checkpoint.config())),
         all(matrices(config)),
-        backend(make_cpu_backend(precision)),
+        backend(make_backend({.precision = precision})),
         decoder(Decoder::load(checkpoint, config, *backend)) {
     tokens = Tokenizer::load(kAssets / asset).encode(read_file(kAssets / (asset + "-sample.txt")));
     tokens.resize(kWindows * kLength);

@@ -26,7 +26,7 @@ TEST(Divergence, IsThatOfTransformers) {
     SCOPED_TRACE(name);
     const Checkpoint checkpoint = Checkpoint::open(fs::path(KNAPSAQ_SOURCE_DIR) / "assets" / name);
     const ModelConfig config = parse_model_config(checkpoint.config());
-    const auto backend = make_cpu_backend(Precision::fp32);
+    const auto backend = make_backend({.precision = Precision::fp32});
     Decoder decoder = Decoder::load(checkpoint, config, *backend);
     const auto tokens = expected.at("tokens").get<std::vector<std::int32_t>>();
     const std::int64_t windows = expected.at("windows");

@@ -55,7 +55,7 @@ TEST(EvaluationText, FollowsTheC4RuleOfThePapers) {
   write_file(scratch / "c4.jsonl", documents(references.at("documents").get<std::size_t>()) + "damaged\n");
   const Tokenizer tokenizer = Tokenizer::load(kModel);
   const Checkpoint checkpoint = Checkpoint::open(kModel);
-  const auto backend = make_cpu_backend(Precision::fp32);
+  const auto backend = make_backend({.precision = Precision::fp32});
   Decoder decoder = Decoder::load(checkpoint, parse_model_config(checkpoint.config()), *backend);
   for (const json& expected : references.at("results")) {
     const WindowOptions options = windows_of(expected.at("window").get<std::int64_t>());

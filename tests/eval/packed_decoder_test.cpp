@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/files.h"
+#include "knapsaq/compute/cpu/cpu_backend.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
 #include "knapsaq/quant/quantizer.h"
@@ -45,8 +46,7 @@ class PackedDecoder : public testing::TestWithParam<const char*> {
     std::unique_ptr<Backend> backend;
     Decoder decoder;
   };
-  Model load(const CpuOptions& options) const {
-    auto backend = make_cpu_backend(options);
+  Model load(std::unique_ptr<Backend> backend) const {
     Decoder decoder = Decoder::load(checkpoint, config, *backend);
     for (std::size_t i = 0; i < all.size(); ++i)
       decoder.place(all[i].number, decoder.prepare(all[i].number, stored[i]));
@@ -66,13 +66,6 @@ class PackedDecoder : public testing::TestWithParam<const char*> {
       logits = decoder.next(std::span(out).last(1), cache);
     }
     return out;
-  }
-
-  static CpuOptions options_of(Precision precision, Packed packed) {
-    CpuOptions options;
-    options.precision = precision;
-    options.packed = packed;
-    return options;
   }
 
   fs::path folder;
@@ -95,17 +88,15 @@ TEST_P(PackedDecoder, GreedyTextIsThatOfTheDequantizedTwin) {
         {"rtn:b5g64", "rtn:b6g32", "rtn:b6g64s", "hqq:b5g128/m8g128"},
         {"hqq:b4g64/m8g128", "nf4", "q4_0", "q5_1", "q8_0"}}) {
     quantize_by(schemes);
-    Model twin = load(options_of(Precision::fp32, Packed::off));
-    for (const CpuKernels kernels : {CpuKernels::portable, CpuKernels::avx2, CpuKernels::avx512_bf16}) {
-      if (kernels > best_cpu_kernels()) continue;
-      CpuOptions options = options_of(Precision::fp32, Packed::exact);
-      options.kernels = kernels;
-      Model packed = load(options);
+    Model twin = load(make_backend({.precision = Precision::fp32}));
+    for (const std::string& device : devices()) {
+      Model packed =
+          load(make_backend({.device = device, .precision = Precision::fp32, .packed = Packed::exact}));
       for (const std::int64_t start : {0, 1000}) {
-        if (start > 0 && kernels != best_cpu_kernels()) continue;
+        if (start > 0 && device != devices().front()) continue;
         const auto prompt = std::span(text).subspan(static_cast<std::size_t>(start), 40);
         EXPECT_EQ(greedy(packed.decoder, prompt, 220), greedy(twin.decoder, prompt, 220))
-            << schemes.front() << ' ' << static_cast<int>(kernels) << ' ' << start;
+            << schemes.front() << ' ' << device << ' ' << start;
       }
     }
   }
@@ -119,17 +110,16 @@ TEST_P(PackedDecoder, PerplexityOfInt8Inputs) {
   for (const std::vector<std::string>& schemes :
        {std::vector<std::string>{"rtn:b4g64"}, {"rtn:b3g64", "rtn:b2g32", "rtn:b4g128", "rtn:b8g64"}}) {
     quantize_by(schemes);
-    const auto perplexity = [&](const CpuOptions& options) {
-      Model model = load(options);
+    const auto perplexity = [&](std::unique_ptr<Backend> backend) {
+      Model model = load(std::move(backend));
       std::vector<float> losses(static_cast<std::size_t>(kWindows * (kLength - 1)));
       model.decoder.losses(tokens, kWindows, kLength, losses);
       return std::exp(std::accumulate(losses.begin(), losses.end(), 0.0) /
                       static_cast<double>(losses.size()));
     };
-    const double exact = perplexity(options_of(Precision::fp32, Packed::off));
-    CpuOptions int8 = options_of(Precision::bf16, Packed::int8);
-    int8.packed_rows = 1 << 20;  // all rows from the codes, as generation does it one by one
-    const double found = perplexity(int8);
+    const double exact = perplexity(make_backend({.precision = Precision::fp32}));
+    // All rows from the codes, as generation does it one by one.
+    const double found = perplexity(make_cpu_backend({.packed = Packed::int8, .packed_rows = 1 << 20}));
     EXPECT_NEAR(found / exact, 1.0, 0.003) << schemes.front();
     EXPECT_NE(found, exact);
     fmt::print("{} {}: fp32 {:.4f}, int8 {:.4f} ({:+.3f} %)\n", GetParam(), schemes.front(), exact, found,

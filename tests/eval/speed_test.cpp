@@ -19,7 +19,7 @@ constexpr std::uint64_t kBuffer = std::uint64_t{64} << 20;
 struct Llama {
   Checkpoint checkpoint = Checkpoint::open(KNAPSAQ_SOURCE_DIR "/assets/wiki-llama-6m");
   ModelConfig config = parse_model_config(checkpoint.config());
-  std::unique_ptr<Backend> backend = make_cpu_backend(Precision::fp32);
+  std::unique_ptr<Backend> backend = make_backend({.precision = Precision::fp32});
   Decoder decoder = Decoder::load(checkpoint, config, *backend);
 };
 
@@ -80,13 +80,14 @@ TEST(MeasureSpeed, RefusesAContextWithoutRoom) {
 TEST(MeasureSpeed, RefusesACacheThatIsLargerThanMemory) {
   SpeedOptions options;
   options.context = std::int64_t{1} << 40;
-  EXPECT_THROW(check(options, Llama().config), InputError);
+  const Llama llama;
+  EXPECT_THROW(check(options, llama.config, *llama.backend), InputError);
 }
 
 TEST(MeasureSpeed, MorePositionsThanTheModelKnowsAreRefused) {
   const Checkpoint checkpoint = Checkpoint::open(KNAPSAQ_SOURCE_DIR "/assets/wiki-opt-3m");
   const ModelConfig config = parse_model_config(checkpoint.config());
-  const auto backend = make_cpu_backend(Precision::fp32);
+  const auto backend = make_backend({.precision = Precision::fp32});
   Decoder decoder = Decoder::load(checkpoint, config, *backend);
   SpeedOptions options;
   options.prompt = config.max_positions;

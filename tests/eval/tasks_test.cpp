@@ -265,7 +265,7 @@ TEST(ScoreItems, SharesWhatAnswersHaveInCommon) {
   std::int64_t batches = 0;
   for (const std::int64_t rows : {1, 10, 37, 2048}) {
     MadeLosses made;
-    EXPECT_EQ(score_items(items, std::ref(made), Progress::none(), rows), expected) << rows;
+    EXPECT_EQ(score_items(items, std::ref(made), rows), expected) << rows;
     // 2 + 2 + 1 + 1, 2 + 2 + 3, 1 + 2, and 1 + 2 + 4 rows.
     EXPECT_EQ(made.tokens, 6 * (6 + 7 + 3 + 7));
     EXPECT_TRUE(batches == 0 || made.batches < batches);
@@ -303,13 +303,13 @@ struct Asset {
   explicit Asset(const std::string& name, Precision precision)
       : checkpoint(Checkpoint::open(kAssets / name)),
         tokenizer(Tokenizer::load(kAssets / name)),
-        backend(make_cpu_backend(precision)),
+        backend(make_backend({.precision = precision})),
         decoder(Decoder::load(checkpoint, parse_model_config(checkpoint.config()), *backend)),
         set(TaskSet::read(all_tasks(), kMade, tokenizer, decoder.config().max_positions, 0)) {}
   std::vector<TaskResult> judge() {
-    return set.judge([&](auto tokens, auto segments, auto targets, auto out) {
-      decoder.segment_losses(tokens, segments, targets, out);
-    });
+    return set.judge([&](auto tokens, auto segments, auto targets,
+                         auto out) { decoder.segment_losses(tokens, segments, targets, out); },
+                     decoder.windows_per_batch(1));
   }
   Checkpoint checkpoint;
   Tokenizer tokenizer;

@@ -191,7 +191,7 @@ class GgufReading : public ::testing::Test {
   }
 
   static std::vector<float> losses(const Checkpoint& checkpoint, const ModelConfig& config) {
-    const auto backend = make_cpu_backend(Precision::fp32);
+    const auto backend = make_backend({.precision = Precision::fp32});
     Decoder decoder = Decoder::load(checkpoint, config, *backend);
     std::vector<std::int32_t> tokens(96);
     Random random(3);
@@ -461,7 +461,7 @@ TEST(GgufReference, AnotherWritersFileIsRead) {
       EXPECT_NEAR(sum, wanted[row].get<double>(), 1e-12) << row;
     }
   }
-  const auto backend = make_cpu_backend(Precision::fp32);
+  const auto backend = make_backend({.precision = Precision::fp32});
   Decoder decoder = Decoder::load(checkpoint, config, *backend);
   const Tokenizer tokenizer = Tokenizer::load(folder / "gguf_model.gguf");
   // By hand, the best score first: the blank and "a", then "b" to them; nothing has a "c" behind that.

@@ -53,7 +53,7 @@ TEST_F(Nf4Checkpoint, IsReadBackAndTellsTransformersHowToLoadIt) {
   EXPECT_FALSE(config.contains("quantization"));
 
   const Checkpoint read = Checkpoint::open(out);
-  const auto backend = make_cpu_backend(Precision::fp32);
+  const auto backend = make_backend({.precision = Precision::fp32});
   Decoder from_file = Decoder::load(read, config_, *backend);
   Decoder expected = Decoder::load(model_, config_, *backend);
   for (const Matrix& linear : linears_) {

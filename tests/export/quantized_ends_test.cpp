@@ -79,7 +79,7 @@ TEST_P(QuantizedEnds, FolderIsTheModelWithThePlacedMatrices) {
     const Checkpoint folder = Checkpoint::open(scratch_ / "q");
     EXPECT_NO_THROW(check_shapes(folder, parse_model_config(folder.config())));
     for (const Precision precision : {Precision::fp32, Precision::bf16}) {
-      const auto backend = make_cpu_backend(precision);
+      const auto backend = make_backend({.precision = precision});
       Decoder placed = Decoder::load(model, config_, *backend);
       for (const MatrixScheme& one : chosen) {
         EXPECT_EQ(folder.packing(one.matrix.name)->scheme, to_string(one.scheme));

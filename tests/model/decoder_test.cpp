@@ -28,14 +28,6 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-std::vector<CpuKernels> all_kernels() {
-  std::vector<CpuKernels> all;
-  for (const CpuKernels one : {CpuKernels::portable, CpuKernels::avx2, CpuKernels::avx512_bf16}) {
-    if (one <= best_cpu_kernels()) all.push_back(one);
-  }
-  return all;
-}
-
 /// What Transformers computed (tools/make_decoder_references.py).
 struct Reference {
   explicit Reference(const fs::path& folder) {
@@ -70,8 +62,8 @@ class DecoderReference : public ::testing::TestWithParam<fs::path> {};
 
 TEST_P(DecoderReference, LogitsInFp32) {
   const Reference reference(GetParam());
-  for (const CpuKernels kernels : all_kernels()) {
-    LoadedModel model(GetParam(), Precision::fp32, kernels);
+  for (const std::string& device : devices()) {
+    LoadedModel model(GetParam(), Precision::fp32, device);
     const std::vector<float> logits = model.decoder.logits(reference.tokens, reference.first);
     ASSERT_EQ(logits.size(), reference.logits.size());
     float worst = 0;
@@ -87,8 +79,8 @@ TEST_P(DecoderReference, LogitsInFp32) {
 // tiny models.
 TEST_P(DecoderReference, LogitsInBf16) {
   const Reference reference(GetParam());
-  for (const CpuKernels kernels : all_kernels()) {
-    LoadedModel model(GetParam(), Precision::bf16, kernels);
+  for (const std::string& device : devices()) {
+    LoadedModel model(GetParam(), Precision::bf16, device);
     const std::vector<float> logits = model.decoder.logits(reference.tokens, reference.first);
     ASSERT_EQ(logits.size(), reference.logits.size());
     double error = 0;

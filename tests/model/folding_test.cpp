@@ -71,7 +71,7 @@ void write_folded(const Checkpoint& checkpoint, const Folding& folding, const fs
 
 std::vector<float> logits_of(const fs::path& folder, const std::vector<std::int32_t>& tokens) {
   const Checkpoint checkpoint = Checkpoint::open(folder);
-  const auto backend = make_cpu_backend(Precision::fp32);
+  const auto backend = make_backend({.precision = Precision::fp32});
   Decoder decoder = Decoder::load(checkpoint, parse_model_config(checkpoint.config()), *backend);
   return decoder.logits(tokens, 0);
 }
@@ -108,7 +108,7 @@ TEST_P(FoldingOfModel, WhileLoadingIsThatOfTheWrittenModel) {
   const Folding folding = random_folding(config);
   const Scratch scratch;
   write_folded(checkpoint, folding, scratch / "folded", true);
-  const auto backend = make_cpu_backend(Precision::fp32);
+  const auto backend = make_backend({.precision = Precision::fp32});
   Decoder decoder = Decoder::load(checkpoint, config, *backend, folding);
   EXPECT_EQ(decoder.logits(tokens, 0), logits_of(scratch / "folded", tokens));
 }

@@ -51,10 +51,9 @@ class DecoderNext : public ::testing::TestWithParam<fs::path> {};
 // fp32 differs by the order of sums only. bf16: as in DecoderReference, inputs of products are rounded, and
 // what differs in the last bit before may be rounded to another neighbour.
 TEST_P(DecoderNext, IsTheWindowedPass) {
-  for (const CpuKernels kernels : {CpuKernels::portable, CpuKernels::avx2, CpuKernels::avx512_bf16}) {
-    if (kernels > best_cpu_kernels()) continue;
+  for (const std::string& device : devices()) {
     for (const Precision precision : {Precision::fp32, Precision::bf16}) {
-      LoadedModel model(GetParam(), precision, kernels);
+      LoadedModel model(GetParam(), precision, device);
       Decoder& decoder = model.decoder;
       const std::int64_t vocab = decoder.config().vocab;
       // More sequences than a step of rows; lengths beyond a panel of keys and the sliding windows.
@@ -108,10 +107,9 @@ double relative_error(std::span<const float> found, std::span<const float> expec
 // fp16 keeps keys and values to 2^-11, int8 to about 2^-8 of a head's largest, and what they feed passes
 // through several blocks, random ones without the averaging that training brings.
 TEST_P(DecoderNext, PromptsInPiecesFromEveryCache) {
-  for (const CpuKernels kernels : {CpuKernels::portable, CpuKernels::avx2, CpuKernels::avx512_bf16}) {
-    if (kernels > best_cpu_kernels()) continue;
+  for (const std::string& device : devices()) {
     for (const Precision precision : {Precision::fp32, Precision::bf16}) {
-      LoadedModel model(GetParam(), precision, kernels);
+      LoadedModel model(GetParam(), precision, device);
       Decoder& decoder = model.decoder;
       const std::int64_t sequences = 3;
       const std::int64_t length = decoder.config().positions == Positions::learned
@@ -248,7 +246,7 @@ TEST(DecoderNext, FailuresLeaveTheCacheAsItWas) {
 }
 
 TEST(KeyValueCache, KnowsItsSizeBeforehand) {
-  LoadedModel model(tiny_model() / "llama-d64", Precision::fp32, CpuKernels::portable);
+  LoadedModel model(tiny_model() / "llama-d64", Precision::fp32, "cpu:portable");
   const ModelConfig& config = model.decoder.config();
   for (const CacheElement element : {CacheElement::working, CacheElement::half, CacheElement::int8}) {
     const KeyValueCache cache(config, *model.backend, 3, 128, element);

@@ -35,7 +35,7 @@ struct Model {
   Model(const fs::path& folder, Precision precision, Packed packed = Packed::off)
       : checkpoint(Checkpoint::open(folder)),
         config(parse_model_config(checkpoint.config())),
-        backend(make_cpu_backend({.precision = precision, .packed = packed})),
+        backend(make_backend({.precision = precision, .packed = packed})),
         decoder(Decoder::load(checkpoint, config, *backend)) {
     for (std::int32_t i = 0; i < 12; ++i)
       tokens.push_back((7 * i + 3) % static_cast<std::int32_t>(config.vocab));

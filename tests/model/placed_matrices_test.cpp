@@ -88,7 +88,7 @@ TEST_P(PlacedMatrices, AreTheModelThatHasThem) {
     const Checkpoint decoded = Checkpoint::open(scratch_ / "decoded");
     for (const Precision precision : {Precision::fp32, Precision::bf16}) {
       SCOPED_TRACE(name + (precision == Precision::fp32 ? " fp32" : " bf16"));
-      const auto backend = make_cpu_backend(precision);
+      const auto backend = make_backend({.precision = precision});
       Decoder expected = Decoder::load(decoded, config, *backend);
       Decoder found = Decoder::load(model, config, *backend);
       const std::vector<float> before = found.logits(kTokens, 0);
@@ -115,7 +115,7 @@ TEST_P(PlacedMatrices, ArePreparedForWhatTheyDo) {
   const Checkpoint model = Checkpoint::open(scratch_ / "model");
   const ModelConfig config = parse_model_config(model.config());
   const std::vector<Matrix> all = matrices(config);
-  const auto backend = make_cpu_backend(Precision::fp32);
+  const auto backend = make_backend({.precision = Precision::fp32});
   Decoder decoder = Decoder::load(model, config, *backend);
   const auto made = [&](const Matrix& matrix) {
     return test::affine_matrix(matrix.out, matrix.in, 4, 32, false, 0, Codes::random, 1);

@@ -52,7 +52,7 @@ INSTANTIATE_TEST_SUITE_P(Models, StreamedDecoder, ::testing::ValuesIn(tiny_model
 TEST_P(StreamedDecoder, EqualsTheWholeOneBitForBit) {
   const std::vector<std::int32_t> tokens = random_tokens(config_.vocab);
   for (const Precision precision : {Precision::fp32, Precision::bf16}) {
-    const auto backend = make_cpu_backend(precision);
+    const auto backend = make_backend({.precision = precision});
     Decoder whole = Decoder::load(checkpoint_, config_, *backend);
     std::vector<float> expected(kWindows * (kLength - 1));
     whole.losses(tokens, kWindows, kLength, expected);
@@ -74,7 +74,7 @@ TEST_P(StreamedDecoder, EqualsTheWholeOneBitForBit) {
 }
 
 TEST_P(StreamedDecoder, HalvesOfABlockMakeTheBlock) {
-  const auto backend = make_cpu_backend(Precision::fp32);
+  const auto backend = make_backend({.precision = Precision::fp32});
   Decoder decoder = Decoder::load(checkpoint_, config_, *backend);
   const std::vector<std::int32_t> tokens = random_tokens(config_.vocab);
   Hidden hidden = decoder.embed(tokens, kWindows, kLength);
@@ -114,7 +114,7 @@ TEST_P(StreamedDecoder, HalvesOfABlockMakeTheBlock) {
 TEST(StreamedDecoderErrors, MissingWeightsAreNoticed) {
   const Checkpoint checkpoint = Checkpoint::open(tiny_model() / "llama2");
   const ModelConfig config = parse_model_config(checkpoint.config());
-  const auto backend = make_cpu_backend(Precision::fp32);
+  const auto backend = make_backend({.precision = Precision::fp32});
   Decoder decoder = Decoder::open(checkpoint, config, *backend);
   const std::vector<std::int32_t> tokens = random_tokens(config.vocab);
   EXPECT_THROW(decoder.embed(tokens, kWindows, kLength), std::logic_error);

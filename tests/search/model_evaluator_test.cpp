@@ -58,7 +58,7 @@ TEST(ModelEvaluator, MeasuresTheBanksModels) {
   std::vector<std::int32_t> tokens =
       Tokenizer::load(folder).encode(read_file(assets / "wiki-opt-3m-sample.txt"));
   tokens.resize(static_cast<std::size_t>(windows * length));
-  const auto backend = make_cpu_backend(Precision::bf16);
+  const auto backend = make_backend({.precision = Precision::bf16});
   Decoder decoder = Decoder::load(checkpoint, config, *backend, bank.folding(config));
   const ReferencedWindows reference = reference_windows(decoder, tokens, windows, length);
   const std::vector<Point> points = {{0, 0}, {0, 1}, {1, 0}, {1, 1}, {2, 2}};
@@ -113,7 +113,7 @@ TEST(ModelEvaluator, AReferenceThatIsNotFiniteIsAnError) {
   const ErrorTable table = bank.table();
   const SearchSpace space =
       make_space(table, "none", {}, Cost::fnorm, quantized_file_sizes(checkpoint, config, table));
-  const auto backend = make_cpu_backend(Precision::fp32);
+  const auto backend = make_backend({.precision = Precision::fp32});
   Decoder decoder = Decoder::load(checkpoint, config, *backend);
   const ReferencedWindows reference = reference_windows(decoder, {1, 2, 3, 4, 5, 6, 7, 8}, 2, 4);
   ModelEvaluator evaluator(space, bank, reference, decoder, Divergence::kl);

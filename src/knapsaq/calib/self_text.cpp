@@ -11,7 +11,6 @@
 
 #include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/memory.h"
 #include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/base/threads.h"
@@ -150,10 +149,8 @@ Samples self_text(Decoder& decoder, const DocumentTokens& documents, const Sampl
   return make_samples(std::move(tokens), options, fmt::format("self {} seed {}", name_of(use), options.seed));
 }
 
-std::uint64_t self_text_memory(const ModelConfig& config, Precision precision, std::int64_t window) {
-  // Kernels without bf16 keep rounded numbers in fp32.
-  const std::uint64_t bytes =
-      precision == Precision::bf16 && best_cpu_kernels() == CpuKernels::avx512_bf16 ? 2 : 4;
+std::uint64_t self_text_memory(const ModelConfig& config, const Backend& backend, std::int64_t window) {
+  const std::uint64_t bytes = backend.size_of(Element::working);
   std::int64_t parameters = 2 * config.vocab * config.embedding;  // the table and the head
   for (const Matrix& linear : linears(config)) parameters += linear.parameters();
   // Logits exist twice, where they are computed and where they are drawn from.
@@ -164,9 +161,9 @@ std::uint64_t self_text_memory(const ModelConfig& config, Precision precision, s
          logits;
 }
 
-void check_self_text_memory(const ModelConfig& config, Precision precision, std::int64_t window,
+void check_self_text_memory(const ModelConfig& config, const Backend& backend, std::int64_t window,
                             std::optional<std::uint64_t> available) {
-  const std::uint64_t needed = self_text_memory(config, precision, window);
+  const std::uint64_t needed = self_text_memory(config, backend, window);
   if (!available || needed <= *available) return;
   throw UsageError(
       fmt::format("sampling text from the model itself needs all of it in memory, about {}, and {} are free: "

@@ -46,9 +46,9 @@ Samples self_text(Decoder& decoder, const DocumentTokens& documents, const Sampl
                   SelfTextUse use, Progress& progress = Progress::none());
 
 /// Bytes that self_text() needs with the whole model loaded, about.
-std::uint64_t self_text_memory(const ModelConfig& config, Precision precision, std::int64_t window);
+std::uint64_t self_text_memory(const ModelConfig& config, const Backend& backend, std::int64_t window);
 /// Throws UsageError, saying to give a text, if that is more than `available`; nothing is known without it.
-void check_self_text_memory(const ModelConfig& config, Precision precision, std::int64_t window,
+void check_self_text_memory(const ModelConfig& config, const Backend& backend, std::int64_t window,
                             std::optional<std::uint64_t> available);
 
 }  // namespace knapsaq

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -161,6 +162,10 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual Precision precision() const = 0;
+  /// Rows (tokens) of a batch at which this backend is near its full speed; more of them only take memory.
+  virtual std::int64_t batch_rows() const = 0;
+  /// Bytes that still fit into the memory of its arrays and weights; nothing where it does not say.
+  virtual std::optional<std::uint64_t> available_memory() const = 0;
   /// For people: "cpu, avx512_bf16, bf16".
   virtual std::string description() const = 0;
 
@@ -242,11 +247,6 @@ class Backend {
   static constexpr std::int64_t kSumRows = 2048;
 };
 
-/// Instruction sets that the CPU backend has kernels for, weakest first.
-enum class CpuKernels : std::uint8_t { portable, avx2, avx512_bf16 };
-/// The best that this processor can run.
-CpuKernels best_cpu_kernels();
-
 /// How a backend multiplies by quantized weights.
 enum class Packed : std::uint8_t {
   off,    ///< they are dequantized when they are prepared: fastest for scoring many tokens
@@ -254,20 +254,19 @@ enum class Packed : std::uint8_t {
   int8    ///< they stay packed; inputs are rounded to int8, every 32 of a row with a scale of their own
 };
 
-struct CpuOptions {
+struct BackendOptions {
+  /// A backend ("cpu": the best that it has on this machine), or one of devices() ("cpu:avx2").
+  std::string device = "cpu";
   Precision precision = Precision::bf16;
-  CpuKernels kernels = best_cpu_kernels();
   Packed packed = Packed::off;
-  /// Products of at most so many rows are computed from the codes; for more rows the matrix is dequantized
-  /// piece by piece on the way. 16 rows of inputs fit the registers' reuse of one decoded group.
-  std::int64_t packed_rows = 16;
 };
 
-/// A backend on this machine's processor: oneDNN for dense products, own kernels for the rest, threads of
-/// current_pool(). bf16 needs avx512_bf16; with weaker kernels the weights are rounded to bfloat16 as asked
-/// and everything else is fp32. `kernels` above best_cpu_kernels() is std::invalid_argument.
-std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options);
-/// The same without packed weights.
-std::unique_ptr<Backend> make_cpu_backend(Precision precision, CpuKernels kernels = best_cpu_kernels());
+/// What this machine can compute on, the best first, backend after backend: "cpu:avx512_bf16", "cpu:avx2",
+/// "cpu:portable". KNAPSAQ_ISA removes those above it.
+std::vector<std::string> devices();
+
+/// Backends are a folder below compute/ and a line in make_backend.cpp each. Throws UsageError for a device
+/// that no backend knows and for one that this machine does not have.
+std::unique_ptr<Backend> make_backend(const BackendOptions& options);
 
 }  // namespace knapsaq

@@ -5,7 +5,6 @@
 #include <stdexcept>
 #include <utility>
 
-#include "knapsaq/base/memory.h"
 #include "knapsaq/base/cancellation.h"
 #include "knapsaq/model/architecture.h"
 
@@ -21,7 +20,9 @@ constexpr std::uint64_t kMostWaiting = 16;
 constexpr std::int64_t kComparedRows = 8192;
 
 /// Of the memory that this process may still use; if unknown, assume little: one GiB.
-std::uint64_t quarter_of_memory() { return available_memory().value_or(std::uint64_t{1} << 30) / 4; }
+std::uint64_t quarter_of_memory(const Backend& backend) {
+  return backend.available_memory().value_or(std::uint64_t{1} << 30) / 4;
+}
 
 }  // namespace
 
@@ -53,7 +54,7 @@ CandidateScorer::CandidateScorer(const ReferencedWindows& reference, Decoder& de
       source_(std::move(source)),
       options_(options),
       map_(decoder.config(), chosen_),
-      cache_(options.weight_cache == 0 ? quarter_of_memory() : options.weight_cache),
+      cache_(options.weight_cache == 0 ? quarter_of_memory(decoder.backend()) : options.weight_cache),
       placed_(chosen_.size(), kNone) {
   if (reference.head == nullptr || reference.head_inputs.cols() != decoder.head()->in())
     throw std::invalid_argument("the reference is of another model");
@@ -137,7 +138,7 @@ void CandidateScorer::walk(Run& run, const CandidateTree& tree, std::size_t stag
   const bool leaf = tree.branches.empty();
   Backend& backend = decoder_.backend();
   const std::int64_t length = reference_.length;
-  const std::int64_t batch = Decoder::windows_per_batch(length);
+  const std::int64_t batch = decoder_.windows_per_batch(length);
   const std::int64_t rows = run.windows() * length;
 
   Array head_inputs;

@@ -19,7 +19,7 @@ ReferencedWindows reference_windows(Decoder& decoder, std::vector<std::int32_t> 
                            backend.allocate(windows * length, decoder.head()->in(), Element::working),
                            decoder.head()};
   ProgressScope scope(progress, "reference", static_cast<std::uint64_t>(windows * length), "tokens");
-  const std::int64_t batch = Decoder::windows_per_batch(length);
+  const std::int64_t batch = decoder.windows_per_batch(length);
   std::vector<float> values;
   for (std::int64_t first = 0; first < windows; first += batch) {
     check_cancelled();

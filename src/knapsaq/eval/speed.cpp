@@ -78,16 +78,16 @@ double ReadBandwidth::measure() const {
   return static_cast<double>(bytes_) / seconds;
 }
 
-void check(const SpeedOptions& options, const ModelConfig& config) {
+void check(const SpeedOptions& options, const ModelConfig& config, const Backend& backend) {
   if (context_of(options) < options.prompt + options.generate)
     throw UsageError(fmt::format("a context of {} tokens has no room for {} of the prompt and {} after it",
                                  options.context, options.prompt, options.generate));
-  check_cache_memory(config, options.cache, 1, context_of(options));
+  check_cache_memory(config, options.cache, 1, context_of(options), backend.available_memory());
 }
 
 Speed measure_speed(Decoder& decoder, const SpeedOptions& options, Progress& progress) {
   const ModelConfig& config = decoder.config();
-  check(options, config);
+  check(options, config, decoder.backend());
   const std::int64_t tokens = options.prompt + options.generate;
   decoder.check_length(tokens);
 

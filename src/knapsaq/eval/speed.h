@@ -38,8 +38,8 @@ struct SpeedOptions {
 };
 
 /// Before a model is loaded: throws UsageError for a context without room for the tokens, InputError for a
-/// cache that is larger than the free memory.
-void check(const SpeedOptions& options, const ModelConfig& config);
+/// cache that is larger than the free memory of the backend.
+void check(const SpeedOptions& options, const ModelConfig& config, const Backend& backend);
 
 /// The results of bench for a model. Times are medians of the repeats.
 struct Speed {

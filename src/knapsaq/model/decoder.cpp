@@ -16,10 +16,6 @@
 namespace knapsaq {
 namespace {
 
-// Rows of a batch in losses(): sixteen tiles of the CPU backend keep several threads busy, and the
-// activations of a block (13 MB per 1000 rows of a model with 1024 hidden) stay near the shared cache.
-constexpr std::int64_t kBatchRows = 2048;
-
 /// Embedding and head are not part of any fold point.
 const Folding kUnfolded;
 
@@ -113,8 +109,8 @@ void Decoder::check_length(std::int64_t length) const {
                     length, config.max_positions));
 }
 
-std::int64_t Decoder::windows_per_batch(std::int64_t length) {
-  return std::max<std::int64_t>(1, kBatchRows / std::max<std::int64_t>(1, length));
+std::int64_t Decoder::windows_per_batch(std::int64_t length) const {
+  return std::max<std::int64_t>(1, backend().batch_rows() / std::max<std::int64_t>(1, length));
 }
 
 Hidden Decoder::embed(std::span<const std::int32_t> tokens, std::int64_t windows, std::int64_t length) {

@@ -138,9 +138,8 @@ class Decoder {
   // The same pass step by step, for callers that observe or exchange values between blocks: losses(tokens) =
   // head_losses(block(L-1, ... block(0, embed(tokens)))).
 
-  /// Number of windows that losses() runs at once: enough rows to keep all threads busy, few enough for the
-  /// caches.
-  static std::int64_t windows_per_batch(std::int64_t length);
+  /// Number of windows that losses() runs at once: Backend::batch_rows() or one.
+  std::int64_t windows_per_batch(std::int64_t length) const;
   Hidden embed(std::span<const std::int32_t> tokens, std::int64_t windows, std::int64_t length);
   /// The same into the memory of `hidden` if it has the right size.
   void embed(std::span<const std::int32_t> tokens, std::int64_t windows, std::int64_t length, Hidden& hidden);

@@ -5,7 +5,6 @@
 #include <optional>
 #include <vector>
 
-#include "knapsaq/base/memory.h"
 #include "knapsaq/compute/backend.h"
 #include "knapsaq/model/config.h"
 
@@ -47,8 +46,8 @@ class KeyValueCache {
 };
 
 /// Throws InputError, saying to use a smaller --context, if a cache takes more than `available` bytes; never
-/// if that is unknown. Call it before other work starts.
+/// if that is unknown (Backend::available_memory()). Call it before other work starts.
 void check_cache_memory(const ModelConfig& config, CacheElement element, std::int64_t sequences,
-                        std::int64_t capacity, std::optional<std::uint64_t> available = available_memory());
+                        std::int64_t capacity, std::optional<std::uint64_t> available);
 
 }  // namespace knapsaq

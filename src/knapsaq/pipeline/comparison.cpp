@@ -196,7 +196,7 @@ void Comparison::score(const Checkpoint& model, CaseResult& result, Progress& pr
   const std::vector<TaskResult> tasks =
       setup_.tasks->judge([&](auto batch, auto segments, auto targets,
                               auto out) { decoder.segment_losses(batch, segments, targets, out); },
-                          progress);
+                          decoder.windows_per_batch(1), progress);
   for (const TaskResult& task : tasks) result.tasks.push_back(task.counted().value);
   result.average = average(tasks).value;
 }

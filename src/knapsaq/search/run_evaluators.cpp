@@ -14,7 +14,7 @@ namespace {
 
 LoadedDecoder load_from_files(const Run& run, Progress& progress) {
   LoadedDecoder loaded;
-  loaded.backend = make_cpu_backend(run.settings().precision);
+  loaded.backend = make_backend({.precision = run.settings().precision});
   loaded.decoder =
       std::make_unique<Decoder>(Decoder::load(run.checkpoint(), run.config(), *loaded.backend, progress));
   return loaded;
@@ -41,11 +41,11 @@ struct RunEvaluators::State {
     if (std::ranges::find(sets, wanted) == sets.end()) sets.emplace_back(wanted);
     for (const std::string& set : sets) {
       const TokenSet& tokens = set == kHeldOutSet ? run.settings().heldout : run.settings().search;
-      references.emplace(set, reference_windows(*loaded.decoder, tokens.tokens, tokens.windows(), tokens.length,
-                                                progress));
+      references.emplace(
+          set, reference_windows(*loaded.decoder, tokens.tokens, tokens.windows(), tokens.length, progress));
     }
-    // The references have their own norms; the candidates get those that the bank's scales are folded into. Not
-    // the old and the new model at once: of the old one the references keep the head.
+    // The references have their own norms; the candidates get those that the bank's scales are folded into.
+    // Not the old and the new model at once: of the old one the references keep the head.
     const Folding folding = run.bank().folding(run.config());
     if (folding.empty()) return;
     loaded.decoder.reset();

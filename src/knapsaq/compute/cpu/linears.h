@@ -7,6 +7,7 @@
 
 #include "knapsaq/compute/backend.h"
 #include "knapsaq/compute/cpu/arena.h"
+#include "knapsaq/compute/cpu/cpu_backend.h"
 #include "knapsaq/compute/cpu/kernels.h"
 #include "knapsaq/compute/cpu/packed_kernels.h"
 #include "knapsaq/compute/cpu/packed_products.h"

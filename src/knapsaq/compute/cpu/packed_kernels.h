@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "knapsaq/compute/cpu/cpu_backend.h"
 #include "knapsaq/compute/cpu/kernels.h"
 
 namespace knapsaq::cpu {

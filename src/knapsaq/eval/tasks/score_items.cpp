@@ -1,9 +1,10 @@
-#include "knapsaq/base/cancellation.h"
 #include "knapsaq/eval/tasks/score_items.h"
 
 #include <algorithm>
 #include <limits>
 #include <utility>
+
+#include "knapsaq/base/cancellation.h"
 
 namespace knapsaq {
 namespace {
@@ -63,8 +64,8 @@ std::int64_t rows_of(const EncodedItem& item, std::int64_t shared) {
 }  // namespace
 
 std::vector<std::vector<double>> score_items(std::span<const EncodedItem> items,
-                                             const SegmentLossFunction& losses, Progress& progress,
-                                             std::int64_t batch_rows) {
+                                             const SegmentLossFunction& losses, std::int64_t batch_rows,
+                                             Progress& progress) {
   std::vector<std::vector<double>> scores(items.size());
   ProgressScope scope(progress, "scoring", items.size(), "items");
   std::vector<float> out;

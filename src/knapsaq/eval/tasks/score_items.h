@@ -17,16 +17,12 @@ using SegmentLossFunction =
     std::function<void(std::span<const std::int32_t> tokens, std::span<const Segment> segments,
                        std::span<const std::int32_t> targets, std::span<float> out)>;
 
-/// Rows of a batch: as many as Decoder::losses() takes at once.
-inline constexpr std::int64_t kTaskBatchRows = 2048;
-
 /// Log-likelihoods [item][answer] of continuations, in nats. The common first tokens of an item's answers are
 /// computed once. Batches have about `batch_rows` tokens, in the order of the items: nothing is padded, so
 /// sorting by length would gain nothing. Items' results do not depend on the rest of their batch, except for
 /// the order of sums in matrix products. Throws Cancelled between batches.
 std::vector<std::vector<double>> score_items(std::span<const EncodedItem> items,
-                                             const SegmentLossFunction& losses,
-                                             Progress& progress = Progress::none(),
-                                             std::int64_t batch_rows = kTaskBatchRows);
+                                             const SegmentLossFunction& losses, std::int64_t batch_rows,
+                                             Progress& progress = Progress::none());
 
 }  // namespace knapsaq

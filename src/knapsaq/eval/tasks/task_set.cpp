@@ -31,10 +31,12 @@ TaskSet TaskSet::read(std::span<const Task* const> tasks, const std::filesystem:
   return set;
 }
 
-std::vector<TaskResult> TaskSet::judge(const SegmentLossFunction& losses, Progress& progress) const {
+std::vector<TaskResult> TaskSet::judge(const SegmentLossFunction& losses, std::int64_t batch_rows,
+                                       Progress& progress) const {
   std::vector<TaskResult> results;
   for (const Part& part : parts_)
-    results.push_back(knapsaq::judge(*part.task, part.items, score_items(part.encoded, losses, progress)));
+    results.push_back(
+        knapsaq::judge(*part.task, part.items, score_items(part.encoded, losses, batch_rows, progress)));
   return results;
 }
 

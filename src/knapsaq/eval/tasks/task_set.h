@@ -23,7 +23,8 @@ class TaskSet {
                       const Tokenizer& tokenizer, std::int64_t positions, std::int64_t limit,
                       Progress& progress = Progress::none());
 
-  std::vector<TaskResult> judge(const SegmentLossFunction& losses,
+  /// `batch_rows`: tokens that `losses` likes to get at once (Decoder::windows_per_batch(1)).
+  std::vector<TaskResult> judge(const SegmentLossFunction& losses, std::int64_t batch_rows,
                                 Progress& progress = Progress::none()) const;
 
   bool empty() const { return parts_.empty(); }

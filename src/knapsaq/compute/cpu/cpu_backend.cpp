@@ -1,4 +1,4 @@
-#include "knapsaq/compute/backend.h"
+#include "knapsaq/compute/cpu/cpu_backend.h"
 
 #include <algorithm>
 #include <array>
@@ -9,6 +9,7 @@
 
 #include "knapsaq/base/float16.h"
 #include "knapsaq/base/instruction_set.h"
+#include "knapsaq/base/memory.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/compute/cpu/aligned.h"
 #include "knapsaq/compute/cpu/attention.h"
@@ -26,6 +27,10 @@ namespace {
 // logits near the core; a larger head comes from memory each time, and full tiles make that rarer.
 constexpr std::int64_t kComparedRows = 32;
 constexpr std::uint64_t kSharedCacheHead = std::uint64_t{8} << 20;
+
+// Rows of a batch: sixteen tiles keep several threads busy, and the activations of a block (13 MB per 1000
+// rows of a model with 1024 hidden) stay near the shared cache.
+constexpr std::int64_t kBatchRows = 16 * kTileRows;
 
 /// A table whose rows can be read as floats.
 class RowTable : public Table {
@@ -75,6 +80,8 @@ class CpuBackend final : public Backend {
         attention_(kernels) {}
 
   Precision precision() const override { return precision_; }
+  std::int64_t batch_rows() const override { return kBatchRows; }
+  std::optional<std::uint64_t> available_memory() const override { return knapsaq::available_memory(); }
   std::string description() const override {
     return std::string("cpu, ") + kernels_.name + (precision_ == Precision::bf16 ? ", bf16" : ", fp32");
   }
@@ -407,6 +414,18 @@ std::unique_ptr<Backend> make_backend(const CpuOptions& options, const Kernels<T
 }  // namespace
 }  // namespace cpu
 
+std::string_view name_of(CpuKernels kernels) {
+  switch (kernels) {
+    case CpuKernels::portable:
+      return "portable";
+    case CpuKernels::avx2:
+      return "avx2";
+    case CpuKernels::avx512_bf16:
+      return "avx512_bf16";
+  }
+  return "";
+}
+
 CpuKernels best_cpu_kernels() {
 #if defined(KNAPSAQ_X86_KERNELS)
   if (allowed(InstructionSet::avx512) && __builtin_cpu_supports("avx512bf16") &&
@@ -450,11 +469,26 @@ std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) {
   return make(cpu::portable_kernels());
 }
 
-std::unique_ptr<Backend> make_cpu_backend(Precision precision, CpuKernels kernels) {
-  CpuOptions options;
-  options.precision = precision;
-  options.kernels = kernels;
-  return make_cpu_backend(options);
+std::vector<CpuKernels> all_cpu_kernels() {
+  std::vector<CpuKernels> all;
+  for (const CpuKernels kernels : {CpuKernels::avx512_bf16, CpuKernels::avx2, CpuKernels::portable}) {
+    if (kernels <= best_cpu_kernels()) all.push_back(kernels);
+  }
+  return all;
+}
+
+std::vector<std::string> cpu_variants() {
+  std::vector<std::string> names;
+  for (const CpuKernels kernels : all_cpu_kernels()) names.emplace_back(name_of(kernels));
+  return names;
+}
+
+std::unique_ptr<Backend> make_cpu_variant(const BackendOptions& options, std::string_view variant) {
+  for (const CpuKernels kernels : all_cpu_kernels()) {
+    if (name_of(kernels) == variant)
+      return make_cpu_backend({.precision = options.precision, .kernels = kernels, .packed = options.packed});
+  }
+  throw std::invalid_argument("no such kernels");
 }
 
 }  // namespace knapsaq
