@@ -16,9 +16,9 @@ BenchResult bench(Session& session, const BenchOptions& options) {
   how.repeats = options.repeats;
   how.cache = cache_element(options.runtime);
   how.context = options.runtime.context;
-  check(how, session.config());
   const Stopwatch watch;
   const auto backend = make_runtime_backend(options.runtime);
+  check(how, session.config(), *backend);
   Decoder decoder = Decoder::load(session.checkpoint(), session.config(), *backend, session.listener());
   BenchResult result;
   result.load_seconds = watch.seconds();

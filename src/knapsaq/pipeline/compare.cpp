@@ -131,7 +131,7 @@ CompareResult compare(Session& session, const CompareOptions& options, const Tas
   Comparison(setup).check(cases);
 
   const Precision precision = precision_of(options.calibration);
-  const auto backend = make_cpu_backend(precision);
+  const auto backend = make_backend({.precision = precision});
   setup.backend = backend.get();
   std::optional<Samples> samples;
   if (calibrates) samples = calibration_samples(session, options.calibration);

@@ -120,7 +120,7 @@ Calibration make_calibration(Session& session, const Samples& samples, Precision
   // A whole model that is in memory is gone through there, another one block by block.
   if (Decoder* decoder = session.loaded_decoder(precision))
     return calibrate(*decoder, session.fingerprint(), samples, folder, replace, session.listener());
-  const auto backend = make_cpu_backend(precision);
+  const auto backend = make_backend({.precision = precision});
   return calibrate(session.checkpoint(), session.config(), session.fingerprint(), samples, *backend, folder,
                    replace, session.listener());
 }
@@ -128,7 +128,8 @@ Calibration make_calibration(Session& session, const Samples& samples, Precision
 Samples calibration_samples(Session& session, const CalibrationOptions& options, std::int64_t most_tokens) {
   const std::int64_t positions = session.config().max_positions;
   const bool self = uses_self(options);
-  SampleOptions samples = self ? resolve_self(options.samples, positions) : resolve(options.samples, positions);
+  SampleOptions samples =
+      self ? resolve_self(options.samples, positions) : resolve(options.samples, positions);
   if (most_tokens != 0)
     samples.samples = std::clamp<std::int64_t>(most_tokens / samples.window, 1, samples.samples);
   if (self) return self_samples(session, precision_of(options), samples, SelfTextUse::calibration);
@@ -140,7 +141,7 @@ std::string scales_origin(const InputSource& inputs) {
 }
 
 Folding find_scales(Session& session, const InputSource& inputs, const CalibrationOptions& options) {
-  const auto backend = make_cpu_backend(precision_of(options));
+  const auto backend = make_backend({.precision = precision_of(options)});
   const Samples samples = calibration_samples(session, options, kFoldingTokens);
   return find_folding(session.checkpoint(), session.config(), session.fingerprint(), inputs, samples,
                       parse_scheme(kScalesScheme), *backend, session.listener());

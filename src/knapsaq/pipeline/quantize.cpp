@@ -168,11 +168,11 @@ QuantizedModel write_propagated(Session& session, const QuantizeOptions& options
         "awq's scales are those of full-precision inputs: --propagate does not go with them; use gptq");
   const Samples samples = calibration_samples(session, options.calibration);
   session.make_room();
-  const auto backend = make_cpu_backend(precision_of(options.calibration));
-  PropagatedSource source(session.checkpoint(), session.config(),
-                          propagate(session.checkpoint(), session.config(), session.fingerprint(),
-                                    planned.allocation, samples, *backend, places.propagated(),
-                                    session.listener()));
+  const auto backend = make_backend({.precision = precision_of(options.calibration)});
+  PropagatedSource source(
+      session.checkpoint(), session.config(),
+      propagate(session.checkpoint(), session.config(), session.fingerprint(), planned.allocation, samples,
+                *backend, places.propagated(), session.listener()));
   const QuantizedModel model =
       write_quantized(session.checkpoint(), session.config(), planned.allocation, source, places.output,
                       options.force, session.listener(), planned.writing);

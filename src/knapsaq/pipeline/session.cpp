@@ -5,7 +5,6 @@
 #include <system_error>
 #include <utility>
 
-#include "knapsaq/base/memory.h"
 #include "knapsaq/calib/samples.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/checkpoint/fingerprint.h"
@@ -97,7 +96,7 @@ Decoder& Session::decoder(Precision precision) {
   if (Decoder* there = loaded_decoder(precision)) return *there;
   state_->loaded = {};
   LoadedDecoder loaded;
-  loaded.backend = make_cpu_backend(precision);
+  loaded.backend = make_backend({.precision = precision});
   loaded.decoder = std::make_unique<Decoder>(
       Decoder::load(state_->checkpoint, state_->config, *loaded.backend, listener()));
   state_->loaded = std::move(loaded);
@@ -106,7 +105,8 @@ Decoder& Session::decoder(Precision precision) {
 
 Decoder* Session::loaded_decoder(Precision precision) {
   const LoadedDecoder& loaded = state_->loaded;
-  return loaded.decoder != nullptr && loaded.backend->precision() == precision ? loaded.decoder.get() : nullptr;
+  return loaded.decoder != nullptr && loaded.backend->precision() == precision ? loaded.decoder.get()
+                                                                               : nullptr;
 }
 
 LoadedDecoder Session::take_decoder(Precision precision) {
@@ -115,7 +115,8 @@ LoadedDecoder Session::take_decoder(Precision precision) {
 }
 
 void Session::make_room() {
-  const auto available = available_memory();
+  if (state_->loaded.backend == nullptr) return;
+  const auto available = state_->loaded.backend->available_memory();
   if (available && *available < state_->checkpoint.tensor_bytes()) state_->loaded = {};
 }
 

@@ -103,7 +103,7 @@ std::vector<StudyBaseline> written_baselines(Session& session, const Calibration
                                              const Run& run) {
   std::vector<StudyBaseline> result;
   const TokenSet& tokens = run.settings().search;
-  const auto backend = make_cpu_backend(run.settings().precision);
+  const auto backend = make_backend({.precision = run.settings().precision});
   ComparisonSetup setup;
   setup.checkpoint = &run.checkpoint();
   setup.config = &run.config();

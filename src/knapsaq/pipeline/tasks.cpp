@@ -18,14 +18,14 @@ TaskSet read_tasks(Session& session, const TaskOptions& options) {
   const std::vector<const Task*> tasks = parse_tasks(options.names);
   if (options.data.empty()) throw UsageError("--tasks needs --data: the folder with their files");
   if (options.limit < 0) throw UsageError("--limit cannot be negative");
-  return TaskSet::read(tasks, options.data, session.tokenizer(), session.config().max_positions, options.limit,
-                       session.listener());
+  return TaskSet::read(tasks, options.data, session.tokenizer(), session.config().max_positions,
+                       options.limit, session.listener());
 }
 
 std::vector<TaskResult> judge(const TaskSet& tasks, Decoder& decoder, Progress& progress) {
   return tasks.judge([&](auto tokens, auto segments, auto targets,
                          auto out) { decoder.segment_losses(tokens, segments, targets, out); },
-                     progress);
+                     decoder.windows_per_batch(1), progress);
 }
 
 std::vector<TaskScore> scores_of(std::span<const TaskResult> results) {

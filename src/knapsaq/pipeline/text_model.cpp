@@ -6,7 +6,6 @@
 #include <fmt/core.h>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/memory.h"
 #include "knapsaq/base/quote.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/checkpoint/checkpoint.h"
@@ -60,10 +59,10 @@ struct TextModel::State {
   void prepare(std::int64_t context) {
     if (generator && generator->cache().capacity() >= context) return;
     // A text that grows shall not be computed anew with every turn.
-    if (generator)
-      context = std::min(context_limit, std::max(context, 2 * generator->cache().capacity()));
+    if (generator) context = std::min(context_limit, std::max(context, 2 * generator->cache().capacity()));
     const CacheElement element = cache_element(options);
-    auto available = available_memory();
+    if (!backend) backend = make_runtime_backend(options);
+    auto available = backend->available_memory();
     if (!decoder) {
       // Weights take about what they take in the file.
       const std::uint64_t weights = session.checkpoint().tensor_bytes();
@@ -75,23 +74,19 @@ struct TextModel::State {
     }
     generator.reset();
     check_cache_memory(session.config(), element, 1, context, available);
-    if (!decoder) {
-      backend = make_runtime_backend(options);
-      decoder.emplace(
-          Decoder::load(session.checkpoint(), session.config(), *backend, session.listener()));
-    }
+    if (!decoder)
+      decoder.emplace(Decoder::load(session.checkpoint(), session.config(), *backend, session.listener()));
     generator.emplace(*decoder, context, element);
   }
 
   const ChatTemplate& chat_template() {
-    if (!std::exchange(looked_for_chat, true))
-      chat = ChatTemplate::load(session.path(), session.tokenizer());
+    if (!std::exchange(looked_for_chat, true)) chat = ChatTemplate::load(session.path(), session.tokenizer());
     if (!chat)
-      throw InputError(
-          fmt::format("{}: no chat template, neither chat_template.jinja nor in tokenizer_config.json or GGUF "
-                      "metadata: this model is not made for conversations; continue a text with knapsaq "
-                      "generate",
-                      session.path().string()));
+      throw InputError(fmt::format(
+          "{}: no chat template, neither chat_template.jinja nor in tokenizer_config.json or GGUF "
+          "metadata: this model is not made for conversations; continue a text with knapsaq "
+          "generate",
+          session.path().string()));
     return *chat;
   }
 
@@ -120,8 +115,8 @@ struct TextModel::State {
       result.text += piece;
       if (sink && !piece.empty()) sink(piece);
     };
-    Generated found = generator->generate(prompt, generation,
-                                          [&](std::int32_t token) { show(stream.add(token)); });
+    Generated found =
+        generator->generate(prompt, generation, [&](std::int32_t token) { show(stream.add(token)); });
     show(stream.finish());
     result.tokens = std::move(found.tokens);
     result.reason = name_of(found.reason);
