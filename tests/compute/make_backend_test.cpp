@@ -33,7 +33,7 @@ TEST(MakeBackend, EveryDeviceOfTheList) {
 
 TEST(MakeBackend, WithoutAVariantTheBest) {
   const std::string best = devices().front();
-  EXPECT_EQ(best, "cpu:" + std::string(name_of(best_cpu_kernels())));
+  EXPECT_EQ(best, "cpu:" + cpu_variants().front());
   EXPECT_EQ(make_backend({})->description(), make_backend({.device = best})->description());
   EXPECT_NE(make_backend({})->description(),
             make_backend({.device = best, .precision = Precision::fp32})->description());

@@ -16,7 +16,7 @@
 #include "compute/stored_forms.h"
 #include "knapsaq/compute/backend.h"
 #include "knapsaq/compute/cpu/cpu_backend.h"
-#include "knapsaq/compute/cpu/packed_kernels.h"
+#include "knapsaq/compute/cpu/cpu_kernels.h"
 #include "knapsaq/compute/cpu/packed_weight.h"
 #include "knapsaq/compute/ggml_matrix.h"
 #include "work_with_threads.h"
@@ -49,7 +49,7 @@ std::vector<float> hard_inputs(std::int64_t rows, std::int64_t cols, std::uint64
   return x;
 }
 
-class PackedProducts : public testing::TestWithParam<std::tuple<StoredForm, CpuKernels>> {
+class PackedProducts : public testing::TestWithParam<std::tuple<StoredForm, std::string>> {
  protected:
   std::unique_ptr<Backend> backend(Precision precision, Packed packed, std::int64_t packed_rows = 16) const {
     CpuOptions options;
@@ -129,14 +129,13 @@ class PackedProducts : public testing::TestWithParam<std::tuple<StoredForm, CpuK
 
 INSTANTIATE_TEST_SUITE_P(, PackedProducts,
                          testing::Combine(testing::ValuesIn(test::stored_forms()),
-                                          testing::ValuesIn(all_cpu_kernels())),
+                                          testing::ValuesIn(cpu_variants())),
                          [](const auto& one) {
-                           return fmt::format("{}_{}", std::get<0>(one.param).name,
-                                              name_of(std::get<1>(one.param)));
+                           return fmt::format("{}_{}", std::get<0>(one.param).name, std::get<1>(one.param));
                          });
 
 TEST_P(PackedProducts, PanelsHoldTheWeightsToTheBit) {
-  const cpu::PackedKernels* kernels = &cpu::packed_kernels(std::get<1>(GetParam()));
+  const cpu::PackedKernels* kernels = cpu::kernels_of(std::get<1>(GetParam())).packed;
   cpu::Arena arena;
   for (const Codes codes : kAllCodes) {
     const StoredMatrix matrix = make(37, 512, codes);
@@ -144,7 +143,7 @@ TEST_P(PackedProducts, PanelsHoldTheWeightsToTheBit) {
     const auto weight = cpu::pack(matrix, {}, arena);
     const std::int64_t cols = 512;
     std::vector<float> panel(static_cast<std::size_t>(cols * 16));
-    std::vector<cpu::Bf16> rounded(panel.size());
+    std::vector<Bf16> rounded(panel.size());
     std::vector<float> expected(static_cast<std::size_t>(cols));
     for (std::int64_t p = 0; p < weight->panels(); ++p) {
       kernels->dequantize_float(weight->view(), p, panel.data(), 16, 256);
@@ -185,7 +184,7 @@ TEST_P(PackedProducts, Int8Inputs) {
 TEST_P(PackedProducts, ManyRowsAreTheDenseProducts) {
   for (const Precision precision : {Precision::fp32, Precision::bf16}) {
     // Without bf16 products, the dense backend rounds weights to bf16 and the packed one has no reason to.
-    if (precision == Precision::bf16 && std::get<1>(GetParam()) != CpuKernels::avx512_bf16) continue;
+    if (precision == Precision::bf16 && cpu::kernels_of(std::get<1>(GetParam())).bf16 == nullptr) continue;
     const auto dense = backend(precision, Packed::off);
     const auto packed = backend(precision, Packed::int8);
     for (const auto& [out, in] : {std::pair<std::int64_t, std::int64_t>{70, 256}, {300, 512}}) {

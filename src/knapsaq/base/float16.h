@@ -5,6 +5,11 @@
 
 namespace knapsaq {
 
+/// An fp16 number (IEEE) in memory.
+enum class Half : std::uint16_t {};
+/// A bfloat16 in memory.
+enum class Bf16 : std::uint16_t {};
+
 /// fp16 (IEEE) to float; exact.
 inline float half_to_float(std::uint16_t half) {
   const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;

@@ -1,28 +1,34 @@
 #pragma once
 
-#include <cstdint>
+#include <span>
 #include <string_view>
 
 namespace knapsaq {
 
-/// Instruction sets for which kernels are written, weakest first. A kernel may need more than the name of its
-/// set says, and then asks the processor itself.
-enum class InstructionSet : std::uint8_t { portable, avx2, avx512 };
+/// A set of instructions that kernels are compiled for (cmake/KnapsaqKernels.cmake).
+struct InstructionSet {
+  std::string_view name;
+  bool supported = false;  ///< by this processor
+};
 
-std::string_view name_of(InstructionSet set);  ///< in KNAPSAQ_ISA's notation
+/// All of them, the best first; the last one is "portable", which every processor has.
+std::span<const InstructionSet> instruction_sets();
 
-/// The strongest set from which kernels may be chosen. The environment variable KNAPSAQ_ISA (portable, avx2
-/// or avx512) lowers it, for all kernels of the process: a processor with AVX-512 can thus test the behaviour
-/// of one without it. Without the variable: avx512, that is, whatever the processor has.
+/// The best set that kernels may be chosen from. The environment variable KNAPSAQ_ISA lowers it, for all
+/// kernels of the process, to the set that it names and those that refine it (avx512: avx512_bf16, too): so a
+/// processor without AVX-512 is tested on one that has it. Without the variable: the best of all.
 ///
 /// Read once. Throws UsageError for another name and for a set that this processor does not have: the
 /// variable lowers and never raises.
-InstructionSet most_allowed();
+std::string_view most_allowed();
 
-/// Whether KNAPSAQ_ISA allows kernels of this set.
-inline bool allowed(InstructionSet set) { return set <= most_allowed(); }
+/// Whether kernels of this set may be chosen, as far as KNAPSAQ_ISA goes.
+bool allowed(std::string_view set);
+/// Whether this processor has it, too.
+bool usable(std::string_view set);
 
-/// most_allowed() for a value of KNAPSAQ_ISA on a processor with sets up to `best`; null: not set.
-InstructionSet parse_most_allowed(const char* value, InstructionSet best);
+// What the functions above do with a value of KNAPSAQ_ISA (null: not set) and other sets:
+std::string_view parse_most_allowed(const char* value, std::span<const InstructionSet> sets);
+bool allowed(std::string_view set, std::string_view most, std::span<const InstructionSet> sets);
 
 }  // namespace knapsaq

@@ -9,10 +9,18 @@
 #include <string>
 
 #include "knapsaq/base/float16.h"
-#include "knapsaq/base/instruction_set.h"
-#include "knapsaq/compute/convert_f16c.h"
+#include "knapsaq/base/simd/tables.h"
+#include "knapsaq/compute/convert_kernels.h"
 
 namespace knapsaq {
+
+#define KNAPSAQ_SET(set)                       \
+  namespace set {                              \
+  extern const ConvertKernels kConvertKernels; \
+  }
+KNAPSAQ_SETS
+#undef KNAPSAQ_SET
+
 namespace {
 
 struct TypeInfo {
@@ -46,12 +54,10 @@ std::uint16_t word_at(const std::byte* bytes, std::size_t index) {
 }
 
 void convert_half(const std::byte* in, std::span<float> out) {
-#ifdef KNAPSAQ_F16C
-  // clang 14 cannot ask for F16C itself; every processor with AVX2 has it.
-  static const bool has_f16c = allowed(InstructionSet::avx2) && __builtin_cpu_supports("avx2");
-  if (has_f16c) return convert_half_f16c(in, out.data(), out.size());
-#endif
-  for (std::size_t i = 0; i < out.size(); ++i) out[i] = half_to_float(word_at(in, i));
+#define KNAPSAQ_SET(set) {#set, &set::kConvertKernels},
+  static const ConvertKernels& best = *simd::usable_tables<const ConvertKernels*>({KNAPSAQ_SETS}).front();
+#undef KNAPSAQ_SET
+  best.convert_half(in, out.data(), static_cast<std::int64_t>(out.size()));
 }
 
 }  // namespace

@@ -125,7 +125,7 @@ class Panel {
     block.stride = cols_;
     block.errors = errors;
     block.codes = codes;
-    quantize_gptq_block(block);
+    gptq_kernels().quantize(block);
   }
 
   void write_codes() {

@@ -27,8 +27,12 @@ struct GptqBlock {
 inline constexpr std::int64_t kGptqRows = 16;
 inline constexpr std::int64_t kGptqCols = 128;
 
-/// Quantizes the columns of a block one after the other, each with what the errors before it add, by the
-/// fastest code that this processor can run.
-void quantize_gptq_block(const GptqBlock& block);
+struct GptqKernels {
+  /// Quantizes the columns of a block one after the other, each with what the errors before it add.
+  void (*quantize)(const GptqBlock& block);
+};
+
+/// The fastest that this processor can run and KNAPSAQ_ISA allows.
+const GptqKernels& gptq_kernels();
 
 }  // namespace knapsaq

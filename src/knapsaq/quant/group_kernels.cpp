@@ -2,30 +2,21 @@
 
 #include <vector>
 
-#include "knapsaq/base/instruction_set.h"
+#include "knapsaq/base/simd/tables.h"
 
 namespace knapsaq {
 
-extern const GroupKernels kGroupKernelsPortable;
-#ifdef KNAPSAQ_X86
-extern const GroupKernels kGroupKernelsAvx2;
-extern const GroupKernels kGroupKernelsAvx512;
-#endif
+#define KNAPSAQ_SET(set)                   \
+  namespace set {                          \
+  extern const GroupKernels kGroupKernels; \
+  }
+KNAPSAQ_SETS
+#undef KNAPSAQ_SET
 
 std::span<const GroupKernels* const> all_group_kernels() {
-  static const std::vector<const GroupKernels*> tables = [] {
-    std::vector<const GroupKernels*> usable;
-#ifdef KNAPSAQ_X86
-    if (allowed(InstructionSet::avx512) && __builtin_cpu_supports("avx512f") &&
-        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl")) {
-      usable.push_back(&kGroupKernelsAvx512);
-    }
-    if (allowed(InstructionSet::avx2) && __builtin_cpu_supports("avx2")) usable.push_back(&kGroupKernelsAvx2);
-#endif
-    usable.push_back(&kGroupKernelsPortable);
-    return usable;
-  }();
+#define KNAPSAQ_SET(set) {#set, &set::kGroupKernels},
+  static const auto tables = simd::usable_tables<const GroupKernels*>({KNAPSAQ_SETS});
+#undef KNAPSAQ_SET
   return tables;
 }
 

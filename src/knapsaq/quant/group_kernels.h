@@ -20,7 +20,7 @@ struct WeightedSums {
 /// The arithmetic that quantizing one group of weights consists of: one table of functions per instruction
 /// set.
 ///
-/// All tables return the same bits: they are one algorithm on 16 lanes (group_kernels.inc) with the same
+/// All tables return the same bits: they are one algorithm on 16 lanes (group_kernels_simd.cpp) with the same
 /// operations, the same order of sums and no fused multiply-adds, so a result depends neither on the
 /// processor nor on who computed its neighbours. Weights are finite; n >= 1.
 struct GroupKernels {

@@ -3,10 +3,9 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace knapsaq::cpu {
+#include "knapsaq/base/float16.h"
 
-/// A binary16 in memory.
-enum class Half : std::uint16_t {};
+namespace knapsaq::cpu {
 
 /// Tokens of a panel of a half or int8 cache.
 inline constexpr std::int64_t kCachePanel = 16;

@@ -13,7 +13,7 @@
 #include "knapsaq/base/threads.h"
 #include "knapsaq/compute/cpu/aligned.h"
 #include "knapsaq/compute/cpu/attention.h"
-#include "knapsaq/compute/cpu/kernels.h"
+#include "knapsaq/compute/cpu/cpu_kernels.h"
 #include "knapsaq/compute/cpu/linears.h"
 #include "knapsaq/compute/cpu/product.h"
 #include "knapsaq/compute/cpu/tiles.h"
@@ -405,90 +405,34 @@ class CpuBackend final : public Backend {
   Attention<T> attention_;
 };
 
-template <class T>
-std::unique_ptr<Backend> make_backend(const CpuOptions& options, const Kernels<T>& kernels,
-                                      const PackedKernels& packed_kernels) {
-  return std::make_unique<CpuBackend<T>>(options, kernels, packed_kernels);
-}
-
 }  // namespace
 }  // namespace cpu
 
-std::string_view name_of(CpuKernels kernels) {
-  switch (kernels) {
-    case CpuKernels::portable:
-      return "portable";
-    case CpuKernels::avx2:
-      return "avx2";
-    case CpuKernels::avx512_bf16:
-      return "avx512_bf16";
-  }
-  return "";
-}
-
-CpuKernels best_cpu_kernels() {
-#if defined(KNAPSAQ_X86_KERNELS)
-  if (allowed(InstructionSet::avx512) && __builtin_cpu_supports("avx512bf16") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
-      __builtin_cpu_supports("gfni"))
-    return CpuKernels::avx512_bf16;
-  // F16C is older than AVX2 and in every processor that has it; Clang 14 cannot ask for it.
-  if (allowed(InstructionSet::avx2) && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    return CpuKernels::avx2;
-#endif
-  return CpuKernels::portable;
-}
-
-const cpu::PackedKernels& cpu::packed_kernels(CpuKernels kernels) {
-#if defined(KNAPSAQ_X86_KERNELS)
-  if (kernels == CpuKernels::avx512_bf16) return avx512_packed_kernels();
-  if (kernels == CpuKernels::avx2) return avx2_packed_kernels();
-#endif
-  return portable_packed_kernels();
-}
-
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) {
+#if defined(__x86_64__)
   // oneDNN looks once, when it is used first, and keeps to what it found.
   static const bool limited = [] {
-    if (!allowed(InstructionSet::avx512))
-      dnnl::set_max_cpu_isa(allowed(InstructionSet::avx2) ? dnnl::cpu_isa::avx2 : dnnl::cpu_isa::sse41);
+    if (!allowed("avx512"))
+      dnnl::set_max_cpu_isa(allowed("avx2") ? dnnl::cpu_isa::avx2 : dnnl::cpu_isa::sse41);
     return true;
   }();
   static_cast<void>(limited);
-  if (options.kernels > best_cpu_kernels())
-    throw std::invalid_argument("this processor has no such instructions");
-  const cpu::PackedKernels& packed = cpu::packed_kernels(options.kernels);
-  const auto make = [&](const auto& kernels) { return cpu::make_backend(options, kernels, packed); };
-#if defined(KNAPSAQ_X86_KERNELS)
-  if (options.kernels == CpuKernels::avx512_bf16)
-    return options.precision == Precision::bf16 ? make(cpu::avx512_bf16_kernels())
-                                                : make(cpu::avx512_kernels());
-  if (options.kernels == CpuKernels::avx2) return make(cpu::avx2_kernels());
 #endif
-  return make(cpu::portable_kernels());
-}
-
-std::vector<CpuKernels> all_cpu_kernels() {
-  std::vector<CpuKernels> all;
-  for (const CpuKernels kernels : {CpuKernels::avx512_bf16, CpuKernels::avx2, CpuKernels::portable}) {
-    if (kernels <= best_cpu_kernels()) all.push_back(kernels);
-  }
-  return all;
+  const cpu::CpuKernels& kernels = cpu::kernels_of(options.kernels);
+  if (options.precision == Precision::bf16 && kernels.bf16 != nullptr)
+    return std::make_unique<cpu::CpuBackend<Bf16>>(options, *kernels.bf16, *kernels.packed);
+  return std::make_unique<cpu::CpuBackend<float>>(options, *kernels.fp32, *kernels.packed);
 }
 
 std::vector<std::string> cpu_variants() {
   std::vector<std::string> names;
-  for (const CpuKernels kernels : all_cpu_kernels()) names.emplace_back(name_of(kernels));
+  for (const cpu::CpuKernels& kernels : cpu::all_kernels()) names.emplace_back(kernels.set);
   return names;
 }
 
 std::unique_ptr<Backend> make_cpu_variant(const BackendOptions& options, std::string_view variant) {
-  for (const CpuKernels kernels : all_cpu_kernels()) {
-    if (name_of(kernels) == variant)
-      return make_cpu_backend({.precision = options.precision, .kernels = kernels, .packed = options.packed});
-  }
-  throw std::invalid_argument("no such kernels");
+  return make_cpu_backend(
+      {.precision = options.precision, .kernels = std::string(variant), .packed = options.packed});
 }
 
 }  // namespace knapsaq

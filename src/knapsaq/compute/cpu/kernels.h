@@ -2,13 +2,11 @@
 
 #include <cstdint>
 
+#include "knapsaq/base/float16.h"
 #include "knapsaq/compute/backend.h"
 #include "knapsaq/compute/cpu/cache_kernels.h"
 
 namespace knapsaq::cpu {
-
-/// A bfloat16 in memory.
-enum class Bf16 : std::uint16_t {};
 
 /// Rotation tables of one window: row p holds the cosines (sines) of position p, head_dim / 2 each.
 struct Rotation {
@@ -121,12 +119,5 @@ struct Kernels {
   const CacheKernels* half_cache;
   const CacheKernels* int8_cache;
 };
-
-const Kernels<float>& portable_kernels();
-#if defined(KNAPSAQ_X86_KERNELS)
-const Kernels<float>& avx2_kernels();
-const Kernels<float>& avx512_kernels();
-const Kernels<Bf16>& avx512_bf16_kernels();
-#endif
 
 }  // namespace knapsaq::cpu

@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "knapsaq/compute/cpu/cpu_backend.h"
 #include "knapsaq/compute/cpu/kernels.h"
 
 namespace knapsaq::cpu {
@@ -115,14 +114,5 @@ struct PackedKernels {
   void (*dequantize_bf16)(const PackedView& w, std::int64_t index, Bf16* out, std::int64_t stride,
                           std::int64_t jump);
 };
-
-/// Those of an instruction set that this processor has.
-const PackedKernels& packed_kernels(CpuKernels kernels);
-
-const PackedKernels& portable_packed_kernels();
-#if defined(KNAPSAQ_X86_KERNELS)
-const PackedKernels& avx2_packed_kernels();
-const PackedKernels& avx512_packed_kernels();
-#endif
 
 }  // namespace knapsaq::cpu

@@ -2,27 +2,21 @@
 
 #include <vector>
 
-#include "knapsaq/base/instruction_set.h"
+#include "knapsaq/base/simd/tables.h"
 
 namespace knapsaq {
 
-extern const GgmlKernels kGgmlKernelsPortable;
-#ifdef KNAPSAQ_X86
-extern const GgmlKernels kGgmlKernelsAvx2;
-extern const GgmlKernels kGgmlKernelsAvx512;
-#endif
+#define KNAPSAQ_SET(set)                 \
+  namespace set {                        \
+  extern const GgmlKernels kGgmlKernels; \
+  }
+KNAPSAQ_SETS
+#undef KNAPSAQ_SET
 
 std::span<const GgmlKernels* const> all_ggml_kernels() {
-  static const std::vector<const GgmlKernels*> tables = [] {
-    std::vector<const GgmlKernels*> usable;
-#ifdef KNAPSAQ_X86
-    if (allowed(InstructionSet::avx512) && __builtin_cpu_supports("avx512f"))
-      usable.push_back(&kGgmlKernelsAvx512);
-    if (allowed(InstructionSet::avx2) && __builtin_cpu_supports("avx2")) usable.push_back(&kGgmlKernelsAvx2);
-#endif
-    usable.push_back(&kGgmlKernelsPortable);
-    return usable;
-  }();
+#define KNAPSAQ_SET(set) {#set, &set::kGgmlKernels},
+  static const auto tables = simd::usable_tables<const GgmlKernels*>({KNAPSAQ_SETS});
+#undef KNAPSAQ_SET
   return tables;
 }
 

@@ -17,7 +17,7 @@ struct FoundBlock {
 };
 
 /// The search for the best blocks, one table per instruction set. All tables return the same bits: they are
-/// one algorithm on sixteen lanes (search.inc) with the same operations in the same order and no fused
+/// one algorithm on sixteen lanes (search_simd.cpp) with the same operations in the same order and no fused
 /// multiply-adds, and no block's result depends on its neighbours.
 struct GgmlKernels {
   const char* name;  ///< "avx512", "avx2", "portable"

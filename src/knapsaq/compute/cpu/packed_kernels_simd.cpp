@@ -1,20 +1,16 @@
-// The products of packed_kernels.h, written once. Each source file of an instruction set defines in its
-// unnamed namespace, before it includes this file there:
-//
-//   Vec                          16 floats with + - *; splat, load, store, fma(a, b, c) = a * b + c
-//   Bytes                        64 bytes; load_bytes, masked(v, m) = v & m, merged(low, high, m) = low & m |
-//   high & ~m,
-//                                shifted_right<n>, shifted_left<n> (bits may cross bytes: what is shifted in
-//                                is masked)
-//   kPermutesBits, permuted<m>   whether there is an instruction that moves the bits of every byte
-//   (bit_matrix()), and it Ints                         16 int32; zero_ints, to_float dot<kWide>(sum, u, x)
-//   sum[row] += u[row][4] . x[4], u unsigned, x signed; u below 64 unless kWide column<j>(u) byte j of every
-//   row as floats load_half, load_u8, load_i8, low_nibbles, high_nibbles      16 of them as floats Pairs,
-//   load_pairs, first_half, second_half, first_bf16, second_bf16      [16 rows][2] 16-bit numbers as floats
-//   lookup(u, table)             16 bytes by indices in bytes; 16 floats by indices as floats
-//
-// Everything here has internal linkage and calls nothing from the standard library: code compiled for a newer
-// processor must never be what the linker keeps for an older one.
+// The products of packed_kernels.h: panels of sixteen rows.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "knapsaq/base/simd/simd.h"
+#include "knapsaq/compute/cpu/packed_kernels.h"
+
+namespace knapsaq::cpu::KNAPSAQ_SET {
+namespace {
+
+using namespace simd::KNAPSAQ_SET;
+using Vec = Floats16;
 
 constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 
@@ -55,7 +51,7 @@ constexpr int kColumn[4] = {0, 2, 1, 3};
 
 /// kWidth bits of every byte from bit kFrom on, moved to bit kTo; other bits are anything.
 template <int kFrom, int kTo>
-inline Bytes moved(Bytes v) {
+inline Bytes16 moved(Bytes16 v) {
   if constexpr (kFrom > kTo) return shifted_right<kFrom - kTo>(v);
   if constexpr (kFrom < kTo) return shifted_left<kTo - kFrom>(v);
   return v;
@@ -76,7 +72,7 @@ constexpr std::uint64_t bit_matrix(int from, int width, int from2, int width2) {
 
 /// Of every byte the kWidth bits from kFrom on, and the kWidth2 bits from kFrom2 on above them.
 template <int kFrom, int kWidth, int kFrom2 = 0, int kWidth2 = 0>
-inline Bytes fields(Bytes v) {
+inline Bytes16 fields(Bytes16 v) {
   if constexpr (kFrom == 0 && kWidth2 == 0) {
     return masked(v, bits_below(kWidth));
   } else if constexpr (kPermutesBits) {
@@ -93,7 +89,7 @@ inline Bytes fields(Bytes v) {
 /// have their high bits in the other half of a byte of the high plane, so that both fit one byte before they
 /// are taken out of it.
 template <int kLow, int kHigh, int kOperand>
-inline Bytes joined(const Bytes* low, const Bytes* high) {
+inline Bytes16 joined(const Bytes16* low, const Bytes16* high) {
   constexpr HighBits kAt = high_bits(kLow, kHigh, kOperand);
   constexpr int kFrom = kOperand % (8 / kLow) * kLow;
   constexpr unsigned char kHalf = kFrom < 4 ? 0x0F : 0xF0;
@@ -101,11 +97,11 @@ inline Bytes joined(const Bytes* low, const Bytes* high) {
 }
 
 template <int kLow, int kHigh>
-inline void join(const std::byte* p, Bytes* out) {
-  Bytes low[kLow];
-  Bytes high[kHigh];
-  for (int i = 0; i < kLow; ++i) low[i] = load_bytes(p + i * kVector);
-  for (int i = 0; i < kHigh; ++i) high[i] = load_bytes(p + (kLow + i) * kVector);
+inline void join(const std::byte* p, Bytes16* out) {
+  Bytes16 low[kLow];
+  Bytes16 high[kHigh];
+  for (int i = 0; i < kLow; ++i) low[i] = load_bytes16(p + i * kVector);
+  for (int i = 0; i < kHigh; ++i) high[i] = load_bytes16(p + (kLow + i) * kVector);
   out[0] = joined<kLow, kHigh, 0>(low, high);
   out[1] = joined<kLow, kHigh, 1>(low, high);
   out[2] = joined<kLow, kHigh, 2>(low, high);
@@ -118,18 +114,18 @@ inline void join(const std::byte* p, Bytes* out) {
 
 /// The operands of a granule.
 template <Code kCode>
-inline void decode(const std::byte* p, Bytes* out) {
+inline void decode(const std::byte* p, Bytes16* out) {
   if constexpr (kCode == Code::b8) {
-    for (int i = 0; i < kOperands; ++i) out[i] = load_bytes(p + i * kVector);
+    for (int i = 0; i < kOperands; ++i) out[i] = load_bytes16(p + i * kVector);
   } else if constexpr (kCode == Code::b4 || kCode == Code::nf4) {
     for (int i = 0; i < 4; ++i) {
-      const Bytes v = load_bytes(p + i * kVector);
+      const Bytes16 v = load_bytes16(p + i * kVector);
       out[2 * i] = fields<0, 4>(v);
       out[2 * i + 1] = fields<4, 4>(v);
     }
   } else if constexpr (kCode == Code::b2) {
     for (int i = 0; i < 2; ++i) {
-      const Bytes v = load_bytes(p + i * kVector);
+      const Bytes16 v = load_bytes16(p + i * kVector);
       out[4 * i] = fields<0, 2>(v);
       out[4 * i + 1] = fields<2, 2>(v);
       out[4 * i + 2] = fields<4, 2>(v);
@@ -168,22 +164,22 @@ template <Code kCode, int kRows>
 inline void multiply_dense_panel(const PackedView& w, const std::byte* panel, const PlainInput<float>* x,
                                  float* out, std::int64_t pitch) {
   Vec even[kRows], odd[kRows];
-  for (int r = 0; r < kRows; ++r) even[r] = odd[r] = splat(0);
+  for (int r = 0; r < kRows; ++r) even[r] = odd[r] = splat16(0);
   const std::int64_t columns = w.granules * kGranule;
   for (std::int64_t k = 0; k < columns; k += 2) {
     Vec first, second;
     prefetch<bits_of(kCode) * 2 * kPanelRows / 8>(panel + k * bits_of(kCode) * kPanelRows / 8);
     if constexpr (kCode == Code::f32) {
-      first = load(reinterpret_cast<const float*>(panel) + k * kPanelRows);
-      second = load(reinterpret_cast<const float*>(panel) + (k + 1) * kPanelRows);
+      first = load16(reinterpret_cast<const float*>(panel) + k * kPanelRows);
+      second = load16(reinterpret_cast<const float*>(panel) + (k + 1) * kPanelRows);
     } else {
-      const Pairs pairs = load_pairs(panel + k * 2 * kPanelRows);
-      first = kCode == Code::f16 ? first_half(pairs) : first_bf16(pairs);
-      second = kCode == Code::f16 ? second_half(pairs) : second_bf16(pairs);
+      const Pairs16 pairs = load_pairs16(panel + k * 2 * kPanelRows);
+      first = kCode == Code::f16 ? first_half16(pairs) : first_bf16(pairs);
+      second = kCode == Code::f16 ? second_half16(pairs) : second_bf16(pairs);
     }
     for (int r = 0; r < kRows; ++r) {
-      even[r] = fma(first, splat(x[r].x[k]), even[r]);
-      odd[r] = fma(second, splat(x[r].x[k + 1]), odd[r]);
+      even[r] = fma(first, splat16(x[r].x[k]), even[r]);
+      odd[r] = fma(second, splat16(x[r].x[k + 1]), odd[r]);
     }
   }
   for (int r = 0; r < kRows; ++r) store(out + r * pitch, even[r] + odd[r]);
@@ -200,20 +196,20 @@ struct Int8Dots {
     return !is_dense(kCode);
   }
   template <Code kCode>
-  static void prepare(const PackedView& w, Bytes* u) {
+  static void prepare(const PackedView& w, Bytes16* u) {
     if constexpr (kCode == Code::nf4)
       for (int i = 0; i < kOperands; ++i) u[i] = lookup(u[i], w.bytes);
   }
   /// sum of values x of NF4 from that of their bytes.
-  static Vec of_nf4(Vec sum, float all) { return (sum - splat(127.0f * all)) * splat(1.0f / 127.0f); }
+  static Vec of_nf4(Vec sum, float all) { return (sum - splat16(127.0f * all)) * splat16(1.0f / 127.0f); }
   template <Code kCode>
-  static Vec some(const PackedView&, const Bytes* u, int first, int count, const Int8Input& x,
+  static Vec some(const PackedView&, const Bytes16* u, int first, int count, const Int8Input& x,
                   std::int64_t granule) {
     const std::int8_t* q = x.q + granule * kGranule;
-    Ints sum = zero_ints();
+    Ints16 sum = Ints16{};
     for (int i = first; i < first + count; ++i)
       sum = dot < kCode == Code::b8 || kCode == Code::nf4 > (sum, u[i], q + 4 * i);
-    return to_float(sum) * splat(x.scales[granule]);
+    return to_floats(sum) * splat16(x.scales[granule]);
   }
 };
 
@@ -224,7 +220,7 @@ struct FloatDots {
     return true;
   }
   template <Code kCode>
-  static void prepare(const PackedView&, Bytes*) {}
+  static void prepare(const PackedView&, Bytes16*) {}
   static Vec of_nf4(Vec sum, float) { return sum; }
   template <Code kCode>
   static Vec value(const PackedView& w, Vec u) {
@@ -237,16 +233,16 @@ struct FloatDots {
     multiply_dense_panel<kCode, kRows>(w, panel, x, out, pitch);
   }
   template <Code kCode>
-  static Vec some(const PackedView& w, const Bytes* u, int first, int count, const PlainInput<float>& input,
+  static Vec some(const PackedView& w, const Bytes16* u, int first, int count, const PlainInput<float>& input,
                   std::int64_t granule) {
     const float* x = input.x + granule * kGranule;
     // One sum for each byte of a row hides the latency of the additions.
-    Vec a = splat(0), b = splat(0), c = splat(0), d = splat(0);
+    Vec a = splat16(0), b = splat16(0), c = splat16(0), d = splat16(0);
     for (int i = first; i < first + count; ++i) {
-      a = fma(value<kCode>(w, column<0>(u[i])), splat(x[4 * i + kColumn[0]]), a);
-      b = fma(value<kCode>(w, column<1>(u[i])), splat(x[4 * i + kColumn[1]]), b);
-      c = fma(value<kCode>(w, column<2>(u[i])), splat(x[4 * i + kColumn[2]]), c);
-      d = fma(value<kCode>(w, column<3>(u[i])), splat(x[4 * i + kColumn[3]]), d);
+      a = fma(value<kCode>(w, column<0>(u[i])), splat16(x[4 * i + kColumn[0]]), a);
+      b = fma(value<kCode>(w, column<1>(u[i])), splat16(x[4 * i + kColumn[1]]), b);
+      c = fma(value<kCode>(w, column<2>(u[i])), splat16(x[4 * i + kColumn[2]]), c);
+      d = fma(value<kCode>(w, column<3>(u[i])), splat16(x[4 * i + kColumn[3]]), d);
     }
     return (a + b) + (c + d);
   }
@@ -260,7 +256,7 @@ inline void multiply_panel(const PackedView& w, const std::byte* panel, const ty
                            float* out, std::int64_t pitch) {
   constexpr std::int64_t kCodeBytes = bits_of(kCode) * kVector;
   Vec total[kRows];
-  for (int r = 0; r < kRows; ++r) total[r] = splat(0);
+  for (int r = 0; r < kRows; ++r) total[r] = splat16(0);
   const auto ones = [&](int r, std::int64_t granule) {
     return x[r].sums[2 * granule] + x[r].sums[2 * granule + 1];
   };
@@ -270,34 +266,34 @@ inline void multiply_panel(const PackedView& w, const std::byte* panel, const ty
     for (std::int64_t first = 0; first < w.granules; first += kSuper, panel += w.unit_bytes) {
       const std::byte* factors = panel;
       const std::byte* codes = panel + w.factor_bytes;
-      const Vec d = load_half(factors);
-      const Vec m = load_half(factors + 32);
+      const Vec d = load_half16(factors);
+      const Vec m = load_half16(factors + 32);
       factors += kVector;
       Vec sum[kRows], least[kRows];
-      for (int r = 0; r < kRows; ++r) sum[r] = least[r] = splat(0);
+      for (int r = 0; r < kRows; ++r) sum[r] = least[r] = splat16(0);
       for (std::int64_t t = first; t < first + kSuper; ++t, factors += 32, codes += kCodeBytes) {
-        Bytes u[kOperands];
+        Bytes16 u[kOperands];
         prefetch<kCodeBytes>(codes);
         decode<kCode>(codes, u);
         if constexpr (kFactors == Factors::super_pair) {
-          const Vec s = load_u8(factors);
-          const Vec c = load_u8(factors + 16);
+          const Vec s = load_u8_16(factors);
+          const Vec c = load_u8_16(factors + 16);
           for (int r = 0; r < kRows; ++r) {
             sum[r] = fma(Dots::template some<kCode>(w, u, 0, 8, x[r], t), s, sum[r]);
-            least[r] = fma(splat(ones(r, t)), c, least[r]);
+            least[r] = fma(splat16(ones(r, t)), c, least[r]);
           }
         } else {
           for (int half = 0; half < 2; ++half) {
             const std::byte* at = factors + 16 * half;
-            const Vec s = kFactors == Factors::super_nibbles ? low_nibbles(at) : load_i8(at);
+            const Vec s = kFactors == Factors::super_nibbles ? low_nibbles16(at) : load_i8_16(at);
             for (int r = 0; r < kRows; ++r) {
               const Vec product = Dots::template some<kCode>(w, u, 4 * half, 4, x[r], t);
-              const Vec one = splat(x[r].sums[2 * t + half]);
+              const Vec one = splat16(x[r].sums[2 * t + half]);
               if constexpr (kFactors == Factors::super_nibbles) {
                 sum[r] = fma(product, s, sum[r]);
-                least[r] = fma(one, high_nibbles(at), least[r]);
+                least[r] = fma(one, high_nibbles16(at), least[r]);
               } else {
-                sum[r] = fma(product - one * splat(w.zero), s, sum[r]);
+                sum[r] = fma(product - one * splat16(w.zero), s, sum[r]);
               }
             }
           }
@@ -320,11 +316,11 @@ inline void multiply_panel(const PackedView& w, const std::byte* panel, const ty
       Vec sum[kRows];
       float all[kRows];
       for (int r = 0; r < kRows; ++r) {
-        sum[r] = splat(0);
+        sum[r] = splat16(0);
         all[r] = 0;
       }
       for (std::int64_t t = first; t < end; ++t, codes += kCodeBytes) {
-        Bytes u[kOperands];
+        Bytes16 u[kOperands];
         prefetch<kCodeBytes>(codes);
         decode<kCode>(codes, u);
         Dots::template prepare<kCode>(w, u);
@@ -335,26 +331,26 @@ inline void multiply_panel(const PackedView& w, const std::byte* panel, const ty
       }
       Vec s, c;
       if constexpr (kFactors == Factors::half_pair || kFactors == Factors::half_scale) {
-        s = load_half(factors);
+        s = load_half16(factors);
         factors += 32;
       } else {
-        s = load(reinterpret_cast<const float*>(factors));
+        s = load16(reinterpret_cast<const float*>(factors));
         factors += 64;
       }
       if constexpr (kFactors == Factors::half_pair) {
-        c = load_half(factors);
+        c = load_half16(factors);
         factors += 32;
       } else if constexpr (kFactors == Factors::float_pair) {
-        c = load(reinterpret_cast<const float*>(factors));
+        c = load16(reinterpret_cast<const float*>(factors));
         factors += 64;
       }
       for (int r = 0; r < kRows; ++r) {
         if constexpr (kFactors == Factors::half_pair || kFactors == Factors::float_pair) {
-          total[r] = fma(s, sum[r], fma(c, splat(all[r]), total[r]));
+          total[r] = fma(s, sum[r], fma(c, splat16(all[r]), total[r]));
         } else if constexpr (kCode == Code::nf4) {
           total[r] = fma(s, Dots::of_nf4(sum[r], all[r]), total[r]);
         } else {
-          total[r] = fma(s, sum[r] - splat(w.zero * all[r]), total[r]);
+          total[r] = fma(s, sum[r] - splat16(w.zero * all[r]), total[r]);
         }
       }
     }
@@ -459,21 +455,21 @@ inline SixteenColumns factors_at(const PackedView& w, const std::byte* panel, st
   if constexpr (kFactors == Factors::super_pair || kFactors == Factors::super_nibbles ||
                 kFactors == Factors::super_scale) {
     const std::byte* at = unit + kVector + granule % kSuper * 32;
-    const Vec d = load_half(unit);
-    if constexpr (kFactors == Factors::super_scale) return {d * load_i8(at + 16 * half), splat(0)};
-    const Vec m = load_half(unit + 32);
+    const Vec d = load_half16(unit);
+    if constexpr (kFactors == Factors::super_scale) return {d * load_i8_16(at + 16 * half), splat16(0)};
+    const Vec m = load_half16(unit + 32);
     if constexpr (kFactors == Factors::super_pair)
-      return {d * load_u8(at), splat(0) - m * load_u8(at + 16)};
+      return {d * load_u8_16(at), splat16(0) - m * load_u8_16(at + 16)};
     else
-      return {d * low_nibbles(at + 16 * half), splat(0) - m * high_nibbles(at + 16 * half)};
+      return {d * low_nibbles16(at + 16 * half), splat16(0) - m * high_nibbles16(at + 16 * half)};
   } else if constexpr (kFactors == Factors::half_pair) {
-    return {load_half(unit), load_half(unit + 32)};
+    return {load_half16(unit), load_half16(unit + 32)};
   } else if constexpr (kFactors == Factors::half_scale) {
-    return {load_half(unit + granule % w.unit / w.group * 32), splat(0)};
+    return {load_half16(unit + granule % w.unit / w.group * 32), splat16(0)};
   } else if constexpr (kFactors == Factors::float_scale) {
-    return {load(reinterpret_cast<const float*>(unit)), splat(0)};
+    return {load16(reinterpret_cast<const float*>(unit)), splat16(0)};
   } else {
-    return {load(reinterpret_cast<const float*>(unit)), load(reinterpret_cast<const float*>(unit + 64))};
+    return {load16(reinterpret_cast<const float*>(unit)), load16(reinterpret_cast<const float*>(unit + 64))};
   }
 }
 
@@ -486,17 +482,17 @@ inline void granule_weights(const PackedView& w, const std::byte* panel, std::in
       const std::int64_t at = granule * kGranule + k;
       if constexpr (kCode == Code::f32) {
         const float* p = reinterpret_cast<const float*>(panel) + at * kPanelRows;
-        put(k, load(p), load(p + kPanelRows));
+        put(k, load16(p), load16(p + kPanelRows));
       } else {
-        const Pairs pairs = load_pairs(panel + at * 2 * kPanelRows);
+        const Pairs16 pairs = load_pairs16(panel + at * 2 * kPanelRows);
         if constexpr (kCode == Code::f16)
-          put(k, first_half(pairs), second_half(pairs));
+          put(k, first_half16(pairs), second_half16(pairs));
         else
           put(k, first_bf16(pairs), second_bf16(pairs));
       }
     }
   } else {
-    Bytes u[kOperands];
+    Bytes16 u[kOperands];
     decode<kCode>(panel + granule / w.unit * w.unit_bytes + w.factor_bytes +
                       granule % w.unit * bits_of(kCode) * kVector,
                   u);
@@ -507,7 +503,7 @@ inline void granule_weights(const PackedView& w, const std::byte* panel, std::in
       const SixteenColumns f = factors_at<kFactors>(w, panel, granule, half);
       const auto weights = [&](Vec v) {
         if constexpr (kCode == Code::nf4) v = lookup(v, w.values);
-        if constexpr (kShifted) v = v - splat(w.zero);
+        if constexpr (kShifted) v = v - splat16(w.zero);
         v = f.scale * v;
         if constexpr (kBiased) v = v + f.bias;
         return v;
@@ -536,32 +532,148 @@ void dequantize_panel(const PackedView& w, std::int64_t index, float* out, std::
 // ---- inputs of a product ----------------------------------------------------------------------------------
 
 void sum_columns(const float* x, std::int64_t n, float* sums) {
-  for (std::int64_t i = 0; i < n / 16; ++i) sums[i] = sum_of(load(x + 16 * i));
+  for (std::int64_t i = 0; i < n / 16; ++i) sums[i] = sum_of(load16(x + 16 * i));
 }
 
 /// q = x / scale, to the nearest, ties to even, with scale = largest |x| of 32 / 127.
 void quantize_row(const float* x, std::int64_t n, std::int8_t* q, float* scales, float* sums) {
   for (std::int64_t g = 0; g < n / kGranule; ++g, x += kGranule, q += kGranule) {
-    const Vec first = load(x);
-    const Vec second = load(x + 16);
+    const Vec first = load16(x);
+    const Vec second = load16(x + 16);
     const float largest = largest_of(vmax(magnitude(first), magnitude(second)));
     // A NaN may not survive the comparisons. The sum is 0 where all are finite.
-    scales[g] = largest / 127.0f + sum_of(first * splat(0) + second * splat(0));
+    scales[g] = largest / 127.0f + sum_of(first * splat16(0) + second * splat16(0));
     // Below 1e-30 the inverse would leave the range of fp32; such inputs are nothing beside any others. An
     // infinite scale spoils the result, as it must.
-    const Vec inverse = splat(largest > 1e-30f ? 127.0f / largest : 0.0f);
+    const Vec inverse = splat16(largest > 1e-30f ? 127.0f / largest : 0.0f);
     sums[2 * g] = scales[g] * store_rounded(first * inverse, q);
     sums[2 * g + 1] = scales[g] * store_rounded(second * inverse, q + 16);
   }
 }
 
-/// What every instruction set has; those with bf16 add to it.
-constexpr PackedKernels common_packed_kernels() {
-  return {.quantize = quantize_row,
-          .sum = sum_columns,
-          .multiply_int8 = multiply_packed<Int8Dots>,
-          .multiply_float = multiply_packed<FloatDots>,
-          .multiply_bf16 = nullptr,
-          .dequantize_float = dequantize_panel,
-          .dequantize_bf16 = nullptr};
+#ifdef KNAPSAQ_SIMD_BF16
+// ---- bfloat16 ---------------------------------------------------------------------------------------------
+
+static_assert(kLanes == 16, "a table of 32 numbers is a register");
+
+/// Codes become bfloat16 by looking them up, two columns of 16 rows at a time. Codes up to 31 are one table;
+/// larger ones and the values of NF4, which have more than eight significant bits, are a sum of two.
+struct Bf16Dots {
+  using Input = PlainInput<Bf16>;
+  template <Code kCode>
+  static constexpr bool serves() {
+    return kCode != Code::f16 && kCode != Code::f32;
+  }
+  template <Code kCode>
+  static void prepare(const PackedView&, Bytes*) {}
+  static Vec of_nf4(Vec sum, float) { return sum; }
+
+  static Vec add(Vec sum, Bf16Pairs table, Bytes index, Bf16Pairs x) {
+    return dot(sum, lookup(index, table), x);
+  }
+  /// factor * (0 .. 31)
+  static Bf16Pairs integers(float factor) {
+    const Vec first = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return rounded_behind(first * splat(factor), (first + splat(16)) * splat(factor));
+  }
+
+  template <Code kCode>
+  static Vec some(const PackedView& w, const Bytes16* u, int first, int count, const PlainInput<Bf16>& input,
+                  std::int64_t granule) {
+    const Bf16* x = input.x + granule * kGranule;
+    Vec a = splat(0), b = splat(0);
+    if constexpr (kCode == Code::b8 || kCode == Code::b6 || kCode == Code::nf4) {
+      Vec c = splat(0), d = splat(0);
+      Bf16Pairs low, high;
+      if constexpr (kCode == Code::nf4) {
+        const Vec exact = load(w.values);
+        const Vec rest = exact - rounded_to_bf16(exact);
+        low = rounded_behind(exact, exact);
+        high = rounded_behind(rest, rest);
+      } else {
+        low = integers(1);
+        high = integers(16);
+      }
+      for (int i = first; i < first + count; ++i) {
+        Bytes l = u[i];
+        Bytes h = u[i];
+        if constexpr (kCode != Code::nf4) {
+          l = masked(u[i], 15);
+          h = masked(shifted_right<4>(u[i]), 15);
+        }
+        const Bf16Pairs even = splat_pair(x + 4 * i);
+        const Bf16Pairs odd = splat_pair(x + 4 * i + 2);
+        a = add(a, low, l, even);
+        b = add(b, low, shifted_right<8>(l), odd);
+        c = add(c, high, h, even);
+        d = add(d, high, shifted_right<8>(h), odd);
+      }
+      return (a + c) + (b + d);
+    } else {
+      const Bf16Pairs table = integers(1);
+      for (int i = first; i < first + count; ++i) {
+        a = add(a, table, u[i], splat_pair(x + 4 * i));
+        b = add(b, table, shifted_right<8>(u[i]), splat_pair(x + 4 * i + 2));
+      }
+      return a + b;
+    }
+  }
+
+  template <Code kCode, int kRows>
+  static void dense(const PackedView& w, const std::byte* panel, const PlainInput<Bf16>* x, float* out,
+                    std::int64_t pitch) {
+    // Four sums a row hide the latency of the products where there is one row.
+    constexpr int kSums = kRows == 1 ? 4 : 2;
+    Vec sum[kRows][kSums];
+    for (auto& row : sum)
+      for (Vec& one : row) one = splat(0);
+    const std::int64_t pairs = w.granules * kGranule / 2;
+    for (std::int64_t p = 0; p < pairs; p += kSums) {
+      prefetch<kSums * kVector>(panel + p * kVector);
+      for (int s = 0; s < kSums; ++s) {
+        const Bf16Pairs weights = load_bf16_pairs(panel + (p + s) * kVector);
+        for (int r = 0; r < kRows; ++r) sum[r][s] = dot(sum[r][s], weights, splat_pair(x[r].x + 2 * (p + s)));
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      Vec all = sum[r][0] + sum[r][1];
+      if constexpr (kSums == 4) all = all + (sum[r][2] + sum[r][3]);
+      store(out + r * pitch, all);
+    }
+  }
+};
+
+void dequantize_panel_bf16(const PackedView& w, std::int64_t index, Bf16* out, std::int64_t stride,
+                           std::int64_t jump) {
+  const std::byte* panel = w.data + index * w.panel_bytes;
+  with_packing(w, [&]<Code kCode, Factors kFactors>() {
+    for (std::int64_t g = 0; g < w.granules; ++g)
+      granule_weights<kCode, kFactors>(w, panel, g, [&](std::int64_t k, Vec a, Vec b) {
+        store(out + g * jump + k / 2 * stride, rounded_in_turns(a, b));
+      });
+  });
 }
+#endif
+
+}  // namespace
+
+extern const PackedKernels kPackedKernels;
+constexpr PackedKernels kPackedKernels = {
+    .quantize = quantize_row,
+    .sum = sum_columns,
+    .multiply_int8 = multiply_packed<Int8Dots>,
+    .multiply_float = multiply_packed<FloatDots>,
+#ifdef KNAPSAQ_SIMD_BF16
+    .multiply_bf16 = multiply_packed<Bf16Dots>,
+#else
+    .multiply_bf16 = nullptr,
+#endif
+    .dequantize_float = dequantize_panel,
+#ifdef KNAPSAQ_SIMD_BF16
+    .dequantize_bf16 = dequantize_panel_bf16,
+#else
+    .dequantize_bf16 = nullptr,
+#endif
+};
+
+}  // namespace knapsaq::cpu::KNAPSAQ_SET

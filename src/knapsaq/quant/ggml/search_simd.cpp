@@ -1,8 +1,4 @@
-// The search for the numbers of GGML blocks, written against sixteen lanes. Included once by each
-// kernels_<isa>.cpp inside its anonymous namespace, after it has defined Floats (16 x fp32) and its
-// operations: load, store, broadcast, + - * /, smaller, larger, nearest (even; |x| < 2^22), if_less(a, b,
-// yes, no). Nothing here may call inline functions of other headers: the linker could then keep the copy that
-// was compiled for an instruction set the processor lacks.
+// The search for the numbers of GGML blocks, on sixteen lanes.
 //
 // A lane is a sub-block (weights that share a scale), so that sixteen of them try a candidate at a time and
 // no sum goes across lanes but those over a block. What is minimised is always the error of the codes that
@@ -15,97 +11,106 @@
 //   3. least squares for d (and dmin) given integers and codes, rounded to binary16, and the neighbours of
 //      the integers again, a few times; what is best by then is kept.
 
-constexpr int kLanes = 16;
+#include <cstdint>
+
+#include "knapsaq/base/simd/simd.h"
+#include "knapsaq/quant/ggml/kernels.h"
+
+namespace knapsaq::KNAPSAQ_SET {
+namespace {
+
+using namespace simd::KNAPSAQ_SET;
+
+constexpr int kParts = 16;
 
 /// Sixteen sub-blocks, element j of sub-block l at [j * 16 + l].
 template <int kSize>
 struct Tile {
-  alignas(64) float x[kSize * kLanes];
-  alignas(64) float w[kSize * kLanes];
+  alignas(64) float x[kSize * kParts];
+  alignas(64) float w[kSize * kParts];
 };
 
 /// `present` sub-blocks that lie one after the other; the remaining lanes get zeros of weight 1.
 template <int kSize>
 void fill(Tile<kSize>& tile, const float* x, const float* w, int present) {
-  for (int lane = 0; lane < kLanes; ++lane) {
+  for (int lane = 0; lane < kParts; ++lane) {
     for (int j = 0; j < kSize; ++j) {
-      tile.x[j * kLanes + lane] = lane < present ? x[lane * kSize + j] : 0.0f;
-      tile.w[j * kLanes + lane] = lane < present ? w[lane * kSize + j] : 1.0f;
+      tile.x[j * kParts + lane] = lane < present ? x[lane * kSize + j] : 0.0f;
+      tile.w[j * kParts + lane] = lane < present ? w[lane * kSize + j] : 1.0f;
     }
   }
 }
 
-inline Floats zero() { return broadcast(0.0f); }
-inline Floats magnitude(Floats x) { return larger(x, zero() - x); }
-inline Floats clamped(Floats x, float low, float high) {
-  return larger(smaller(x, broadcast(high)), broadcast(low));
+inline Floats16 zero() { return splat16(0.0f); }
+inline Floats16 clamped(Floats16 x, float low, float high) {
+  return vmax(vmin(x, splat16(high)), splat16(low));
 }
 /// 1 / x, and 0 for 0.
-inline Floats inverse(Floats x) { return if_less(zero(), magnitude(x), broadcast(1.0f) / x, zero()); }
+inline Floats16 inverse(Floats16 x) { return if_less(zero(), magnitude(x), splat16(1.0f) / x, zero()); }
 /// x / y, and 0 where y is not above `least`.
-inline Floats quotient(Floats x, Floats y, Floats least) { return if_less(least, y, x / y, zero()); }
+inline Floats16 quotient(Floats16 x, Floats16 y, Floats16 least) { return if_less(least, y, x / y, zero()); }
 
 /// A binary16 number next to x; the largest one for what is beyond it.
-inline Floats half(Floats x) {
+inline Floats16 half(Floats16 x) {
   constexpr float kLargestHalf = 65504.0f;
-  const Floats bounded = clamped(x, -kLargestHalf, kLargestHalf);
+  const Floats16 bounded = clamped(x, -kLargestHalf, kLargestHalf);
   // Below 2^-14 binary16 has steps of 2^-24, the last bit of numbers in [1/2, 1); adding 3/4 rounds to them.
-  const Floats subnormal = (bounded + broadcast(0.75f)) - broadcast(0.75f);
+  const Floats16 subnormal = (bounded + splat16(0.75f)) - splat16(0.75f);
   // Else 11 bits of the 24: Dekker's splitting with 2^13 + 1.
-  const Floats large = bounded * broadcast(8193.0f);
-  const Floats normal = large - (large - bounded);
-  return if_less(magnitude(bounded), broadcast(0x1p-14f), subnormal,
+  const Floats16 large = bounded * splat16(8193.0f);
+  const Floats16 normal = large - (large - bounded);
+  return if_less(magnitude(bounded), splat16(0x1p-14f), subnormal,
                  clamped(normal, -kLargestHalf, kLargestHalf));
 }
 
 /// A binary16 number next to x for a factor: not 0 for weights too small for the best one, which the smallest
 /// binary16 with smaller integers or codes still stores.
-inline Floats factor(Floats x) {
+inline Floats16 factor(Floats16 x) {
   constexpr float kSmallestHalf = 0x1p-24f;
-  const Floats smallest =
-      if_less(zero(), x, broadcast(kSmallestHalf), if_less(x, zero(), broadcast(-kSmallestHalf), zero()));
-  return if_less(magnitude(x), broadcast(kSmallestHalf), smallest, half(x));
+  const Floats16 smallest =
+      if_less(zero(), x, splat16(kSmallestHalf), if_less(x, zero(), splat16(-kSmallestHalf), zero()));
+  return if_less(magnitude(x), splat16(kSmallestHalf), smallest, half(x));
 }
 
 /// Over each run of kRun lanes, in every lane of the run.
 template <int kRun, class Function>
-inline Floats over_block(Floats x, Function&& fold) {
-  alignas(64) float lanes[kLanes];
+inline Floats16 over_block(Floats16 x, Function&& fold) {
+  alignas(64) float lanes[kParts];
   store(lanes, x);
-  for (int first = 0; first < kLanes; first += kRun) {
+  for (int first = 0; first < kParts; first += kRun) {
     float result = lanes[first];
     for (int lane = first + 1; lane < first + kRun; ++lane) result = fold(result, lanes[lane]);
     for (int lane = first; lane < first + kRun; ++lane) lanes[lane] = result;
   }
-  return load(lanes);
+  return load16(lanes);
 }
 template <int kRun>
-inline Floats total(Floats x) {
+inline Floats16 total(Floats16 x) {
   return over_block<kRun>(x, [](float a, float b) { return a + b; });
 }
 template <int kRun>
-inline Floats highest(Floats x) {
+inline Floats16 highest(Floats16 x) {
   return over_block<kRun>(x, [](float a, float b) { return a > b ? a : b; });
 }
 template <int kRun>
-inline Floats lowest(Floats x) {
+inline Floats16 lowest(Floats16 x) {
   return over_block<kRun>(x, [](float a, float b) { return a < b ? a : b; });
 }
 
 /// The lanes' smallest and largest weights and the sum of w.
 struct Extent {
-  Floats low;
-  Floats high;
-  Floats weight;
+  Floats16 low;
+  Floats16 high;
+  Floats16 weight;
 };
 template <int kSize>
 Extent extent(const Tile<kSize>& tile) {
-  Extent out{load(tile.x), load(tile.x), zero()};
+  Extent out{load16(tile.x), load16(tile.x), zero()};
   for (int j = 0; j < kSize; ++j) {
-    const Floats x = load(tile.x + j * kLanes);
-    out.low = smaller(x, out.low);
-    out.high = larger(x, out.high);
-    out.weight = out.weight + load(tile.w + j * kLanes);
+    const Floats16 x = load16(tile.x + j * kParts);
+    out.low = vmin(x, out.low);
+    out.high = vmax(x, out.high);
+    out.weight = out.weight + load16(tile.w + j * kParts);
   }
   return out;
 }
@@ -113,9 +118,9 @@ Extent extent(const Tile<kSize>& tile) {
 // Codes with a scale alone: x ~ a q. ----------------------------------------------------------------------
 
 struct LineSums {
-  Floats error;  ///< sum w r^2, r = x - a q
-  Floats slope;  ///< sum w r q
-  Floats curve;  ///< sum w q^2
+  Floats16 error;  ///< sum w r^2, r = x - a q
+  Floats16 slope;  ///< sum w r q
+  Floats16 curve;  ///< sum w q^2
 };
 
 /// The codes kLow .. kHigh of sub-blocks of kSize.
@@ -126,30 +131,30 @@ struct Line {
   /// The code of the larger size.
   static constexpr float kReach = -kLow > kHigh ? -kLow : kHigh;
 
-  static Floats code(Floats x, Floats inverse_a) {
+  static Floats16 code(Floats16 x, Floats16 inverse_a) {
     return nearest(clamped(x * inverse_a, kLowest, kHighest));
   }
 
-  static Floats error(const Tile<kSize>& tile, Floats a) {
-    const Floats inverse_a = inverse(a);
-    Floats sum = zero();
+  static Floats16 error(const Tile<kSize>& tile, Floats16 a) {
+    const Floats16 inverse_a = inverse(a);
+    Floats16 sum = zero();
     for (int j = 0; j < kSize; ++j) {
-      const Floats x = load(tile.x + j * kLanes);
-      const Floats r = x - a * code(x, inverse_a);
-      sum = sum + load(tile.w + j * kLanes) * r * r;
+      const Floats16 x = load16(tile.x + j * kParts);
+      const Floats16 r = x - a * code(x, inverse_a);
+      sum = sum + load16(tile.w + j * kParts) * r * r;
     }
     return sum;
   }
 
-  static LineSums sums(const Tile<kSize>& tile, Floats a) {
-    const Floats inverse_a = inverse(a);
+  static LineSums sums(const Tile<kSize>& tile, Floats16 a) {
+    const Floats16 inverse_a = inverse(a);
     LineSums out{zero(), zero(), zero()};
     for (int j = 0; j < kSize; ++j) {
-      const Floats x = load(tile.x + j * kLanes);
-      const Floats w = load(tile.w + j * kLanes);
-      const Floats q = code(x, inverse_a);
-      const Floats r = x - a * q;
-      const Floats wr = w * r;
+      const Floats16 x = load16(tile.x + j * kParts);
+      const Floats16 w = load16(tile.w + j * kParts);
+      const Floats16 q = code(x, inverse_a);
+      const Floats16 r = x - a * q;
+      const Floats16 wr = w * r;
       out.error = out.error + wr * r;
       out.slope = out.slope + wr * q;
       out.curve = out.curve + w * q * q;
@@ -159,57 +164,57 @@ struct Line {
 
   /// Part 1. The grid has `steps` magnitudes of a from `first` to `last` times max|x| / kReach, in both
   /// signs.
-  static Floats real_scale(const Tile<kSize>& tile, float first, float last, int steps) {
+  static Floats16 real_scale(const Tile<kSize>& tile, float first, float last, int steps) {
     const Extent of = extent(tile);
-    const Floats unit = larger(of.high, zero() - of.low) * broadcast(1.0f / kReach);
-    Floats best_error = broadcast(__builtin_inff());
-    Floats best = zero();
+    const Floats16 unit = vmax(of.high, zero() - of.low) * splat16(1.0f / kReach);
+    Floats16 best_error = splat16(__builtin_inff());
+    Floats16 best = zero();
     for (int step = 0; step < steps; ++step) {
       const float size = first + (last - first) * static_cast<float>(step) / static_cast<float>(steps - 1);
       for (const float share : {size, -size}) {
-        const Floats a = unit * broadcast(share);
+        const Floats16 a = unit * splat16(share);
         const LineSums found = sums(tile, a);
-        const Floats move = quotient(found.slope, found.curve, zero());
-        const Floats reached = found.error - move * found.slope;
+        const Floats16 move = quotient(found.slope, found.curve, zero());
+        const Floats16 reached = found.error - move * found.slope;
         best = if_less(reached, best_error, a + move, best);
-        best_error = smaller(reached, best_error);
+        best_error = vmin(reached, best_error);
       }
     }
     constexpr int kAlternations = 3;  // the error hardly falls after that
-    best_error = broadcast(__builtin_inff());
-    Floats a = best;
+    best_error = splat16(__builtin_inff());
+    Floats16 a = best;
     for (int i = 0; i <= kAlternations; ++i) {
       const LineSums found = sums(tile, a);
       best = if_less(found.error, best_error, a, best);
-      best_error = smaller(found.error, best_error);
+      best_error = vmin(found.error, best_error);
       a = a + quotient(found.slope, found.curve, zero());
     }
     return best;
   }
 
   /// The codes for what is stored, as code_lanes[j * 16 + lane].
-  static void codes(const Tile<kSize>& tile, Floats a, float* code_lanes) {
-    const Floats inverse_a = inverse(a);
+  static void codes(const Tile<kSize>& tile, Floats16 a, float* code_lanes) {
+    const Floats16 inverse_a = inverse(a);
     for (int j = 0; j < kSize; ++j)
-      store(code_lanes + j * kLanes, code(load(tile.x + j * kLanes), inverse_a));
+      store(code_lanes + j * kParts, code(load16(tile.x + j * kParts), inverse_a));
   }
 };
 
 // Codes with a scale and a minimum: x ~ a q - b. -----------------------------------------------------------
 
 struct PlaneSums {
-  Floats error;   ///< sum w r^2, r = x - (a q - b)
-  Floats slope;   ///< sum w r q
-  Floats offset;  ///< sum w r
-  Floats linear;  ///< sum w q
-  Floats curve;   ///< sum w q^2
+  Floats16 error;   ///< sum w r^2, r = x - (a q - b)
+  Floats16 slope;   ///< sum w r q
+  Floats16 offset;  ///< sum w r
+  Floats16 linear;  ///< sum w q
+  Floats16 curve;   ///< sum w q^2
 };
 
 /// A lane's real factors and the mean of its codes there.
 struct Plane {
-  Floats a;
-  Floats b;
-  Floats mean_code;
+  Floats16 a;
+  Floats16 b;
+  Floats16 mean_code;
 };
 
 /// The codes 0 .. kHigh of sub-blocks of kSize; kSigned: b may be negative.
@@ -217,31 +222,31 @@ template <int kSize, int kHigh, bool kSigned>
 struct Area {
   static constexpr float kHighest = kHigh;
 
-  static Floats code(Floats x, Floats inverse_a, Floats b) {
+  static Floats16 code(Floats16 x, Floats16 inverse_a, Floats16 b) {
     return nearest(clamped((x + b) * inverse_a, 0.0f, kHighest));
   }
 
-  static Floats error(const Tile<kSize>& tile, Floats a, Floats b) {
-    const Floats inverse_a = inverse(a);
-    Floats sum = zero();
+  static Floats16 error(const Tile<kSize>& tile, Floats16 a, Floats16 b) {
+    const Floats16 inverse_a = inverse(a);
+    Floats16 sum = zero();
     for (int j = 0; j < kSize; ++j) {
-      const Floats x = load(tile.x + j * kLanes);
-      const Floats r = x - (a * code(x, inverse_a, b) - b);
-      sum = sum + load(tile.w + j * kLanes) * r * r;
+      const Floats16 x = load16(tile.x + j * kParts);
+      const Floats16 r = x - (a * code(x, inverse_a, b) - b);
+      sum = sum + load16(tile.w + j * kParts) * r * r;
     }
     return sum;
   }
 
-  static PlaneSums sums(const Tile<kSize>& tile, Floats a, Floats b) {
-    const Floats inverse_a = inverse(a);
+  static PlaneSums sums(const Tile<kSize>& tile, Floats16 a, Floats16 b) {
+    const Floats16 inverse_a = inverse(a);
     PlaneSums out{zero(), zero(), zero(), zero(), zero()};
     for (int j = 0; j < kSize; ++j) {
-      const Floats x = load(tile.x + j * kLanes);
-      const Floats w = load(tile.w + j * kLanes);
-      const Floats q = code(x, inverse_a, b);
-      const Floats r = x - (a * q - b);
-      const Floats wr = w * r;
-      const Floats wq = w * q;
+      const Floats16 x = load16(tile.x + j * kParts);
+      const Floats16 w = load16(tile.w + j * kParts);
+      const Floats16 q = code(x, inverse_a, b);
+      const Floats16 r = x - (a * q - b);
+      const Floats16 wr = w * r;
+      const Floats16 wq = w * q;
       out.error = out.error + wr * r;
       out.slope = out.slope + wr * q;
       out.offset = out.offset + wr;
@@ -253,88 +258,88 @@ struct Area {
 
   /// The least-squares factors for the codes that (a, b) give, and the error they reach with these codes.
   struct Step {
-    Floats a;
-    Floats b;
-    Floats reached;
+    Floats16 a;
+    Floats16 b;
+    Floats16 reached;
   };
-  static Step step(const PlaneSums& s, Floats a, Floats b, Floats weight) {
+  static Step step(const PlaneSums& s, Floats16 a, Floats16 b, Floats16 weight) {
     // Where the codes are (nearly) all alike their scale is not determined, and only b moves.
     constexpr float kDetermined = 1e-5f;
-    const Floats product = s.curve * weight;
-    const Floats determinant = product - s.linear * s.linear;
-    const Floats floor = product * broadcast(kDetermined);
-    Floats move_a = quotient(s.slope * weight - s.linear * s.offset, determinant, floor);
-    Floats move_b =
+    const Floats16 product = s.curve * weight;
+    const Floats16 determinant = product - s.linear * s.linear;
+    const Floats16 floor = product * splat16(kDetermined);
+    Floats16 move_a = quotient(s.slope * weight - s.linear * s.offset, determinant, floor);
+    Floats16 move_b =
         if_less(floor, determinant, quotient(s.linear * s.slope - s.curve * s.offset, determinant, floor),
                 zero() - s.offset / weight);
     if constexpr (!kSigned) {
       // The best a for b = 0 where b would become negative.
-      const Floats below = b + move_b;
-      const Floats alone = quotient(s.slope + s.linear * b, s.curve, zero());
+      const Floats16 below = b + move_b;
+      const Floats16 alone = quotient(s.slope + s.linear * b, s.curve, zero());
       move_a = if_less(below, zero(), alone, move_a);
       move_b = if_less(below, zero(), zero() - b, move_b);
     }
     // r becomes r - move_a q + move_b.
-    const Floats gain = broadcast(2.0f) * (move_b * s.offset - move_a * s.slope) + move_a * move_a * s.curve -
-                        broadcast(2.0f) * move_a * move_b * s.linear + move_b * move_b * weight;
+    const Floats16 gain = splat16(2.0f) * (move_b * s.offset - move_a * s.slope) + move_a * move_a * s.curve -
+                          splat16(2.0f) * move_a * move_b * s.linear + move_b * move_b * weight;
     return {a + move_a, b + move_b, s.error + gain};
   }
 
   /// Part 1. The grid shortens the range of x by `first` .. `last` of itself at each end, in `steps` steps.
   static Plane real_factors(const Tile<kSize>& tile, float first, float last, int steps) {
     const Extent of = extent(tile);
-    const Floats low = kSigned ? of.low : smaller(of.low, zero());
-    const Floats high = kSigned ? of.high : larger(of.high, zero());
-    const Floats range = high - low;
+    const Floats16 low = kSigned ? of.low : vmin(of.low, zero());
+    const Floats16 high = kSigned ? of.high : vmax(of.high, zero());
+    const Floats16 range = high - low;
     const auto share = [&](int i) {
       return first + (last - first) * static_cast<float>(i) / static_cast<float>(steps - 1);
     };
-    Floats best_error = broadcast(__builtin_inff());
-    Floats best_a = zero();
-    Floats best_b = zero();
+    Floats16 best_error = splat16(__builtin_inff());
+    Floats16 best_a = zero();
+    Floats16 best_b = zero();
     for (int below = 0; below < steps; ++below) {
       for (int above = 0; above < steps; ++above) {
-        const Floats a = range * broadcast((1.0f - share(below) - share(above)) / kHighest);
-        const Floats start = low + range * broadcast(share(below));
-        const Floats b = kSigned ? zero() - start : larger(zero() - start, zero());
+        const Floats16 a = range * splat16((1.0f - share(below) - share(above)) / kHighest);
+        const Floats16 start = low + range * splat16(share(below));
+        const Floats16 b = kSigned ? zero() - start : vmax(zero() - start, zero());
         const Step found = step(sums(tile, a, b), a, b, of.weight);
         best_a = if_less(found.reached, best_error, found.a, best_a);
         best_b = if_less(found.reached, best_error, found.b, best_b);
-        best_error = smaller(found.reached, best_error);
+        best_error = vmin(found.reached, best_error);
       }
     }
     constexpr int kAlternations = 3;  // the error hardly falls after that
-    best_error = broadcast(__builtin_inff());
+    best_error = splat16(__builtin_inff());
     Plane best{best_a, best_b, zero()};
-    Floats a = best_a;
-    Floats b = best_b;
+    Floats16 a = best_a;
+    Floats16 b = best_b;
     for (int i = 0; i <= kAlternations; ++i) {
       const PlaneSums found = sums(tile, a, b);
       best.a = if_less(found.error, best_error, a, best.a);
       best.b = if_less(found.error, best_error, b, best.b);
       best.mean_code = if_less(found.error, best_error, found.linear / of.weight, best.mean_code);
-      best_error = smaller(found.error, best_error);
+      best_error = vmin(found.error, best_error);
       const Step next = step(found, a, b, of.weight);
       // A scale below zero would turn the codes round, which the stored integers cannot say.
-      a = larger(next.a, zero());
+      a = vmax(next.a, zero());
       b = next.b;
     }
     return best;
   }
 
-  static void codes(const Tile<kSize>& tile, Floats a, Floats b, float* code_lanes) {
-    const Floats inverse_a = inverse(a);
+  static void codes(const Tile<kSize>& tile, Floats16 a, Floats16 b, float* code_lanes) {
+    const Floats16 inverse_a = inverse(a);
     for (int j = 0; j < kSize; ++j)
-      store(code_lanes + j * kLanes, code(load(tile.x + j * kLanes), inverse_a, b));
+      store(code_lanes + j * kParts, code(load16(tile.x + j * kParts), inverse_a, b));
   }
 };
 
 /// What is known of sixteen sub-blocks when the search ends.
 struct Found {
-  Floats d;
-  Floats m;
-  Floats scale;
-  Floats min;
+  Floats16 d;
+  Floats16 m;
+  Floats16 scale;
+  Floats16 min;
 };
 
 // Blocks without sub-blocks: a lane is a block. ------------------------------------------------------------
@@ -344,38 +349,38 @@ constexpr float kHalfSteps[] = {0.0f, -1.0f, 1.0f, -2.0f, 2.0f};
 
 template <class Codes, int kSize>
 Found single_scale(const Tile<kSize>& tile, float first, float last, int steps) {
-  const Floats a = Codes::real_scale(tile, first, last, steps);
-  Floats best_error = broadcast(__builtin_inff());
-  Floats best = zero();
+  const Floats16 a = Codes::real_scale(tile, first, last, steps);
+  Floats16 best_error = splat16(__builtin_inff());
+  Floats16 best = zero();
   for (const float step : kHalfSteps) {
-    const Floats d = factor(a + a * broadcast(step * 0x1p-11f));
-    const Floats error = Codes::error(tile, d);
+    const Floats16 d = factor(a + a * splat16(step * 0x1p-11f));
+    const Floats16 error = Codes::error(tile, d);
     best = if_less(error, best_error, d, best);
-    best_error = smaller(error, best_error);
+    best_error = vmin(error, best_error);
   }
-  return {best, zero(), broadcast(1.0f), zero()};
+  return {best, zero(), splat16(1.0f), zero()};
 }
 
 template <class Codes, int kSize>
 Found scale_and_offset(const Tile<kSize>& tile, float first, float last, int steps) {
   const Plane real = Codes::real_factors(tile, first, last, steps);
-  const Floats weight = extent(tile).weight;
-  Floats best_error = broadcast(__builtin_inff());
-  Floats best_d = zero();
-  Floats best_b = zero();
+  const Floats16 weight = extent(tile).weight;
+  Floats16 best_error = splat16(__builtin_inff());
+  Floats16 best_d = zero();
+  Floats16 best_b = zero();
   for (const float step : kHalfSteps) {
-    const Floats d = factor(real.a + real.a * broadcast(step * 0x1p-11f));
+    const Floats16 d = factor(real.a + real.a * splat16(step * 0x1p-11f));
     // The best offset for this d and its codes, then its neighbours.
-    const Floats b = real.b - Codes::sums(tile, d, real.b).offset / weight;
+    const Floats16 b = real.b - Codes::sums(tile, d, real.b).offset / weight;
     for (const float b_step : kHalfSteps) {
-      const Floats stored = half(b + b * broadcast(b_step * 0x1p-11f));
-      const Floats error = Codes::error(tile, d, stored);
+      const Floats16 stored = half(b + b * splat16(b_step * 0x1p-11f));
+      const Floats16 error = Codes::error(tile, d, stored);
       best_d = if_less(error, best_error, d, best_d);
       best_b = if_less(error, best_error, stored, best_b);
-      best_error = smaller(error, best_error);
+      best_error = vmin(error, best_error);
     }
   }
-  return {best_d, zero() - best_b, broadcast(1.0f), zero()};
+  return {best_d, zero() - best_b, splat16(1.0f), zero()};
 }
 
 // Blocks with sub-blocks: kRun lanes are a block. -----------------------------------------------------------
@@ -386,37 +391,37 @@ constexpr float kTops[] = {1.0f, 0.97f, 1.03f, 0.94f, 1.06f, 0.9f, 1.1f, 0.85f, 
 
 template <class Codes, int kSize, int kLowScale, int kHighScale>
 Found scaled_scales(const Tile<kSize>& tile, float first, float last, int steps) {
-  constexpr int kRun = kLanes;
-  const Floats real = Codes::real_scale(tile, first, last, steps);
+  constexpr int kRun = kParts;
+  const Floats16 real = Codes::real_scale(tile, first, last, steps);
   // The sub-block with the largest scale gets the integer of the largest size, which is negative.
-  const Floats high = highest<kRun>(real);
-  const Floats low = lowest<kRun>(real);
-  const Floats extreme = if_less(high, zero() - low, low, high);
+  const Floats16 high = highest<kRun>(real);
+  const Floats16 low = lowest<kRun>(real);
+  const Floats16 extreme = if_less(high, zero() - low, low, high);
 
-  Floats best_total = broadcast(__builtin_inff());
-  Floats best_d = zero();
-  Floats best_scale = zero();
-  const auto attempt = [&](Floats d, Floats a) {
-    const Floats middle = nearest(clamped(a * inverse(d), kLowScale, kHighScale));
-    Floats error = broadcast(__builtin_inff());
-    Floats scale = zero();
+  Floats16 best_total = splat16(__builtin_inff());
+  Floats16 best_d = zero();
+  Floats16 best_scale = zero();
+  const auto attempt = [&](Floats16 d, Floats16 a) {
+    const Floats16 middle = nearest(clamped(a * inverse(d), kLowScale, kHighScale));
+    Floats16 error = splat16(__builtin_inff());
+    Floats16 scale = zero();
     for (const float step : {0.0f, -1.0f, 1.0f}) {
-      const Floats candidate = clamped(middle + broadcast(step), kLowScale, kHighScale);
-      const Floats reached = Codes::error(tile, d * candidate);
+      const Floats16 candidate = clamped(middle + splat16(step), kLowScale, kHighScale);
+      const Floats16 reached = Codes::error(tile, d * candidate);
       scale = if_less(reached, error, candidate, scale);
-      error = smaller(reached, error);
+      error = vmin(reached, error);
     }
-    const Floats sum = total<kRun>(error);
+    const Floats16 sum = total<kRun>(error);
     best_d = if_less(sum, best_total, d, best_d);
     best_scale = if_less(sum, best_total, scale, best_scale);
-    best_total = smaller(sum, best_total);
+    best_total = vmin(sum, best_total);
   };
-  for (const float top : kTops) attempt(factor(extreme * broadcast(top / kLowScale)), real);
+  for (const float top : kTops) attempt(factor(extreme * splat16(top / kLowScale)), real);
   constexpr int kRefinements = 3;
   for (int i = 0; i < kRefinements; ++i) {
     const LineSums at = Codes::sums(tile, best_d * best_scale);
-    const Floats slope = total<kRun>(best_scale * at.slope);
-    const Floats curve = total<kRun>(best_scale * best_scale * at.curve);
+    const Floats16 slope = total<kRun>(best_scale * at.slope);
+    const Floats16 curve = total<kRun>(best_scale * best_scale * at.curve);
     attempt(half(best_d + quotient(slope, curve, zero())), best_d * best_scale);
   }
   return {best_d, zero(), best_scale, zero()};
@@ -425,60 +430,60 @@ Found scaled_scales(const Tile<kSize>& tile, float first, float last, int steps)
 template <class Codes, int kSize, int kRun, int kHighScale>
 Found scaled_scales_and_mins(const Tile<kSize>& tile, float first, float last, int steps) {
   const Plane real = Codes::real_factors(tile, first, last, steps);
-  const Floats weight = extent(tile).weight;
-  const Floats d_unit = highest<kRun>(real.a) * broadcast(1.0f / kHighScale);
-  const Floats m_unit = highest<kRun>(real.b) * broadcast(1.0f / kHighScale);
+  const Floats16 weight = extent(tile).weight;
+  const Floats16 d_unit = highest<kRun>(real.a) * splat16(1.0f / kHighScale);
+  const Floats16 m_unit = highest<kRun>(real.b) * splat16(1.0f / kHighScale);
 
-  Floats best_total = broadcast(__builtin_inff());
+  Floats16 best_total = splat16(__builtin_inff());
   Found best{zero(), zero(), zero(), zero()};
   // `widths`: how many integers beside the best one are tried for the minimum.
-  const auto attempt = [&](Floats d, Floats m, const Plane& at, int width) {
-    const Floats inverse_m = inverse(m);
-    const Floats middle = nearest(clamped(at.a * inverse(d), 0, kHighScale));
-    Floats error = broadcast(__builtin_inff());
-    Floats scale = zero();
-    Floats min = zero();
+  const auto attempt = [&](Floats16 d, Floats16 m, const Plane& at, int width) {
+    const Floats16 inverse_m = inverse(m);
+    const Floats16 middle = nearest(clamped(at.a * inverse(d), 0, kHighScale));
+    Floats16 error = splat16(__builtin_inff());
+    Floats16 scale = zero();
+    Floats16 min = zero();
     for (const float step : {0.0f, -1.0f, 1.0f}) {
-      const Floats s = clamped(middle + broadcast(step), 0, kHighScale);
-      const Floats a = d * s;
+      const Floats16 s = clamped(middle + splat16(step), 0, kHighScale);
+      const Floats16 a = d * s;
       // A steeper line through the same mean of the weights starts lower.
-      const Floats b = at.b + (a - at.a) * at.mean_code;
-      const Floats nearest_min = nearest(clamped(b * inverse_m, 0, kHighScale));
+      const Floats16 b = at.b + (a - at.a) * at.mean_code;
+      const Floats16 nearest_min = nearest(clamped(b * inverse_m, 0, kHighScale));
       for (int shift = -width; shift <= width; ++shift) {
-        const Floats n = clamped(nearest_min + broadcast(static_cast<float>(shift)), 0, kHighScale);
-        const Floats reached = Codes::error(tile, a, m * n);
+        const Floats16 n = clamped(nearest_min + splat16(static_cast<float>(shift)), 0, kHighScale);
+        const Floats16 reached = Codes::error(tile, a, m * n);
         scale = if_less(reached, error, s, scale);
         min = if_less(reached, error, n, min);
-        error = smaller(reached, error);
+        error = vmin(reached, error);
       }
     }
-    const Floats sum = total<kRun>(error);
+    const Floats16 sum = total<kRun>(error);
     best.d = if_less(sum, best_total, d, best.d);
     best.m = if_less(sum, best_total, m, best.m);
     best.scale = if_less(sum, best_total, scale, best.scale);
     best.min = if_less(sum, best_total, min, best.min);
-    best_total = smaller(sum, best_total);
+    best_total = vmin(sum, best_total);
   };
-  for (const float top : kTops) attempt(factor(d_unit * broadcast(top)), factor(m_unit), real, 0);
-  for (const float top : kTops) attempt(best.d, factor(m_unit * broadcast(top)), real, 0);
+  for (const float top : kTops) attempt(factor(d_unit * splat16(top)), factor(m_unit), real, 0);
+  for (const float top : kTops) attempt(best.d, factor(m_unit * splat16(top)), real, 0);
   constexpr int kRefinements = 3;
   for (int i = 0; i < kRefinements; ++i) {
-    const Floats a = best.d * best.scale;
-    const Floats b = best.m * best.min;
+    const Floats16 a = best.d * best.scale;
+    const Floats16 b = best.m * best.min;
     const PlaneSums at = Codes::sums(tile, a, b);
     // Least squares for (d, m) in x ~ d (scale q) - m min, from what r leaves.
-    const Floats dd = total<kRun>(best.scale * best.scale * at.curve);
-    const Floats dm = total<kRun>(best.scale * best.min * at.linear);
-    const Floats mm = total<kRun>(best.min * best.min * weight);
-    const Floats d_slope = total<kRun>(best.scale * at.slope);
-    const Floats m_slope = zero() - total<kRun>(best.min * at.offset);
-    const Floats determinant = dd * mm - dm * dm;
-    const Floats floor = dd * mm * broadcast(1e-5f);
-    Floats move_d = quotient(d_slope * mm + m_slope * dm, determinant, floor);
-    const Floats move_m = quotient(m_slope * dd + d_slope * dm, determinant, floor);
+    const Floats16 dd = total<kRun>(best.scale * best.scale * at.curve);
+    const Floats16 dm = total<kRun>(best.scale * best.min * at.linear);
+    const Floats16 mm = total<kRun>(best.min * best.min * weight);
+    const Floats16 d_slope = total<kRun>(best.scale * at.slope);
+    const Floats16 m_slope = zero() - total<kRun>(best.min * at.offset);
+    const Floats16 determinant = dd * mm - dm * dm;
+    const Floats16 floor = dd * mm * splat16(1e-5f);
+    Floats16 move_d = quotient(d_slope * mm + m_slope * dm, determinant, floor);
+    const Floats16 move_m = quotient(m_slope * dd + d_slope * dm, determinant, floor);
     move_d = if_less(floor, determinant, move_d, quotient(d_slope, dd, zero()));
     const Plane current{a, b, at.linear / weight};
-    attempt(half(larger(best.d + move_d, zero())), half(larger(best.m + move_m, zero())), current, 1);
+    attempt(half(vmax(best.d + move_d, zero())), half(vmax(best.m + move_m, zero())), current, 1);
   }
   return best;
 }
@@ -489,10 +494,10 @@ Found scaled_scales_and_mins(const Tile<kSize>& tile, float first, float last, i
 template <int kSize, int kRun, class Search, class Encode>
 void search_tiles(const float* x, const float* w, std::int64_t count, FoundBlock* out, Search&& look,
                   Encode&& encode) {
-  constexpr std::int64_t kBlocks = kLanes / kRun;
+  constexpr std::int64_t kBlocks = kParts / kRun;
   Tile<kSize> tile;
-  alignas(64) float codes[kSize * kLanes];
-  alignas(64) float lanes[4][kLanes];
+  alignas(64) float codes[kSize * kParts];
+  alignas(64) float lanes[4][kParts];
   for (std::int64_t first = 0; first < count; first += kBlocks) {
     const std::int64_t blocks = count - first < kBlocks ? count - first : kBlocks;
     fill(tile, x + first * kRun * kSize, w + first * kRun * kSize, static_cast<int>(blocks) * kRun);
@@ -510,7 +515,7 @@ void search_tiles(const float* x, const float* w, std::int64_t count, FoundBlock
       block.scales[sub] = static_cast<std::int8_t>(lanes[2][lane]);
       block.mins[sub] = static_cast<std::int8_t>(lanes[3][lane]);
       for (int j = 0; j < kSize; ++j)
-        block.codes[sub * kSize + j] = static_cast<std::int8_t>(codes[j * kLanes + lane]);
+        block.codes[sub * kSize + j] = static_cast<std::int8_t>(codes[j * kParts + lane]);
     }
   }
 }
@@ -520,7 +525,7 @@ template <int kSize, int kLow, int kHigh, int kLowScale, int kHighScale>
 void search_lines(const float* x, const float* w, std::int64_t count, FoundBlock* out, float first,
                   float last, int steps) {
   using Codes = Line<kSize, kLow, kHigh>;
-  search_tiles<kSize, kLowScale == 1 ? 1 : kLanes>(
+  search_tiles<kSize, kLowScale == 1 ? 1 : kParts>(
       x, w, count, out,
       [&](const Tile<kSize>& tile) {
         if constexpr (kLowScale == 1) {
@@ -550,7 +555,7 @@ void search_areas(const float* x, const float* w, std::int64_t count, FoundBlock
         }
       },
       [](const Tile<kSize>& tile, const Found& found, float* codes) {
-        const Floats b = kSigned ? zero() - found.m : found.m * found.min;
+        const Floats16 b = kSigned ? zero() - found.m : found.m * found.min;
         Codes::codes(tile, found.d * found.scale, b, codes);
       });
 }
@@ -583,3 +588,10 @@ void search(GgmlType type, const float* x, const float* w, std::int64_t count, F
       return search_areas<32, 31, 8, 63>(x, w, count, out, -0.02f, 0.08f, 8);
   }
 }
+
+}  // namespace
+
+extern const GgmlKernels kGgmlKernels;
+constexpr GgmlKernels kGgmlKernels = {kFamily, search};
+
+}  // namespace knapsaq::KNAPSAQ_SET

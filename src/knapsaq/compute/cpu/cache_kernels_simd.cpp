@@ -1,6 +1,17 @@
-// Attention of one token to a half or int8 cache: the last part of kernels_body.h, with the same rules. A
-// source file has defined load(const E*) of kLanes elements E of a cache (Half, std::int8_t), store(Half*,
-// Vec), and kCacheQueries: the most query heads that are multiplied at once.
+// Attention of one token to a half or int8 cache.
+
+#include <cstddef>
+#include <type_traits>
+
+#include "knapsaq/compute/cpu/cache_kernels.h"
+#include "knapsaq/compute/cpu/vector_math_simd.h"
+
+namespace knapsaq::cpu::KNAPSAQ_SET {
+namespace {
+
+/// The most query heads that are multiplied at once. Half the lanes: eight registers of sums of scores, which
+/// hide the latency of the additions; twice as many of values with 32 registers.
+constexpr int kCacheQueries = kLanes / 2;
 
 constexpr int kPanelVecs = static_cast<int>(kCachePanel) / kLanes;
 
@@ -28,6 +39,9 @@ inline E* elements(std::byte* panel) {
   return reinterpret_cast<E*>(panel + kScaleBytes<E>);
 }
 inline const float* scales(const std::byte* panel) { return reinterpret_cast<const float*>(panel); }
+
+inline Vec load_elements(const Half* p) { return load(p); }
+inline Vec load_elements(const std::int8_t* p) { return to_floats(load_ints(p)); }
 
 // ---- one token in, a panel out ----------------------------------------------------------------------------
 
@@ -91,7 +105,7 @@ void take_panel(const std::byte* of_keys, const std::byte* of_values, std::int64
   for (std::int64_t d = 0; d < head_dim; ++d) {
     float some[kCachePanel];
     for (int i = 0; i < kPanelVecs; ++i) {
-      Vec x = load(k + d * kCachePanel + i * kLanes);
+      Vec x = load_elements(k + d * kCachePanel + i * kLanes);
       if constexpr (kScaleBytes < E >> 0) x = x * load(scales(of_keys) + i * kLanes);
       store(some + i * kLanes, x);
     }
@@ -102,7 +116,7 @@ void take_panel(const std::byte* of_keys, const std::byte* of_values, std::int64
     if constexpr (kScaleBytes < E >> 0) scale = scales(of_values)[j];
     const E* row = v + j * value_width(head_dim);
     for_vectors(head_dim, [&](std::int64_t d, int lanes) {
-      store_lanes(values + j * head_dim + d, load(row + d) * splat(scale), lanes);
+      store_lanes(values + j * head_dim + d, load_elements(row + d) * splat(scale), lanes);
     });
   }
 }
@@ -148,7 +162,7 @@ inline void score_panel(const float* q, std::int64_t head_dim, const std::byte* 
   const auto add = [&](std::int64_t d, int c) __attribute__((always_inline)) {
     Vec row[kPanelVecs];
 #pragma GCC unroll 8
-    for (int v = 0; v < kPanelVecs; ++v) row[v] = load(keys + d * kCachePanel + v * kLanes);
+    for (int v = 0; v < kPanelVecs; ++v) row[v] = load_elements(keys + d * kCachePanel + v * kLanes);
 #pragma GCC unroll 8
     for (int r = 0; r < kQueries; ++r) {
       const Vec x = splat(q[r * head_dim + d]);
@@ -188,7 +202,7 @@ inline void add_columns(const float* probabilities, std::int64_t count, const E*
   for (std::int64_t j = 0; j < count; ++j) {
     Vec row[kVecs];
 #pragma GCC unroll 8
-    for (int v = 0; v < kVecs; ++v) row[v] = load(values + j * width + v * kLanes);
+    for (int v = 0; v < kVecs; ++v) row[v] = load_elements(values + j * width + v * kLanes);
 #pragma GCC unroll 8
     for (int r = 0; r < kQueries; ++r) {
       const Vec p = splat(probabilities[r * kCachePiece + j]);
@@ -339,5 +353,11 @@ constexpr CacheKernels make_cache_kernels() {
           .combine = combine_pieces};
 }
 
+}  // namespace
+
+extern const CacheKernels kHalfCache;
+extern const CacheKernels kInt8Cache;
 constexpr CacheKernels kHalfCache = make_cache_kernels<Half>();
 constexpr CacheKernels kInt8Cache = make_cache_kernels<std::int8_t>();
+
+}  // namespace knapsaq::cpu::KNAPSAQ_SET

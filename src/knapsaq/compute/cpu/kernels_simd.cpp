@@ -1,91 +1,17 @@
-// The kernels, written once over a vector of floats. Each source file of an instruction set defines in its
-// unnamed namespace, before it includes this file there:
-//
-//   Vec, kLanes                     a vector of kLanes floats with + - *
-//   load, load_part, store, store_part, splat      (float* and, where there is bf16, Bf16*)
-//   fma(a, b, c) = a * b + c, vsqrt, sum_of, largest_of, divide
-//   vmax(a, b), vmin(a, b): b where one of them is NaN, so that a bound stands first and a NaN stays one
-//   split_exponent(x, f) -> n, scale_exponent(p, n): x = n + f with n = floor(x), f in [0, 1); p * 2^n
-//   Dot<T>                          the product of packed operands; see micro_kernel
-//   load(const Half*), load(const std::int8_t*), store(Half*, Vec), kCacheQueries   see cache_kernels_body.h
-//   kTileRows, kTileVecs            accumulators of the micro kernel: kTileRows * kTileVecs vectors
-//
-// Everything here has internal linkage and calls nothing from the standard library: code compiled for a
-// newer processor must never be what the linker keeps for an older one.
+// The kernels of a decoder's pass: norms, activations, softmax and what is compared of it, attention.
 
-constexpr float kLog2E = 1.44269504088896340736f;
-/// Below every score, but finite, so that differences stay numbers.
-constexpr float kMasked = -1e30f;
+#include <cstddef>
+#include <type_traits>
 
-constexpr std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
-  return (n + multiple - 1) / multiple * multiple;
-}
-constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-constexpr std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+#include "knapsaq/compute/cpu/kernels.h"
+#include "knapsaq/compute/cpu/vector_math_simd.h"
 
-/// 2^x; relative error 8e-8 (and the rounding of fp32) from a minimax polynomial on [0, 1).
-inline Vec exp2_precise(Vec x) {
-  Vec f;
-  const Vec n = split_exponent(x, f);
-  Vec p = splat(0.00187757668f);
-  p = fma(p, f, splat(0.00898934009f));
-  p = fma(p, f, splat(0.0558263181f));
-  p = fma(p, f, splat(0.240153617f));
-  p = fma(p, f, splat(0.693153073f));
-  p = fma(p, f, splat(0.999999925f));
-  return scale_exponent(p, n);
-}
+namespace knapsaq::cpu::KNAPSAQ_SET {
 
-/// 2^x with relative error 3e-9 and the rounding of fp32, exactly 1 at 0: for differences of probabilities.
-inline Vec exp2_exact(Vec x) {
-  Vec f;
-  const Vec n = split_exponent(x, f);
-  Vec p = splat(0.000217946697f);
-  p = fma(p, f, splat(0.00124149199f));
-  p = fma(p, f, splat(0.00968116987f));
-  p = fma(p, f, splat(0.0554824844f));
-  p = fma(p, f, splat(0.240229905f));
-  p = fma(p, f, splat(0.693147004f));
-  p = fma(p, f, splat(1.0f));
-  return scale_exponent(p, n);
-}
+extern const CacheKernels kHalfCache;
+extern const CacheKernels kInt8Cache;
 
-/// 2^x with relative error 7.5e-5, a fiftieth of bfloat16's rounding (2^-9 relative), for probabilities that
-/// are rounded to it anyway.
-inline Vec exp2_rough(Vec x) {
-  Vec f;
-  const Vec n = split_exponent(x, f);
-  Vec p = splat(0.0780245226f);
-  p = fma(p, f, splat(0.226067155f));
-  p = fma(p, f, splat(0.69583354f));
-  p = fma(p, f, splat(0.999925219f));
-  return scale_exponent(p, n);
-}
-
-inline Vec exp_precise(Vec x) { return exp2_precise(x * splat(kLog2E)); }
-
-// ---- rows -------------------------------------------------------------------------------------------------
-
-/// Calls f(index, lanes) for the vectors of a row of n.
-template <class Function>
-inline void for_vectors(std::int64_t n, Function f) {
-  std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) f(i, kLanes);
-  if (i < n) f(i, static_cast<int>(n - i));
-}
-
-template <class T>
-inline Vec load_lanes(const T* p, int lanes) {
-  return lanes == kLanes ? load(p) : load_part(p, lanes);
-}
-template <class T>
-inline void store_lanes(T* p, Vec v, int lanes) {
-  if (lanes == kLanes) {
-    store(p, v);
-  } else {
-    store_part(p, v, lanes);
-  }
-}
+namespace {
 
 template <class Out>
 void norm_row(Norm kind, const float* x, const float* scale, const float* shift, float eps, std::int64_t n,
@@ -303,6 +229,11 @@ DivergencePair both_divergences_row(const float* log_p, const float* p, const fl
 // head_dim^-0.5 * log2(e), so that probabilities are powers of two of score differences. Keys behind the last
 // query of a group are neither multiplied nor exponentiated.
 
+// Accumulators of the micro kernel: kTileRows * kTileVecs registers. With 32 of them 24, 4 vectors of B and
+// the broadcast, and 10 loads per 24 products stay below the two loads a cycle that a core has; with 16 of
+// them 12 (8 of four lanes).
+constexpr int kTileRows = kLanes == 4 ? 4 : 6;
+constexpr int kTileVecs = kRegisters / 8;
 constexpr int kPanel = kTileVecs * kLanes;
 /// Keys per block: 512 with AVX-512. More of them make fewer rescalings of O and fewer horizontal maxima;
 /// keys, values and a group's scores of a block (128 KiB and 18 KiB at 64 dimensions) stay in the second
@@ -311,6 +242,65 @@ constexpr int kBlockPanels = 8;
 constexpr int kBlock = kBlockPanels * kPanel;
 /// The more queries, the fewer times keys and values come from the second cache; the fewer, the more tasks.
 constexpr int kQueryTile = 12 * kTileRows;
+
+/// What the micro kernel multiplies: numbers, or pairs of them.
+template <class T>
+struct Dot;
+
+template <>
+struct Dot<float> {
+  static constexpr int kPair = 1;
+  using Operand = Vec;
+  static Vec load(const float* p) { return simd::KNAPSAQ_SET::load(p); }
+  static Vec broadcast(const float* p) { return splat(*p); }
+  static Vec add(Vec sum, Vec x, Vec row) { return fma(x, row, sum); }
+  static void copy_group(const float* from, float* to) { *to = *from; }
+  static void interleave(const float* rows, std::int64_t /*pitch*/, std::int64_t width, float* to) {
+    __builtin_memcpy(to, rows, static_cast<std::size_t>(width) * sizeof(float));
+  }
+  static Vec exponentiate(const float* scores, std::int64_t extent, Vec shift, Vec sum, float* out) {
+    for (std::int64_t j = 0; j < extent; j += kLanes) {
+      const Vec p = exp2_precise(load(scores + j) - shift);
+      sum = sum + p;
+      store(out + j, p);
+    }
+    return sum;
+  }
+};
+
+#ifdef KNAPSAQ_SIMD_BF16
+template <>
+struct Dot<Bf16> {
+  static constexpr int kPair = 2;
+  using Operand = Bf16Pairs;
+  static Operand load(const Bf16* p) { return load_bf16_pairs(p); }
+  static Operand broadcast(const Bf16* p) { return splat_pair(p); }
+  static Vec add(Vec sum, Operand x, Operand row) { return dot(sum, x, row); }
+  static void copy_group(const Bf16* from, Bf16* to) { __builtin_memcpy(to, from, 4); }
+  /// Rows 0 and 1, element by element in turn; width is a multiple of kLanes.
+  static void interleave(const Bf16* rows, std::int64_t pitch, std::int64_t width, Bf16* to) {
+    for (std::int64_t d = 0; d < width; d += kLanes) store(to + 2 * d, in_turns(rows + d, rows + pitch + d));
+  }
+  static Vec exponentiate(const float* scores, std::int64_t extent, Vec shift, Vec sum, Bf16* out) {
+    using simd::KNAPSAQ_SET::load;
+    std::int64_t j = 0;
+    Vec second = splat(0);
+    for (; j + 2 * kLanes <= extent; j += 2 * kLanes) {
+      const Vec a = exp2_rough(load(scores + j) - shift);
+      const Vec b = exp2_rough(load(scores + j + kLanes) - shift);
+      sum = sum + a;
+      second = second + b;
+      store(out + j, rounded_behind(a, b));
+    }
+    if (j < extent) {
+      const Vec a = exp2_rough(load(scores + j) - shift);
+      sum = sum + a;
+      store(out + j, a);
+    }
+    return sum + second;
+  }
+};
+#endif
 
 /// C[kRows, kVecs * kLanes] = A B, or C * alpha + A B. A is row-major, `lda` elements apart; B holds for
 /// every step (one element of A, or a pair of bf16) a row of `width` numbers (pairs).
@@ -713,8 +703,6 @@ void attend_tile(const AttentionTile<T>& tile) {
   }
 }
 
-#include "knapsaq/compute/cpu/cache_kernels_body.h"
-
 /// oneDNN has kernels for AVX-512 and bf16 that add along the depth alike for every row. Below that it calls
 /// a general product, which takes the last rows of some numbers of rows in another order.
 template <class T>
@@ -753,3 +741,21 @@ constexpr Kernels<T> make_kernels(const char* name) {
           .half_cache = &kHalfCache,
           .int8_cache = &kInt8Cache};
 }
+
+constexpr Kernels<float> kFloat = make_kernels<float>(kFamily);
+#ifdef KNAPSAQ_SIMD_BF16
+constexpr Kernels<Bf16> kBf16 = make_kernels<Bf16>(kSet);
+#endif
+
+}  // namespace
+
+extern const Kernels<float>* const kFloatKernels;
+extern const Kernels<Bf16>* const kBf16Kernels;
+const Kernels<float>* const kFloatKernels = &kFloat;
+#ifdef KNAPSAQ_SIMD_BF16
+const Kernels<Bf16>* const kBf16Kernels = &kBf16;
+#else
+const Kernels<Bf16>* const kBf16Kernels = nullptr;
+#endif
+
+}  // namespace knapsaq::cpu::KNAPSAQ_SET
