@@ -219,7 +219,7 @@ class PackedBackend : public testing::TestWithParam<std::string> {
 INSTANTIATE_TEST_SUITE_P(, PackedBackend, testing::ValuesIn(devices()),
                          [](const auto& one) { return test::name_of(one.param); });
 
-// Dense weights, widths that are no multiple of a granule, biases, sums, activations and losses: what the
+// Dense weights, widths that are no multiple of a tile, biases, sums, activations and losses: what the
 // dense backend makes of the same.
 TEST_P(PackedBackend, DenseWeightsAndOddShapes) {
   for (const Precision precision : {Precision::fp32, Precision::bf16}) {

@@ -71,7 +71,7 @@ Calibrator::Calibrator(Decoder& loaded, const Samples& samples, Progress& progre
 
 void Calibrator::embed(const Samples& samples) {
   const std::int64_t length = samples.options.window;
-  const std::int64_t batch = decoder_.windows_per_batch(length);
+  const std::int64_t batch = decoder_->windows_per_batch(length);
   const std::span<const std::int32_t> tokens = samples.tokens;
   for (std::int64_t first = 0; first < samples.options.samples; first += batch) {
     const std::int64_t count = std::min(batch, samples.options.samples - first);

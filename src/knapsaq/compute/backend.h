@@ -139,7 +139,7 @@ struct Segment {
   std::int32_t parent = -1;
 };
 
-/// What a cache holds of a key or a value: what matrix products read (fp32 or bf16), binary16, or int8 with a
+/// What a cache holds of a key or a value: what matrix products read (fp32 or bf16), fp16, or int8 with a
 /// scale for every head of a token.
 enum class CacheElement : std::uint8_t { working, half, int8 };
 

@@ -26,8 +26,8 @@ const GgmlRule& rule(GgmlType type);
 
 /// A block's numbers, out of their bit fields. Entries beyond the type's own sizes are not looked at.
 struct GgmlBlock {
-  std::uint16_t d = 0;                   ///< binary16
-  std::uint16_t m = 0;                   ///< binary16: `dmin` or, with has_offset, `m`
+  std::uint16_t d = 0;                   ///< fp16
+  std::uint16_t m = 0;                   ///< fp16: `dmin` or, with has_offset, `m`
   std::array<std::int8_t, 16> scales{};  ///< of each sub-block
   std::array<std::int8_t, 16> mins{};
   std::array<std::int8_t, 256> codes{};  ///< within lowest .. highest

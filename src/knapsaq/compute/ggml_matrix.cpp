@@ -20,7 +20,7 @@ constexpr std::array kTypes = {
     GgmlTypeInfo{GgmlType::Q5_1, "q5_1", 5, 32, 24},   GgmlTypeInfo{GgmlType::Q6_K, "q6_k", 6, 256, 210},
     GgmlTypeInfo{GgmlType::Q8_0, "q8_0", 8, 32, 34}};
 
-/// Where a block keeps its two binary16 numbers; types with one have both at the same place.
+/// Where a block keeps its two fp16 numbers; types with one have both at the same place.
 struct HalfOffsets {
   std::size_t d;
   std::size_t m;

@@ -21,8 +21,8 @@
 
 #include <fmt/format.h>
 
-#include "knapsaq/base/error.h"
 #include "knapsaq/base/cancellation.h"
+#include "knapsaq/base/error.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/quant/blas.h"
 #include "knapsaq/quant/gptq_kernels.h"

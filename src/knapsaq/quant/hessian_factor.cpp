@@ -6,8 +6,8 @@
 
 #include <fmt/format.h>
 
-#include "knapsaq/base/error.h"
 #include "knapsaq/base/cancellation.h"
+#include "knapsaq/base/error.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/quant/blas.h"
 

@@ -10,7 +10,7 @@ namespace knapsaq::cpu {
 /// Tokens of a panel of a half or int8 cache.
 inline constexpr std::int64_t kCachePanel = 16;
 /// Tokens of a piece: what one task of attention reads. Scores of eight query heads take 8 KiB, which stay in
-/// the first cache; a piece of 64 dimensions takes some microseconds, many times what handing it out costs.
+/// the L1 cache; a piece of 64 dimensions takes some microseconds, many times what handing it out costs.
 inline constexpr std::int64_t kCachePiece = 256;
 
 /// Some tokens of one key head, and all query heads that read it.
@@ -39,7 +39,7 @@ struct CacheKernels {
   std::int64_t (*key_panel)(std::int64_t head_dim);    ///< bytes
   std::int64_t (*value_panel)(std::int64_t head_dim);  ///< bytes
   /// The key (normed and rotated) and the value of one head of a token to their place. Numbers beyond the
-  /// range of binary16 become the largest ones; int8 is scaled by the largest of the head. NaN stays.
+  /// range of fp16 become the largest ones; int8 is scaled by the largest of the head. NaN stays.
   void (*put)(const float* key, const float* value, std::int64_t head_dim, std::int64_t position,
               std::byte* keys, std::byte* values);
   /// Keys and values of a panel as floats, [kCachePanel, head_dim] each.

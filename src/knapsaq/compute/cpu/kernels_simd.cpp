@@ -236,11 +236,11 @@ constexpr int kTileRows = kLanes == 4 ? 4 : 6;
 constexpr int kTileVecs = kRegisters / 8;
 constexpr int kPanel = kTileVecs * kLanes;
 /// Keys per block: 512 with AVX-512. More of them make fewer rescalings of O and fewer horizontal maxima;
-/// keys, values and a group's scores of a block (128 KiB and 18 KiB at 64 dimensions) stay in the second
+/// keys, values and a group's scores of a block (128 KiB and 18 KiB at 64 dimensions) stay in the L2
 /// cache, from which a panel is read once per group, that is, per 1536 cycles of products.
 constexpr int kBlockPanels = 8;
 constexpr int kBlock = kBlockPanels * kPanel;
-/// The more queries, the fewer times keys and values come from the second cache; the fewer, the more tasks.
+/// The more queries, the fewer times keys and values come from the L2 cache; the fewer, the more tasks.
 constexpr int kQueryTile = 12 * kTileRows;
 
 /// What the micro kernel multiplies: numbers, or pairs of them.

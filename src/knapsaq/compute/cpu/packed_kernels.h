@@ -10,13 +10,13 @@ namespace knapsaq::cpu {
 // How a matrix lies in memory that is multiplied from its codes.
 //
 // 16 rows of W are a panel. One vector holds the same columns of 16 rows, so that sums over columns need no
-// work across lanes and every row's scale and bias are lanes, too. 32 columns of a panel are a granule;
-// columns beyond the matrix have inputs of 0. Granules that share factors are a unit: its factors, then its
+// work across lanes and every row's scale and bias are lanes, too. 32 columns of a panel are a tile;
+// columns beyond the matrix have inputs of 0. Tiles that share factors are a unit: its factors, then its
 // codes. So a panel, and the panels one after another, are read front to back, and what is ahead is a matter
 // of an offset.
 //
-// A granule of b-bit codes takes b * 64 bytes: 512 codes without a gap, for every b, in planes of whole
-// 64-byte vectors. What a product reads is an operand: 64 bytes, [16 rows][4 columns], of which a granule has
+// A tile of b-bit codes takes b * 64 bytes: 512 codes without a gap, for every b, in planes of whole
+// 64-byte vectors. What a product reads is an operand: 64 bytes, [16 rows][4 columns], of which a tile has
 // eight.
 //   8 bits:   vector i is operand i
 //   4 bits:   vector j of 4 holds operand 2j in the low, 2j + 1 in the high half of its bytes
@@ -24,7 +24,7 @@ namespace knapsaq::cpu {
 //   3, 5, 6:  the planes of the 2, 4, 4 low bits, then one or two of the 1, 1, 2 high bits; see high_bits()
 
 inline constexpr std::int64_t kPanelRows = 16;
-inline constexpr std::int64_t kGranule = 32;
+inline constexpr std::int64_t kTileColumns = 32;
 
 /// Where the high bits of an operand are: which of the vectors of high bits, from which bit of its bytes on.
 struct HighBits {
@@ -53,11 +53,11 @@ enum class Factors : std::uint8_t {
   half_scale,   ///< w = s (u - zero); per two groups, which are a unit, {half s[2][16]}
   float_pair,   ///< as half_pair, fp32
   float_scale,  ///< as half_scale, fp32
-  /// Q4_K, Q5_K: w = (d s) u - (m t); per 8 granules {half d[16], half m[16], 8 x {u8 s[16], u8 t[16]}}
+  /// Q4_K, Q5_K: w = (d s) u - (m t); per 8 tiles {half d[16], half m[16], 8 x {u8 s[16], u8 t[16]}}
   super_pair,
   /// Q2_K: the same with s and t for every 16 columns, in half a byte each (s the low one)
   super_nibbles,
-  /// Q3_K, Q6_K: w = (d s) (u - zero); per 8 granules {half d[16], 32 bytes unused, 8 x {i8 s[16], i8
+  /// Q3_K, Q6_K: w = (d s) (u - zero); per 8 tiles {half d[16], 32 bytes unused, 8 x {i8 s[16], i8
   /// s'[16]}}, s of the first and s' of the last 16 columns
   super_scale
 };
@@ -65,10 +65,10 @@ enum class Factors : std::uint8_t {
 struct PackedView {
   Code code = Code::b4;
   Factors factors = Factors::half_pair;
-  std::int64_t granules = 0;            ///< of a row
-  std::int64_t group = 0;               ///< granules that share factors; not for super_*
+  std::int64_t tiles = 0;               ///< of a row
+  std::int64_t group = 0;               ///< tiles that share factors; not for super_*
   float zero = 0;                       ///< half_scale, float_scale, super_scale
-  std::int64_t unit = 0;                ///< granules of a unit; the last of a panel may have fewer
+  std::int64_t unit = 0;                ///< tiles of a unit; the last of a panel may have fewer
   std::int64_t factor_bytes = 0;        ///< of a unit, a multiple of 64
   std::int64_t unit_bytes = 0;          ///< factors and codes of a whole unit
   std::int64_t panel_bytes = 0;         ///< all of it, a multiple of 64
@@ -77,19 +77,19 @@ struct PackedView {
   const std::uint8_t* bytes = nullptr;  ///< and 127 (value + 1), rounded
 };
 
-/// A row of inputs for the kernels; every pointer covers all granules, inputs beyond the matrix are 0.
+/// A row of inputs for the kernels; every pointer covers all tiles, inputs beyond the matrix are 0.
 struct Int8Input {
   const std::int8_t* q;  ///< x ~ scale * q, |q| <= 127
-  const float* scales;   ///< [granules]
-  const float* sums;     ///< [granules][2]: scale * (sum of q) of 16 columns
+  const float* scales;   ///< [tiles]
+  const float* sums;     ///< [tiles][2]: scale * (sum of q) of 16 columns
 };
 template <class T>
 struct PlainInput {
   const T* x;
-  const float* sums;  ///< [granules][2]: sum of 16 columns
+  const float* sums;  ///< [tiles][2]: sum of 16 columns
 };
 
-/// Rows of inputs that the kernels take at once: what one decoding of a granule serves. Four rows' sums and
+/// Rows of inputs that the kernels take at once: what one decoding of a tile serves. Four rows' sums and
 /// eight operands fit 32 registers.
 inline constexpr int kInputRows = 4;
 
@@ -110,7 +110,7 @@ struct PackedKernels {
   void (*dequantize_float)(const PackedView& w, std::int64_t index, float* out, std::int64_t stride,
                            std::int64_t jump);
   /// The same, rounded to bf16, in pairs of columns: [columns / 2][16 rows][2], `stride` pairs of columns
-  /// apart (in elements), `jump` from granule to granule. Null where there is no bf16.
+  /// apart (in elements), `jump` from tile to tile. Null where there is no bf16.
   void (*dequantize_bf16)(const PackedView& w, std::int64_t index, Bf16* out, std::int64_t stride,
                           std::int64_t jump);
 };

@@ -39,9 +39,9 @@ constexpr int bits_of(Code code) {
   return 32;
 }
 
-constexpr int kOperands = 8;  // of a granule
+constexpr int kOperands = 8;  // of a tile
 constexpr int kVector = 64;   // bytes
-constexpr int kSuper = 8;     // granules that share the first level of super_*
+constexpr int kSuper = 8;     // tiles that share the first level of super_*
 
 // Byte j of a row in an operand is column kColumn[j] of its four: so the even bytes, which are the low bytes
 // of 16-bit lanes, are neighbours, and so are the odd ones.
@@ -112,7 +112,7 @@ inline void join(const std::byte* p, Bytes16* out) {
   out[7] = joined<kLow, kHigh, 7>(low, high);
 }
 
-/// The operands of a granule.
+/// The operands of a tile.
 template <Code kCode>
 inline void decode(const std::byte* p, Bytes16* out) {
   if constexpr (kCode == Code::b8) {
@@ -143,9 +143,9 @@ inline void decode(const std::byte* p, Bytes16* out) {
 
 // ---- reading ahead ----------------------------------------------------------------------------------------
 
-// The instructions of a few granules fill the processor's window, so by itself it does not look far enough
-// ahead to keep as many lines on their way as its memory serves. 4 KiB ahead into the second cache, 768 bytes
-// into the first: at 2, 3 and 4 bits 17, 17 and 20 GB/s became 28, 29 and 32, where a bare sum reads 35
+// The instructions of a few tiles fill the processor's window, so by itself it does not look far enough
+// ahead to keep as many lines on their way as its memory serves. 4 KiB ahead into the L2 cache, 768 bytes
+// into L1: at 2, 3 and 4 bits 17, 17 and 20 GB/s became 28, 29 and 32, where a bare sum reads 35
 // (Sapphire Rapids, two threads; 3 to 8 KiB and 0.5 to 2 KiB are alike).
 constexpr std::int64_t kFarAhead = 4096;
 constexpr std::int64_t kNearAhead = 768;
@@ -165,7 +165,7 @@ inline void multiply_dense_panel(const PackedView& w, const std::byte* panel, co
                                  float* out, std::int64_t pitch) {
   Vec even[kRows], odd[kRows];
   for (int r = 0; r < kRows; ++r) even[r] = odd[r] = splat16(0);
-  const std::int64_t columns = w.granules * kGranule;
+  const std::int64_t columns = w.tiles * kTileColumns;
   for (std::int64_t k = 0; k < columns; k += 2) {
     Vec first, second;
     prefetch<bits_of(kCode) * 2 * kPanelRows / 8>(panel + k * bits_of(kCode) * kPanelRows / 8);
@@ -187,7 +187,7 @@ inline void multiply_dense_panel(const PackedView& w, const std::byte* panel, co
 
 // ---- inputs -----------------------------------------------------------------------------------------------
 
-// Each kind of inputs multiplies half a granule (four operands from `first` on) or all of it, as floats.
+// Each kind of inputs multiplies half a tile (four operands from `first` on) or all of it, as floats.
 
 struct Int8Dots {
   using Input = Int8Input;
@@ -204,12 +204,12 @@ struct Int8Dots {
   static Vec of_nf4(Vec sum, float all) { return (sum - splat16(127.0f * all)) * splat16(1.0f / 127.0f); }
   template <Code kCode>
   static Vec some(const PackedView&, const Bytes16* u, int first, int count, const Int8Input& x,
-                  std::int64_t granule) {
-    const std::int8_t* q = x.q + granule * kGranule;
+                  std::int64_t tile) {
+    const std::int8_t* q = x.q + tile * kTileColumns;
     Ints16 sum = Ints16{};
     for (int i = first; i < first + count; ++i)
       sum = dot < kCode == Code::b8 || kCode == Code::nf4 > (sum, u[i], q + 4 * i);
-    return to_floats(sum) * splat16(x.scales[granule]);
+    return to_floats(sum) * splat16(x.scales[tile]);
   }
 };
 
@@ -234,8 +234,8 @@ struct FloatDots {
   }
   template <Code kCode>
   static Vec some(const PackedView& w, const Bytes16* u, int first, int count, const PlainInput<float>& input,
-                  std::int64_t granule) {
-    const float* x = input.x + granule * kGranule;
+                  std::int64_t tile) {
+    const float* x = input.x + tile * kTileColumns;
     // One sum for each byte of a row hides the latency of the additions.
     Vec a = splat16(0), b = splat16(0), c = splat16(0), d = splat16(0);
     for (int i = first; i < first + count; ++i) {
@@ -257,13 +257,11 @@ inline void multiply_panel(const PackedView& w, const std::byte* panel, const ty
   constexpr std::int64_t kCodeBytes = bits_of(kCode) * kVector;
   Vec total[kRows];
   for (int r = 0; r < kRows; ++r) total[r] = splat16(0);
-  const auto ones = [&](int r, std::int64_t granule) {
-    return x[r].sums[2 * granule] + x[r].sums[2 * granule + 1];
-  };
+  const auto ones = [&](int r, std::int64_t tile) { return x[r].sums[2 * tile] + x[r].sums[2 * tile + 1]; };
 
   if constexpr (kFactors == Factors::super_pair || kFactors == Factors::super_nibbles ||
                 kFactors == Factors::super_scale) {
-    for (std::int64_t first = 0; first < w.granules; first += kSuper, panel += w.unit_bytes) {
+    for (std::int64_t first = 0; first < w.tiles; first += kSuper, panel += w.unit_bytes) {
       const std::byte* factors = panel;
       const std::byte* codes = panel + w.factor_bytes;
       const Vec d = load_half16(factors);
@@ -307,12 +305,12 @@ inline void multiply_panel(const PackedView& w, const std::byte* panel, const ty
   } else {
     const std::byte* codes = panel;
     const std::byte* factors = panel;
-    for (std::int64_t first = 0; first < w.granules; first += w.group) {
+    for (std::int64_t first = 0; first < w.tiles; first += w.group) {
       if (first % w.unit == 0) {
         factors = panel + first / w.unit * w.unit_bytes;
         codes = factors + w.factor_bytes;
       }
-      const std::int64_t end = smaller(first + w.group, w.granules);
+      const std::int64_t end = smaller(first + w.group, w.tiles);
       Vec sum[kRows];
       float all[kRows];
       for (int r = 0; r < kRows; ++r) {
@@ -449,12 +447,11 @@ struct SixteenColumns {
 };
 
 template <Factors kFactors>
-inline SixteenColumns factors_at(const PackedView& w, const std::byte* panel, std::int64_t granule,
-                                 int half) {
-  const std::byte* unit = panel + granule / w.unit * w.unit_bytes;
+inline SixteenColumns factors_at(const PackedView& w, const std::byte* panel, std::int64_t tile, int half) {
+  const std::byte* unit = panel + tile / w.unit * w.unit_bytes;
   if constexpr (kFactors == Factors::super_pair || kFactors == Factors::super_nibbles ||
                 kFactors == Factors::super_scale) {
-    const std::byte* at = unit + kVector + granule % kSuper * 32;
+    const std::byte* at = unit + kVector + tile % kSuper * 32;
     const Vec d = load_half16(unit);
     if constexpr (kFactors == Factors::super_scale) return {d * load_i8_16(at + 16 * half), splat16(0)};
     const Vec m = load_half16(unit + 32);
@@ -465,7 +462,7 @@ inline SixteenColumns factors_at(const PackedView& w, const std::byte* panel, st
   } else if constexpr (kFactors == Factors::half_pair) {
     return {load_half16(unit), load_half16(unit + 32)};
   } else if constexpr (kFactors == Factors::half_scale) {
-    return {load_half16(unit + granule % w.unit / w.group * 32), splat16(0)};
+    return {load_half16(unit + tile % w.unit / w.group * 32), splat16(0)};
   } else if constexpr (kFactors == Factors::float_scale) {
     return {load16(reinterpret_cast<const float*>(unit)), splat16(0)};
   } else {
@@ -474,12 +471,12 @@ inline SixteenColumns factors_at(const PackedView& w, const std::byte* panel, st
 }
 
 /// Calls put(column, weights of 16 rows, weights of the next column) for the 16 pairs of columns of a
-/// granule.
+/// tile.
 template <Code kCode, Factors kFactors, class Put>
-inline void granule_weights(const PackedView& w, const std::byte* panel, std::int64_t granule, Put put) {
+inline void tile_weights(const PackedView& w, const std::byte* panel, std::int64_t tile, Put put) {
   if constexpr (is_dense(kCode)) {
-    for (std::int64_t k = 0; k < kGranule; k += 2) {
-      const std::int64_t at = granule * kGranule + k;
+    for (std::int64_t k = 0; k < kTileColumns; k += 2) {
+      const std::int64_t at = tile * kTileColumns + k;
       if constexpr (kCode == Code::f32) {
         const float* p = reinterpret_cast<const float*>(panel) + at * kPanelRows;
         put(k, load16(p), load16(p + kPanelRows));
@@ -493,14 +490,13 @@ inline void granule_weights(const PackedView& w, const std::byte* panel, std::in
     }
   } else {
     Bytes16 u[kOperands];
-    decode<kCode>(panel + granule / w.unit * w.unit_bytes + w.factor_bytes +
-                      granule % w.unit * bits_of(kCode) * kVector,
-                  u);
+    decode<kCode>(
+        panel + tile / w.unit * w.unit_bytes + w.factor_bytes + tile % w.unit * bits_of(kCode) * kVector, u);
     constexpr bool kShifted = kFactors == Factors::half_scale || kFactors == Factors::super_scale;
     constexpr bool kBiased = kFactors == Factors::half_pair || kFactors == Factors::float_pair ||
                              kFactors == Factors::super_pair || kFactors == Factors::super_nibbles;
     for (int half = 0; half < 2; ++half) {
-      const SixteenColumns f = factors_at<kFactors>(w, panel, granule, half);
+      const SixteenColumns f = factors_at<kFactors>(w, panel, tile, half);
       const auto weights = [&](Vec v) {
         if constexpr (kCode == Code::nf4) v = lookup(v, w.values);
         if constexpr (kShifted) v = v - splat16(w.zero);
@@ -520,8 +516,8 @@ void dequantize_panel(const PackedView& w, std::int64_t index, float* out, std::
                       std::int64_t jump) {
   const std::byte* panel = w.data + index * w.panel_bytes;
   with_packing(w, [&]<Code kCode, Factors kFactors>() {
-    for (std::int64_t g = 0; g < w.granules; ++g)
-      granule_weights<kCode, kFactors>(w, panel, g, [&](std::int64_t k, Vec a, Vec b) {
+    for (std::int64_t g = 0; g < w.tiles; ++g)
+      tile_weights<kCode, kFactors>(w, panel, g, [&](std::int64_t k, Vec a, Vec b) {
         float* to = out + (2 * g + k / 16) * jump + k % 16 * stride;
         store(to, a);
         store(to + stride, b);
@@ -537,7 +533,7 @@ void sum_columns(const float* x, std::int64_t n, float* sums) {
 
 /// q = x / scale, to the nearest, ties to even, with scale = largest |x| of 32 / 127.
 void quantize_row(const float* x, std::int64_t n, std::int8_t* q, float* scales, float* sums) {
-  for (std::int64_t g = 0; g < n / kGranule; ++g, x += kGranule, q += kGranule) {
+  for (std::int64_t g = 0; g < n / kTileColumns; ++g, x += kTileColumns, q += kTileColumns) {
     const Vec first = load16(x);
     const Vec second = load16(x + 16);
     const float largest = largest_of(vmax(magnitude(first), magnitude(second)));
@@ -579,8 +575,8 @@ struct Bf16Dots {
 
   template <Code kCode>
   static Vec some(const PackedView& w, const Bytes16* u, int first, int count, const PlainInput<Bf16>& input,
-                  std::int64_t granule) {
-    const Bf16* x = input.x + granule * kGranule;
+                  std::int64_t tile) {
+    const Bf16* x = input.x + tile * kTileColumns;
     Vec a = splat(0), b = splat(0);
     if constexpr (kCode == Code::b8 || kCode == Code::b6 || kCode == Code::nf4) {
       Vec c = splat(0), d = splat(0);
@@ -627,7 +623,7 @@ struct Bf16Dots {
     Vec sum[kRows][kSums];
     for (auto& row : sum)
       for (Vec& one : row) one = splat(0);
-    const std::int64_t pairs = w.granules * kGranule / 2;
+    const std::int64_t pairs = w.tiles * kTileColumns / 2;
     for (std::int64_t p = 0; p < pairs; p += kSums) {
       prefetch<kSums * kVector>(panel + p * kVector);
       for (int s = 0; s < kSums; ++s) {
@@ -647,8 +643,8 @@ void dequantize_panel_bf16(const PackedView& w, std::int64_t index, Bf16* out, s
                            std::int64_t jump) {
   const std::byte* panel = w.data + index * w.panel_bytes;
   with_packing(w, [&]<Code kCode, Factors kFactors>() {
-    for (std::int64_t g = 0; g < w.granules; ++g)
-      granule_weights<kCode, kFactors>(w, panel, g, [&](std::int64_t k, Vec a, Vec b) {
+    for (std::int64_t g = 0; g < w.tiles; ++g)
+      tile_weights<kCode, kFactors>(w, panel, g, [&](std::int64_t k, Vec a, Vec b) {
         store(out + g * jump + k / 2 * stride, rounded_in_turns(a, b));
       });
   });

@@ -12,7 +12,7 @@ namespace {
 
 // A task of 32 KiB takes one to two microseconds from memory, handing it out a fiftieth of that.
 constexpr std::int64_t kTaskBytes = 32 << 10;
-// Dequantized, half of a second cache of 1 MiB.
+// Dequantized, half of an L2 cache of 1 MiB.
 constexpr std::int64_t kPieceBytes = 512 << 10;
 constexpr std::int64_t kColumnBlock = 64;  // of oneDNN's layouts
 
@@ -39,8 +39,8 @@ bool PackedInputs<T>::in_int8(const PackedWeight& weight) const {
 template <class T>
 void PackedInputs<T>::prepare(const T* x, std::int64_t rows, std::int64_t cols,
                               std::span<const PackedWeight* const> weights) {
-  const std::int64_t granules = (cols + kGranule - 1) / kGranule;
-  const std::int64_t width = granules * kGranule;
+  const std::int64_t tiles = (cols + kTileColumns - 1) / kTileColumns;
+  const std::int64_t width = tiles * kTileColumns;
   const bool int8 = std::any_of(weights.begin(), weights.end(), [&](const auto* w) { return in_int8(*w); });
   const bool sums = std::any_of(weights.begin(), weights.end(),
                                 [&](const auto* w) { return !in_int8(*w) && !is_dense(*w); });
@@ -59,19 +59,17 @@ void PackedInputs<T>::prepare(const T* x, std::int64_t rows, std::int64_t cols,
   }
   float* floats = in_buffer<float>(floats_, width);
   auto* codes = in_buffer<std::int8_t>(codes_, int8 ? rows * width : 0);
-  float* scales = in_buffer<float>(scales_, int8 ? rows * granules : 0);
-  float* int8_sums = in_buffer<float>(sums_, int8 ? rows * granules * 2 : 0);
-  float* plain_sums = in_buffer<float>(plain_sums_, sums ? rows * granules * 2 : 0);
+  float* scales = in_buffer<float>(scales_, int8 ? rows * tiles : 0);
+  float* int8_sums = in_buffer<float>(sums_, int8 ? rows * tiles * 2 : 0);
+  float* plain_sums = in_buffer<float>(plain_sums_, sums ? rows * tiles * 2 : 0);
   for (std::int64_t r = 0; r < rows; ++r) {
     const T* row = whole + r * width;
     if (int8 || sums) std::transform(row, row + width, floats, [](T value) { return to_float(value); });
     if (int8)
-      kernels_.quantize(floats, width, codes + r * width, scales + r * granules,
-                        int8_sums + r * granules * 2);
-    if (sums) kernels_.sum(floats, width, plain_sums + r * granules * 2);
-    int8_[static_cast<std::size_t>(r)] = {codes + r * width, scales + r * granules,
-                                          int8_sums + r * granules * 2};
-    plain_[static_cast<std::size_t>(r)] = {row, plain_sums + r * granules * 2};
+      kernels_.quantize(floats, width, codes + r * width, scales + r * tiles, int8_sums + r * tiles * 2);
+    if (sums) kernels_.sum(floats, width, plain_sums + r * tiles * 2);
+    int8_[static_cast<std::size_t>(r)] = {codes + r * width, scales + r * tiles, int8_sums + r * tiles * 2};
+    plain_[static_cast<std::size_t>(r)] = {row, plain_sums + r * tiles * 2};
   }
 }
 
@@ -119,7 +117,7 @@ ProductOperand dequantize(const PackedWeight& weight, std::int64_t first, std::i
 
   const std::optional<BlockedLayout> blocks = blocked(layout);
   constexpr bool kPairs = std::is_same_v<T, Bf16>;
-  if (blocks && blocks->pairs == kPairs && in % kGranule == 0) {
+  if (blocks && blocks->pairs == kPairs && in % kTileColumns == 0) {
     for (std::int64_t p = 0; p < panels; ++p) {
       const std::int64_t row = p * kPanelRows;
       T* start = to + row / blocks->rows * blocks->row_block + row % blocks->rows * (kPairs ? 2 : 1);
@@ -131,7 +129,7 @@ ProductOperand dequantize(const PackedWeight& weight, std::int64_t first, std::i
     }
   } else {
     // Panel by panel into rows, then as the library does it.
-    const std::int64_t width = view.granules * kGranule;
+    const std::int64_t width = view.tiles * kTileColumns;
     t_plain.reserve(static_cast<std::size_t>(width * kPanelRows) * sizeof(float) +
                     static_cast<std::size_t>(cols * in) * sizeof(T));
     float* panel = reinterpret_cast<float*>(t_plain.data());

@@ -35,7 +35,7 @@ class PackedInputs {
   std::int64_t rows_ = 0;
   std::vector<Int8Input> int8_;
   std::vector<PlainInput<T>> plain_;
-  AlignedBytes padded_;  ///< rows of T, whole granules
+  AlignedBytes padded_;  ///< rows of T, whole tiles
   AlignedBytes floats_;  ///< a row
   AlignedBytes codes_;
   AlignedBytes scales_;
@@ -50,7 +50,7 @@ extern template class PackedInputs<Bf16>;
 std::int64_t panels_per_task(const PackedWeight& weight);
 
 /// How a packed weight is cut along `out` for products of many rows: one piece, dequantized, and the inputs
-/// that meet it share the second cache.
+/// that meet it share the L2 cache.
 std::int64_t columns_per_piece(const PackedWeight& weight);
 
 /// Rows [first, first + cols) of W as numbers in the layout that products like; `first` is a multiple of 64.

@@ -15,7 +15,7 @@ namespace knapsaq::cpu {
 namespace {
 
 constexpr std::int64_t kVector = 64;
-constexpr std::int64_t kSuperColumns = 256;             ///< of a super-block: 8 granules
+constexpr std::int64_t kSuperColumns = 256;             ///< of a super-block: 8 tiles
 constexpr std::int64_t kSuperBytes = kVector + 8 * 32;  ///< its factors
 
 /// Bits of a code, and how they are split into planes.
@@ -43,14 +43,14 @@ Planes planes_of(Code code) {
   }
 }
 
-/// Bytes of a granule's codes or numbers.
-std::int64_t granule_bytes(Code code) {
+/// Bytes of a tile's codes or numbers.
+std::int64_t tile_bytes(Code code) {
   switch (code) {
     case Code::bf16:
     case Code::f16:
-      return kGranule * kPanelRows * 2;
+      return kTileColumns * kPanelRows * 2;
     case Code::f32:
-      return kGranule * kPanelRows * 4;
+      return kTileColumns * kPanelRows * 4;
     default: {
       const Planes planes = planes_of(code);
       return (planes.low + planes.high) * kVector;
@@ -75,11 +75,11 @@ Code code_of(int bits) {
   }
 }
 
-/// Fills in what follows from code, factors, granules and group.
+/// Fills in what follows from code, factors, tiles and group.
 PackedView finished(PackedView view) {
   switch (view.factors) {
     case Factors::none:
-      view.unit = view.granules;
+      view.unit = view.tiles;
       break;
     case Factors::half_pair:
     case Factors::float_scale:
@@ -97,17 +97,17 @@ PackedView finished(PackedView view) {
     case Factors::super_pair:
     case Factors::super_nibbles:
     case Factors::super_scale:
-      view.unit = kSuperColumns / kGranule;
+      view.unit = kSuperColumns / kTileColumns;
       view.factor_bytes = kSuperBytes;
       break;
   }
-  const std::int64_t units = (view.granules + view.unit - 1) / view.unit;
-  view.unit_bytes = view.factor_bytes + view.unit * granule_bytes(view.code);
-  view.panel_bytes = units * view.factor_bytes + view.granules * granule_bytes(view.code);
+  const std::int64_t units = (view.tiles + view.unit - 1) / view.unit;
+  view.unit_bytes = view.factor_bytes + view.unit * tile_bytes(view.code);
+  view.panel_bytes = units * view.factor_bytes + view.tiles * tile_bytes(view.code);
   return view;
 }
 
-std::int64_t granules_of(std::int64_t cols) { return (cols + kGranule - 1) / kGranule; }
+std::int64_t tiles_of(std::int64_t cols) { return (cols + kTileColumns - 1) / kTileColumns; }
 
 /// Whether every bias is -zero times its scale: then it need not be kept.
 bool is_symmetric(const PackedMatrix& matrix, float zero) {
@@ -117,11 +117,11 @@ bool is_symmetric(const PackedMatrix& matrix, float zero) {
 }
 
 std::optional<PackedView> view_of(const PackedMatrix& matrix) {
-  if (matrix.group % kGranule != 0 && matrix.group != matrix.cols) return std::nullopt;
+  if (matrix.group % kTileColumns != 0 && matrix.group != matrix.cols) return std::nullopt;
   PackedView view;
   view.code = code_of(matrix.bits);
-  view.granules = granules_of(matrix.cols);
-  view.group = granules_of(matrix.group);
+  view.tiles = tiles_of(matrix.cols);
+  view.group = tiles_of(matrix.group);
   view.zero = static_cast<float>(1 << (matrix.bits - 1));
   // Factors of the second level are products of stored ones: they need fp32.
   view.factors = matrix.meta_bits == 8             ? Factors::float_pair
@@ -134,13 +134,13 @@ std::optional<PackedView> view_of(const GgmlMatrix& matrix) {
   const GgmlRule& of = rule(matrix.type);
   PackedView view;
   view.code = code_of(info(matrix.type).bits);
-  view.granules = granules_of(matrix.cols);
+  view.tiles = tiles_of(matrix.cols);
   view.zero = static_cast<float>(-of.lowest);
   if (of.sub_block == info(matrix.type).block) {
-    if (of.sub_block % kGranule != 0) return std::nullopt;
-    view.group = of.sub_block / kGranule;
+    if (of.sub_block % kTileColumns != 0) return std::nullopt;
+    view.group = of.sub_block / kTileColumns;
     view.factors = of.has_offset ? Factors::half_pair : Factors::half_scale;
-  } else if (of.sub_block == kGranule) {
+  } else if (of.sub_block == kTileColumns) {
     view.factors = Factors::super_pair;
   } else {
     view.factors = of.has_min ? Factors::super_nibbles : Factors::super_scale;
@@ -163,8 +163,8 @@ std::optional<PackedView> view_of(const Nf4Matrix& matrix) {
   PackedView view;
   view.code = Code::nf4;
   view.factors = Factors::float_scale;
-  view.granules = granules_of(matrix.cols);
-  view.group = Nf4Matrix::kBlock / kGranule;
+  view.tiles = tiles_of(matrix.cols);
+  view.group = Nf4Matrix::kBlock / kTileColumns;
   view.values = nf4_values().data();
   view.bytes = nf4_bytes().data();
   return finished(view);
@@ -178,11 +178,11 @@ void write_codes(const PackedView& view, std::span<const std::uint8_t> codes, st
   const Planes planes = planes_of(view.code);
   const int low_fields = 8 / planes.low;
   std::array<std::uint8_t, 8 * kVector> bytes;
-  for (std::int64_t g = 0; g < view.granules; ++g) {
+  for (std::int64_t g = 0; g < view.tiles; ++g) {
     bytes.fill(0);
-    const std::int64_t count = std::min(kGranule, cols - g * kGranule);
+    const std::int64_t count = std::min(kTileColumns, cols - g * kTileColumns);
     for (std::int64_t r = 0; r < kPanelRows; ++r) {
-      const std::uint8_t* row = codes.data() + r * cols + g * kGranule;
+      const std::uint8_t* row = codes.data() + r * cols + g * kTileColumns;
       for (std::int64_t k = 0; k < count; ++k) {
         const auto operand = static_cast<int>(k / 4);
         const std::int64_t place = 4 * r + kByteOf[static_cast<std::size_t>(k % 4)];
@@ -196,9 +196,9 @@ void write_codes(const PackedView& view, std::span<const std::uint8_t> codes, st
             static_cast<std::uint8_t>(high << at.bit);
       }
     }
-    std::memcpy(panel + g / view.unit * view.unit_bytes + view.factor_bytes +
-                    g % view.unit * granule_bytes(view.code),
-                bytes.data(), static_cast<std::size_t>(granule_bytes(view.code)));
+    std::memcpy(
+        panel + g / view.unit * view.unit_bytes + view.factor_bytes + g % view.unit * tile_bytes(view.code),
+        bytes.data(), static_cast<std::size_t>(tile_bytes(view.code)));
   }
 }
 
@@ -324,7 +324,7 @@ std::unique_ptr<PackedWeight> pack(std::int64_t out, std::int64_t in, Code code,
   PackedView view;
   view.code = code;
   view.factors = Factors::none;
-  view.granules = granules_of(in);
+  view.tiles = tiles_of(in);
   auto weight = std::make_unique<PackedWeight>(out, in, std::move(bias), finished(view), arena);
   parallel_for(static_cast<std::size_t>(weight->panels()), [&](std::size_t index) {
     const auto first = static_cast<std::int64_t>(index) * kPanelRows;

@@ -14,7 +14,7 @@ namespace {
 
 using dnnl::memory;
 
-// Widest output that is multiplied at once. 2048 columns of 128 rows in fp32 are the 1 MiB of a second cache;
+// Widest output that is multiplied at once. 2048 columns of 128 rows in fp32 are the 1 MiB of an L2 cache;
 // wider matrices (MLPs, output heads) are cut evenly. oneDNN's kernels work on blocks of 64 columns.
 constexpr std::int64_t kMaxChunk = 2048;
 constexpr std::int64_t kColumnBlock = 64;
@@ -22,7 +22,7 @@ constexpr std::int64_t kColumnBlock = 64;
 constexpr std::int64_t kTypicalRows = 128;
 
 // Columns of a tile of X^T X: both operands of 2048 rows in bf16 (1 MiB each) and the result stay in the
-// second cache. A width of few columns is cut finer, so that its pairs of tiles are enough for several
+// L2 cache. A width of few columns is cut finer, so that its pairs of tiles are enough for several
 // threads.
 constexpr std::int64_t kGramTile = 256;
 constexpr std::int64_t kSmallGramTile = 64;

@@ -19,7 +19,7 @@ namespace knapsaq::cpu {
 
 /// W [out, in] in oneDNN's blocked layout, cut along `out` into chunks of equal width (the last may be
 /// narrower), each a dense matrix of its own: oneDNN's fast path wants the output of a product dense, and the
-/// tile that a chunk makes has to fit into the second cache.
+/// tile that a chunk makes has to fit into the L2 cache.
 class DenseWeight final : public Weight {
  public:
   struct Chunk {

@@ -25,7 +25,7 @@ template <class T>
 void attend_tiles(const Kernels<T>& kernels, const AttentionShape& shape, const HeadTransform& q_transform,
                   const Array& q, const WindowPanels<T>& panels, Array& out) {
   const auto scratch_bytes = static_cast<std::size_t>(kernels.attention_scratch(shape.head_dim));
-  // The tiles of one head follow each other (its keys and values stay in the second cache), longest first.
+  // The tiles of one head follow each other (its keys and values stay in the L2 cache), longest first.
   const std::int64_t tiles = (shape.length + kernels.query_tile - 1) / kernels.query_tile;
   const std::int64_t heads_per_key = shape.heads / shape.kv_heads;
   parallel_for(static_cast<std::size_t>(shape.windows * shape.heads * tiles), [&](std::size_t index) {

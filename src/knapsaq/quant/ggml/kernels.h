@@ -7,7 +7,7 @@
 
 namespace knapsaq {
 
-/// A block as the search leaves it: GgmlBlock with factors that are binary16 numbers, but not in 16 bits yet.
+/// A block as the search leaves it: GgmlBlock with factors that are fp16 numbers, but not in 16 bits yet.
 struct FoundBlock {
   float d = 0;
   float m = 0;  ///< `dmin` (w = ... - m * min) or `m` (w = d q + m)

@@ -9,9 +9,9 @@
 
 #include <fmt/format.h>
 
+#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/float16.h"
-#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/compute/ggml_block.h"
 #include "knapsaq/compute/ggml_matrix.h"

@@ -6,9 +6,9 @@
 // chosen by an estimate that the codes could belie. The search has three parts:
 //   1. for every sub-block real factors: a grid of ranges, for each the closed-form least-squares step for
 //      its codes; then alternating least squares (codes for factors, factors for codes) from the best;
-//   2. for types with sub-blocks: candidates for the block's binary16 d (and dmin), for each of them the
+//   2. for types with sub-blocks: candidates for the block's fp16 d (and dmin), for each of them the
 //      integers around the real factors, all by their exact error;
-//   3. least squares for d (and dmin) given integers and codes, rounded to binary16, and the neighbours of
+//   3. least squares for d (and dmin) given integers and codes, rounded to fp16, and the neighbours of
 //      the integers again, a few times; what is best by then is kept.
 
 #include <cstdint>
@@ -50,11 +50,11 @@ inline Floats16 inverse(Floats16 x) { return if_less(zero(), magnitude(x), splat
 /// x / y, and 0 where y is not above `least`.
 inline Floats16 quotient(Floats16 x, Floats16 y, Floats16 least) { return if_less(least, y, x / y, zero()); }
 
-/// A binary16 number next to x; the largest one for what is beyond it.
+/// An fp16 number next to x; the largest one for what is beyond it.
 inline Floats16 half(Floats16 x) {
   constexpr float kLargestHalf = 65504.0f;
   const Floats16 bounded = clamped(x, -kLargestHalf, kLargestHalf);
-  // Below 2^-14 binary16 has steps of 2^-24, the last bit of numbers in [1/2, 1); adding 3/4 rounds to them.
+  // Below 2^-14 fp16 has steps of 2^-24, the last bit of numbers in [1/2, 1); adding 3/4 rounds to them.
   const Floats16 subnormal = (bounded + splat16(0.75f)) - splat16(0.75f);
   // Else 11 bits of the 24: Dekker's splitting with 2^13 + 1.
   const Floats16 large = bounded * splat16(8193.0f);
@@ -63,8 +63,8 @@ inline Floats16 half(Floats16 x) {
                  clamped(normal, -kLargestHalf, kLargestHalf));
 }
 
-/// A binary16 number next to x for a factor: not 0 for weights too small for the best one, which the smallest
-/// binary16 with smaller integers or codes still stores.
+/// An fp16 number next to x for a factor: not 0 for weights too small for the best one, which the smallest
+/// fp16 with smaller integers or codes still stores.
 inline Floats16 factor(Floats16 x) {
   constexpr float kSmallestHalf = 0x1p-24f;
   const Floats16 smallest =
