@@ -187,14 +187,17 @@ Run open_run(Session& session, const RunOptions& options, const fs::path& folder
   // of the model's own that is not there yet comes later: sampling it takes long, and would be lost with a
   // kill.
   Run::check(folder, settings, bank_folder);
-  const bool samples_later = uses_self(options.calibration) && !has_run(folder);
+  const bool exists = has_run(folder);
+  const bool samples_later = uses_self(options.calibration) && !exists;
   if (!samples_later) set_tokens(settings, session, options, folder);
   Run::check(folder, settings, bank_folder);
-  session.listener().run_begins(folder);
+  if (!exists) session.listener().run_begins(folder);
   const MadeFolder made(folder);
   if (options.bank.empty()) fill_bank(session, bank, bank_folder);
   if (samples_later) set_tokens(settings, session, options, folder);
-  return Run::create(folder, session.path(), bank_folder, settings);
+  Run run = Run::create(folder, session.path(), bank_folder, settings);  // may still refuse
+  if (exists) session.listener().run_begins(folder);
+  return run;
 }
 
 }  // namespace knapsaq

@@ -8,6 +8,7 @@ namespace knapsaq {
 
 void StatusListener::begin(std::string_view what, std::uint64_t total, std::string_view unit) {
   next_.begin(what, total, unit);
+  open();
   if (file_) file_->begin(what, total, unit);
 }
 
@@ -28,12 +29,16 @@ void StatusListener::note(std::string_view line) {
 
 void StatusListener::run_begins(const std::filesystem::path& folder) {
   folder_.emplace(folder);
-  file_ = std::make_unique<StatusFile>(folder);
   next_.run_begins(folder);
+}
+
+void StatusListener::open() {
+  if (folder_ && !file_) file_ = std::make_unique<StatusFile>(folder_->path());
 }
 
 void StatusListener::search_begins(const SearchView& view) {
   next_.search_begins(view);
+  open();
   if (!file_) return;
   if (view.budget) file_->budget(*view.budget);
   file_->search_begins(*view.space, view.divergence, view.strategy, view.can_stop);
@@ -54,7 +59,7 @@ void StatusListener::run_finished(std::string_view text) {
 }
 
 void StatusListener::run_ends() {
-  if (!file_) return;
+  if (!folder_) return;
   file_.reset();
   namespace fs = std::filesystem;
   std::error_code error;

@@ -20,7 +20,8 @@ class StatusListener final : public Listener {
   void advance(std::uint64_t done) override;
   void end() override;
   void note(std::string_view line) override;
-  /// Makes the folder if it is not there.
+  /// Makes the folder if it is not there. The status is written from the first stage on: work that is refused
+  /// before that changes nothing of a run that is there.
   void run_begins(const std::filesystem::path& folder) override;
   void search_begins(const SearchView& view) override;
   void searching(const SearchStatus& status) override;
@@ -34,6 +35,8 @@ class StatusListener final : public Listener {
   void run_ends();
 
  private:
+  void open();
+
   Listener& next_;
   std::optional<MadeFolder> folder_;
   std::unique_ptr<StatusFile> file_;
