@@ -55,7 +55,8 @@ void add_allocate(CommandLine& app) {
   verb.option("--table", options->allocate.table, "CSV made by `knapsaq tables` or by MXQ's own tools");
   verb.option("--bank", options->allocate.bank, "Errors and sizes from a bank made by `knapsaq bank`");
   verb.option("--cost", options->allocate.cost, kCostHelp);
-  verb.option("--bits", options->allocate.bits, "Budget: average bits per weight over the linears of the blocks")
+  verb.option("--bits", options->allocate.bits,
+              "Budget: average bits per weight over the linears of the blocks")
       .positive();
   verb.option("--budget", options->budget,
               "Budget: bytes of all matrices of the table, as 4200000, 4.2MiB, 1.5GB");

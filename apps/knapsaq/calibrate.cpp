@@ -58,7 +58,8 @@ void add_calibrate(CommandLine& app) {
   verb.option("--imatrix", options->calibrate.imatrix,
               "Also write the mean squares as an imatrix file of llama.cpp (.gguf)")
       .not_empty();
-  verb.flag("--force", options->calibrate.force, "Replace the calibration in the output folder, and the imatrix file");
+  verb.flag("--force", options->calibrate.force,
+            "Replace the calibration in the output folder, and the imatrix file");
   add_common(verb, options->common);
   verb.example(
       "knapsaq calibrate MODEL -o CALIBRATION\n  knapsaq calibrate MODEL --text wiki.train.raw "

@@ -75,7 +75,8 @@ void add_compare(CommandLine& app) {
   auto options = std::make_shared<Options>();
   const Verb verb = app.add("compare", "Quantize a model in many ways and score each of them");
   verb.option("model", options->model, "Model folder in Hugging Face layout, full precision").required();
-  verb.option("--text", options->compare.text, "Text file (UTF-8), or C4's documents as .jsonl, to score").required();
+  verb.option("--text", options->compare.text, "Text file (UTF-8), or C4's documents as .jsonl, to score")
+      .required();
   verb.option("-o,--output", options->compare.output,
               "CSV that gets a row per finished case; a run that was stopped goes on with it")
       .not_empty();
@@ -91,19 +92,24 @@ void add_compare(CommandLine& app) {
       .show_default();
   verb.option("--menu", options->compare.menu, "Schemes that mxq chooses from: mxq, mxq-f16, gguf or a list")
       .show_default();
-  verb.option("--protocol", options->compare.protocol, "gptq, stride or llama; see docs/commands.md").show_default();
+  verb.option("--protocol", options->compare.protocol, "gptq, stride or llama; see docs/commands.md")
+      .show_default();
   verb.option("--window", options->compare.windows.window, "Tokens in a window that is scored").range(0);
-  verb.option("--stride", options->compare.windows.stride, "Tokens between windows of protocol stride").range(0);
+  verb.option("--stride", options->compare.windows.stride, "Tokens between windows of protocol stride")
+      .range(0);
   verb.option("--windows", options->compare.windows.limit, "Score the first N windows only; 0: all").range(0);
   add_task_flags(verb, options->compare.tasks);
   verb.option("--calibration-text", options->compare.calibration.text,
               "Texts for gptq and awq, or self (the default) for text that the model itself samples");
-  verb.option("--samples", options->compare.calibration.samples.samples, "Windows to calibrate on").range(0).show_default();
+  verb.option("--samples", options->compare.calibration.samples.samples, "Windows to calibrate on")
+      .range(0)
+      .show_default();
   verb.option("--calibration-window", options->compare.calibration.samples.window,
               "Tokens in each; default: 2048 (self: 512), or what the model can see if that is less")
       .range(0);
   verb.option("--seed", options->compare.calibration.samples.seed, "Which windows").range(0).show_default();
-  verb.option("--precision", options->compare.calibration.precision, "Arithmetic of the forward pass: bf16 or fp32")
+  verb.option("--precision", options->compare.calibration.precision,
+              "Arithmetic of the forward pass: bf16 or fp32")
       .one_of({"bf16", "fp32"})
       .show_default();
   add_common(verb, options->common);

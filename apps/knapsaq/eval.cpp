@@ -1,5 +1,3 @@
-#include "knapsaq/pipeline/evaluate.h"
-
 #include <memory>
 
 #include <fmt/core.h>
@@ -7,6 +5,7 @@
 
 #include "command.h"
 #include "knapsaq/base/units.h"
+#include "knapsaq/pipeline/evaluate.h"
 #include "result_json.h"
 #include "task_flags.h"
 
@@ -80,14 +79,16 @@ void add_eval(CommandLine& app) {
   verb.option("model", options->model, "Model folder in Hugging Face layout, quantized or not, or GGUF file")
       .required();
   verb.option("--text", options->evaluate.text, "Text file (UTF-8), or C4's documents as .jsonl");
-  verb.option("--protocol", options->evaluate.protocol, "gptq, stride or llama; see docs/commands.md").show_default();
+  verb.option("--protocol", options->evaluate.protocol, "gptq, stride or llama; see docs/commands.md")
+      .show_default();
   verb.option("--window", options->evaluate.windows.window,
               "Tokens in a window; default: gptq 2048, stride 1024, llama 512")
       .range(0);
   verb.option("--stride", options->evaluate.windows.stride,
               "Tokens between windows of protocol stride; default: half a window")
       .range(0);
-  verb.option("--windows", options->evaluate.windows.limit, "Score the first N windows only; 0: all").range(0);
+  verb.option("--windows", options->evaluate.windows.limit, "Score the first N windows only; 0: all")
+      .range(0);
   verb.option("--precision", options->evaluate.precision, "Arithmetic of the forward pass: bf16 or fp32")
       .one_of({"bf16", "fp32"})
       .show_default();

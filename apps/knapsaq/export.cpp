@@ -49,7 +49,8 @@ void add_export(CommandLine& app) {
   auto options = std::make_shared<Options>();
   const Verb verb = app.add("export", "Write a quantized model in a format that others load");
   verb.option("model", options->model, "Model folder that `knapsaq quantize` wrote").required();
-  verb.option("--format", options->exporting.format, fmt::format("{}", fmt::join(export_formats(), ", "))).required();
+  verb.option("--format", options->exporting.format, fmt::format("{}", fmt::join(export_formats(), ", ")))
+      .required();
   verb.option("-o,--output", options->exporting.output, "File or folder to write").required();
   verb.flag("--requantize", options->exporting.requantize,
             "Quantize linears once more where the format cannot hold them exactly, and say which");

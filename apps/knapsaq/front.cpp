@@ -59,8 +59,8 @@ void run(const Options& options) {
     print(json_of(result, options.front.run));
     return;
   }
-  fmt::print("{:>8} {:>12} {:>12} {:>11} {:>9}  {:<8} {}\n", "bits", "bytes", result.divergence,
-             "perplexity", "agrees", "found by", "linears");
+  fmt::print("{:>8} {:>12} {:>12} {:>11} {:>9}  {:<8} {}\n", "bits", "bytes", result.divergence, "perplexity",
+             "agrees", "found by", "linears");
   for (const FrontResult::Point& one : result.points)
     fmt::print("{:>8.4f} {:>12} {:>12.6f} {:>11.4f} {:>8.2f}%  {:<8} {}\n", one.bits, one.bytes,
                one.divergence, one.perplexity, 100 * one.agreement, one.strategy, in_words(one.counts));

@@ -38,7 +38,8 @@ void add_pick(CommandLine& app) {
   const Verb verb =
       app.add("pick", "Write the best model within a budget that a run has found, also while it runs");
   verb.option("run", options->pick.run, "Folder of the run").required();
-  verb.option("-o,--output", options->pick.output, "Folder to write; a GGUF file where the run is for llama.cpp")
+  verb.option("-o,--output", options->pick.output,
+              "Folder to write; a GGUF file where the run is for llama.cpp")
       .required();
   add_budget_flags(verb, options->budget);
   verb.option("--near", options->pick.near,

@@ -23,18 +23,12 @@ struct Options {
 };
 
 nlohmann::ordered_json json_of(const QuantizeResult& result, const Options& options) {
-  nlohmann::ordered_json json = {{"model", options.model},
-                                 {"output", options.quantize.output},
-                                 {"bytes", result.bytes},
-                                 {"bits", result.bits},
-                                 {"budget_bytes", nullptr},
-                                 {"budget_bits", nullptr},
-                                 {"cost", nullptr},
-                                 {"objective", nullptr},
-                                 {"bound", nullptr},
-                                 {"fnorm", result.error},
-                                 {"gap", nullptr},
-                                 {"seconds", result.seconds}};
+  nlohmann::ordered_json json = {{"model", options.model},  {"output", options.quantize.output},
+                                 {"bytes", result.bytes},   {"bits", result.bits},
+                                 {"budget_bytes", nullptr}, {"budget_bits", nullptr},
+                                 {"cost", nullptr},         {"objective", nullptr},
+                                 {"bound", nullptr},        {"fnorm", result.error},
+                                 {"gap", nullptr},          {"seconds", result.seconds}};
   if (result.budget_bytes) json["budget_bytes"] = *result.budget_bytes;
   if (options.budget.others.bits > 0) json["budget_bits"] = options.budget.others.bits;
   if (result.solved) {
@@ -91,7 +85,8 @@ void add_quantize(CommandLine& app) {
               "No search: the JSON that `knapsaq allocate --json` printed");
   const Option bank = verb.option("--bank", options->quantize.bank,
                                   "Choose among and write the linears of a bank made by `knapsaq bank`");
-  verb.option("--menu", options->quantize.menu, "Schemes to choose from: mxq, mxq-f16, gguf or a list with commas")
+  verb.option("--menu", options->quantize.menu,
+              "Schemes to choose from: mxq, mxq-f16, gguf or a list with commas")
       .excludes(bank)
       .show_default();
   verb.option("--table", options->quantize.table,

@@ -25,7 +25,8 @@ void add_run_flags(Verb verb, RunFlags& flags) {
       "Schemes to choose from: affine, mxq, mxq-f16, gguf or a list; default: affine, or the engine's"));
   defines(verb.option("--method", options.method,
                       "Method for the menu's affine schemes; default: gptq, or the engine's"));
-  defines(verb.option("--bank", options.bank, "Use a bank made by `knapsaq bank`; default: one in the run's folder"));
+  defines(verb.option("--bank", options.bank,
+                      "Use a bank made by `knapsaq bank`; default: one in the run's folder"));
   defines(verb.option(
       "--tie", options.ties,
       "Linears that share a scheme: none, qkv, gate-up, vllm (both), layer; default: none, or the "

@@ -18,18 +18,17 @@ void add_task_flags(Verb verb, TaskOptions& options) {
 nlohmann::ordered_json json_of(const EvaluateResult::Tasks& tasks) {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
   for (const TaskScore& score : tasks.scores) {
-    nlohmann::ordered_json task = {{"task", score.task},      {"items", score.items},
-                                   {"acc", score.acc.value},  {"acc_stderr", score.acc.standard_error},
-                                   {"acc_norm", nullptr},     {"acc_norm_stderr", nullptr}};
+    nlohmann::ordered_json task = {{"task", score.task},     {"items", score.items},
+                                   {"acc", score.acc.value}, {"acc_stderr", score.acc.standard_error},
+                                   {"acc_norm", nullptr},    {"acc_norm_stderr", nullptr}};
     if (score.has_norm) {
       task["acc_norm"] = score.acc_norm.value;
       task["acc_norm_stderr"] = score.acc_norm.standard_error;
     }
     list.push_back(std::move(task));
   }
-  return {{"tasks", list},
-          {"average", tasks.average.value},
-          {"average_stderr", tasks.average.standard_error}};
+  return {
+      {"tasks", list}, {"average", tasks.average.value}, {"average_stderr", tasks.average.standard_error}};
 }
 
 void print(const EvaluateResult::Tasks& tasks) {

@@ -1,8 +1,8 @@
 // A quantizer of one's own, used like those that come with Knapsaq:
 //   add_quantizer MODEL OUTPUT
 //
-// Round to nearest, with the range of every group narrowed a little: large weights are clipped, all others are rounded
-// on a finer grid.
+// Round to nearest, with the range of every group narrowed a little: large weights are clipped, all others
+// are rounded on a finer grid.
 
 #include <algorithm>
 #include <cmath>

@@ -1,7 +1,8 @@
 // A search strategy of one's own, used like those that come with Knapsaq:
 //   add_strategy MODEL RUN
 //
-// It goes up from the smallest model: in every step it raises the variable whose local error falls most per byte.
+// It goes up from the smallest model: in every step it raises the variable whose local error falls most per
+// byte.
 
 #include <cstdio>
 #include <exception>

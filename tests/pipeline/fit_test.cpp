@@ -55,7 +55,8 @@ FitOptions small_fit(const Scratch& scratch, const std::string& output) {
 }
 
 FitResult fit_with(Recorder& recorder, const FitOptions& options, int threads = 2) {
-  Environment environment({.threads = threads, .listener = &recorder, .cancellation = &recorder.cancellation});
+  Environment environment(
+      {.threads = threads, .listener = &recorder, .cancellation = &recorder.cancellation});
   Session session(environment, llama(), Session::Accepts::folder);
   return fit(session, options);
 }

@@ -130,8 +130,8 @@ TEST(FindModel, PathsComeFirstAndOtherNamesAreLeftAlone) {
   fs::current_path(scratch / ".");
   EXPECT_EQ(find_model("made/tiny"), fs::path("made/tiny"));
   fs::current_path(before);
-  for (const std::string name : {"", "tiny", "/made/tiny", "made/tiny/", "made/tiny/x", "../made", "made/..", "./tiny",
-                                 "made/tiny@../../x", "ma de/tiny"})
+  for (const std::string name : {"", "tiny", "/made/tiny", "made/tiny/", "made/tiny/x", "../made", "made/..",
+                                 "./tiny", "made/tiny@../../x", "ma de/tiny"})
     EXPECT_EQ(find_model(name), fs::path(name)) << name;
 }
 

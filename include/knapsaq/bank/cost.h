@@ -5,8 +5,9 @@
 
 namespace knapsaq {
 
-/// Which error of a quantized matrix a search makes small: || W - Q(W) ||_F, that relative to || W ||_F, or the mean
-/// squared change of the matrix's output per token, both uses of an embedding that is the head too (ErrorCell).
+/// Which error of a quantized matrix a search makes small: || W - Q(W) ||_F, that relative to || W ||_F, or
+/// the mean squared change of the matrix's output per token, both uses of an embedding that is the head too
+/// (ErrorCell).
 enum class Cost : std::uint8_t { fnorm, relative, hessian };
 /// Throws UsageError listing them.
 Cost parse_cost(std::string_view text);

@@ -17,8 +17,8 @@ inline constexpr std::string_view kSelf = "self";
 
 /// What the statistics are made from.
 struct CalibrationOptions {
-  /// Folder of calibrate(), made there from `text` if it does not exist, or an imatrix file of llama.cpp; empty:
-  /// the step's own place.
+  /// Folder of calibrate(), made there from `text` if it does not exist, or an imatrix file of llama.cpp;
+  /// empty: the step's own place.
   std::string folder;
   /// Files (UTF-8, or JSONL with a field "text" where the name ends in .jsonl), or kSelf alone; empty: a
   /// calibration that is there, else kSelf.
@@ -42,8 +42,8 @@ struct CalibrateResult {
   std::int64_t tokens = 0;
   double seconds = 0;
 };
-/// Throws UsageError for places and texts that cannot be, InputError for inputs of a matrix that are not finite,
-/// Cancelled. What is finished stays: the same call goes on.
+/// Throws UsageError for places and texts that cannot be, InputError for inputs of a matrix that are not
+/// finite, Cancelled. What is finished stays: the same call goes on.
 CalibrateResult calibrate(Session& session, const CalibrateOptions& options);
 
 }  // namespace knapsaq

@@ -19,9 +19,10 @@ struct CompareOptions {
   std::vector<std::string> methods = {"rtn", "hqq", "nf4", "gptq", "awq", "mxq"};
   /// Schemes without their method: what every uniform method is tried with.
   std::vector<std::string> configurations = {"b4g128", "b4g64", "b3g128", "b3g64", "b2g64"};
-  std::string budgets = "2.5,2.75,3.13,3.25,4.13,4.25";  ///< bits per weight for mxq; a list, or FIRST:LAST:STEP
-  std::string menu = "mxq";                              ///< schemes that mxq chooses from
-  std::string protocol = "gptq";                         ///< of the windows
+  std::string budgets =
+      "2.5,2.75,3.13,3.25,4.13,4.25";  ///< bits per weight for mxq; a list, or FIRST:LAST:STEP
+  std::string menu = "mxq";            ///< schemes that mxq chooses from
+  std::string protocol = "gptq";       ///< of the windows
   WindowOptions windows;
   /// Text, windows and seed for gptq and awq, and the precision of all forward passes. Without folder.
   CalibrationOptions calibration;

@@ -52,8 +52,8 @@ struct EvaluateResult {
   std::uint64_t peak_resident_bytes = 0;  ///< of the process
 };
 
-/// Throws UsageError for what cannot be, before the model is loaded; NotFiniteError for a model that computes no
-/// finite numbers; Cancelled.
+/// Throws UsageError for what cannot be, before the model is loaded; NotFiniteError for a model that computes
+/// no finite numbers; Cancelled.
 EvaluateResult evaluate(Session& session, const EvaluateOptions& options);
 
 }  // namespace knapsaq

@@ -24,8 +24,8 @@ struct ExportModelResult {
   std::vector<std::string> notes;    ///< what the format's readers do otherwise
 };
 
-/// Writes a quantized model in a format that others load. Throws UsageError, before anything is written, naming
-/// the first matrix that the format cannot carry.
+/// Writes a quantized model in a format that others load. Throws UsageError, before anything is written,
+/// naming the first matrix that the format cannot carry.
 ExportModelResult export_model(Session& session, const ExportModelOptions& options);
 
 }  // namespace knapsaq

@@ -30,9 +30,9 @@ struct FitResult {
   double seconds = 0;
 };
 
-/// All of it: calibrates, quantizes every matrix in every scheme, searches, judges the best within the budget and
-/// the best uniform model on held-out text, and writes the better one. What is finished is kept in the run's
-/// folder: after a kill the same call goes on. Throws UsageError for what cannot be, before any work;
+/// All of it: calibrates, quantizes every matrix in every scheme, searches, judges the best within the budget
+/// and the best uniform model on held-out text, and writes the better one. What is finished is kept in the
+/// run's folder: after a kill the same call goes on. Throws UsageError for what cannot be, before any work;
 /// InfeasibleError naming the smallest size; Cancelled.
 FitResult fit(Session& session, const FitOptions& options);
 

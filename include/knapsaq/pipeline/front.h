@@ -46,8 +46,8 @@ struct FrontResult {
     bool finished = false;
     FrontSummary found;
   };
-  std::string divergence;  ///< "kl" or "jsd"
-  FrontSummary all;        ///< of the searches that were asked for
+  std::string divergence;        ///< "kl" or "jsd"
+  FrontSummary all;              ///< of the searches that were asked for
   std::vector<Point> points;     ///< their Pareto front, ascending by size
   std::vector<Search> searches;  ///< all searches of the run
 };

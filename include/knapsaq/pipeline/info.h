@@ -11,11 +11,11 @@ namespace knapsaq {
 /// What a model is and how its matrices are stored.
 struct ModelInfo {
   struct StoredAs {
-    std::string name;         ///< module path
-    std::int64_t out = 0;     ///< rows
-    std::int64_t in = 0;      ///< columns
-    std::string scheme;       ///< "hqq:b3g64/m8g128", or the type of a dense one: "f16"
-    bool in_block = true;     ///< not embedding or head
+    std::string name;      ///< module path
+    std::int64_t out = 0;  ///< rows
+    std::int64_t in = 0;   ///< columns
+    std::string scheme;    ///< "hqq:b3g64/m8g128", or the type of a dense one: "f16"
+    bool in_block = true;  ///< not embedding or head
   };
   std::string architecture;
   std::int64_t parameters = 0;

@@ -31,7 +31,8 @@ class Listener : public Progress {
   void end() override {}
   /// A line about the inputs that a person should know; no error.
   virtual void note(std::string_view /*line*/) {}
-  /// Work on the run in this folder begins: the folder is there, and a run of these options may be made in it.
+  /// Work on the run in this folder begins: the folder is there, and a run of these options may be made in
+  /// it.
   virtual void run_begins(const std::filesystem::path& /*folder*/) {}
   virtual void search_begins(const SearchView& /*view*/) {}
   /// After every answer (run_search()).

@@ -21,10 +21,10 @@ struct BankOptions {
 
 struct BankResult {
   std::size_t linears = 0;  ///< matrices in the bank
-  std::size_t schemes = 0;   ///< in the menu
+  std::size_t schemes = 0;  ///< in the menu
   std::size_t kept = 0;     ///< matrices that were there already, whole
   std::size_t damaged = 0;  ///< that were there, damaged, and were made anew
-  std::uint64_t bytes = 0;   ///< of all files of the bank
+  std::uint64_t bytes = 0;  ///< of all files of the bank
   double seconds = 0;
 };
 

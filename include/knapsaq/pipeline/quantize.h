@@ -13,7 +13,8 @@
 
 namespace knapsaq {
 
-/// One model, without a search: a budget that MXQ's allocation fills, one scheme for all, or a given allocation.
+/// One model, without a search: a budget that MXQ's allocation fills, one scheme for all, or a given
+/// allocation.
 struct QuantizeOptions {
   std::string output;  ///< folder
   // One of these three:
@@ -21,13 +22,13 @@ struct QuantizeOptions {
   std::string scheme;      ///< for every linear of the blocks, as "hqq:b4g64"
   std::string allocation;  ///< file: the JSON that `knapsaq allocate --json` printed
 
-  std::string bank;                ///< choose among and write the matrices of this bank
-  std::string menu = "mxq";        ///< schemes to choose from, without a bank
-  std::string table;               ///< errors from this CSV (tables()), which are measured otherwise
-  std::vector<std::string> keep;   ///< patterns of matrices that are not quantized
-  std::vector<std::string> pins;   ///< with `scheme`: "PATTERN=SCHEME"
-  std::string cost;                ///< what is made small: "fnorm", "relative", "hessian"; empty: the usual
-  std::string ties = "none";       ///< "none", "qkv", "gate-up", "vllm", "layer"; several with commas
+  std::string bank;               ///< choose among and write the matrices of this bank
+  std::string menu = "mxq";       ///< schemes to choose from, without a bank
+  std::string table;              ///< errors from this CSV (tables()), which are measured otherwise
+  std::vector<std::string> keep;  ///< patterns of matrices that are not quantized
+  std::vector<std::string> pins;  ///< with `scheme`: "PATTERN=SCHEME"
+  std::string cost;               ///< what is made small: "fnorm", "relative", "hessian"; empty: the usual
+  std::string ties = "none";      ///< "none", "qkv", "gate-up", "vllm", "layer"; several with commas
   SolverOptions solver;
   CalibrationOptions calibration;
   bool propagate = false;  ///< quantize block by block with the inputs that the quantized blocks before make
@@ -52,7 +53,8 @@ struct QuantizeResult {
   double seconds = 0;
 };
 
-/// Throws UsageError for what cannot be, before any work; InfeasibleError naming the smallest size; Cancelled.
+/// Throws UsageError for what cannot be, before any work; InfeasibleError naming the smallest size;
+/// Cancelled.
 QuantizeResult quantize(Session& session, const QuantizeOptions& options);
 
 }  // namespace knapsaq

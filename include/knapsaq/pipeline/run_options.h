@@ -22,8 +22,8 @@ struct RunOptions {
   std::int64_t tokens = 8192;     ///< that an allocation is measured on
   std::int64_t heldout = 16384;   ///< tokens that the result is judged by, unseen before
   std::string divergence = "kl";  ///< "kl", or "jsd" as AMQ measures
-  /// An existing run may be gone on with, whatever it is of: the options above are then not looked at. Without
-  /// it the folder has to hold a run of exactly these options, or none.
+  /// An existing run may be gone on with, whatever it is of: the options above are then not looked at.
+  /// Without it the folder has to hold a run of exactly these options, or none.
   bool any_run = false;
 };
 

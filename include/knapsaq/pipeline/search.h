@@ -44,8 +44,8 @@ struct SearchResult {
   std::vector<std::string> remarks;  ///< lines for people: what the strategy left out
 };
 
-/// Searches for the Pareto front of size against quality. Every measurement is kept as it is made: after a kill
-/// the same call goes on. Throws UsageError for what cannot be, before any work; Cancelled.
+/// Searches for the Pareto front of size against quality. Every measurement is kept as it is made: after a
+/// kill the same call goes on. Throws UsageError for what cannot be, before any work; Cancelled.
 SearchResult search(Session& session, const SearchOptions& options);
 
 }  // namespace knapsaq

@@ -30,8 +30,8 @@ class Session {
     folder      ///< a folder: for what writes models, which carries the folder's other files
   };
 
-  /// `model`: a path, or a repository of the local Hugging Face cache (find_model()). Notes about its files go
-  /// to the listener. `environment` must outlive the session.
+  /// `model`: a path, or a repository of the local Hugging Face cache (find_model()). Notes about its files
+  /// go to the listener. `environment` must outlive the session.
   Session(Environment& environment, const std::filesystem::path& model, Accepts accepts = Accepts::any_model);
   ~Session();
   Session(const Session&) = delete;
@@ -57,7 +57,8 @@ class Session {
   Decoder* loaded_decoder(Precision precision);
   /// decoder() for somebody who changes its weights; the session has none afterwards.
   LoadedDecoder take_decoder(Precision precision);
-  /// Lets go of the decoder where less memory is free than the model's files take: what comes next needs some.
+  /// Lets go of the decoder where less memory is free than the model's files take: what comes next needs
+  /// some.
   void make_room();
 
  private:

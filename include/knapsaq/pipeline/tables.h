@@ -26,8 +26,8 @@ struct TablesResult {
   double seconds = 0;
 };
 
-/// Writes the error and the size of every matrix in every scheme. Throws UsageError for what cannot be, before any
-/// work; Cancelled.
+/// Writes the error and the size of every matrix in every scheme. Throws UsageError for what cannot be,
+/// before any work; Cancelled.
 TablesResult tables(Environment& environment, const TablesOptions& options);
 
 }  // namespace knapsaq

@@ -26,10 +26,10 @@ struct RuntimeOptions {
 /// `top_p`, drawn from what is left.
 struct GenerateOptions {
   std::int64_t max_tokens = 128;
-  double temperature = 0;   ///< 0: always the most likely token; 1: the model's own distribution
-  std::int64_t top_k = 0;   ///< 0: all
-  double top_p = 1;         ///< the fewest most likely tokens with at least this probability together
-  std::uint64_t seed = 0;   ///< the same seed gives the same text
+  double temperature = 0;  ///< 0: always the most likely token; 1: the model's own distribution
+  std::int64_t top_k = 0;  ///< 0: all
+  double top_p = 1;        ///< the fewest most likely tokens with at least this probability together
+  std::uint64_t seed = 0;  ///< the same seed gives the same text
 };
 
 struct GeneratedText {
@@ -37,8 +37,8 @@ struct GeneratedText {
   std::vector<std::int32_t> tokens;
   std::string reason;  ///< why it ended: "stop", "length", "context" or "interrupted"
   std::int64_t prompt_tokens = 0;
-  std::int64_t reused_tokens = 0;  ///< of the prompt, which were computed for the text before
-  std::optional<double> prompt_tokens_per_second;      ///< none where nothing was computed
+  std::int64_t reused_tokens = 0;                  ///< of the prompt, which were computed for the text before
+  std::optional<double> prompt_tokens_per_second;  ///< none where nothing was computed
   std::optional<double> generation_tokens_per_second;  ///< none where nothing was measured
   double first_token_seconds = 0;
 };
@@ -52,8 +52,8 @@ struct ChatTurn {
 /// Hears the text piece by piece, as soon as it is certain.
 using TextSink = std::function<void(const std::string& piece)>;
 
-/// A model that continues texts. It keeps what it computed: a prompt that begins as the text before costs only
-/// what differs. Used by one thread at a time.
+/// A model that continues texts. It keeps what it computed: a prompt that begins as the text before costs
+/// only what differs. Used by one thread at a time.
 class TextModel {
  public:
   /// Opens the model; weights are loaded with the first text. Throws UsageError for options without meaning.
@@ -69,16 +69,16 @@ class TextModel {
   std::int64_t context() const;
 
   /// Continues a text; an empty one begins with the model's first token, if it has one. Throws UsageError for
-  /// options without meaning, InputError for a prompt that leaves no room, and, before it takes any, if memory is
-  /// not enough. An interrupt is no exception: what was drawn until then is returned.
+  /// options without meaning, InputError for a prompt that leaves no room, and, before it takes any, if
+  /// memory is not enough. An interrupt is no exception: what was drawn until then is returned.
   GeneratedText generate(const std::string& prompt, const GenerateOptions& options = {},
                          const TextSink& sink = {});
 
   /// The turn that follows. Throws InputError for a model without a chat template.
   GeneratedText chat(const std::vector<ChatTurn>& turns, const GenerateOptions& options = {},
                      const TextSink& sink = {});
-  /// Throws InputError if the model has no chat template, if the template cannot render these turns and a short
-  /// question, or if they leave no room: before the weights are loaded.
+  /// Throws InputError if the model has no chat template, if the template cannot render these turns and a
+  /// short question, or if they leave no room: before the weights are loaded.
   void check_chat(const std::vector<ChatTurn>& turns);
 
  private:

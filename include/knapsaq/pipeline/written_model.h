@@ -27,11 +27,11 @@ struct WrittenModel {
   double bits = 0;             ///< average per quantized weight, metadata included
   bool is_uniform = false;     ///< on held-out text the best uniform model was better than the searched one
   JudgedModel chosen;
-  /// The one that lost: the best uniform model within the budget, or the searched one; missing if only one fits,
-  /// or both are the same.
+  /// The one that lost: the best uniform model within the budget, or the searched one; missing if only one
+  /// fits, or both are the same.
   std::optional<JudgedModel> other;
-  std::string divergence;         ///< what the choice was made by: "kl" or "jsd"
-  double difference = 0;          ///< divergence of `chosen` minus that of `other`, token by token
+  std::string divergence;  ///< what the choice was made by: "kl" or "jsd"
+  double difference = 0;   ///< divergence of `chosen` minus that of `other`, token by token
   double difference_standard_error = 0;
   std::int64_t heldout_tokens = 0;
   double reference_perplexity = 0;  ///< of the full model on the held-out text

@@ -83,8 +83,8 @@ class Quantizer {
 
 /// Throws UsageError listing the known methods.
 const Quantizer& quantizer(std::string_view method);
-/// Adds a method of the program's own, which schemes then name as "METHOD:b4g64": before it is used, from any thread.
-/// Throws UsageError if there is one of that name.
+/// Adds a method of the program's own, which schemes then name as "METHOD:b4g64": before it is used, from any
+/// thread. Throws UsageError if there is one of that name.
 void register_quantizer(std::unique_ptr<const Quantizer> method);
 /// quantizer(scheme.method).quantize(weights, scheme, inputs), with errors that name the matrix: `linear` is
 /// a module path.

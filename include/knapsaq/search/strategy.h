@@ -99,8 +99,8 @@ struct StrategyInfo {
 std::vector<StrategyInfo> strategies();
 /// Throws UsageError, listing them, for an unknown name. What it gives stays.
 const StrategyInfo& find_strategy(std::string_view name);
-/// Adds a strategy of the program's own: before it is used, from any thread. Throws UsageError if there is one of
-/// that name.
+/// Adds a strategy of the program's own: before it is used, from any thread. Throws UsageError if there is
+/// one of that name.
 void register_strategy(StrategyInfo strategy);
 
 }  // namespace knapsaq

@@ -10,8 +10,8 @@
 #include <fmt/format.h>
 
 #include "knapsaq/bank/magnitude_percentiles.h"
-#include "knapsaq/base/error.h"
 #include "knapsaq/base/cancellation.h"
+#include "knapsaq/base/error.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/quant/groupwise.h"
 #include "knapsaq/quant/quantizer.h"

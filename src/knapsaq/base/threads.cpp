@@ -64,8 +64,8 @@ bool spin_until(std::chrono::microseconds limit, Ready&& ready) {
 
 /// One loop at a time lies here. Its indices are counted twice: `unclaimed` by those who take them,
 /// `unfinished` by those who did them. Whoever takes one keeps `unfinished` above 0 and so the loop in its
-/// place: only then may count, context, call and execution be read, and a thread that comes late finds either nothing to
-/// take or an index of the next loop, which is as good.
+/// place: only then may count, context, call and execution be read, and a thread that comes late finds either
+/// nothing to take or an index of the next loop, which is as good.
 struct ThreadPool::State {
   /// Indices that nobody has taken; below 0 by those who came too late.
   alignas(kApart) std::atomic<std::int64_t> unclaimed{0};

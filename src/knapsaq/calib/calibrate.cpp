@@ -199,9 +199,9 @@ void check_calibration_place(const fs::path& folder) {
 namespace {
 
 /// Whatever the model is in: `make_calibrator` makes a Calibrator of it.
-Calibration calibrate_with(const std::function<std::unique_ptr<Calibrator>()>& make_calibrator, const ModelConfig& config,
-                           Precision precision, std::string_view fingerprint, const Samples& samples,
-                           const fs::path& folder, bool replace, Progress& progress) {
+Calibration calibrate_with(const std::function<std::unique_ptr<Calibrator>()>& make_calibrator,
+                           const ModelConfig& config, Precision precision, std::string_view fingerprint,
+                           const Samples& samples, const fs::path& folder, bool replace, Progress& progress) {
   Manifest manifest;
   manifest.source = {std::string(fingerprint), samples.text, samples.options, precision};
   manifest.tokens_hash = samples.hash;
@@ -254,14 +254,16 @@ Calibration calibrate_with(const std::function<std::unique_ptr<Calibrator>()>& m
 Calibration calibrate(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
                       const Samples& samples, Backend& backend, const fs::path& folder, bool replace,
                       Progress& progress) {
-  return calibrate_with([&] { return std::make_unique<Calibrator>(checkpoint, config, samples, backend, progress); }, config,
-                        backend.precision(), fingerprint, samples, folder, replace, progress);
+  return calibrate_with(
+      [&] { return std::make_unique<Calibrator>(checkpoint, config, samples, backend, progress); }, config,
+      backend.precision(), fingerprint, samples, folder, replace, progress);
 }
 
 Calibration calibrate(Decoder& decoder, std::string_view fingerprint, const Samples& samples,
                       const fs::path& folder, bool replace, Progress& progress) {
-  return calibrate_with([&] { return std::make_unique<Calibrator>(decoder, samples, progress); }, decoder.config(),
-                        decoder.backend().precision(), fingerprint, samples, folder, replace, progress);
+  return calibrate_with([&] { return std::make_unique<Calibrator>(decoder, samples, progress); },
+                        decoder.config(), decoder.backend().precision(), fingerprint, samples, folder,
+                        replace, progress);
 }
 
 }  // namespace knapsaq

@@ -110,7 +110,8 @@ struct MatrixSelection {
 /// Selects everything except the matrices named by one of the patterns `keep` (is_named(); tables of
 /// positions and projections too), and without `ends` except embedding and head. Throws UsageError for a
 /// pattern that names nothing, and if nothing is left.
-MatrixSelection select_matrices(const ModelConfig& config, std::span<const std::string> keep, bool ends = true);
+MatrixSelection select_matrices(const ModelConfig& config, std::span<const std::string> keep,
+                                bool ends = true);
 
 /// For each of `matrices`, the index among them of the first with the same input: q for k and v, gate for up,
 /// itself for all others.

@@ -22,8 +22,8 @@ AllocateResult allocate(Environment& environment, const AllocateOptions& options
   if (options.bits > 0) table = without_ends(std::move(table));
   const Cost cost = options.cost.empty() ? usual_cost(table) : parse_cost(options.cost);
   const std::uint64_t budget = options.bytes ? *options.bytes : budget_bytes(table, options.bits);
-  const Allocation found = allocate_mxq(table, budget, options.ties,
-                                        solve_options(options.solver, environment.listener()), cost);
+  const Allocation found =
+      allocate_mxq(table, budget, options.ties, solve_options(options.solver, environment.listener()), cost);
   AllocateResult result{.cost = std::string(to_string(cost)),
                         .objective = found.objective,
                         .bound = found.bound,

@@ -19,8 +19,8 @@
 #include "knapsaq/eval/tasks/task_set.h"
 #include "knapsaq/eval/windows.h"
 #include "knapsaq/model/config.h"
-#include "knapsaq/quant/scheme.h"
 #include "knapsaq/pipeline/case_log.h"
+#include "knapsaq/quant/scheme.h"
 
 namespace knapsaq {
 

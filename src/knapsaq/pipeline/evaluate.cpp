@@ -71,8 +71,8 @@ EvaluateResult::Text score_text(Session& session, Decoder& decoder, std::span<co
       [&](std::span<const std::int32_t> batch, std::int64_t count, std::int64_t length,
           std::span<float> out) { decoder.losses(batch, count, length, out); },
       session.listener());
-  return {found.perplexity, found.nll, found.standard_error, found.tokens, found.windows, windows,
-          watch.seconds()};
+  return {found.perplexity, found.nll, found.standard_error, found.tokens,
+          found.windows,    windows,   watch.seconds()};
 }
 
 }  // namespace

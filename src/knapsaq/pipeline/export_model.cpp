@@ -20,9 +20,9 @@ ExportModelResult export_model(Session& session, const ExportModelOptions& optio
   ExportOptions how;
   how.requantize = options.requantize;
   how.replace = options.force;
-  ExportReport report =
-      format.write(session.checkpoint(), session.config(), output, how, session.listener());
-  return {output, std::string(format.name()), report.bytes, std::move(report.changes), std::move(report.notes)};
+  ExportReport report = format.write(session.checkpoint(), session.config(), output, how, session.listener());
+  return {output, std::string(format.name()), report.bytes, std::move(report.changes),
+          std::move(report.notes)};
 }
 
 }  // namespace knapsaq

@@ -27,9 +27,8 @@ struct Repository {
 /// What names of organisations and repositories consist of; "." and ".." are no names.
 bool is_name(std::string_view text) {
   return !text.empty() && text.size() <= 96 && text.find_first_not_of('.') != text.npos &&
-         std::ranges::all_of(text, [](unsigned char c) {
-           return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.';
-         });
+         std::ranges::all_of(
+             text, [](unsigned char c) { return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.'; });
 }
 
 /// Branches and tags may have slashes, too.
@@ -83,16 +82,15 @@ bool is_there(const fs::path& path) {
 fs::path find_model(const fs::path& name) {
   Repository wanted;
   if (is_there(name) || !parse(name.string(), wanted)) return name;
-  const fs::path folder =
-      cache_folder() / fmt::format("models--{}--{}", wanted.organisation, wanted.name);
+  const fs::path folder = cache_folder() / fmt::format("models--{}--{}", wanted.organisation, wanted.name);
   const std::string named = commit_of(folder / "refs" / wanted.revision);
   const fs::path snapshot = folder / "snapshots" / (named.empty() ? wanted.revision : named);
   if (is_there(snapshot / "config.json")) return snapshot;
-  throw InputError(fmt::format(
-      "{0}: is neither a file or folder here nor in the Hugging Face cache ({1}): fetch it with "
-      "`hf download {2}/{3}{4}`",
-      name.string(), cache_folder().string(), wanted.organisation, wanted.name,
-      wanted.revision == "main" ? "" : " --revision " + wanted.revision));
+  throw InputError(
+      fmt::format("{0}: is neither a file or folder here nor in the Hugging Face cache ({1}): fetch it with "
+                  "`hf download {2}/{3}{4}`",
+                  name.string(), cache_folder().string(), wanted.organisation, wanted.name,
+                  wanted.revision == "main" ? "" : " --revision " + wanted.revision));
 }
 
 }  // namespace knapsaq

@@ -42,12 +42,13 @@ Precision precision_of(const CalibrationOptions& options);
 /// Statistics of inputs that are there, or that can be made: what they are is known before anything is.
 class FoundInputs {
  public:
-  /// With text: the calibration in the folder if it was made from this text with these options, else a new one
-  /// that is to be made there (after a kill: finished). Without text: the one in the folder, or one of the
-  /// model's own text where there is none. The folder is `options.folder`, which may also be an imatrix file, or
-  /// `default_folder` if that is empty. Writes nothing. Throws UsageError if `options.folder` has no calibration
-  /// and there is no text.
-  FoundInputs(Session& session, const CalibrationOptions& options, const std::filesystem::path& default_folder);
+  /// With text: the calibration in the folder if it was made from this text with these options, else a new
+  /// one that is to be made there (after a kill: finished). Without text: the one in the folder, or one of
+  /// the model's own text where there is none. The folder is `options.folder`, which may also be an imatrix
+  /// file, or `default_folder` if that is empty. Writes nothing. Throws UsageError if `options.folder` has no
+  /// calibration and there is no text.
+  FoundInputs(Session& session, const CalibrationOptions& options,
+              const std::filesystem::path& default_folder);
   FoundInputs(FoundInputs&&) noexcept;
   ~FoundInputs();
 
@@ -69,9 +70,10 @@ class FoundInputs {
 Calibration make_calibration(Session& session, const Samples& samples, Precision precision,
                              const std::filesystem::path& folder, bool replace);
 
-/// The windows of `options.text`, or without one of the model's own text, that a calibration looks at; at most
-/// `most_tokens` tokens of them, but one window, if that is not 0.
-Samples calibration_samples(Session& session, const CalibrationOptions& options, std::int64_t most_tokens = 0);
+/// The windows of `options.text`, or without one of the model's own text, that a calibration looks at; at
+/// most `most_tokens` tokens of them, but one window, if that is not 0.
+Samples calibration_samples(Session& session, const CalibrationOptions& options,
+                            std::int64_t most_tokens = 0);
 
 /// AWQ's scales for a model, found with calibration_samples(). `inputs` has second moments.
 Folding find_scales(Session& session, const InputSource& inputs, const CalibrationOptions& options);

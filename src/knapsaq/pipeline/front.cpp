@@ -42,7 +42,8 @@ FrontResult front(Environment& environment, const FrontOptions& options) {
   for (const RunFront::FoundPoint& one : found.points())
     result.points.push_back({one.bytes, one.bits, one.measurement.value(divergence),
                              one.measurement.perplexity(), one.measurement.agreement, one.strategy,
-                             named_allocation(run.space(), one.point), scheme_counts(run.space(), one.point)});
+                             named_allocation(run.space(), one.point),
+                             scheme_counts(run.space(), one.point)});
   for (const SearchRecord& record : records)
     result.searches.push_back({record.strategy, record.seed, record.options, record.finished,
                                summary_of(RunFront(run, {record.id}))});

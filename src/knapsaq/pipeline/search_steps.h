@@ -10,8 +10,8 @@
 
 namespace knapsaq {
 
-/// Throws UsageError for unknown strategies, and for options, goals and budgets that the strategy cannot use in
-/// this space.
+/// Throws UsageError for unknown strategies, and for options, goals and budgets that the strategy cannot use
+/// in this space.
 void check_search(const StrategyOptions& options, const SearchSpace& space, std::optional<Budget> budget);
 /// Throws UsageError unless the run in the folder has begun this search. Changes nothing.
 void require_search(const std::filesystem::path& folder, const StrategyOptions& options,

@@ -19,8 +19,8 @@ ErrorTable table_of(Environment& environment, const TablesOptions& options) {
   const Menu menu = parse_menu(options.menu);
   const Session session(environment, options.model);
   check_shapes(session.checkpoint(), session.config());
-  return build_error_table(session.checkpoint(), select_matrices(session.config(), options.keep).quantized, menu,
-                           session.listener());
+  return build_error_table(session.checkpoint(), select_matrices(session.config(), options.keep).quantized,
+                           menu, session.listener());
 }
 
 }  // namespace

@@ -12,8 +12,8 @@
 
 namespace knapsaq {
 
-/// The tasks, read and tokenized; none if none is asked for. Throws UsageError for options that miss each other,
-/// and as TaskSet::read(): everything that can be said before a model is loaded.
+/// The tasks, read and tokenized; none if none is asked for. Throws UsageError for options that miss each
+/// other, and as TaskSet::read(): everything that can be said before a model is loaded.
 TaskSet read_tasks(Session& session, const TaskOptions& options);
 std::vector<TaskResult> judge(const TaskSet& tasks, Decoder& decoder, Progress& progress);
 std::vector<TaskScore> scores_of(std::span<const TaskResult> results);

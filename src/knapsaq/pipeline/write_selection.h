@@ -13,8 +13,8 @@ namespace knapsaq {
 /// Where the result of a run for this engine ("": in Knapsaq's own format) is written: a file or a folder.
 std::filesystem::path plan_result(OutputPlan& plan, const std::string& engine, const std::string& output,
                                   bool force);
-/// Throws UsageError if a bank whose codes are to be written lacks a scheme of the run's bank, InputError if it is
-/// of another model: before anything is measured. `codes` empty: nothing to check.
+/// Throws UsageError if a bank whose codes are to be written lacks a scheme of the run's bank, InputError if
+/// it is of another model: before anything is measured. `codes` empty: nothing to check.
 void check_codes(const Run& run, const std::string& codes);
 
 /// What write_point() wrote.
@@ -23,9 +23,9 @@ struct WrittenPoint {
   double bits = 0;
   std::vector<std::string> notes;
 };
-/// Writes the model of a point in the format of the run's engine. `codes`: a bank with the same bits and groups by
-/// another method, whose codes are written and not the run's; empty: none. Throws as write_quantized() does,
-/// UsageError if that bank lacks a scheme.
+/// Writes the model of a point in the format of the run's engine. `codes`: a bank with the same bits and
+/// groups by another method, whose codes are written and not the run's; empty: none. Throws as
+/// write_quantized() does, UsageError if that bank lacks a scheme.
 WrittenPoint write_point(const Run& run, const Point& point, const std::string& codes,
                          const std::filesystem::path& output, bool force, Progress& progress);
 /// The same for what was chosen, with everything that is known of it.

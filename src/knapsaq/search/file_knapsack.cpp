@@ -7,8 +7,8 @@
 
 #include <fmt/format.h>
 
-#include "knapsaq/base/error.h"
 #include "knapsaq/base/cancellation.h"
+#include "knapsaq/base/error.h"
 #include "knapsaq/base/units.h"
 
 namespace knapsaq {

@@ -8,8 +8,8 @@
 
 #include <fmt/format.h>
 
-#include "knapsaq/base/error.h"
 #include "knapsaq/base/cancellation.h"
+#include "knapsaq/base/error.h"
 #include "knapsaq/base/quote.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/search/core.h"

@@ -21,9 +21,9 @@ class Evaluators {
   virtual Evaluator& of(std::string_view set) = 0;
 };
 
-/// The evaluators of a run, on one decoder that is loaded when the first of them is asked for. Candidates take
-/// the memory of the full-precision matrices, so what the full-precision model makes of all sets that will be
-/// asked for is computed before: a set that was not announced costs another load.
+/// The evaluators of a run, on one decoder that is loaded when the first of them is asked for. Candidates
+/// take the memory of the full-precision matrices, so what the full-precision model makes of all sets that
+/// will be asked for is computed before: a set that was not announced costs another load.
 class RunEvaluators final : public Evaluators {
  public:
   /// Gives the full-precision model in the run's precision.

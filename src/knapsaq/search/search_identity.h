@@ -10,9 +10,9 @@
 
 namespace knapsaq {
 
-/// What besides strategy and seed decides about the questions of a search, as SearchRecord::options holds it: two
-/// searches with the same text go the same way, whoever began them. `evaluations` 0 and an empty `goal` are what
-/// the strategy makes of them.
+/// What besides strategy and seed decides about the questions of a search, as SearchRecord::options holds it:
+/// two searches with the same text go the same way, whoever began them. `evaluations` 0 and an empty `goal`
+/// are what the strategy makes of them.
 std::string search_identity(const OptionValues& options, std::int64_t evaluations,
                             const std::optional<Budget>& budget, std::string_view goal);
 

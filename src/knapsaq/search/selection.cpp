@@ -165,8 +165,8 @@ Selection judge(Run& run, const Next& next, const Budget& budget, Evaluators& ev
     if (uniform->point != selection.chosen.point) selection.other = std::move(*uniform);
   }
   if (selection.other)
-    selection.difference =
-        paired_difference(selection.chosen.heldout, selection.other->heldout, run.settings().heldout.length - 1);
+    selection.difference = paired_difference(selection.chosen.heldout, selection.other->heldout,
+                                             run.settings().heldout.length - 1);
   return selection;
 }
 
@@ -180,8 +180,8 @@ Selection choose(Run& run, const Budget& budget, Evaluators& evaluators, std::st
       run, [&] { return best.next(); }, budget, evaluators, progress);
 }
 
-Selection choose_near(Run& run, double bits, double tolerance, Evaluators& evaluators, std::string_view strategy,
-                      Progress& progress) {
+Selection choose_near(Run& run, double bits, double tolerance, Evaluators& evaluators,
+                      std::string_view strategy, Progress& progress) {
   const std::vector<Archive::Entry> entries = searched(run, strategy);
   if (entries.empty())
     throw InputError(

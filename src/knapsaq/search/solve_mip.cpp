@@ -6,8 +6,8 @@
 #include <Highs.h>
 #include <fmt/format.h>
 
-#include "knapsaq/base/execution.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/execution.h"
 #include "knapsaq/base/progress.h"
 #include "knapsaq/search/problem.h"
 #include "knapsaq/search/relaxation.h"

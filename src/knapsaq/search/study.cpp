@@ -190,8 +190,9 @@ Study run_study(const StudySettings& settings, const StrategySetup& setup, Evalu
       own.goal = goal.get();
       const std::unique_ptr<Strategy> strategy = entry.info->make(own, entry.options);
       Recorder recorder(*strategy, *goal, evaluator.windows());
-      const SearchRecord record =
-          archive.search(entry.info->name, search_identity(entry.options, settings.evaluations, setup.budget, settings.goal), own.seed);
+      const SearchRecord record = archive.search(
+          entry.info->name, search_identity(entry.options, settings.evaluations, setup.budget, settings.goal),
+          own.seed);
       const SearchReport report =
           run_search(recorder, own, record, evaluator, archive, [&](const SearchStatus& status) {
             if (listener) listener(done, runs, entry.info->name, status);

@@ -13,8 +13,8 @@
 
 #include <fmt/format.h>
 
-#include "knapsaq/base/error.h"
 #include "knapsaq/base/cancellation.h"
+#include "knapsaq/base/error.h"
 #include "knapsaq/base/random.h"
 #include "knapsaq/search/amq/mlp.h"
 #include "knapsaq/search/amq/nsga2.h"
