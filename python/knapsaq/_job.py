@@ -49,8 +49,9 @@ def call(
     *arguments: Any,
     threads: int,
     progress: bool | Callable[[Any], Any],
+    watch: bool = False,
 ) -> Any:
     """Starts a verb and waits for it."""
     listener = listener_of(progress)
-    host = _native.Host(threads=threads, listens=type(listener) is not Listener)
+    host = _native.Host(threads=threads, listens=type(listener) is not Listener, watches=watch)
     return wait(start(host, *arguments), listener)

@@ -78,6 +78,16 @@ class Run:
         _options.set_budget(options.budget, budget, bpw, bits)
         return _results.of(call(_native.pick, options, threads=threads, progress=progress))
 
+    def watch(self) -> str:
+        """The address of a page on this machine that follows the run. ``knapsaq watch``.
+
+        The page's server is a process of its own, which ends some minutes after the run is over and nobody looks at
+        it any more. Where one serves the run already, its address is given.
+
+        Raises IoError if no server could be started.
+        """
+        return _native.watch(self._folder)
+
     def report(self, output: Path | None = None) -> FilePath:
         """Writes a self-contained HTML page about the run; returns where it is. ``knapsaq report``.
 

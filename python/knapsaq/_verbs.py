@@ -72,6 +72,7 @@ def fit(
     window: int | None = None,
     text_seed: int | None = None,
     precision: str | None = None,
+    watch: bool = False,
     threads: int = 0,
     progress: ProgressLike = True,
 ) -> Fit:
@@ -108,6 +109,7 @@ def fit(
         text: calibration text: files, or "self" (default) for text that the model itself samples.
         samples, window, text_seed: calibration windows, tokens in each, seed of their places.
         precision: arithmetic of the forward pass, "bf16" (default) or "fp32".
+        watch: serve a page on this machine that follows the run; a note says where.
         threads: to work with; 0: one per core.
         progress: True: a bar in a terminal or a notebook; False: nothing; a function: called with
             :class:`Progress` from this thread, some 20 times a second at most.
@@ -123,7 +125,7 @@ def fit(
     _options.set_budget(options.budget, budget, bpw, bits)
     _search_options(options.search, strategy, set, evaluations, seed, None)
     _run_options(options.of, locals())
-    return Fit(call(_native.fit, path(model), options, threads=threads, progress=progress), path(model))
+    return Fit(call(_native.fit, path(model), options, threads=threads, progress=progress, watch=watch), path(model))
 
 
 def search(
@@ -155,6 +157,7 @@ def search(
     window: int | None = None,
     text_seed: int | None = None,
     precision: str | None = None,
+    watch: bool = False,
     threads: int = 0,
     progress: ProgressLike = True,
 ) -> Search:
@@ -176,7 +179,8 @@ def search(
     constants = _options.constants(set) + (["faithful=1"] if amq_faithful else [])
     _search_options(options.search, strategy, constants, evaluations, seed, goal)
     _run_options(options.of, locals())
-    return Search(call(_native.search, path(model), options, threads=threads, progress=progress), path(model))
+    result = call(_native.search, path(model), options, threads=threads, progress=progress, watch=watch)
+    return Search(result, path(model))
 
 
 def study(
@@ -207,6 +211,7 @@ def study(
     window: int | None = None,
     text_seed: int | None = None,
     precision: str | None = None,
+    watch: bool = False,
     threads: int = 0,
     progress: ProgressLike = True,
 ) -> _results.Study:
@@ -238,7 +243,7 @@ def study(
     )
     _options.set_budget(options.budget, budget, bpw, bits)
     _run_options(options.of, locals())
-    return _results.Study(call(_native.study, path(model), options, threads=threads, progress=progress))
+    return _results.Study(call(_native.study, path(model), options, threads=threads, progress=progress, watch=watch))
 
 
 def quantize(

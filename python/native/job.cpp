@@ -95,12 +95,12 @@ void bind_job(nb::module_& module) {
   nb::class_<Host>(module, "Host", "How a call works.")
       .def(
           "__init__",
-          [](Host* host, int threads, bool listens) {
+          [](Host* host, int threads, bool listens, bool watches) {
             if (threads < 0 || threads > 1024)
               throw UsageError("threads has to be a number from 0 (one per core) to 1024");
-            new (host) Host{threads, listens};
+            new (host) Host{threads, listens, watches};
           },
-          nb::arg("threads") = 0, nb::arg("listens") = false);
+          nb::arg("threads") = 0, nb::arg("listens") = false, nb::arg("watches") = false);
   nb::class_<Job>(module, "Job", "Work on a thread of its own.")
       .def("wait", &Job::wait, nb::arg("seconds"),
            "Waits at most so long, or until text has come; whether the work has ended.")

@@ -18,6 +18,7 @@ namespace knapsaq::python {
 struct Host {
   int threads = 0;       ///< 0: one per core that this process may use
   bool listens = false;  ///< somebody wants the events
+  bool watches = false;  ///< a page follows the run
 };
 
 /// Work on a thread of its own, while Python waits, shows progress and answers signals.
@@ -65,7 +66,7 @@ Job::Result python_result(Value value) {
 /// Starts work(Environment&), which gives a value that nanobind knows.
 template <class Function>
 std::unique_ptr<Job> start(const Host& host, Function work) {
-  auto port = std::make_shared<Port>(host.listens);
+  auto port = std::make_shared<Port>(host.listens, host.watches);
   return std::make_unique<Job>(port, host.listens, [port, threads = host.threads, work = std::move(work)] {
     Environment environment({threads, port.get(), &port->cancellation()});
     return python_result(work(environment));

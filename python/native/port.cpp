@@ -4,7 +4,10 @@
 #include <chrono>
 #include <utility>
 
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/helper.h"
 #include "knapsaq/search/search_status.h"
+#include "knapsaq/watch/launch_server.h"
 
 namespace knapsaq::python {
 
@@ -66,6 +69,15 @@ void Port::end() {
 }
 
 void Port::note(std::string_view line) { add(Noted{std::string(line)}); }
+
+void Port::run_begins(const std::filesystem::path& folder) {
+  if (!watches_) return;
+  try {
+    note("the run's page: " + launch_server(helper_program(), folder));
+  } catch (const Error& error) {
+    note(error.what());  // the page is not the work
+  }
+}
 
 void Port::search_begins(const SearchView& view) {
   search_ = view;

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <filesystem>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -51,8 +52,9 @@ using Event = std::variant<StageBegan, StageAdvanced, StageEnded, Noted, TextGre
 /// Nothing here touches Python: work never waits for the interpreter.
 class Port final : public Listener {
  public:
-  /// `listens`: whether anybody will ask for the events of stages and searches.
-  explicit Port(bool listens) : listens_(listens) {}
+  /// `listens`: whether anybody will ask for the events of stages and searches. `watches`: runs get a page that
+  /// follows them (launch_server()), and a note says where.
+  explicit Port(bool listens, bool watches = false) : listens_(listens), watches_(watches) {}
 
   Cancellation& cancellation() { return cancellation_; }
   /// For the next work.
@@ -70,6 +72,7 @@ class Port final : public Listener {
   void advance(std::uint64_t done) override;
   void end() override;
   void note(std::string_view line) override;
+  void run_begins(const std::filesystem::path& folder) override;
   void search_begins(const SearchView& view) override;
   void searching(const SearchStatus& status) override;
   void search_ends() override;
@@ -79,6 +82,7 @@ class Port final : public Listener {
 
   Cancellation cancellation_;
   std::atomic<bool> listens_;
+  const bool watches_;
   std::atomic<std::uint64_t> done_{0};
 
   std::mutex mutex_;

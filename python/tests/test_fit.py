@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
+import urllib.request
 
 import pytest
 
@@ -34,6 +37,18 @@ def test_result_has_run_and_page(fitted):
     assert fitted.report_path.read_text().lstrip().lower().startswith("<!doctype html")
     assert fitted.budget_bytes == int(2.5 * 2**20)
     assert str(fitted.model.path) in repr(fitted)
+
+
+def test_watch_serves_a_page(fitted):
+    address = fitted.watch()
+    try:
+        assert re.match(r"http://127\.0\.0\.1:\d+/\w+/", address)
+        assert fitted.watch() == address, "one page for a run"
+        with urllib.request.urlopen(address) as page:
+            assert page.status == 200
+            assert b"<title>" in page.read()
+    finally:
+        os.kill(json.loads((fitted.path / "watch.json").read_text())["pid"], signal.SIGTERM)
 
 
 def test_front_is_a_sequence(fitted):

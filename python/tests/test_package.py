@@ -25,11 +25,12 @@ CALLS = {
     "front": "Run.front",
     "pick": "Run.pick",
     "report": "Run.report",
+    "watch": "Run.watch",
     "generate": "Model.generate",
     "chat": "Model.chat",
 }
 #: Verbs that are about a terminal.
-ONLY_COMMAND = {"completion", "watch"}
+ONLY_COMMAND = {"completion"}
 
 #: Options whose words are no names of Python's, or say something else there.
 ARGUMENTS = {"--for": "engine", "--tie": "ties", "--pin": "pins", "model": "model", "run": "run"}
@@ -42,6 +43,7 @@ OF_THE_OBJECT = {
     "front": {"run", "model", "threads"},
     "pick": {"run", "model"},
     "report": {"run", "model", "threads"},
+    "watch": {"run", "model", "threads", "port", "exit_after"},
     "info": {"threads"},
     "strategies": {"threads"},
 }

@@ -94,6 +94,7 @@ pid_t spawn(std::string_view task, int input, int output) {
 
 void set_helper(const std::filesystem::path& path) { program() = path; }
 bool has_helper() { return !program().empty(); }
+const std::filesystem::path& helper_program() { return program(); }
 
 std::string ask_helper(std::string_view task, std::string_view request) {
   // A file in memory and not a pipe: nobody has to read while it is written.

@@ -13,6 +13,8 @@ namespace knapsaq {
 /// Set it once, before any work.
 void set_helper(const std::filesystem::path& program);
 bool has_helper();
+/// What set_helper() was given; empty without.
+const std::filesystem::path& helper_program();
 
 /// What the helper answers: it is started with kHelperOption and `task`, reads `request` from standard input,
 /// and writes to standard output. Throws what serve_helper() passed on, InputError and IoError, and IoError
