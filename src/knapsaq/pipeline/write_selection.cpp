@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
-#include <system_error>
 #include <utility>
 
 #include <fmt/core.h>
 
 #include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/partial_output.h"
 #include "knapsaq/checkpoint/gguf_file.h"
 #include "knapsaq/export/engine.h"
 #include "knapsaq/export/matrix_source.h"
@@ -49,21 +49,6 @@ Scheme counterpart(const BankIndex& bank, const Scheme& scheme, const std::strin
 /// Where the model is on its way to the engine's format, in the run's folder.
 constexpr std::string_view kWrittenName = "written";
 
-/// Gone in the end, whatever happens.
-class RemovedFolder {
- public:
-  explicit RemovedFolder(std::filesystem::path path) : path_(std::move(path)) {}
-  ~RemovedFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  RemovedFolder(const RemovedFolder&) = delete;
-  RemovedFolder& operator=(const RemovedFolder&) = delete;
-
- private:
-  std::filesystem::path path_;
-};
-
 }  // namespace
 
 std::filesystem::path plan_result(OutputPlan& plan, const std::string& engine, const std::string& output,
@@ -100,8 +85,10 @@ WrittenPoint write_point(const Run& run, const Point& point, const std::string& 
     return {model.bytes, model.bits, {}};
   }
   // By way of Knapsaq's own format, which the writers read.
-  const std::filesystem::path native = run.folder() / kWrittenName;
-  const RemovedFolder leftover(native);
+  const std::filesystem::path place = run.folder() / kWrittenName;
+  remove_leftovers(place);
+  const PartialOutput work(place, PartialOutput::Kind::folder);  // others may write at the same time
+  const std::filesystem::path native = work.path() / "model";
   const QuantizedModel model =
       write_quantized(run.checkpoint(), run.config(), allocation, source, native, true, progress, writing);
   const Engine& engine = find_engine(run.settings().engine);
