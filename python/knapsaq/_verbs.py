@@ -86,7 +86,7 @@ def fit(
             "organisation/name" or "organisation/name@revision".
         budget: most bytes of all weight files: a number, or a size such as "4.2MiB" (``--budget``).
         output: folder to write; with ``engine="llama.cpp"`` a GGUF file (``-o``).
-        bpw: the budget as bits of all files per weight of the whole model, in the place of ``budget`` (``--bpw``).
+        bpw: the budget as bits of all files per weight of the whole model; one of the three (``--bpw``).
         bits: the budget as average bits per weight of the linears in the blocks, embedding and head as stored
             (``--bits``).
         run: folder of bank and archive, kept for other budgets; default: ``output`` + ".run".
