@@ -129,7 +129,8 @@ const std::vector<Scenario> kScenarios = {
 
 /// Files that tell times: that they are there, and whole, is all that can be asked.
 bool tells_times(const std::string& name) {
-  return name.ends_with(".html") || name.ends_with("study.json") || name.ends_with("runs.csv");
+  return name.ends_with(".html") || name.ends_with("study.json") || name.ends_with("runs.csv") ||
+         name == "status.json";
 }
 
 std::string without_last_column(const std::string& text) {
