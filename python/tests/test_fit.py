@@ -48,7 +48,7 @@ def test_watch_serves_a_page(fitted):
             assert page.status == 200
             assert b"<title>" in page.read()
     finally:
-        os.kill(json.loads((fitted.path / "watch.json").read_text())["pid"], signal.SIGTERM)
+        os.kill(json.loads((fitted.path / "watch.json").read_text())["process"]["id"], signal.SIGTERM)
 
 
 def test_front_is_a_sequence(fitted):

@@ -233,8 +233,8 @@ def test_version(verb):
 
 
 def test_all_libraries_are_inside():
-    """Beside those of the C and C++ compiler, which the platform's tag promises."""
-    promised = re.compile(r"^(linux-vdso|ld-linux-x86-64|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+))\.so")
+    """Beside those of the C and C++ compiler and zlib, which the platform's tag promises."""
+    promised = re.compile(r"^(linux-vdso|ld-linux-x86-64|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+|z))\.so")
     for file in (FOLDER / "bin" / "knapsaq", FOLDER / "_native.abi3.so"):
         needed = subprocess.run(["/lib64/ld-linux-x86-64.so.2", "--list", str(file)], capture_output=True, text=True)
         assert needed.returncode == 0, needed.stderr
