@@ -22,7 +22,8 @@ NB_MODULE(_native, module) {
         const nanobind::gil_scoped_release others_may_run;
         return launch_server(helper_program(), folder);
       },
-      nanobind::arg("run"), "The address of the page that follows a run; its server is started if there is none.");
+      nanobind::arg("run"),
+      "The address of the page that follows a run; its server is started if there is none.");
   python::bind_job(module);
   python::bind_options(module);
   python::bind_results(module);

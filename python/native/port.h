@@ -52,8 +52,8 @@ using Event = std::variant<StageBegan, StageAdvanced, StageEnded, Noted, TextGre
 /// Nothing here touches Python: work never waits for the interpreter.
 class Port final : public Listener {
  public:
-  /// `listens`: whether anybody will ask for the events of stages and searches. `watches`: runs get a page that
-  /// follows them (launch_server()), and a note says where.
+  /// `listens`: whether anybody will ask for the events of stages and searches. `watches`: runs get a page
+  /// that follows them (launch_server()), and a note says where.
   explicit Port(bool listens, bool watches = false) : listens_(listens), watches_(watches) {}
 
   Cancellation& cancellation() { return cancellation_; }
