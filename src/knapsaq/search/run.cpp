@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include <fmt/core.h>
@@ -39,14 +40,13 @@ constexpr std::string_view kTokens = " tokens";  // behind the set's name
 constexpr std::string_view kReferenceLoss = " loss of the full-precision model";
 
 std::string bytes_of(const TokenSet& set) {
-  std::string bytes(set.tokens.size() * sizeof(std::int32_t), '\0');
-  std::memcpy(bytes.data(), set.tokens.data(), bytes.size());
-  return bytes;
+  const auto bytes = std::as_bytes(std::span(set.tokens));
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
 std::vector<std::int32_t> tokens_of(std::string_view bytes) {
   std::vector<std::int32_t> tokens(bytes.size() / sizeof(std::int32_t));
-  std::memcpy(tokens.data(), bytes.data(), tokens.size() * sizeof(std::int32_t));
+  if (!tokens.empty()) std::memcpy(tokens.data(), bytes.data(), tokens.size() * sizeof(std::int32_t));
   return tokens;
 }
 
