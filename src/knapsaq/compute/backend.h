@@ -131,6 +131,31 @@ struct Compared {
   const Weight* head = nullptr;  ///< of the reference head's shape; null: the reference's
 };
 
+/// The loss of a backward pass, summed over rows, in nats. One of the three is set.
+struct LossTargets {
+  /// Cross entropy with one token for each row; a row with a negative one has no loss.
+  std::span<const std::int32_t> tokens = {};
+  /// Cross entropy with tokens that are drawn from the model's own distribution by inversion, with one number
+  /// of [0, 1) for each row: then the gradients' second moments are the Fisher information.
+  std::span<const double> draws = {};
+  /// KL(p || q) with p = softmax(reference reference_head^T): [>= rows, reference_head->in()], `working`.
+  const Array* reference = nullptr;
+  const Weight* reference_head = nullptr;  ///< of as many outputs as the head
+};
+
+/// Gradients by the vectors of a norm, summed over rows: [n] each, in double.
+struct NormGradient {
+  std::vector<double> scale;
+  std::vector<double> shift;
+};
+
+/// Gradients by what attend() reads.
+struct AttentionGradient {
+  Array q, k, v;  ///< like attend()'s, `working`
+  /// [head_dim] each, summed over rows and heads; empty without norms of heads.
+  std::vector<double> q_norm, k_norm;
+};
+
 /// Some rows of a batch: `length` tokens that follow each other. They see themselves and, if `parent` is not
 /// negative, all tokens of that segment, which lies before this one and has no parent itself; their positions
 /// go on where its positions end. So a context that several continuations share is in the batch once.
@@ -235,6 +260,34 @@ class Backend {
   /// targets.size() rows.
   virtual void compare(const Array& reference, const Weight& head, std::span<const std::int32_t> targets,
                        bool jsd, std::span<const Compared> candidates) = 0;
+
+  // The backward pass. A gradient is that of a loss summed over rows, and has the shape of what it is taken
+  // by. Weights must be dense (Packed::off).
+
+  /// W^T [in, out] without the bias: a gradient goes back through a product by multiply() with it.
+  virtual std::unique_ptr<Weight> transposed(const Weight& weight) = 0;
+  /// sum [a.cols(), b.cols()] (`full`) += a^T b over the first `rows` rows; a and b are `working`. Of a
+  /// gradient and an input this is the gradient by a weight. Sums are fp32.
+  virtual void add_product_of_columns(const Array& a, const Array& b, std::int64_t rows, Array& sum) = 0;
+  /// Adds |x| and x^2 of the first `rows` rows of in (`working`) to sums of in.cols() values.
+  virtual void add_column_sums(const Array& in, std::int64_t rows, std::span<double> abs,
+                               std::span<double> squares) = 0;
+  /// sum += the gradient by `in`, given the one by norm(in); all `full`. Adds the gradients by the norm's
+  /// vectors to `of_weights`, whose vectors are as long as the norm's, unless it is null.
+  virtual void norm_backward(const Array& in, const NormWeights& weights, std::int64_t rows,
+                             const Array& gradient, Array& sum, NormGradient* of_weights) = 0;
+  /// Through act(gate) * up, or act(up) if gate is null, of products that are given; all `working`. `out` is
+  /// the result again, `of_gate` is not looked at without a gate; of_up may be `gradient`.
+  virtual void activate_backward(const Array* gate, const Array& up, std::int64_t rows, Activation activation,
+                                 const Array& gradient, Array& out, Array* of_gate, Array& of_up) = 0;
+  /// Through attend() of windows of equal length. Adds to the norms' sums; the arrays are overwritten.
+  virtual void attend_backward(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
+                               const Array& gradient, AttentionGradient& out) = 0;
+  /// The gradient by the logits in head^T of the first losses.size() rows of in (`working`):
+  /// softmax(logits) minus the target's distribution; `out` [>= rows, head.out()] is `working`. A row without
+  /// a loss has zeros. losses[i] is the loss of row i.
+  virtual void loss_gradient(const Array& in, const Weight& head, const LossTargets& targets,
+                             std::span<float> losses, Array& out) = 0;
 
   /// to = from, for the first `rows` rows; of the same element and width.
   virtual void copy(const Array& from, std::int64_t rows, Array& to) = 0;

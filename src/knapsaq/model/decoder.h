@@ -44,6 +44,22 @@ struct PartialPass {
 /// distinct input, in the order of the forward pass.
 using InputObserver = std::function<void(const Matrix& first, const Array& x, std::int64_t rows)>;
 
+/// Receives gradients while a backward pass runs; every call is valid during the call only. A gradient is
+/// that of the loss summed over rows. Functions may be empty.
+struct GradientObserver {
+  /// x [>= rows, in] is the matrix's input, `gradient` [>= rows, out] the gradient by its output, both
+  /// `working`: the gradient by the matrix is gradient^T x. A head comes in slices of rows, of which `first`
+  /// is the first row. An embedding that is looked up comes with an empty x, after everything else; a tied
+  /// one comes as both.
+  std::function<void(const Matrix& matrix, const Array& x, const Array& gradient, std::int64_t first,
+                     std::int64_t rows)>
+      matrix;
+  /// The gradients by a norm's vectors, summed over rows; `shift` is empty for a norm without one. `module`
+  /// is as in the checkpoint: "model.layers.0.input_layernorm".
+  std::function<void(std::string_view module, std::span<const float> scale, std::span<const float> shift)>
+      norm;
+};
+
 /// A matrix as a pass uses it: multiplied, looked up, or both (a tied embedding).
 struct PreparedMatrix {
   std::shared_ptr<const Weight> weight;
@@ -156,6 +172,25 @@ class Decoder {
   Array mlp_output(std::int64_t index, const Array& x, std::int64_t rows);
   /// Losses of `hidden` after the last block against the tokens it was computed from; layout as in losses().
   void head_losses(const Hidden& hidden, std::span<const std::int32_t> tokens, std::span<float> out);
+
+  // The backward pass, of decoders with dense weights (Packed::off). The caller keeps the hidden states
+  // before the blocks; everything else is computed again, so that memory is that of one block. A backward
+  // pass with its recomputation costs two forward passes, head included.
+
+  /// The gradient [tokens, H] `full` by hidden.state after the last block. losses[i] is that of row i. A null
+  /// targets.reference_head means this decoder's head. Throws NotFiniteError for losses that are not finite.
+  Array head_backward(const Hidden& hidden, const LossTargets& targets, std::span<float> losses,
+                      const GradientObserver& observer = {});
+  /// The gradient by the output of block(index) becomes that by its input `before`; `gradient` may get other
+  /// memory.
+  void block_backward(std::int64_t index, const Hidden& before, Array& gradient,
+                      const GradientObserver& observer = {});
+  /// Tells the observer about the embedding, of the first `rows` rows of the gradient by embed()'s result.
+  void embed_backward(const Array& gradient, std::int64_t rows, const GradientObserver& observer);
+  /// All of it for one batch of windows, forward pass included; losses.size() == tokens.size(). Returns their
+  /// sum. Keeps the hidden states before all blocks meanwhile. Throws like losses().
+  double backward(std::span<const std::int32_t> tokens, std::int64_t windows, std::int64_t length,
+                  const LossTargets& targets, std::span<float> losses, const GradientObserver& observer = {});
 
   /// Writes the head's input at the end of `hidden` to the first rows of `out`, [>= tokens, head().in()]
   /// `working`.

@@ -6,15 +6,17 @@
 #include <vector>
 
 #include "knapsaq/model/decoder.h"
+#include "knapsaq/model/decoder_backward.h"
 #include "knapsaq/model/decoder_pass.h"
 #include "knapsaq/model/decoder_weights.h"
 
 namespace knapsaq {
 
-/// Shared by decoder.cpp, decoder_next.cpp and decoder_segments.cpp.
+/// Shared by decoder.cpp and the files of its parts: decoder_backward.cpp, decoder_next.cpp,
+/// decoder_segments.cpp.
 struct Decoder::Impl {
   Impl(const ModelConfig& config, Backend& backend, std::string where)
-      : weights(config, backend, std::move(where)), pass(weights) {}
+      : weights(config, backend, std::move(where)), pass(weights), backward(weights, pass) {}
 
   /// Memory that next() keeps from one call to the next.
   struct NextState {
@@ -26,6 +28,7 @@ struct Decoder::Impl {
 
   DecoderWeights weights;
   DecoderPass pass;
+  DecoderBackward backward;
   NextState next;
 
   /// Embeds windows of `length` tokens that continue `past`, into the memory of `hidden` if it has the right

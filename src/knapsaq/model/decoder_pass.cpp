@@ -81,24 +81,29 @@ void DecoderPass::embed(std::span<const std::int32_t> tokens,
   look(state, rows, [&] { return weights_.prefix() + "embed_positions.weight"; });
 }
 
-void DecoderPass::attend(std::int64_t index, const Array& x, const RowLayout& layout, Array& attended,
-                         const InputObserver& observer) {
+AttentionShape DecoderPass::attention_shape(std::int64_t index, const RowLayout& layout) const {
   const ModelConfig& config = weights_.config;
   const BlockWeights& block = weights_.block(index);
   const LayerConfig layer = layer_config(config, index);
   const bool rotary = config.positions == Positions::rotary;
-  const AttentionShape shape{.windows = layout.windows,
-                             .length = layout.length,
-                             .past = layout.past == nullptr ? 0 : layout.past->length(),
-                             .heads = layer.heads,
-                             .kv_heads = layer.kv_heads,
-                             .head_dim = layer.head_dim,
-                             .sliding_window = layer.sliding_window,
-                             .cosines = rotary ? &cosines_ : nullptr,
-                             .sines = rotary ? &sines_ : nullptr,
-                             .q_norm = config.qk_norm ? &block.q_norm : nullptr,
-                             .k_norm = config.qk_norm ? &block.k_norm : nullptr,
-                             .norm_eps = config.norm_eps};
+  return {.windows = layout.windows,
+          .length = layout.length,
+          .past = layout.past == nullptr ? 0 : layout.past->length(),
+          .heads = layer.heads,
+          .kv_heads = layer.kv_heads,
+          .head_dim = layer.head_dim,
+          .sliding_window = layer.sliding_window,
+          .cosines = rotary ? &cosines_ : nullptr,
+          .sines = rotary ? &sines_ : nullptr,
+          .q_norm = config.qk_norm ? &block.q_norm : nullptr,
+          .k_norm = config.qk_norm ? &block.k_norm : nullptr,
+          .norm_eps = config.norm_eps};
+}
+
+void DecoderPass::attend(std::int64_t index, const Array& x, const RowLayout& layout, Array& attended,
+                         const InputObserver& observer) {
+  const BlockWeights& block = weights_.block(index);
+  const AttentionShape shape = attention_shape(index, layout);
   const std::array projections = {Product{block.q.get(), &work_.q, false},
                                   Product{block.k.get(), &work_.k, false},
                                   Product{block.v.get(), &work_.v, false}};

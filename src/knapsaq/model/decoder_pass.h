@@ -57,6 +57,9 @@ class DecoderPass {
   Array head_input(const Hidden& hidden);
   /// logits = input head^T, for the first `rows` rows of head_input()'s result.
   void multiply_by_head(const Array& input, std::int64_t rows, Array& logits) const;
+  /// What attention needs of a block; its pointers live as long as the pass, until more positions are needed.
+  AttentionShape attention_shape(std::int64_t index, const RowLayout& layout) const;
+
   /// Some rows of an array, in a new one.
   Array gather(const Array& from, std::span<const RowRun> runs, std::int64_t rows) const;
 

@@ -9,6 +9,11 @@
 #include "knapsaq/base/error.h"
 
 namespace knapsaq {
+namespace {
+
+bool is_opt(const ModelConfig& config) { return config.positions == Positions::learned; }
+
+}  // namespace
 
 DecoderWeights::DecoderWeights(const ModelConfig& model, Backend& in, std::string of)
     : config(model),
@@ -27,6 +32,22 @@ NormWeights DecoderWeights::read_norm(const WeightReader& reader, const std::str
   return norm;
 }
 
+std::string DecoderWeights::attention_norm_name(std::int64_t index) const {
+  return block_prefix(config, index) + (is_opt(config) ? "self_attn_layer_norm" : "input_layernorm");
+}
+std::string DecoderWeights::mlp_norm_name(std::int64_t index) const {
+  return block_prefix(config, index) + (is_opt(config) ? "final_layer_norm" : "post_attention_layernorm");
+}
+std::string DecoderWeights::q_norm_name(std::int64_t index) const {
+  return block_prefix(config, index) + "self_attn.q_norm";
+}
+std::string DecoderWeights::k_norm_name(std::int64_t index) const {
+  return block_prefix(config, index) + "self_attn.k_norm";
+}
+std::string DecoderWeights::final_norm_name() const {
+  return prefix() + (is_opt(config) ? "final_layer_norm" : "norm");
+}
+
 Array DecoderWeights::row(const std::vector<float>& values) const {
   return backend->upload(values, 1, static_cast<std::int64_t>(values.size()));
 }
@@ -39,22 +60,19 @@ void DecoderWeights::read_embedding(const WeightReader& reader) {
 }
 
 void DecoderWeights::read_head(const WeightReader& reader) {
-  const bool is_opt = config.positions == Positions::learned;
   head = reader.weight(*backend, config.tied ? matrices.front().name : matrices.back().name, false);
   if (config.embedding != config.hidden)
     project_out = reader.weight(*backend, prefix() + "project_out", false);
-  if (config.final_norm) final_norm = read_norm(reader, prefix() + (is_opt ? "final_layer_norm" : "norm"));
+  if (config.final_norm) final_norm = read_norm(reader, final_norm_name());
 }
 
 void DecoderWeights::read_block(const WeightReader& reader, std::int64_t index) {
   BlockWeights& block = blocks[static_cast<std::size_t>(index)];
-  const bool is_opt = config.positions == Positions::learned;
-  const std::string prefix = block_prefix(config, index);
-  block.attention_norm = read_norm(reader, prefix + (is_opt ? "self_attn_layer_norm" : "input_layernorm"));
-  block.mlp_norm = read_norm(reader, prefix + (is_opt ? "final_layer_norm" : "post_attention_layernorm"));
+  block.attention_norm = read_norm(reader, attention_norm_name(index));
+  block.mlp_norm = read_norm(reader, mlp_norm_name(index));
   if (config.qk_norm) {
-    block.q_norm = row(reader.vector(prefix + "self_attn.q_norm.weight"));
-    block.k_norm = row(reader.vector(prefix + "self_attn.k_norm.weight"));
+    block.q_norm = row(reader.vector(q_norm_name(index) + ".weight"));
+    block.k_norm = row(reader.vector(k_norm_name(index) + ".weight"));
   }
   for (const Matrix& linear : of_block(index))
     slot(linear) = reader.weight(*backend, linear.name, linear.bias);

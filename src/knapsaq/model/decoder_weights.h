@@ -45,6 +45,12 @@ class DecoderWeights {
   /// For messages: "model.layers.3.mlp.up_proj in block 3".
   std::string name_of(Role role, std::int64_t index) const;
   std::string prefix() const { return std::string(module_prefix(config)); }
+  // Modules of the norms, as in the checkpoint.
+  std::string attention_norm_name(std::int64_t index) const;
+  std::string mlp_norm_name(std::int64_t index) const;
+  std::string q_norm_name(std::int64_t index) const;
+  std::string k_norm_name(std::int64_t index) const;
+  std::string final_norm_name() const;
 
   /// Of matrices(config). Throws UsageError for an unknown name.
   std::size_t number_of(std::string_view name) const;

@@ -13,7 +13,10 @@
 #include "knapsaq/base/threads.h"
 #include "knapsaq/compute/cpu/aligned.h"
 #include "knapsaq/compute/cpu/attention.h"
+#include "knapsaq/compute/cpu/attention_gradient.h"
 #include "knapsaq/compute/cpu/cpu_kernels.h"
+#include "knapsaq/compute/cpu/gradients.h"
+#include "knapsaq/compute/cpu/head_tile.h"
 #include "knapsaq/compute/cpu/linears.h"
 #include "knapsaq/compute/cpu/product.h"
 #include "knapsaq/compute/cpu/tiles.h"
@@ -21,12 +24,6 @@
 namespace knapsaq {
 namespace cpu {
 namespace {
-
-// Rows of a tile of compare(), which holds three tiles of logits as wide as the vocabulary. A head that fits
-// the cache that the cores share is read again for every tile at little cost, and smaller tiles keep the
-// logits near the core; a larger head comes from memory each time, and full tiles make that rarer.
-constexpr std::int64_t kComparedRows = 32;
-constexpr std::uint64_t kSharedCacheHead = std::uint64_t{8} << 20;
 
 // Rows of a batch: sixteen tiles keep several threads busy, and the activations of a block (13 MB per 1000
 // rows of a model with 1024 hidden) stay near the shared cache.
@@ -77,7 +74,8 @@ class CpuBackend final : public Backend {
         kernels_(kernels),
         linears_(options, kernels, packed_kernels),
         grams_(kWorking),
-        attention_(kernels) {}
+        attention_(kernels),
+        gradients_(kernels, linears_.products(), grams_) {}
 
   Precision precision() const override { return precision_; }
   std::int64_t batch_rows() const override { return kBatchRows; }
@@ -224,11 +222,6 @@ class CpuBackend final : public Backend {
 
   void compare(const Array& reference, const Weight& head_weight, std::span<const std::int32_t> targets,
                bool jsd, std::span<const Compared> candidates) override {
-    const auto dense = [](const Weight& weight) -> const DenseWeight& {
-      const auto* as_dense = dynamic_cast<const DenseWeight*>(&weight);
-      require(as_dense != nullptr, "compare: a head is not dense");
-      return *as_dense;
-    };
     const DenseWeight& head = dense(head_weight);
     const auto rows = static_cast<std::int64_t>(targets.size());
     check_input(reference, rows, head);
@@ -242,14 +235,15 @@ class CpuBackend final : public Backend {
       require(candidate.out.size() == targets.size(), "compare: output of another length");
     }
     for (const std::int32_t target : targets) require(target < head.out(), "compare: no such target");
-    const RowTiles tiles(rows, head.bytes() > kSharedCacheHead ? kTileRows : kComparedRows);
+    const RowTiles tiles = head_tiles(head, rows);
     for_tiles(tiles, [&](const RowTile& tile) {
       const std::int64_t elements = tile.computed * head.out();
       t_tile.reserve(static_cast<std::size_t>(3 * elements) * sizeof(float));
       float* log_p = reinterpret_cast<float*>(t_tile.data());
       float* p = log_p + elements;
       float* logits = p + elements;
-      const HeadTile of_reference = head_products(head, reference, tile, log_p);
+      const HeadTile of_reference =
+          head_products(linears_.products(), kernels_, head, reference, tile, log_p);
       // log p and log q are rounded to fp32 after the same subtraction, so that they are equal where p = q
       // is; what the rounding of the two sums leaves is added at the end.
       for (std::int64_t r = 0; r < tile.count; ++r) {
@@ -261,7 +255,8 @@ class CpuBackend final : public Backend {
       }
       for (std::size_t c = 0; c < candidates.size(); ++c) {
         const Compared& candidate = candidates[c];
-        const HeadTile of_candidate = head_products(*heads[c], *candidate.in, tile, logits);
+        const HeadTile of_candidate =
+            head_products(linears_.products(), kernels_, *heads[c], *candidate.in, tile, logits);
         for (std::int64_t r = 0; r < tile.count; ++r) {
           const auto i = static_cast<std::size_t>(r);
           const std::int32_t target = targets[static_cast<std::size_t>(tile.first + r)];
@@ -295,6 +290,33 @@ class CpuBackend final : public Backend {
         }
       }
     });
+  }
+
+  std::unique_ptr<Weight> transposed(const Weight& weight) override {
+    return linears_.products().transposed(dense(weight));
+  }
+  void add_product_of_columns(const Array& a, const Array& b, std::int64_t rows, Array& sum) override {
+    gradients_.add_product_of_columns(a, b, rows, sum);
+  }
+  void add_column_sums(const Array& in, std::int64_t rows, std::span<double> abs,
+                       std::span<double> squares) override {
+    gradients_.add_column_sums(in, rows, abs, squares);
+  }
+  void norm_backward(const Array& in, const NormWeights& weights, std::int64_t rows, const Array& gradient,
+                     Array& sum, NormGradient* of_weights) override {
+    gradients_.norm_backward(in, weights, rows, gradient, sum, of_weights);
+  }
+  void activate_backward(const Array* gate, const Array& up, std::int64_t rows, Activation activation,
+                         const Array& gradient, Array& out, Array* of_gate, Array& of_up) override {
+    gradients_.activate_backward(gate, up, rows, activation, gradient, out, of_gate, of_up);
+  }
+  void attend_backward(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
+                       const Array& gradient, AttentionGradient& out) override {
+    attend_back<T>(kernels_, linears_.products(), shape, q, k, v, gradient, out);
+  }
+  void loss_gradient(const Array& in, const Weight& head, const LossTargets& targets, std::span<float> losses,
+                     Array& out) override {
+    gradients_.loss_gradient(in, head, targets, losses, out);
   }
 
   void copy(const Array& from, std::int64_t rows, Array& to) override {
@@ -349,51 +371,12 @@ class CpuBackend final : public Backend {
   }
 
  private:
-  /// What a tile of rows makes of the head.
-  struct HeadTile {
-    std::array<double, kTileRows> log_sums;         ///< log(sum(exp(logits))) of every row
-    std::array<std::int64_t, kTileRows> likeliest;  ///< the first of the largest logits
-  };
-
-  /// Logits of a tile, chunk after chunk: [computed, chunk.cols] each, and what is known of the rows.
-  HeadTile head_products(const DenseWeight& head, const Array& in, const RowTile& tile, float* logits) {
-    const auto chunks = static_cast<std::int64_t>(head.chunks().size());
-    std::vector<SoftmaxStatistics> statistics(static_cast<std::size_t>(chunks * tile.count));
-    for (std::int64_t c = 0; c < chunks; ++c) {
-      const DenseWeight::Chunk& chunk = head.chunks()[static_cast<std::size_t>(c)];
-      float* part = logits + tile.computed * chunk.first;
-      linears_.products().run(view_of(head, chunk), tile.computed, working<T>(in) + tile.first * in.cols(),
-                              part, true);
-      for (std::int64_t r = 0; r < tile.count; ++r)
-        statistics[static_cast<std::size_t>(r * chunks + c)] =
-            kernels_.softmax_statistics(part + r * chunk.cols, chunk.cols);
-    }
-    HeadTile result;
-    for (std::int64_t r = 0; r < tile.count; ++r) {
-      const SoftmaxStatistics* of_row = &statistics[static_cast<std::size_t>(r * chunks)];
-      result.log_sums[static_cast<std::size_t>(r)] = log_sum_of(of_row, chunks, 1);
-      const auto top = static_cast<std::size_t>(
-          std::max_element(of_row, of_row + chunks,
-                           [](const auto& a, const auto& b) { return a.largest < b.largest; }) -
-          of_row);
-      const DenseWeight::Chunk& chunk = head.chunks()[top];
-      const float* row = logits + tile.computed * chunk.first + r * chunk.cols;
-      result.likeliest[static_cast<std::size_t>(r)] =
-          chunk.first + (std::find(row, row + chunk.cols, of_row[top].largest) - row);
-    }
-    return result;
-  }
-
   static float to_float(T x) {
     if constexpr (std::is_same_v<T, Bf16>) {
       return bfloat16_to_float(static_cast<std::uint16_t>(x));
     } else {
       return x;
     }
-  }
-  static void check_input(const Array& in, std::int64_t rows, const DenseWeight& weight) {
-    require(in.element() == Element::working && in.cols() == weight.in() && rows <= in.rows(),
-            "product: input of another shape");
   }
 
   Precision precision_;
@@ -403,6 +386,7 @@ class CpuBackend final : public Backend {
   Linears<T> linears_;
   Products grams_;  ///< apart: layouts are chosen for other tiles
   Attention<T> attention_;
+  Gradients<T> gradients_;
 };
 
 }  // namespace

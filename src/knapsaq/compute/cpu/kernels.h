@@ -5,6 +5,7 @@
 #include "knapsaq/base/float16.h"
 #include "knapsaq/compute/backend.h"
 #include "knapsaq/compute/cpu/cache_kernels.h"
+#include "knapsaq/compute/cpu/gradient_kernels.h"
 
 namespace knapsaq::cpu {
 
@@ -118,6 +119,7 @@ struct Kernels {
                     float* out);
   const CacheKernels* half_cache;
   const CacheKernels* int8_cache;
+  const GradientKernels<T>* gradients;
 };
 
 }  // namespace knapsaq::cpu

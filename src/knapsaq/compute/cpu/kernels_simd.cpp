@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <type_traits>
 
+#include "knapsaq/compute/cpu/activations_simd.h"
 #include "knapsaq/compute/cpu/kernels.h"
 #include "knapsaq/compute/cpu/vector_math_simd.h"
 
@@ -10,6 +11,10 @@ namespace knapsaq::cpu::KNAPSAQ_SET {
 
 extern const CacheKernels kHalfCache;
 extern const CacheKernels kInt8Cache;
+extern const GradientKernels<float> kFloatGradients;
+#ifdef KNAPSAQ_SIMD_BF16
+extern const GradientKernels<Bf16> kBf16Gradients;
+#endif
 
 namespace {
 
@@ -62,45 +67,6 @@ void add_row(const float* x, std::int64_t n, float* sum) {
   for_vectors(n, [&](std::int64_t i, int lanes) {
     store_lanes(sum + i, load_lanes(sum + i, lanes) + load_lanes(x + i, lanes), lanes);
   });
-}
-
-inline Vec sigmoid(Vec x) {
-  // Beyond 80 the exponential would leave the range of fp32; the result is 0 or 1 long before.
-  const Vec bounded = vmin(vmax(x, splat(-80.0f)), splat(80.0f));
-  return splat(1.0f) / (splat(1.0f) + exp_precise(splat(0.0f) - bounded));
-}
-
-/// erf(|x|) by Abramowitz and Stegun 7.1.26: absolute error 1.5e-7.
-inline Vec erf_of_magnitude(Vec x) {
-  const Vec t = splat(1.0f) / fma(splat(0.3275911f), x, splat(1.0f));
-  Vec p = splat(1.061405429f);
-  p = fma(p, t, splat(-1.453152027f));
-  p = fma(p, t, splat(1.421413741f));
-  p = fma(p, t, splat(-0.284496736f));
-  p = fma(p, t, splat(0.254829592f));
-  const Vec bounded = vmin(x, splat(9.0f));  // exp(-81) is nothing beside 1
-  return splat(1.0f) - p * t * exp_precise(splat(0.0f) - bounded * bounded);
-}
-
-inline Vec apply_activation(Activation activation, Vec x) {
-  switch (activation) {
-    case Activation::relu:
-      return vmax(splat(0.0f), x);
-    case Activation::gelu: {
-      const Vec magnitude = vmax(x, splat(0.0f) - x);
-      const Vec e = erf_of_magnitude(magnitude * splat(0.70710678118654752f));
-      // x/2 (1 + erf(x/sqrt 2)), where erf has the sign of x.
-      return splat(0.5f) * (x + magnitude * e);
-    }
-    case Activation::gelu_tanh: {
-      // x/2 (1 + tanh u) = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3).
-      const Vec u = x * fma(splat(0.044715f) * x, x, splat(1.0f));
-      return x * sigmoid(u * splat(1.5957691216057308f));
-    }
-    case Activation::silu:
-      break;
-  }
-  return x * sigmoid(x);
 }
 
 template <Activation kActivation, class T>
@@ -715,7 +681,7 @@ constexpr DenseProduct own_product() {
 }
 
 template <class T>
-constexpr Kernels<T> make_kernels(const char* name) {
+constexpr Kernels<T> make_kernels(const char* name, const GradientKernels<T>* gradients) {
   return {.name = name,
           .norm_full = norm_row<float>,
           .norm_working = norm_row<T>,
@@ -739,12 +705,13 @@ constexpr Kernels<T> make_kernels(const char* name) {
           .attend_one = attend_tile<T, 1>,
           .transform = transform_head<T>,
           .half_cache = &kHalfCache,
-          .int8_cache = &kInt8Cache};
+          .int8_cache = &kInt8Cache,
+          .gradients = gradients};
 }
 
-constexpr Kernels<float> kFloat = make_kernels<float>(kFamily);
+constexpr Kernels<float> kFloat = make_kernels<float>(kFamily, &kFloatGradients);
 #ifdef KNAPSAQ_SIMD_BF16
-constexpr Kernels<Bf16> kBf16 = make_kernels<Bf16>(kSet);
+constexpr Kernels<Bf16> kBf16 = make_kernels<Bf16>(kSet, &kBf16Gradients);
 #endif
 
 }  // namespace

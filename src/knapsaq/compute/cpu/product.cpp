@@ -27,6 +27,9 @@ constexpr std::int64_t kTypicalRows = 128;
 constexpr std::int64_t kGramTile = 256;
 constexpr std::int64_t kSmallGramTile = 64;
 
+// Columns of b in add_product_of_columns(): of 2048 rows in bf16, 2 MiB that all strips of a read.
+constexpr std::int64_t kGradientColumns = 512;
+
 std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
@@ -62,6 +65,7 @@ dnnl::matmul::primitive_desc describe(const dnnl::engine& engine, const memory::
 
 thread_local AlignedBytes t_scratchpad;
 thread_local AlignedBytes t_gram;
+thread_local AlignedBytes t_left;
 
 }  // namespace
 
@@ -86,8 +90,7 @@ const Products::Program& Products::program(const Key& key, const memory::desc* l
   return programs_.emplace(key, std::move(program))->second;
 }
 
-std::unique_ptr<DenseWeight> Products::prepare(std::int64_t out, std::int64_t in, std::vector<float> bias,
-                                               const RowReader& read, bool round_to_bf16) {
+std::unique_ptr<DenseWeight> Products::empty(std::int64_t out, std::int64_t in, std::vector<float> bias) {
   auto weight = std::make_unique<DenseWeight>(out, in, std::move(bias));
   const std::int64_t pieces = (out + kMaxChunk - 1) / kMaxChunk;
   const std::int64_t width = pieces == 1 ? out : round_up((out + pieces - 1) / pieces, kColumnBlock);
@@ -96,6 +99,12 @@ std::unique_ptr<DenseWeight> Products::prepare(std::int64_t out, std::int64_t in
     const memory::desc chosen = layout(cols, in, !weight->bias().empty());
     weight->chunks().push_back({first, cols, chosen, AlignedBytes(chosen.get_size())});
   }
+  return weight;
+}
+
+std::unique_ptr<DenseWeight> Products::prepare(std::int64_t out, std::int64_t in, std::vector<float> bias,
+                                               const RowReader& read, bool round_to_bf16) {
+  auto weight = empty(out, in, std::move(bias));
   parallel_for(weight->chunks().size(), [&](std::size_t index) {
     DenseWeight::Chunk& chunk = weight->chunks()[index];
     // Some layouts are padded.
@@ -115,6 +124,25 @@ std::unique_ptr<DenseWeight> Products::prepare(std::int64_t out, std::int64_t in
   return weight;
 }
 
+std::unique_ptr<DenseWeight> Products::transposed(const DenseWeight& weight) {
+  const std::int64_t in = weight.in();
+  const std::size_t size = memory::data_type_size(working_);
+  // W as plain rows, which are the columns of what a product with W^T multiplies by.
+  const AlignedBytes plain(static_cast<std::size_t>(weight.out() * in) * size);
+  parallel_for(weight.chunks().size(), [&](std::size_t index) {
+    const DenseWeight::Chunk& chunk = weight.chunks()[index];
+    move(chunk.layout, chunk.data.data(), {{in, chunk.cols}, working_, memory::format_tag::ba},
+         plain.data() + static_cast<std::size_t>(chunk.first * in) * size);
+  });
+  auto result = empty(in, weight.out(), {});
+  parallel_for(result->chunks().size(), [&](std::size_t index) {
+    DenseWeight::Chunk& chunk = result->chunks()[index];
+    chunk.data.clear();
+    reorder_columns(plain.data(), in, chunk.first, chunk.cols, weight.out(), chunk.layout, chunk.data.data());
+  });
+  return result;
+}
+
 void Products::run(const ProductOperand& matrix, std::int64_t rows, const void* in, void* out, bool full) {
   if (own_ != nullptr)
     return own_(static_cast<const float*>(in), rows, matrix.in, static_cast<const float*>(matrix.data),
@@ -128,15 +156,78 @@ dnnl::memory::desc Products::layout(std::int64_t cols, std::int64_t in, bool has
   return program({kTypicalRows, cols, in, true, has_bias}, nullptr).weight;
 }
 
-void Products::reorder(void* plain, std::int64_t cols, std::int64_t in, const memory::desc& layout,
-                       void* to) {
+void Products::move(const memory::desc& from_layout, const void* from, const memory::desc& to_layout,
+                    void* to) {
   const SingleThread single;
-  // W row by row is the transpose of what the product multiplies by.
-  memory source({{in, cols}, working_, memory::format_tag::ba}, engine_, plain);
-  memory target(layout, engine_, to);
+  memory source(from_layout, engine_, const_cast<void*>(from));  // oneDNN takes no pointers to const
+  memory target(to_layout, engine_, to);
   dnnl::stream stream(engine_);
   dnnl::reorder(source, target).execute(stream, source, target);
   stream.wait();
+}
+
+void Products::reorder(const void* plain, std::int64_t cols, std::int64_t in, const memory::desc& layout,
+                       void* to) {
+  // W row by row is the transpose of what the product multiplies by.
+  move({{in, cols}, working_, memory::format_tag::ba}, plain, layout, to);
+}
+
+void Products::reorder_columns(const void* b, std::int64_t pitch, std::int64_t first, std::int64_t cols,
+                               std::int64_t in, const memory::desc& layout, void* to) {
+  const std::size_t offset = static_cast<std::size_t>(first) * memory::data_type_size(working_);
+  move({{in, cols}, working_, memory::dims{pitch, 1}}, static_cast<const std::byte*>(b) + offset, layout, to);
+}
+
+void Products::transpose(const void* from, std::int64_t pitch, std::int64_t first, std::int64_t cols,
+                         std::int64_t rows, void* to) {
+  const std::size_t offset = static_cast<std::size_t>(first) * memory::data_type_size(working_);
+  move({{cols, rows}, working_, memory::dims{1, pitch}}, static_cast<const std::byte*>(from) + offset,
+       {{cols, rows}, working_, memory::format_tag::ab}, to);
+}
+
+void Products::add_product_of_columns(const void* a, std::int64_t a_cols, const void* b, std::int64_t b_cols,
+                                      std::int64_t rows, float* sum) {
+  if (rows == 0 || a_cols == 0 || b_cols == 0) return;
+  const std::size_t size = memory::data_type_size(working_);
+  struct Right {
+    std::int64_t first, cols;
+    memory::desc layout;
+    AlignedBytes data;
+  };
+  std::vector<Right> rights;
+  for (std::int64_t first = 0; first < b_cols; first += kGradientColumns) {
+    const std::int64_t cols = std::min(kGradientColumns, b_cols - first);
+    memory::desc chosen = layout(cols, rows, false);
+    AlignedBytes data(chosen.get_size());
+    rights.push_back({first, cols, std::move(chosen), std::move(data)});
+  }
+  parallel_for(rights.size(), [&](std::size_t index) {
+    Right& right = rights[index];
+    right.data.clear();  // some layouts are padded
+    reorder_columns(b, b_cols, right.first, right.cols, rows, right.layout, right.data.data());
+  });
+  const std::int64_t strips = (a_cols + kTypicalRows - 1) / kTypicalRows;
+  parallel_for(static_cast<std::size_t>(strips), [&](std::size_t index) {
+    const std::int64_t first = static_cast<std::int64_t>(index) * kTypicalRows;
+    const std::int64_t cols = std::min(kTypicalRows, a_cols - first);
+    t_left.reserve(static_cast<std::size_t>(cols * rows) * size);
+    transpose(a, a_cols, first, cols, rows, t_left.data());
+    for (const Right& right : rights) {
+      t_gram.reserve(static_cast<std::size_t>(cols * right.cols) * sizeof(float));
+      const auto* product = reinterpret_cast<const float*>(t_gram.data());
+      run({.first = 0,
+           .cols = right.cols,
+           .in = rows,
+           .layout = &right.layout,
+           .data = right.data.data(),
+           .bias = nullptr},
+          cols, t_left.data(), t_gram.data(), true);
+      for (std::int64_t r = 0; r < cols; ++r) {
+        float* target = sum + (first + r) * b_cols + right.first;
+        for (std::int64_t c = 0; c < right.cols; ++c) target[c] += product[r * right.cols + c];
+      }
+    }
+  });
 }
 
 std::optional<BlockedLayout> blocked(const memory::desc& layout) {

@@ -93,7 +93,21 @@ class Products {
   /// The layout in which products like best what prepare() would make of `cols` rows of W.
   dnnl::memory::desc layout(std::int64_t cols, std::int64_t in, bool has_bias);
   /// Puts `cols` rows of W, plain and of the working type, into a layout.
-  void reorder(void* plain, std::int64_t cols, std::int64_t in, const dnnl::memory::desc& layout, void* to);
+  void reorder(const void* plain, std::int64_t cols, std::int64_t in, const dnnl::memory::desc& layout,
+               void* to);
+
+  /// W^T of a prepared W, without its bias. Uses all threads.
+  std::unique_ptr<DenseWeight> transposed(const DenseWeight& weight);
+  /// Puts columns [first, first + cols) of a plain B [in, pitch], of the working type, into a layout: run()
+  /// then multiplies by B.
+  void reorder_columns(const void* b, std::int64_t pitch, std::int64_t first, std::int64_t cols,
+                       std::int64_t in, const dnnl::memory::desc& layout, void* to);
+  /// to [cols, rows] = the transpose of columns [first, first + cols) of a plain matrix [rows, pitch].
+  void transpose(const void* from, std::int64_t pitch, std::int64_t first, std::int64_t cols,
+                 std::int64_t rows, void* to);
+  /// sum [a_cols, b_cols] += a^T b of a [rows, a_cols] and b [rows, b_cols], dense. Uses all threads.
+  void add_product_of_columns(const void* a, std::int64_t a_cols, const void* b, std::int64_t b_cols,
+                              std::int64_t rows, float* sum);
 
   /// lower += X^T X of X [rows, width], dense: the lower triangle, row by row. fp32 sums inside. Uses all
   /// threads.
@@ -106,6 +120,11 @@ class Products {
   };
   /// rows, cols, depth, full, bias
   using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t, bool, bool>;
+  /// Room for a W [out, in], in the layouts that products like best.
+  std::unique_ptr<DenseWeight> empty(std::int64_t out, std::int64_t in, std::vector<float> bias);
+  /// The same matrix in another layout.
+  void move(const dnnl::memory::desc& from_layout, const void* from, const dnnl::memory::desc& to_layout,
+            void* to);
   const Program& program(const Key& key, const dnnl::memory::desc* layout);
   void multiply(const Program& ready, const void* in, const void* weight, const float* bias, void* out);
 
