@@ -264,8 +264,9 @@ class Backend {
   // The backward pass. A gradient is that of a loss summed over rows, and has the shape of what it is taken
   // by. Weights must be dense (Packed::off).
 
-  /// W^T [in, out] without the bias: a gradient goes back through a product by multiply() with it.
-  virtual std::unique_ptr<Weight> transposed(const Weight& weight) = 0;
+  /// W^T [in, out] without the bias: a gradient goes back through a product by multiply() with it. `memory`
+  /// is an earlier result or null; one of the same shape is overwritten.
+  virtual std::unique_ptr<Weight> transposed(const Weight& weight, std::unique_ptr<Weight> memory = {}) = 0;
   /// sum [a.cols(), b.cols()] (`full`) += a^T b over the first `rows` rows; a and b are `working`. Of a
   /// gradient and an input this is the gradient by a weight. Sums are fp32.
   virtual void add_product_of_columns(const Array& a, const Array& b, std::int64_t rows, Array& sum) = 0;

@@ -44,8 +44,7 @@ void DecoderBackward::prepare_work(std::int64_t rows) {
 const Weight& DecoderBackward::transposed(Transposed& place,
                                           const std::shared_ptr<const Weight>& weight) const {
   if (place.of != weight) {
-    place.weight.reset();  // not the old and the new one at once
-    place.weight = weights_.backend->transposed(*weight);
+    place.weight = weights_.backend->transposed(*weight, std::move(place.weight));
     place.of = weight;
   }
   return *place.weight;
@@ -203,7 +202,8 @@ Array DecoderBackward::head(const Hidden& hidden, const LossTargets& targets, st
   const Matrix& matrix = config.tied ? weights_.matrices.front() : weights_.matrices.back();
   const Weight& back = transposed(of_head_, weights_.head);
   Array of_input = backend.allocate(rows, input.cols(), Element::full);
-  Array of_logits = backend.allocate(std::min(rows, kHeadRows), config.vocab, Element::working);
+  if (of_logits_.rows() < std::min(rows, kHeadRows))
+    of_logits_ = backend.allocate(std::min(rows, kHeadRows), config.vocab, Element::working);
   for (std::int64_t first = 0; first < rows; first += kHeadRows) {
     check_cancelled();
     const std::int64_t count = std::min(kHeadRows, rows - first);
@@ -222,10 +222,10 @@ Array DecoderBackward::head(const Hidden& hidden, const LossTargets& targets, st
       if (some.reference_head == nullptr) some.reference_head = weights_.head.get();
     }
     const Array x = backend.view(input, first, count);
-    backend.loss_gradient(x, *weights_.head, some, part(losses), of_logits);
-    if (observer.matrix) observer.matrix(matrix, x, of_logits, first, count);
+    backend.loss_gradient(x, *weights_.head, some, part(losses), of_logits_);
+    if (observer.matrix) observer.matrix(matrix, x, of_logits_, first, count);
     Array of_x = backend.view(of_input, first, count);
-    multiply(of_logits, count, back, false, of_x);
+    multiply(of_logits_, count, back, false, of_x);
   }
   if (const auto bad = first_not_finite(losses))
     throw NotFiniteError(weights_.where + ": the model computes no finite losses on this text");
@@ -275,21 +275,25 @@ double Decoder::backward(std::span<const std::int32_t> tokens, std::int64_t wind
                          const LossTargets& targets, std::span<float> losses,
                          const GradientObserver& observer) {
   const std::int64_t layers = config().layers;
-  Hidden hidden = embed(tokens, windows, length);
-  std::vector<Hidden> before;
+  std::vector<Hidden>& states = impl_->states;
+  states.resize(static_cast<std::size_t>(layers) + 1);
+  embed(tokens, windows, length, states.front());
   for (std::int64_t i = 0; i < layers; ++i) {
     check_cancelled();
-    Hidden copy = hidden;
-    copy.state = backend().allocate(hidden.tokens(), hidden.state.cols(), Element::full);
-    backend().copy(hidden.state, hidden.tokens(), copy.state);
-    before.push_back(std::move(copy));
+    const Hidden& before = states[static_cast<std::size_t>(i)];
+    Hidden& hidden = states[static_cast<std::size_t>(i) + 1];
+    if (hidden.state.rows() != before.state.rows())
+      hidden.state = backend().allocate(before.state.rows(), before.state.cols(), Element::full);
+    backend().copy(before.state, before.tokens(), hidden.state);
+    hidden.windows = windows;
+    hidden.length = length;
     block(i, hidden);
   }
+  const Hidden& hidden = states.back();
   Array gradient = head_backward(hidden, targets, losses, observer);
   for (std::int64_t i = layers - 1; i >= 0; --i) {
     check_cancelled();
-    block_backward(i, before.back(), gradient, observer);
-    before.pop_back();
+    block_backward(i, states[static_cast<std::size_t>(i)], gradient, observer);
   }
   embed_backward(gradient, hidden.tokens(), observer);
   double sum = 0;

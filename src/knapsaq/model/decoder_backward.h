@@ -66,6 +66,7 @@ class DecoderBackward {
   const DecoderWeights& weights_;
   DecoderPass& pass_;
   Workspace work_;
+  Array of_logits_;                     ///< [some rows, V] working
   std::array<Transposed, 7> of_block_;  ///< q, k, v, o, gate, up, down
   Transposed of_head_;
 };

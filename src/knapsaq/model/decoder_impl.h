@@ -30,6 +30,7 @@ struct Decoder::Impl {
   DecoderPass pass;
   DecoderBackward backward;
   NextState next;
+  std::vector<Hidden> states;  ///< before every block and after the last, kept by backward()
 
   /// Embeds windows of `length` tokens that continue `past`, into the memory of `hidden` if it has the right
   /// size.

@@ -292,8 +292,15 @@ class CpuBackend final : public Backend {
     });
   }
 
-  std::unique_ptr<Weight> transposed(const Weight& weight) override {
-    return linears_.products().transposed(dense(weight));
+  std::unique_ptr<Weight> transposed(const Weight& weight, std::unique_ptr<Weight> memory) override {
+    std::unique_ptr<DenseWeight> result;
+    if (auto* earlier = dynamic_cast<DenseWeight*>(memory.get());
+        earlier != nullptr && earlier->out() == weight.in() && earlier->in() == weight.out() &&
+        earlier->bias().empty()) {
+      static_cast<void>(memory.release());
+      result.reset(earlier);
+    }
+    return linears_.products().transposed(dense(weight), std::move(result));
   }
   void add_product_of_columns(const Array& a, const Array& b, std::int64_t rows, Array& sum) override {
     gradients_.add_product_of_columns(a, b, rows, sum);

@@ -124,21 +124,23 @@ std::unique_ptr<DenseWeight> Products::prepare(std::int64_t out, std::int64_t in
   return weight;
 }
 
-std::unique_ptr<DenseWeight> Products::transposed(const DenseWeight& weight) {
+std::unique_ptr<DenseWeight> Products::transposed(const DenseWeight& weight,
+                                                  std::unique_ptr<DenseWeight> memory) {
   const std::int64_t in = weight.in();
   const std::size_t size = memory::data_type_size(working_);
   // W as plain rows, which are the columns of what a product with W^T multiplies by.
-  const AlignedBytes plain(static_cast<std::size_t>(weight.out() * in) * size);
+  plain_.reserve(static_cast<std::size_t>(weight.out() * in) * size);
   parallel_for(weight.chunks().size(), [&](std::size_t index) {
     const DenseWeight::Chunk& chunk = weight.chunks()[index];
     move(chunk.layout, chunk.data.data(), {{in, chunk.cols}, working_, memory::format_tag::ba},
-         plain.data() + static_cast<std::size_t>(chunk.first * in) * size);
+         plain_.data() + static_cast<std::size_t>(chunk.first * in) * size);
   });
-  auto result = empty(in, weight.out(), {});
+  auto result = memory != nullptr ? std::move(memory) : empty(in, weight.out(), {});
   parallel_for(result->chunks().size(), [&](std::size_t index) {
     DenseWeight::Chunk& chunk = result->chunks()[index];
     chunk.data.clear();
-    reorder_columns(plain.data(), in, chunk.first, chunk.cols, weight.out(), chunk.layout, chunk.data.data());
+    reorder_columns(plain_.data(), in, chunk.first, chunk.cols, weight.out(), chunk.layout,
+                    chunk.data.data());
   });
   return result;
 }

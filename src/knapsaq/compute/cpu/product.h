@@ -96,8 +96,9 @@ class Products {
   void reorder(const void* plain, std::int64_t cols, std::int64_t in, const dnnl::memory::desc& layout,
                void* to);
 
-  /// W^T of a prepared W, without its bias. Uses all threads.
-  std::unique_ptr<DenseWeight> transposed(const DenseWeight& weight);
+  /// W^T of a prepared W, without its bias, in the memory of an earlier result of that shape or in new one.
+  /// Uses all threads.
+  std::unique_ptr<DenseWeight> transposed(const DenseWeight& weight, std::unique_ptr<DenseWeight> memory);
   /// Puts columns [first, first + cols) of a plain B [in, pitch], of the working type, into a layout: run()
   /// then multiplies by B.
   void reorder_columns(const void* b, std::int64_t pitch, std::int64_t first, std::int64_t cols,
@@ -131,6 +132,7 @@ class Products {
   dnnl::memory::data_type working_;
   DenseProduct own_;
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
+  AlignedBytes plain_;  ///< of transposed()
   std::mutex mutex_;
   /// Guarded by mutex_; entries stay where they are. Several under one key differ in the weight's layout.
   std::multimap<Key, Program> programs_;
