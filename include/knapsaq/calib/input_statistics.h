@@ -1,10 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "knapsaq/calib/output_statistics.h"
 
 namespace knapsaq {
 
@@ -43,6 +46,12 @@ class InputSource {
   /// How often tokens look up each of the embedding's `rows`; empty: unknown. Throws InputError for another
   /// number of rows.
   virtual RowShares row_shares(std::int64_t /*rows*/) const { return {}; }
+  /// Statistics of the gradient by the output of `matrix`; nothing: unknown. Throws InputError for an unknown
+  /// matrix or if its rows are not `width`. A tied embedding is asked for by the embedding's name, which
+  /// gives the gradient by what is looked up, and by the head's, which gives the gradient by the logits.
+  virtual std::optional<OutputStatistics> outputs(std::string_view /*matrix*/, std::int64_t /*width*/) const {
+    return {};
+  }
   /// Whether inputs() fill mean_abs, max_abs and second_moment.
   virtual bool has_second_moments() const = 0;
   /// Notes for people about gaps in the source; empty if there are none.
