@@ -47,11 +47,13 @@ class InputSource {
   /// number of rows.
   virtual RowShares row_shares(std::int64_t /*rows*/) const { return {}; }
   /// Statistics of the gradient by the output of `matrix`; nothing: unknown. Throws InputError for an unknown
-  /// matrix or if its rows are not `width`. A tied embedding is asked for by the embedding's name, which
-  /// gives the gradient by what is looked up, and by the head's, which gives the gradient by the logits.
+  /// matrix or if its output is not `width` wide. An embedding's name gives the gradient by what is looked
+  /// up; the gradient by the logits goes by the name "lm_head", also where the embedding is the head.
   virtual std::optional<OutputStatistics> outputs(std::string_view /*matrix*/, std::int64_t /*width*/) const {
     return {};
   }
+  /// Whether outputs() answers, for all matrices.
+  virtual bool has_outputs() const { return false; }
   /// Whether inputs() fill mean_abs, max_abs and second_moment.
   virtual bool has_second_moments() const = 0;
   /// Notes for people about gaps in the source; empty if there are none.

@@ -13,7 +13,7 @@ namespace knapsaq {
 /// 1/2 tr(G dW H dW^T) nats of divergence per token, where H is the second moment of the input.
 struct OutputStatistics {
   std::string name;                ///< the matrix
-  std::int64_t width = 0;          ///< the matrix's `out`
+  std::int64_t width = 0;          ///< the matrix's `out`; of an embedding that is looked up, its `in`
   std::uint64_t tokens = 0;        ///< number of tokens
   std::vector<float> mean_square;  ///< [width] mean of g_k^2: the diagonal of `second_moment`; always present
   /// [width, width] G = mean of g g^T, symmetric, both halves filled; empty if only mean squares are known

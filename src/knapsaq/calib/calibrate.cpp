@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -14,9 +13,12 @@
 #include "knapsaq/base/hash.h"
 #include "knapsaq/base/made_folder.h"
 #include "knapsaq/base/partial_output.h"
+#include "knapsaq/calib/calibrate_outputs.h"
 #include "knapsaq/calib/calibration.h"
 #include "knapsaq/calib/calibrator.h"
+#include "knapsaq/calib/gradient_calibrator.h"
 #include "knapsaq/calib/manifest.h"
+#include "knapsaq/calib/write_values.h"
 #include "knapsaq/checkpoint/safetensors.h"
 #include "knapsaq/model/architecture.h"
 
@@ -25,15 +27,19 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Whether a file has a name of block_file_name() or of its AtomicFile.
-bool is_block_file(const std::string& name) {
-  const std::string pattern = block_file_name(0);
+/// Whether a file has a name like `pattern`, whose zeros stand for digits, or that of its AtomicFile.
+bool is_numbered(const std::string& name, const std::string& pattern) {
   if (name.size() < pattern.size()) return false;
   for (std::size_t i = 0; i < pattern.size(); ++i) {
     const bool digit = name[i] >= '0' && name[i] <= '9';
     if (pattern[i] == '0' ? !digit : name[i] != pattern[i]) return false;
   }
   return name.size() == pattern.size() || name.substr(pattern.size()).starts_with(".partial-");
+}
+
+/// Whether a file holds statistics, or what was written of them.
+bool is_block_file(const std::string& name) {
+  return is_numbered(name, block_file_name(0)) || is_numbered(name, output_file_name(0));
 }
 
 bool is_manifest_file(const std::string& name) {
@@ -68,7 +74,8 @@ std::size_t count_whole(const fs::path& folder, const Manifest& manifest) {
 std::optional<Manifest> find_same(const fs::path& folder, const Manifest& wanted) {
   Manifest found = read_manifest(folder);
   if (found.source == wanted.source && found.tokens_hash == wanted.tokens_hash &&
-      found.layers == wanted.layers)
+      found.layers == wanted.layers &&
+      (!found.outputs || !wanted.outputs || found.outputs->windows == wanted.outputs->windows))
     return found;
   return std::nullopt;
 }
@@ -97,6 +104,11 @@ void take_up(const fs::path& folder, Manifest& wanted) {
   clean(folder, !found);
   if (!found) return;
   found->blocks.resize(count_whole(folder, *found));
+  if (found->outputs) {
+    found->outputs->files.resize(count_whole_outputs(folder, *found));
+    // What is there stays, whether it is asked for or not.
+    wanted.outputs = std::move(found->outputs);
+  }
   wanted.blocks = std::move(found->blocks);
 }
 
@@ -131,17 +143,6 @@ bool gives_way(const fs::path& folder, const Manifest& wanted, bool replace) {
         fmt::format("{}: holds more than a calibration, which --force does not replace; give another name",
                     folder.string()));
   return true;
-}
-
-/// Writes floats computed by `value(i)` in pieces that need little memory.
-template <class Function>
-void write_values(SafetensorsWriter& writer, std::size_t count, Function&& value) {
-  std::array<float, 16384> piece;
-  for (std::size_t first = 0; first < count; first += piece.size()) {
-    const std::size_t n = std::min(piece.size(), count - first);
-    for (std::size_t i = 0; i < n; ++i) piece[i] = value(first + i);
-    writer.write(std::as_bytes(std::span(piece).first(n)));
-  }
 }
 
 /// Tensors NAME.second_moment (lower triangle, row by row), .mean_square, .mean_abs and .max_abs, F32, for
@@ -198,14 +199,20 @@ void check_calibration_place(const fs::path& folder) {
 
 namespace {
 
-/// Whatever the model is in: `make_calibrator` makes a Calibrator of it.
-Calibration calibrate_with(const std::function<std::unique_ptr<Calibrator>()>& make_calibrator,
-                           const ModelConfig& config, Precision precision, std::string_view fingerprint,
-                           const Samples& samples, const fs::path& folder, bool replace, Progress& progress) {
+/// Makes calibrators of the model, whatever it is in.
+struct MakeCalibrators {
+  std::function<std::unique_ptr<Calibrator>()> of_inputs;
+  std::function<std::unique_ptr<GradientCalibrator>()> of_gradients;
+};
+
+Calibration calibrate_with(const MakeCalibrators& make, const ModelConfig& config, Precision precision,
+                           std::string_view fingerprint, const Samples& samples, const fs::path& folder,
+                           bool replace, Progress& progress, std::int64_t gradient_windows) {
   Manifest manifest;
   manifest.source = {std::string(fingerprint), samples.text, samples.options, precision};
   manifest.tokens_hash = samples.hash;
   manifest.layers = config.layers;
+  if (gradient_windows > 0) manifest.outputs = Manifest::Outputs{.windows = gradient_windows, .files = {}};
   restore_waiting(folder);
   const bool exchanges = gives_way(folder, manifest, replace);
   const fs::path next = place_of_next(folder);
@@ -229,7 +236,7 @@ Calibration calibrate_with(const std::function<std::unique_ptr<Calibrator>()>& m
       write_file(place.path() / kManifestName, to_json(manifest));
     };
     ProgressScope scope(progress, "calibrating", total, "windows");
-    const std::unique_ptr<Calibrator> calibrator = make_calibrator();
+    const std::unique_ptr<Calibrator> calibrator = make.of_inputs();
     for (std::int64_t block = 0; block < config.layers; ++block) {
       if (block < std::ssize(manifest.blocks)) {
         calibrator->advance(block);
@@ -240,6 +247,12 @@ Calibration calibrate_with(const std::function<std::unique_ptr<Calibrator>()>& m
     const Matrix& head = config.tied ? all.front() : all.back();
     const std::vector<ObservedInput> of_head = {calibrator->measure_head(head)};
     add(config.layers, of_head, shares_of(count_tokens(samples.tokens, config.vocab)));
+  }
+  // An unfinished part that is not asked for waits until it is.
+  if (gradient_windows > 0 && !manifest.has_outputs()) {
+    const auto passes = static_cast<std::uint64_t>((2 * config.layers + 2) * gradient_windows);
+    ProgressScope scope(progress, "gradients", passes, "windows");
+    add_outputs(place.path(), manifest, make.of_gradients);
   }
   if (exchanges) exchange_folders(next, folder);
   if (replace) {
@@ -253,17 +266,28 @@ Calibration calibrate_with(const std::function<std::unique_ptr<Calibrator>()>& m
 
 Calibration calibrate(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
                       const Samples& samples, Backend& backend, const fs::path& folder, bool replace,
-                      Progress& progress) {
-  return calibrate_with(
-      [&] { return std::make_unique<Calibrator>(checkpoint, config, samples, backend, progress); }, config,
-      backend.precision(), fingerprint, samples, folder, replace, progress);
+                      Progress& progress, std::int64_t gradient_windows) {
+  const MakeCalibrators make{
+      .of_inputs =
+          [&] { return std::make_unique<Calibrator>(checkpoint, config, samples, backend, progress); },
+      .of_gradients =
+          [&] {
+            return std::make_unique<GradientCalibrator>(checkpoint, config, samples, gradient_windows,
+                                                        backend, progress);
+          }};
+  return calibrate_with(make, config, backend.precision(), fingerprint, samples, folder, replace, progress,
+                        gradient_windows);
 }
 
 Calibration calibrate(Decoder& decoder, std::string_view fingerprint, const Samples& samples,
-                      const fs::path& folder, bool replace, Progress& progress) {
-  return calibrate_with([&] { return std::make_unique<Calibrator>(decoder, samples, progress); },
-                        decoder.config(), decoder.backend().precision(), fingerprint, samples, folder,
-                        replace, progress);
+                      const fs::path& folder, bool replace, Progress& progress,
+                      std::int64_t gradient_windows) {
+  const MakeCalibrators make{
+      .of_inputs = [&] { return std::make_unique<Calibrator>(decoder, samples, progress); },
+      .of_gradients =
+          [&] { return std::make_unique<GradientCalibrator>(decoder, samples, gradient_windows, progress); }};
+  return calibrate_with(make, decoder.config(), decoder.backend().precision(), fingerprint, samples, folder,
+                        replace, progress, gradient_windows);
 }
 
 }  // namespace knapsaq

@@ -29,24 +29,60 @@ struct Calibration::Impl {
   Manifest manifest;
   std::map<std::string, Place, std::less<>> places;
   mutable std::mutex mutex;
-  mutable std::vector<std::unique_ptr<const SafetensorsFile>> files;  ///< guarded by mutex; null until used
+  /// Guarded by mutex; null until used. The blocks', then those of outputs in the order of the manifest.
+  mutable std::vector<std::unique_ptr<const SafetensorsFile>> files;
+  /// [matrix]: where the gradients by its output are; block: index into Outputs::files.
+  struct OutputPlace {
+    std::size_t file;
+    const Manifest::Output* output;
+  };
+  std::map<std::string, OutputPlace, std::less<>> outputs;
 
   const SafetensorsFile& file(std::size_t block) const {
+    const Manifest::Block& expected = manifest.blocks[block];
+    return file(block, block_file_name(block), expected.bytes, expected.hash);
+  }
+  const SafetensorsFile& output_file(std::size_t at) const {
+    const Manifest::OutputFile& expected = manifest.outputs->files[at];
+    return file(manifest.blocks.size() + at, output_file_name(manifest.place_of_output(at)), expected.bytes,
+                expected.hash);
+  }
+
+  const SafetensorsFile& file(std::size_t number, const std::string& name, std::uint64_t bytes,
+                              const std::string& hash) const {
     const std::lock_guard lock(mutex);
-    if (files[block] == nullptr) {
-      const fs::path path = folder / block_file_name(block);
-      const Manifest::Block& expected = manifest.blocks[block];
+    if (files[number] == nullptr) {
+      const fs::path path = folder / name;
       {
         // The checksum is compared first: data that passes it is what was written.
         const MappedFile mapped(path);
-        if (mapped.bytes().size() != expected.bytes || hash_hex(mapped.bytes()) != expected.hash)
+        if (mapped.bytes().size() != bytes || hash_hex(mapped.bytes()) != hash)
           throw InputError(
               fmt::format("{}: is damaged (another checksum than calibration.json says); calibrate again",
                           path.string()));
       }
-      files[block] = std::make_unique<const SafetensorsFile>(path);
+      files[number] = std::make_unique<const SafetensorsFile>(path);
     }
-    return *files[block];
+    return *files[number];
+  }
+
+  /// Both halves of a symmetric matrix [width, width] whose lower triangle is stored.
+  std::vector<float> symmetric(const SafetensorsFile& file, const std::string& name,
+                               std::int64_t width) const {
+    const std::vector<float> lower = floats(file, name, width * (width + 1) / 2, true);
+    const auto n = static_cast<std::size_t>(width);
+    std::vector<float> whole(n * n);
+    const float* value = lower.data();
+    for (std::size_t i = 0; i < n; ++i) {
+      for (std::size_t j = 0; j <= i; ++j) {
+        whole[i * n + j] = *value;
+        whole[j * n + i] = *value++;
+      }
+      if (whole[i * n + i] < 0)
+        throw InputError(fmt::format("{}: tensor {} has a negative value on its diagonal; calibrate again",
+                                     file.file().path().string(), in_quotes(name)));
+    }
+    return whole;
   }
 
   std::vector<float> floats(const SafetensorsFile& file, const std::string& name, std::int64_t count,
@@ -95,6 +131,13 @@ Calibration Calibration::open(const fs::path& folder) {
     }
   }
   impl->files.resize(manifest.blocks.size());
+  if (manifest.has_outputs()) {
+    const std::vector<Manifest::OutputFile>& files = manifest.outputs->files;
+    for (std::size_t at = 0; at < files.size(); ++at)
+      for (const Manifest::Output& output : files[at].outputs)
+        impl->outputs.emplace(output.matrix, Impl::OutputPlace{at, &output});
+    impl->files.resize(manifest.blocks.size() + files.size());
+  }
   return Calibration(std::move(impl));
 }
 
@@ -126,22 +169,7 @@ InputStatistics Calibration::inputs(std::string_view matrix, std::int64_t width)
                              .mean_abs = impl_->floats(file, name + ".mean_abs", width, false),
                              .max_abs = impl_->floats(file, name + ".max_abs", width, false),
                              .second_moment = {}};
-  const std::vector<float> lower =
-      impl_->floats(file, name + ".second_moment", width * (width + 1) / 2, true);
-  const auto n = static_cast<std::size_t>(width);
-  statistics.second_moment.resize(n * n);
-  const float* value = lower.data();
-  for (std::size_t i = 0; i < n; ++i) {
-    for (std::size_t j = 0; j <= i; ++j) {
-      statistics.second_moment[i * n + j] = *value;
-      statistics.second_moment[j * n + i] = *value++;
-    }
-    if (statistics.second_moment[i * n + i] < 0)
-      throw InputError(
-          fmt::format("{}: the second moments of linear {} have a negative value on their diagonal; "
-                      "calibrate again",
-                      file.file().path().string(), in_quotes(matrix)));
-  }
+  statistics.second_moment = impl_->symmetric(file, name + ".second_moment", width);
   return statistics;
 }
 
@@ -156,14 +184,47 @@ RowShares Calibration::row_shares(std::int64_t rows) const {
   return impl_->floats(impl_->file(ends), std::string(kRowSharesName), rows, false);
 }
 
-std::string Calibration::identity() const {
-  return calibration_identity(impl_->manifest.source, impl_->manifest.tokens_hash);
+std::optional<OutputStatistics> Calibration::outputs(std::string_view matrix, std::int64_t width) const {
+  if (!has_outputs()) return std::nullopt;
+  const auto place = impl_->outputs.find(matrix);
+  if (place == impl_->outputs.end())
+    throw InputError(fmt::format("{}: the calibration knows no output of {}; it is of another model",
+                                 impl_->folder.string(), in_quotes(matrix)));
+  const auto& [at, output] = place->second;
+  if (output->width != width)
+    throw InputError(
+        fmt::format("{}: the output of {} has {} values here and {} in the model; it is of another "
+                    "model",
+                    impl_->folder.string(), in_quotes(matrix), output->width, width));
+  const Manifest& manifest = impl_->manifest;
+  const SafetensorsFile& file = impl_->output_file(at);
+  OutputStatistics statistics{
+      .name = output->matrix,
+      .width = width,
+      .tokens = static_cast<std::uint64_t>(manifest.outputs->windows) *
+                static_cast<std::uint64_t>(manifest.source.options.window),
+      .mean_square = impl_->floats(file, output->matrix + std::string(kGradientSquare), width, false),
+      .second_moment = {}};
+  if (output->products)
+    statistics.second_moment = impl_->symmetric(file, output->matrix + std::string(kGradientMoment), width);
+  return statistics;
 }
 
-std::string calibration_identity(const CalibrationSource& source, std::string_view tokens_hash) {
-  return fmt::format("calibration {}x{} seed {} {}, tokens {}, model {}", source.options.samples,
+bool Calibration::has_outputs() const { return !impl_->outputs.empty(); }
+
+void Calibration::forget_outputs() { impl_->outputs.clear(); }
+
+std::string Calibration::identity() const {
+  return calibration_identity(impl_->manifest.source, impl_->manifest.tokens_hash,
+                              has_outputs() ? impl_->manifest.outputs->windows : 0);
+}
+
+std::string calibration_identity(const CalibrationSource& source, std::string_view tokens_hash,
+                                 std::int64_t gradient_windows) {
+  return fmt::format("calibration {}x{} seed {} {}, tokens {}, model {}{}", source.options.samples,
                      source.options.window, source.options.seed,
-                     source.precision == Precision::bf16 ? "bf16" : "fp32", tokens_hash, source.model);
+                     source.precision == Precision::bf16 ? "bf16" : "fp32", tokens_hash, source.model,
+                     gradient_windows > 0 ? fmt::format(", gradients of {}", gradient_windows) : "");
 }
 
 bool has_calibration(const fs::path& folder) {

@@ -27,7 +27,8 @@ struct CalibrationSource {
 };
 
 /// The input statistics of every matrix of a model, in a folder: calibration.json (its sources, the content
-/// of the files, checksums), one safetensors file per block, and one for the ends of the model. Files are
+/// of the files, checksums), one safetensors file per block, and one for the ends of the model; if they were
+/// asked for, as many again with statistics of gradients by the outputs (Fisher information). Files are
 /// memory-mapped; a block's file is checked against its checksum when it is first used. inputs() may be
 /// called from many threads.
 class Calibration final : public InputSource {
@@ -46,9 +47,15 @@ class Calibration final : public InputSource {
   InputStatistics inputs(std::string_view matrix, std::int64_t width) const override;
   /// Empty for a calibration of version 0.1.
   RowShares row_shares(std::int64_t rows) const override;
+  std::optional<OutputStatistics> outputs(std::string_view matrix, std::int64_t width) const override;
+  bool has_outputs() const override;
   bool has_second_moments() const override { return true; }
-  /// "calibration 128x2048 seed 0 bf16, tokens <hash>, model <fingerprint>"
+  /// "calibration 128x2048 seed 0 bf16, tokens <hash>, model <fingerprint>", and if it has statistics of
+  /// outputs
+  /// ", gradients of 4".
   std::string identity() const override;
+  /// From now on like a calibration without statistics of outputs: for banks that were begun with one.
+  void forget_outputs();
 
  private:
   struct Impl;
@@ -63,7 +70,8 @@ bool is_calibration_of(const std::filesystem::path& folder, const CalibrationSou
 /// one.
 void check_calibration_place(const std::filesystem::path& folder);
 /// Calibration::identity() of calibrate()'s result: `tokens_hash` is that of the samples.
-std::string calibration_identity(const CalibrationSource& source, std::string_view tokens_hash);
+std::string calibration_identity(const CalibrationSource& source, std::string_view tokens_hash,
+                                 std::int64_t gradient_windows);
 /// Whether there is a calibration, finished or not.
 bool has_calibration(const std::filesystem::path& folder);
 
@@ -75,6 +83,10 @@ void require_same_model(const Calibration& calibration, std::string_view fingerp
 /// kill, a call with the same arguments does not compute them again, and the result is the same, byte for
 /// byte. `fingerprint` is that of the checkpoint.
 ///
+/// With `gradient_windows`, statistics of the outputs follow, from the first so many windows of the samples
+/// (GradientCalibrator): a forward and a backward pass over these, together about three forward passes. A
+/// calibration without them is completed; one with another number of windows is another calibration.
+///
 /// With `replace`, another calibration in the folder is replaced when the new one is finished; until then the
 /// new one lies in `<folder>.new`.
 ///
@@ -83,10 +95,11 @@ void require_same_model(const Calibration& calibration, std::string_view fingerp
 /// finite; Cancelled.
 Calibration calibrate(const Checkpoint& checkpoint, const ModelConfig& config, std::string_view fingerprint,
                       const Samples& samples, Backend& backend, const std::filesystem::path& folder,
-                      bool replace = false, Progress& progress = Progress::none());
+                      bool replace = false, Progress& progress = Progress::none(),
+                      std::int64_t gradient_windows = 0);
 /// The same with a model that is in memory, all of it.
 Calibration calibrate(Decoder& decoder, std::string_view fingerprint, const Samples& samples,
                       const std::filesystem::path& folder, bool replace = false,
-                      Progress& progress = Progress::none());
+                      Progress& progress = Progress::none(), std::int64_t gradient_windows = 0);
 
 }  // namespace knapsaq

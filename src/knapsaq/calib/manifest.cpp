@@ -78,7 +78,34 @@ Manifest::Block parse_block(const json& value, std::set<std::string>& seen) {
   return block;
 }
 
+Manifest::Outputs parse_outputs(const json& value, std::uint64_t layers, std::uint64_t samples) {
+  object_in(value, "outputs");
+  Manifest::Outputs outputs{.windows = static_cast<std::int64_t>(number(value, "windows", 1, samples)),
+                            .files = {}};
+  std::set<std::string> seen;
+  for (const json& item : list(value, "files", layers + 2)) {
+    object_in(item, "a file of outputs");
+    Manifest::OutputFile file{.bytes = number(item, "bytes", 0, ~std::uint64_t{0} >> 1),
+                              .hash = text(field(item, "hash"), "hash"),
+                              .outputs = {}};
+    for (const json& one : list(item, "outputs", kMostInputs)) {
+      object_in(one, "an output");
+      const json& products = field(one, "products");
+      if (!products.is_boolean()) throw InputError("products is neither true nor false");
+      file.outputs.push_back({text(field(one, "matrix"), "matrix"),
+                              static_cast<std::int64_t>(number(one, "width", 1, kWidest)),
+                              products.get<bool>()});
+      if (!seen.insert(file.outputs.back().matrix).second)
+        throw InputError(fmt::format("names the output of {} twice", in_quotes(file.outputs.back().matrix)));
+    }
+    outputs.files.push_back(std::move(file));
+  }
+  return outputs;
+}
+
 }  // namespace
+
+std::string output_file_name(std::size_t place) { return fmt::format("outputs-{:05}.safetensors", place); }
 
 std::string block_file_name(std::size_t block) { return fmt::format("block-{:05}.safetensors", block); }
 
@@ -104,6 +131,18 @@ std::string to_json(const Manifest& manifest) {
     nlohmann::ordered_json entry = {{"bytes", block.bytes}, {"hash", block.hash}, {"inputs", inputs}};
     if (block.rows > 0) entry["rows"] = block.rows;
     out["blocks"].push_back(std::move(entry));
+  }
+  // Only where they are wanted: earlier versions read calibrations without them.
+  if (manifest.outputs) {
+    nlohmann::ordered_json files = nlohmann::ordered_json::array();
+    for (const Manifest::OutputFile& file : manifest.outputs->files) {
+      nlohmann::ordered_json outputs = nlohmann::ordered_json::array();
+      for (const Manifest::Output& output : file.outputs)
+        outputs.push_back(
+            {{"matrix", output.matrix}, {"width", output.width}, {"products", output.products}});
+      files.push_back({{"bytes", file.bytes}, {"hash", file.hash}, {"outputs", outputs}});
+    }
+    out["outputs"] = {{"windows", manifest.outputs->windows}, {"files", files}};
   }
   return out.dump(1) + "\n";
 }
@@ -135,6 +174,9 @@ Manifest parse_manifest(std::string_view content) {
   std::set<std::string> seen;
   for (const json& block : list(root, "blocks", static_cast<std::uint64_t>(manifest.layers) + 1))
     manifest.blocks.push_back(parse_block(object_in(block, "a block"), seen));
+  if (root.contains("outputs"))
+    manifest.outputs = parse_outputs(root["outputs"], static_cast<std::uint64_t>(manifest.layers),
+                                     static_cast<std::uint64_t>(manifest.source.options.samples));
   return manifest;
 }
 
