@@ -21,6 +21,13 @@ void add_calibration_flags(Verb verb, CalibrationOptions& options, bool with_fol
               "that is less")
       .range(0);
   verb.option(seed, options.samples.seed, "Seed of the places, or of the sampling").range(0).show_default();
+  if (!options.fisher)
+    verb.flag("--fisher", options.fisher,
+              "Fisher information too: a backward pass tells which outputs matter (docs/bank.md)");
+  verb.option("--fisher-tokens", options.fisher_tokens,
+              "Tokens that it is estimated from, in whole windows; 0: none")
+      .range(0)
+      .show_default();
   verb.option("--precision", options.precision, "Arithmetic of the forward pass: bf16 or fp32")
       .one_of({"bf16", "fp32"})
       .show_default();

@@ -45,7 +45,9 @@ inline constexpr const char* kKeepHelp =
     "'PATTERN': leave matrices that match as they are stored, as 'lm_head' or '*.0.*'";
 /// What --cost means, for the verbs that have it.
 inline constexpr const char* kCostHelp =
-    "What is made small: fnorm, relative, or hessian (needs a bank with calibration)";
+    "What is made small: fnorm, relative, hessian (needs a bank with calibration) or fisher (with "
+    "gradients); "
+    "default: the last of these that is known";
 
 /// Prints one JSON object and a newline, and sees to it that it was written.
 void print(const nlohmann::ordered_json& value);

@@ -37,6 +37,8 @@ void bind_parts(nb::module_& module) {
       .def_rw("folder", &CalibrationOptions::folder)
       .def_rw("text", &CalibrationOptions::text)
       .def_rw("samples", &CalibrationOptions::samples)
+      .def_rw("fisher", &CalibrationOptions::fisher)
+      .def_rw("fisher_tokens", &CalibrationOptions::fisher_tokens)
       .def_rw("precision", &CalibrationOptions::precision);
   nb::class_<BudgetOptions>(module, "BudgetOptions")
       .def(nb::init<>())

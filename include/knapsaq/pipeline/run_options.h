@@ -18,7 +18,13 @@ struct RunOptions {
   std::vector<std::string> pins;  ///< constraints: "PATTERN=SCHEME", "PATTERN>=BITS" or "PATTERN<=BITS"
   std::vector<std::string> keep;  ///< patterns of matrices that are not quantized
   /// Text, windows, seed and precision, of the bank's calibration and of the tokens that are measured on.
-  CalibrationOptions calibration;
+  /// With Fisher information, which tells searches what to measure first.
+  CalibrationOptions calibration = {.folder = {},
+                                    .text = {},
+                                    .samples = {},
+                                    .fisher = true,
+                                    .fisher_tokens = kFisherTokens,
+                                    .precision = "bf16"};
   std::int64_t tokens = 8192;     ///< that an allocation is measured on
   std::int64_t heldout = 16384;   ///< tokens that the result is judged by, unseen before
   std::string divergence = "kl";  ///< "kl", or "jsd" as AMQ measures

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -26,6 +28,14 @@ struct SpaceLevel {
   double bits = 0;   ///< b1 of the scheme, without metadata, which the metaheuristics sum up; if tied linears
                      ///< are stored differently, the mean over their weights
   double error = 0;  ///< sum of the linears' local errors (SearchSpace::cost); NaN if unknown
+  /// The same by every Cost; NaN if unknown.
+  std::array<double, kCosts> errors = [] {
+    std::array<double, kCosts> unknown{};
+    unknown.fill(std::numeric_limits<double>::quiet_NaN());
+    return unknown;
+  }();
+
+  double error_by(Cost which) const { return errors[static_cast<std::size_t>(which)]; }
 };
 
 /// A decision of a search: a linear, or linears that must share a scheme.

@@ -96,7 +96,7 @@ ErrorTable Bank::table() const {
     for (const Scheme& scheme : banked.schemes) {
       const LocalErrors& known = errors(banked.linear.name, scheme);
       row.cells.push_back({scheme, known.fnorm, storage_bytes(scheme, banked.linear.out, banked.linear.in),
-                           known.relative, known.hessian, known.lookup});
+                           known.relative, known.hessian, known.lookup, known.fisher});
     }
   }
   return table;

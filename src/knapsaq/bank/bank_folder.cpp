@@ -71,6 +71,11 @@ BankFolder::BankFolder(const fs::path& path) : folder_(path), lock_(this->path()
 
 bool BankFolder::is_begun() const { return read_index(path()).has_value(); }
 
+bool BankFolder::has_fisher() const {
+  const std::optional<BankIndex> old = read_index(path());
+  return old && old->fisher;
+}
+
 void BankFolder::check(std::string_view model, const Menu& menu) const {
   const std::optional<BankIndex> old = read_index(path());
   if (!old) return;

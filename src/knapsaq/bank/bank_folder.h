@@ -27,6 +27,8 @@ class BankFolder {
   std::filesystem::path folding() const { return path() / kBankFoldingName; }
   /// Whether the bank has its index, that is, whether the bank's sources are fixed.
   bool is_begun() const;
+  /// Whether a bank was begun here that has Fisher costs.
+  bool has_fisher() const;
   /// Throws UsageError, saying what is different, if the folder holds the bank of another model or with other
   /// schemes.
   void check(std::string_view model, const Menu& menu) const;

@@ -111,9 +111,11 @@ std::string to_json(const BankIndex& index) {
   }
   ordered_json menu = {{"name", index.menu.name}, {"schemes", texts_of(index.menu.schemes)}};
   if (index.menu.whole_groups) menu["whole_groups"] = true;
-  const ordered_json value = {{"format", kFormat}, {"version", kVersion},    {"model", index.model},
-                              {"menu", menu},      {"inputs", index.inputs}, {"folding", index.folding},
-                              {"linears", linears}};
+  ordered_json value = {{"format", kFormat}, {"version", kVersion},    {"model", index.model},
+                        {"menu", menu},      {"inputs", index.inputs}, {"folding", index.folding},
+                        {"linears", linears}};
+  // Only where it is so: an index without is that of earlier versions.
+  if (index.fisher) value["fisher"] = true;
   return value.dump(1) + "\n";
 }
 
@@ -133,6 +135,7 @@ BankIndex parse_bank_index(std::string_view text) {
     index.menu.whole_groups = value.at("menu").value("whole_groups", false);
     index.inputs = value.at("inputs").get<std::string>();
     index.folding = value.at("folding").get<std::string>();
+    index.fisher = value.value("fisher", false);
     const json& linears = value.at("linears");
     if (!linears.is_array() || linears.empty() || linears.size() > kMostLinears)
       throw InputError("has no list of linears");

@@ -29,6 +29,7 @@ struct BankIndex {
   Menu menu;
   std::string inputs;   ///< InputSource::identity(); empty: built without statistics of inputs
   std::string folding;  ///< Folding::identity(); empty: none
+  bool fisher = false;  ///< its files have Fisher costs (LocalErrors::fisher): `inputs` knew the gradients
   std::vector<BankedLinear> linears;
 
   /// Distinguishes the file of one linear of this bank from all others.

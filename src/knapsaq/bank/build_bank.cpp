@@ -32,7 +32,10 @@ BankIndex index_of(const BankRecipe& recipe) {
   BankIndex index;
   index.model = recipe.model;
   index.menu = recipe.menu;
-  if (recipe.inputs != nullptr) index.inputs = recipe.inputs->identity();
+  if (recipe.inputs != nullptr) {
+    index.inputs = recipe.inputs->identity();
+    index.fisher = recipe.inputs->has_outputs();
+  }
   if (recipe.folding != nullptr) index.folding = recipe.folding->identity();
   for (const Matrix& matrix : recipe.matrices)
     index.linears.push_back({matrix, schemes_for(matrix, recipe.menu)});
@@ -108,6 +111,23 @@ RowShares row_shares_of(const Matrix& matrix, const InputSource* inputs) {
   return shares;
 }
 
+/// Mean squares of the gradients by what a matrix gives, as far as the source has them.
+struct OutputSquares {
+  std::vector<float> product;
+  std::vector<float> lookup;
+};
+OutputSquares output_squares_of(const Matrix& matrix, const InputSource* inputs) {
+  OutputSquares squares;
+  if (inputs == nullptr || !inputs->has_outputs()) return squares;
+  const auto ask = [&](std::string_view name, std::int64_t width) {
+    std::optional<OutputStatistics> found = inputs->outputs(name, width);
+    return found ? std::move(found->mean_square) : std::vector<float>();
+  };
+  if (matrix.is_multiplied()) squares.product = ask(matrix.tied ? kHeadModule : matrix.name, matrix.out);
+  if (matrix.is_looked_up()) squares.lookup = ask(matrix.name, matrix.in);
+  return squares;
+}
+
 void build_linear(const Checkpoint& checkpoint, const Matrix& linear, const InputSource* inputs,
                   const Folding* folding, CurrentInput& input, const fs::path& path, LinearFileLayout layout,
                   ProgressScope& progress) {
@@ -119,6 +139,7 @@ void build_linear(const Checkpoint& checkpoint, const Matrix& linear, const Inpu
   if (folding != nullptr) folding->apply(tensor, values);
   const std::vector<float> output_scales = scales_of_outputs(folding, linear);
   const RowShares row_shares = row_shares_of(linear, inputs);
+  const OutputSquares squares = output_squares_of(linear, inputs);
   const MatrixView weights{linear.out, linear.in, values};
   input.move_to(linear);
   const std::vector<Scheme> schemes = layout.schemes;
@@ -128,7 +149,8 @@ void build_linear(const Checkpoint& checkpoint, const Matrix& linear, const Inpu
     const Quantizer& method = quantizer(scheme.method);
     const StoredMatrix stored =
         method.quantize_prepared(weights, scheme, input.statistics(), input.prepared(method));
-    LocalErrors errors = local_errors(weights, stored, input.statistics(), output_scales, row_shares);
+    LocalErrors errors = local_errors(weights, stored, input.statistics(), output_scales, row_shares,
+                                      {squares.product, squares.lookup});
     const auto require_finite = [&](double error, std::string_view which) {
       if (!std::isfinite(error))
         throw NotFiniteError(fmt::format(
@@ -146,6 +168,8 @@ void build_linear(const Checkpoint& checkpoint, const Matrix& linear, const Inpu
       require_finite(errors.hessian, ", weighted by its inputs,");
     }
     require_finite(errors.lookup, ", weighted by how often its rows are looked up,");
+    if (!squares.product.empty() || !squares.lookup.empty())
+      require_finite(errors.fisher, ", weighted by gradients,");
     writer.add(stored, errors);
     progress.advance(static_cast<std::uint64_t>(linear.parameters()));
   }

@@ -38,14 +38,15 @@ enum Column : std::size_t {
   kRelative,
   kHessian,
   kLookup,
+  kFisher,
   kKurtosis,
   kFirstPercentile,
   kColumns = kFirstPercentile + 5
 };
 constexpr std::array<std::string_view, kColumns> kNames = {
-    "layer",    "module", "nbit1",  "gsize1",  "nbit2",    "gsize2",   "fnorm",   "memmb",
-    "params",   "bytes",  "linear", "scheme",  "choice",   "relative", "hessian", "lookup",
-    "kurtosis", "pct_0",  "pct_99", "pct_999", "pct_9999", "pct_100"};
+    "layer",  "module",   "nbit1",  "gsize1", "nbit2",   "gsize2",   "fnorm",   "memmb",
+    "params", "bytes",    "linear", "scheme", "choice",  "relative", "hessian", "lookup",
+    "fisher", "kurtosis", "pct_0",  "pct_99", "pct_999", "pct_9999", "pct_100"};
 
 /// Knapsaq's lines have about 200 characters; a longer line than this is not a table.
 constexpr std::size_t kLongestLine = 65536;
@@ -305,6 +306,7 @@ ErrorTable parse_csv(std::string_view text, std::string_view source) {
     if (!record.text(kRelative).empty()) cell.relative = record.number(kRelative, 0);
     if (!record.text(kHessian).empty()) cell.hessian = record.number(kHessian, 0);
     if (!record.text(kLookup).empty()) cell.lookup = record.number(kLookup, 0);
+    if (!record.text(kFisher).empty()) cell.fisher = record.number(kFisher, 0);
     const Scheme choice = record.text(kChoice).empty() ? cell.scheme : scheme_in(record, kChoice);
 
     const auto [place, is_new] = places.try_emplace({row.layer, row.module}, rows.size());
@@ -352,11 +354,11 @@ void write_csv(const ErrorTable& table, const std::filesystem::path& path) {
       const ErrorCell& cell = row.cells[c];
       const Scheme& scheme = cell.scheme;
       text += fmt::format(
-          "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", row.layer, csv_field(row.module),
+          "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", row.layer, csv_field(row.module),
           scheme.bits, scheme.group, scheme.meta_bits, scheme.meta_group, exact(cell.fnorm),
           exact(static_cast<double>(cell.bytes) / kMebibyte), row.parameters, cell.bytes, csv_field(row.name),
           to_string(scheme), scheme == table.menu[c] ? "" : to_string(table.menu[c]), known(cell.relative),
-          known(cell.hessian), cell.lookup == 0 ? "" : exact(cell.lookup), statistics);
+          known(cell.hessian), cell.lookup == 0 ? "" : exact(cell.lookup), known(cell.fisher), statistics);
     }
   }
   write_file(path, text);

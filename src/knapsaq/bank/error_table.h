@@ -25,7 +25,8 @@ struct ErrorCell {
   double relative = kUnknown;  ///< || W - Q(W) ||_F / || W ||_F
   double hessian = kUnknown;   ///< tr((W - Q(W)) H (W - Q(W))^T), H = X^T X / tokens: mean squared change of
                                ///< the matrix's output per token; 0 for a matrix that is only looked up
-  double lookup = 0;  ///< mean squared change of an embedding's output per token; 0 for other matrices
+  double lookup = 0;         ///< mean squared change of an embedding's output per token; 0 for other matrices
+  double fisher = kUnknown;  ///< divergence that Fisher information predicts, nats per token (LocalErrors)
 
   static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 };

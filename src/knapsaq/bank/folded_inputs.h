@@ -19,6 +19,11 @@ class FoldedInputs final : public InputSource {
   FoldedInputs(const InputSource& source, const Folding& folding) : source_(source), folding_(folding) {}
   InputStatistics inputs(std::string_view matrix, std::int64_t width) const override;
   RowShares row_shares(std::int64_t rows) const override { return source_.row_shares(rows); }
+  /// Those of the outputs without folding.
+  std::optional<OutputStatistics> outputs(std::string_view matrix, std::int64_t width) const override {
+    return source_.outputs(matrix, width);
+  }
+  bool has_outputs() const override { return source_.has_outputs(); }
   bool has_second_moments() const override { return source_.has_second_moments(); }
   /// The identity of the source: a bank records the folding separately.
   std::string identity() const override { return source_.identity(); }

@@ -29,7 +29,9 @@ std::string hash_of(std::string_view key, std::span<const std::span<const std::b
 }
 
 /// Numbers of one scheme.
-std::size_t errors_of(const LinearFileLayout& layout) { return layout.looked_up ? 4 : 3; }
+std::size_t errors_of(const LinearFileLayout& layout) {
+  return std::size_t{3} + (layout.looked_up ? 1 : 0) + (layout.fisher ? 1 : 0);
+}
 
 bool is_error(double value) { return std::isfinite(value) && value >= 0; }
 
@@ -48,8 +50,9 @@ std::vector<TensorSpec> LinearFileLayout::tensors() const {
 }
 
 LinearFileLayout layout_of(const BankIndex& index, const BankedLinear& banked) {
-  return {index.key(banked), banked.linear.out, banked.linear.in, banked.distinct(),
-          banked.linear.is_looked_up()};
+  return {
+      index.key(banked), banked.linear.out, banked.linear.in, banked.distinct(), banked.linear.is_looked_up(),
+      index.fisher};
 }
 
 LinearFileWriter::LinearFileWriter(const std::filesystem::path& path, LinearFileLayout layout)
@@ -61,6 +64,7 @@ void LinearFileWriter::add(const StoredMatrix& stored, const LocalErrors& errors
   checksums_ += hash_of(layout_.key, parts);
   numbers_.insert(numbers_.end(), {errors.fnorm, errors.relative, errors.hessian});
   if (layout_.looked_up) numbers_.push_back(errors.lookup);
+  if (layout_.fisher) numbers_.push_back(errors.fisher);
 }
 
 void LinearFileWriter::commit(const WeightStatistics& statistics) {
@@ -98,12 +102,19 @@ LinearFile::LinearFile(const std::filesystem::path& path, LinearFileLayout layou
   const std::size_t width = errors_of(layout_);
   std::vector<double> numbers(count * width);
   std::memcpy(numbers.data(), parts[0].data(), parts[0].size());
-  for (std::size_t i = 0; i < count; ++i)
-    errors_.push_back({numbers[width * i], numbers[width * i + 1], numbers[width * i + 2],
-                       layout_.looked_up ? numbers[width * i + 3] : 0});
+  for (std::size_t i = 0; i < count; ++i) {
+    const double* const own = numbers.data() + width * i;
+    LocalErrors& errors = errors_.emplace_back();
+    errors.fnorm = own[0];
+    errors.relative = own[1];
+    errors.hessian = own[2];
+    if (layout_.looked_up) errors.lookup = own[3];
+    if (layout_.fisher) errors.fisher = own[width - 1];
+  }
+  const auto is_unknown_or_error = [](double value) { return std::isnan(value) || is_error(value); };
   for (const LocalErrors& errors : errors_)
-    if (!is_error(errors.fnorm) || !is_error(errors.relative) ||
-        !(std::isnan(errors.hessian) || is_error(errors.hessian)) || !is_error(errors.lookup))
+    if (!is_error(errors.fnorm) || !is_error(errors.relative) || !is_unknown_or_error(errors.hessian) ||
+        !is_error(errors.lookup) || !is_unknown_or_error(errors.fisher))
       throw wrong("has errors that are negative or not finite");
   double statistics[kStatistics];
   std::memcpy(statistics, parts[1].data(), sizeof statistics);

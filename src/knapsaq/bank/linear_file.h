@@ -19,9 +19,8 @@ namespace knapsaq {
 
 /// The file of one matrix in a bank: a safetensors file that holds, for each of S schemes in their order, the
 /// tensors of checkpoint/stored_layout.h under the module name "<scheme>" ("gptq:b4g64.weight", ...), then
-///   errors      F64 [S, 3 or 4]  LocalErrors of each scheme: fnorm, relative, hessian; of an embedding
-///   lookup
-///                                too; NaN: unknown
+///   errors      F64 [S, 3 to 5]  LocalErrors of each scheme: fnorm, relative, hessian; of an embedding
+///                                lookup too; in a bank with Fisher costs fisher too, last; NaN: unknown
 ///   statistics  F64 [6]          WeightStatistics
 ///   checksums   U8  [S + 2, 32]  of each scheme's tensors, then of errors and statistics, then the key: 32
 ///                                hexadecimal digits each, XXH3-128 of the key and the bytes of the tensors
@@ -32,6 +31,7 @@ struct LinearFileLayout {
   std::int64_t in = 0;
   std::vector<Scheme> schemes;  ///< each once
   bool looked_up = false;       ///< Matrix::is_looked_up()
+  bool fisher = false;          ///< BankIndex::fisher
 
   std::vector<TensorSpec> tensors() const;
 };

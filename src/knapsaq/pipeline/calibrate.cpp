@@ -45,7 +45,8 @@ CalibrateResult calibrate(Session& session, const CalibrateOptions& options) {
   // Text that is too short is refused before the model is read.
   const Samples samples = calibration_samples(session, options.calibration);
   const Calibration calibration =
-      make_calibration(session, samples, precision_of(options.calibration), folder, options.force);
+      make_calibration(session, samples, precision_of(options.calibration), folder, options.force,
+                       gradient_windows_of(options.calibration, samples.options));
   if (!options.imatrix.empty())
     write_imatrix(calibration, session.config(),
                   {.datasets = uses_self(options.calibration) ? std::vector<std::string>{samples.text}

@@ -21,10 +21,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Whether a run that was stopped left a calibration of the model's own text there.
-bool is_unfinished_self(const fs::path& folder) {
+/// Whether a run that was stopped left a calibration of the model's own text there: with inputs missing, or
+/// with statistics of outputs missing that were begun. `samples` are those that would be made now.
+bool is_unfinished_self(const fs::path& folder, const SampleOptions& samples, std::int64_t gradient_windows) {
   const Manifest manifest = read_manifest(folder);
-  return std::ssize(manifest.blocks) < manifest.layers && manifest.source.text.starts_with(kSelf);
+  if (!manifest.source.text.starts_with(kSelf)) return false;
+  if (std::ssize(manifest.blocks) < manifest.layers) return true;
+  return gradient_windows > 0 && !manifest.has_outputs() && manifest.source.options == samples;
+}
+
+SampleOptions resolved(const CalibrationOptions& options, const ModelConfig& config) {
+  return uses_self(options) ? resolve_self(options.samples, config.max_positions)
+                            : resolve(options.samples, config.max_positions);
 }
 
 std::vector<fs::path> files_of(const CalibrationOptions& options) {
@@ -92,47 +100,71 @@ FoundInputs::FoundInputs(Session& session, const CalibrationOptions& options, co
           fmt::format("{}: is a file with statistics; --text goes with a folder", folder_.string()));
     there_ = open_input_source(folder_, session.config(), session.fingerprint());
     for (const std::string& note : there_->notes()) session.listener().note(note);
-  } else if (options.text.empty() && has_calibration(folder_) && !is_unfinished_self(folder_)) {
+    return;
+  }
+  const SampleOptions samples = resolved(options, session.config());
+  gradient_windows_ = gradient_windows_of(options, samples);
+  if (options.text.empty() && has_calibration(folder_) &&
+      !is_unfinished_self(folder_, samples, gradient_windows_)) {
     auto calibration = std::make_unique<Calibration>(Calibration::open(folder_));
     require_same_model(*calibration, session.fingerprint());
     there_ = std::move(calibration);
   } else {
     samples_ = std::make_unique<Samples>(calibration_samples(session, options));
+    // Those that are there are used.
+    if (gradient_windows_ == 0 && has_calibration(folder_)) {
+      const Manifest there = read_manifest(folder_);
+      if (there.has_outputs() && there.tokens_hash == samples_->hash)
+        gradient_windows_ = there.outputs->windows;
+    }
   }
 }
 
 FoundInputs::FoundInputs(FoundInputs&&) noexcept = default;
 FoundInputs::~FoundInputs() = default;
 
+void FoundInputs::forget_outputs() {
+  forgets_outputs_ = true;
+  gradient_windows_ = 0;
+  if (auto* calibration = dynamic_cast<Calibration*>(there_.get())) calibration->forget_outputs();
+}
+
 std::string FoundInputs::identity() const {
   if (there_) return there_->identity();
   return calibration_identity({session_.fingerprint(), samples_->text, samples_->options, precision_},
-                              samples_->hash);
+                              samples_->hash, gradient_windows_);
 }
 
 std::unique_ptr<InputSource> FoundInputs::get() {
   if (there_) return std::move(there_);
-  return std::make_unique<Calibration>(make_calibration(session_, *samples_, precision_, folder_, false));
+  auto made = std::make_unique<Calibration>(
+      make_calibration(session_, *samples_, precision_, folder_, false, gradient_windows_));
+  if (forgets_outputs_) made->forget_outputs();
+  return made;
 }
 
 Calibration make_calibration(Session& session, const Samples& samples, Precision precision,
-                             const fs::path& folder, bool replace) {
+                             const fs::path& folder, bool replace, std::int64_t gradient_windows) {
   // A whole model that is in memory is gone through there, another one block by block.
   if (Decoder* decoder = session.loaded_decoder(precision))
-    return calibrate(*decoder, session.fingerprint(), samples, folder, replace, session.listener());
+    return calibrate(*decoder, session.fingerprint(), samples, folder, replace, session.listener(),
+                     gradient_windows);
   const auto backend = make_backend({.precision = precision});
   return calibrate(session.checkpoint(), session.config(), session.fingerprint(), samples, *backend, folder,
-                   replace, session.listener());
+                   replace, session.listener(), gradient_windows);
+}
+
+std::int64_t gradient_windows_of(const CalibrationOptions& options, const SampleOptions& samples) {
+  if (!options.fisher || options.fisher_tokens <= 0) return 0;
+  return std::min((options.fisher_tokens + samples.window - 1) / samples.window, samples.samples);
 }
 
 Samples calibration_samples(Session& session, const CalibrationOptions& options, std::int64_t most_tokens) {
-  const std::int64_t positions = session.config().max_positions;
-  const bool self = uses_self(options);
-  SampleOptions samples =
-      self ? resolve_self(options.samples, positions) : resolve(options.samples, positions);
+  SampleOptions samples = resolved(options, session.config());
   if (most_tokens != 0)
     samples.samples = std::clamp<std::int64_t>(most_tokens / samples.window, 1, samples.samples);
-  if (self) return self_samples(session, precision_of(options), samples, SelfTextUse::calibration);
+  if (uses_self(options))
+    return self_samples(session, precision_of(options), samples, SelfTextUse::calibration);
   return sample_windows(session.text(files_of(options)), session.tokenizer(), samples);
 }
 

@@ -52,6 +52,8 @@ class FoundInputs {
   FoundInputs(FoundInputs&&) noexcept;
   ~FoundInputs();
 
+  /// Statistics of outputs are not used, whether they are there or not, nor made.
+  void forget_outputs();
   /// InputSource::identity() of what get() gives.
   std::string identity() const;
   /// Makes the calibration if it is not there. Throws UsageError if the folder holds one that was made from
@@ -61,14 +63,20 @@ class FoundInputs {
  private:
   Session& session_;
   Precision precision_;
+  std::int64_t gradient_windows_ = 0;  ///< of the statistics of outputs
   std::filesystem::path folder_;
+  bool forgets_outputs_ = false;
   std::unique_ptr<InputSource> there_;
   std::unique_ptr<Samples> samples_;  ///< of a calibration that is to be made, or finished
 };
 
+/// The number of windows that Fisher information is estimated from.
+std::int64_t gradient_windows_of(const CalibrationOptions& options, const SampleOptions& samples);
+
 /// calibrate() of these samples in `folder`: in the decoder that is loaded, or block by block from the files.
 Calibration make_calibration(Session& session, const Samples& samples, Precision precision,
-                             const std::filesystem::path& folder, bool replace);
+                             const std::filesystem::path& folder, bool replace,
+                             std::int64_t gradient_windows = 0);
 
 /// The windows of `options.text`, or without one of the model's own text, that a calibration looks at; at
 /// most `most_tokens` tokens of them, but one window, if that is not 0.

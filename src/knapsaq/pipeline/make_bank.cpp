@@ -39,7 +39,7 @@ bool needs_inputs(const Menu& menu) {
 std::optional<FoundInputs> inputs_for(Session& session, const BankOptions& options, const Menu& menu,
                                       const std::filesystem::path& folder) {
   const CalibrationOptions& calibration = options.calibration;
-  if (!options.wants_inputs && !needs_inputs(menu) && calibration.text.empty() &&
+  if (!options.wants_inputs && !needs_inputs(menu) && calibration.text.empty() && !calibration.fisher &&
       calibration.folder.empty() && !has_calibration(folder))
     return std::nullopt;
   return std::optional<FoundInputs>(std::in_place, session, calibration, folder);
@@ -98,6 +98,8 @@ BankReport fill_bank(Session& session, const BankOptions& options, const std::fi
   check_full_precision(session.checkpoint(), recipe.matrices);
   std::optional<FoundInputs> found = inputs_for(session, options, recipe.menu, folder.calibration());
   // Whatever is refused is refused before a calibration is written that the bank would have to live with.
+  // A bank goes on as it was begun: one that was begun without Fisher costs has none.
+  if (found && folder.is_begun() && !folder.has_fisher()) found->forget_outputs();
   folder.check_inputs(found ? found->identity() : "");
   std::unique_ptr<InputSource> inputs;
   if (found) inputs = found->get();

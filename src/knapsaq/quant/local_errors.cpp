@@ -25,6 +25,7 @@ struct Sums {
   double weight = 0;  ///< sum of W^2
   double hessian = 0;
   double lookup = 0;
+  double fisher = 0;
 };
 
 double dot(const float* a, const float* b, std::int64_t n) {
@@ -39,25 +40,34 @@ double dot(const float* a, const float* b, std::int64_t n) {
   return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 
-/// tr(D H D^T) of `rows` rows of D: H is symmetric, so each tile column counts the part above its diagonal
-/// tile twice.
-double trace(const std::vector<float>& errors, std::int64_t rows, std::int64_t cols,
-             const std::vector<float>& moment) {
+/// tr(D H D^T) of `rows` rows of D, and with the rows weighted; without weights, that is 0. H is symmetric,
+/// so each tile column counts the part above its diagonal tile twice.
+struct Trace {
+  double plain = 0;
+  double weighted = 0;
+};
+Trace trace(const std::vector<float>& errors, std::int64_t rows, std::int64_t cols,
+            const std::vector<float>& moment, std::span<const float> weights) {
   std::vector<float> product(static_cast<std::size_t>(rows * kTile));
-  double total = 0;
+  Trace total;
   for (std::int64_t first = 0; first < cols; first += kTile) {
     const std::int64_t width = std::min(kTile, cols - first);
-    const auto with_tile = [&](std::int64_t from, std::int64_t count) {
+    const auto add_tile = [&](std::int64_t from, std::int64_t count, double times) {
       std::ranges::fill(product, 0.0f);
       blas::add_product(rows, width, count, 1.0f, errors.data() + from, cols,
                         moment.data() + from * cols + first, cols, product.data(), kTile);
-      double sum = 0;
-      for (std::int64_t r = 0; r < rows; ++r)
-        sum += dot(product.data() + r * kTile, errors.data() + r * cols + first, width);
-      return sum;
+      Trace sum;
+      for (std::int64_t r = 0; r < rows; ++r) {
+        const double of_row = dot(product.data() + r * kTile, errors.data() + r * cols + first, width);
+        sum.plain += of_row;
+        if (!weights.empty())
+          sum.weighted += of_row * static_cast<double>(weights[static_cast<std::size_t>(r)]);
+      }
+      total.plain += times * sum.plain;
+      total.weighted += times * sum.weighted;
     };
-    if (first > 0) total += 2 * with_tile(0, first);
-    total += with_tile(first, width);
+    if (first > 0) add_tile(0, first, 2);
+    add_tile(first, width, 1);
   }
   return total;
 }
@@ -65,13 +75,21 @@ double trace(const std::vector<float>& errors, std::int64_t rows, std::int64_t c
 }  // namespace
 
 LocalErrors local_errors(const MatrixView& weights, const StoredMatrix& stored, const InputStatistics* inputs,
-                         std::span<const float> output_scales, std::span<const float> row_shares) {
+                         std::span<const float> output_scales, std::span<const float> row_shares,
+                         const GradientSquares& gradients) {
   if (inputs != nullptr && inputs->width != weights.cols) {
     throw InputError(fmt::format("{}: statistics of {} inputs for a linear with {}", inputs->name,
                                  inputs->width, weights.cols));
   }
   if (!row_shares.empty() && std::ssize(row_shares) != weights.rows)
     throw InputError(fmt::format("shares of {} rows for a matrix with {}", row_shares.size(), weights.rows));
+  const auto fits = [](std::span<const float> squares, std::int64_t width) {
+    return squares.empty() || std::ssize(squares) == width;
+  };
+  if (!fits(gradients.product, weights.rows) || !fits(gradients.lookup, weights.cols))
+    throw InputError(fmt::format("statistics of {} and {} gradients for a matrix of {} by {}",
+                                 gradients.product.size(), gradients.lookup.size(), weights.rows,
+                                 weights.cols));
   const std::int64_t cols = weights.cols;
   const auto panels = static_cast<std::size_t>((weights.rows + kPanelRows - 1) / kPanelRows);
   std::vector<Sums> sums(panels);
@@ -90,15 +108,30 @@ LocalErrors local_errors(const MatrixView& weights, const StoredMatrix& stored, 
       sum.error += squares;
       if (!row_shares.empty())
         sum.lookup += squares * static_cast<double>(row_shares[static_cast<std::size_t>(first + r)]);
+      if (!row_shares.empty() && !gradients.lookup.empty()) {
+        for (std::int64_t k = 0; k < cols; ++k) weighted[k] = row[k] * gradients.lookup[k];
+        sum.fisher += dot(row.data(), weighted.data(), cols) *
+                      static_cast<double>(row_shares[static_cast<std::size_t>(first + r)]);
+      }
       sum.weight += dot(wanted.data(), wanted.data(), cols);
       if (!output_scales.empty())
         for (float& error : row) error *= output_scales[static_cast<std::size_t>(first + r)];
       if (inputs == nullptr || !inputs->second_moment.empty()) continue;
       for (std::int64_t k = 0; k < cols; ++k) weighted[k] = row[k] * inputs->mean_square[k];
-      sum.hessian += dot(row.data(), weighted.data(), cols);
+      const double hessian = dot(row.data(), weighted.data(), cols);
+      sum.hessian += hessian;
+      if (!gradients.product.empty())
+        sum.fisher += hessian * static_cast<double>(gradients.product[static_cast<std::size_t>(first + r)]);
     }
-    if (inputs != nullptr && !inputs->second_moment.empty())
-      sum.hessian = trace(errors, rows, cols, inputs->second_moment);
+    if (inputs != nullptr && !inputs->second_moment.empty()) {
+      const Trace traced = trace(
+          errors, rows, cols, inputs->second_moment,
+          gradients.product.empty()
+              ? std::span<const float>()
+              : gradients.product.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows)));
+      sum.hessian = traced.plain;
+      sum.fisher += traced.weighted;
+    }
   });
   Sums total;
   for (const Sums& sum : sums) {
@@ -106,12 +139,15 @@ LocalErrors local_errors(const MatrixView& weights, const StoredMatrix& stored, 
     total.weight += sum.weight;
     total.hessian += sum.hessian;
     total.lookup += sum.lookup;
+    total.fisher += sum.fisher;
   }
   LocalErrors result;
   result.fnorm = std::sqrt(total.error);
   result.relative = total.weight > 0 ? std::sqrt(total.error / total.weight) : 0;
   result.hessian = std::max(total.hessian, 0.0);  // rounding of a sum whose terms cancel
   result.lookup = total.lookup;
+  if (!gradients.product.empty() || !gradients.lookup.empty())
+    result.fisher = std::max(total.fisher, 0.0) / 2;
   return result;
 }
 

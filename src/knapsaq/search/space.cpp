@@ -158,12 +158,15 @@ std::vector<SpaceLevel> levels_of(const ErrorTable& table, const SearchSpace& sp
     SpaceLevel& level = levels.emplace_back();
     level.choice = c;
     double weighted = 0;
+    level.errors.fill(0);
     for (const std::size_t i : variable.linears) {
       const ErrorCell& cell = table.rows[i].cells[c];
       level.bytes += cell.bytes;
-      level.error += cost_of(cell, space.cost);
+      for (std::size_t cost = 0; cost < kCosts; ++cost)
+        level.errors[cost] += cost_of(cell, static_cast<Cost>(cost));
       weighted += cell.scheme.bits * static_cast<double>(table.rows[i].parameters);
     }
+    level.error = level.error_by(space.cost);
     level.bits = weighted / static_cast<double>(variable.parameters);
   }
   // If errors are unknown, levels of equal size keep the menu's order.

@@ -22,7 +22,8 @@ constexpr double kLeastDivergence = 1e-12;
 
 /// Squared local error: a second-order loss is linear in it.
 double squared_error(const SearchSpace& space, const SpaceLevel& level) {
-  return space.cost == Cost::hessian ? level.error : level.error * level.error;
+  const bool squared = space.cost == Cost::hessian || space.cost == Cost::fisher;
+  return squared ? level.error : level.error * level.error;
 }
 
 /// Number of variables at other levels, and the last of them.
