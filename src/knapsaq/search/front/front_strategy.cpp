@@ -8,6 +8,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/search/best_point.h"
 #include "knapsaq/search/front.h"
+#include "knapsaq/search/front/fisher_increases.h"
 #include "knapsaq/search/front/selection.h"
 #include "knapsaq/search/front/surrogate.h"
 #include "knapsaq/search/front/surrogate_front.h"
@@ -41,7 +42,11 @@ class FrontStrategy final : public Strategy {
         batch_(static_cast<std::size_t>(options.integer("batch", 1))),
         budgets_(static_cast<std::size_t>(options.integer("budgets", 2))),
         focus_(options.number("focus")) {
-    singles_ = single_points();
+    const std::string& prior = options.text("prior");
+    if (prior != "fisher" && prior != "sweep")
+      throw UsageError(fmt::format("front: there is no prior {}: use fisher or sweep", prior));
+    has_prior_ = prior == "fisher" && has_fisher(space_);
+    if (!has_prior_) singles_ = single_points();
     const auto rounds =
         static_cast<std::size_t>(options.integer(setup.budget ? "rounds-at-budget" : "rounds"));
     rounds_ = setup.evaluations > 0 ? std::numeric_limits<std::size_t>::max() : rounds;
@@ -52,6 +57,11 @@ class FrontStrategy final : public Strategy {
   Batch ask() override {
     if (round_ == 0) {
       Batch batch{.points = {space_.smallest()}, .windows = 0, .predicted = {}, .phase = "single changes"};
+      if (has_prior_) {
+        batch.points.push_back(space_.largest());
+        batch.phase = "ends";
+        return batch;
+      }
       batch.points.insert(batch.points.end(), singles_.begin(), singles_.end());
       // Points beyond the limit are dropped from the end; the surrogate uses medians for what was not
       // measured. A third of the evaluations is reserved for points that the surrogate proposes, because
@@ -80,7 +90,7 @@ class FrontStrategy final : public Strategy {
         squares += miss * miss;
       }
     }
-    if (round_ == 0) note_sensitivity();
+    if (round_ == 0 && !has_prior_) note_sensitivity();
     Note note{"round", {}};
     note.values = {{"round", static_cast<double>(round_)},
                    {"evaluations", static_cast<double>(samples_.size())},
@@ -122,7 +132,9 @@ class FrontStrategy final : public Strategy {
     const std::size_t left = evaluations_ - std::min(evaluations_, samples_.size());
     Batch batch{.points = {}, .windows = 0, .predicted = {}, .phase = fmt::format("round {}", round_)};
     if (left == 0 || round_ > rounds_) return batch;
-    const Surrogate surrogate(space_, single_increases(space_, samples_), samples_to_learn(space_, samples_));
+    const std::vector<Sample> learnt = samples_to_learn(space_, samples_);
+    const Surrogate surrogate(
+        space_, has_prior_ ? fisher_increases(space_, learnt) : single_increases(space_, samples_), learnt);
 
     std::vector<Point> centres;
     std::vector<Proposal> best;
@@ -132,6 +144,8 @@ class FrontStrategy final : public Strategy {
       best.push_back({point, space_.linear_bytes(point), surrogate.predict(point)});
     }
     std::vector<Proposal> candidates = minimise(space_, surrogate, budgets(), best);
+    if (has_prior_)
+      for (const Proposal& one : candidates) centres.push_back(one.point);
     std::vector<Proposal> near = neighbours(space_, surrogate, centres);
     std::ranges::move(near, std::back_inserter(candidates));
     std::erase_if(candidates, [&](const Proposal& one) { return measured_.contains(one.point); });
@@ -208,6 +222,7 @@ class FrontStrategy final : public Strategy {
   double focus_;
   std::size_t evaluations_ = 0;  ///< most of them
   std::size_t rounds_ = 0;       ///< most of them
+  bool has_prior_ = false;       ///< Fisher costs instead of single changes
   std::vector<Point> singles_;
   std::size_t round_ = 0;
   std::vector<Sample> samples_;    ///< all finite
@@ -230,6 +245,9 @@ StrategyInfo front_strategy() {
         "The same when one size is requested: later rounds gain less than 0.5 % there"},
        {"batch", "24", "Full passes in a round: few enough to learn often, many enough to share prefixes"},
        {"budgets", "129", "Sizes at which a round searches for the predicted front"},
+       {"prior", "fisher",
+        "What is known before the first round: fisher (a backward pass told it to the bank; without that "
+        "sweep), or sweep (single changes are measured)"},
        {"focus", "0.5", "Share of a round for the requested size, if there is one"}},
       [](const StrategySetup& setup, const OptionValues& options) -> std::unique_ptr<Strategy> {
         return std::make_unique<FrontStrategy>(setup, options);

@@ -1,0 +1,226 @@
+#include "knapsaq/search/front/fisher_increases.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "knapsaq/base/cancellation.h"
+#include "knapsaq/base/threads.h"
+#include "knapsaq/quant/blas.h"
+#include "knapsaq/search/statistics.h"
+
+namespace knapsaq {
+namespace {
+
+// Spreads of the corrections' priors, in logarithms. Against measured single changes of the embedded models,
+// the costs of levels with equal bits are off by 0.4 to 1.1 (standard deviation), those of different bits by
+// 0.3 more.
+constexpr double kAll = 2;         // c: KL or Jensen-Shannon divergence, an eighth of it
+constexpr double kBits = 0.3;      // c_b
+constexpr double kVariable = 0.4;  // u_i
+constexpr double kLevel = 0.25;    // v_i(l)
+constexpr double kBend = 0.2;      // g
+// What this model of a divergence leaves open: interactions of variables.
+constexpr double kNoise = 0.03;
+// Degrees of freedom of the long tails (Student's t).
+constexpr double kTails = 4;
+constexpr int kSteps = 12;
+// Largest change of a correction in a step: the model is far from linear beyond.
+constexpr double kLargestStep = 1;
+constexpr double kLeastDivergence = 1e-12;
+// Costs below this share of the median are as good as none; as increases they must not vanish.
+constexpr double kLeastShare = 1e-3;
+
+/// A correction, and the variance of its prior, which long tails widen as it grows.
+struct Correction {
+  double value = 0;
+  double variance = 0;
+
+  void widen(double spread) { variance = (kTails * spread * spread + value * value) / (kTails + 1); }
+  void move_to(double other) { value += std::clamp(other - value, -kLargestStep, kLargestStep); }
+};
+
+/// A sample's derivatives by log m_i, and by g.
+struct Row {
+  std::vector<double> shares;
+  std::vector<double> of_bits;  ///< sums of the shares
+  double sum = 0;               ///< of all
+  double bend = 0;
+  double target = 0;
+};
+
+class Fit {
+ public:
+  Fit(const SearchSpace& space, std::span<const Sample> samples) : space_(space), samples_(samples) {
+    const Point top = space.largest();
+    base_ = std::numeric_limits<double>::quiet_NaN();
+    for (const Sample& sample : samples)
+      if (sample.point == top) base_ = std::max(sample.divergence, kLeastDivergence);
+    if (std::isnan(base_)) throw std::invalid_argument("fisher_increases: the largest point is missing");
+    read_costs();
+  }
+
+  SingleIncreases run() {
+    for (int step = 0; step < kSteps; ++step) {
+      check_cancelled();
+      improve();
+    }
+    SingleIncreases result{base_, {}};
+    for (std::size_t i = 0; i < costs_.size(); ++i) {
+      std::vector<double>& increases = result.increase.emplace_back();
+      for (std::size_t l = 0; l < costs_[i].size(); ++l) increases.push_back(increase(i, l));
+      increases.back() = 0;
+    }
+    return result;
+  }
+
+ private:
+  void read_costs() {
+    std::vector<double> all;
+    std::map<int, std::size_t> classes;
+    for (const Variable& variable : space_.variables) {
+      std::vector<double>& own = costs_.emplace_back();
+      std::vector<std::size_t>& bits = bits_.emplace_back();
+      const double last = variable.levels.back().error_by(Cost::fisher);
+      for (const SpaceLevel& level : variable.levels) {
+        own.push_back(level.error_by(Cost::fisher) - last);
+        if (std::isnan(own.back())) throw std::invalid_argument("fisher_increases: a cost is unknown");
+        if (own.back() > 0) all.push_back(own.back());
+        bits.push_back(
+            classes.try_emplace(static_cast<int>(std::lround(level.bits)), classes.size()).first->second);
+      }
+      variables_.push_back({0, kVariable * kVariable});
+      levels_.emplace_back(variable.levels.size(), Correction{0, kLevel * kLevel});
+    }
+    of_bits_.assign(classes.size(), Correction{0, kBits * kBits});
+    const double least = std::max(all.empty() ? 0 : kLeastShare * median(all), kLeastDivergence);
+    for (std::vector<double>& own : costs_)
+      for (double& cost : own) cost = std::max(cost, least);
+  }
+
+  double correction(std::size_t i, std::size_t l) const {
+    return all_.value + of_bits_[bits_[i][l]].value + variables_[i].value + levels_[i][l].value;
+  }
+  double increase(std::size_t i, std::size_t l) const {
+    return l + 1 == costs_[i].size() ? 0 : costs_[i][l] * std::exp(correction(i, l));
+  }
+
+  Row row(const Sample& sample) const {
+    const std::size_t n = sample.point.size();
+    Row result{std::vector<double>(n), std::vector<double>(of_bits_.size()), 0, 0, 0};
+    double sum = base_;
+    for (std::size_t i = 0; i < n; ++i) sum += result.shares[i] = increase(i, sample.point[i]);
+    result.bend = std::log(sum / base_);
+    // What is left to explain, and what the corrections so far explain, as if the model were linear.
+    result.target = std::log(std::max(sample.divergence, kLeastDivergence)) - std::log(sum);
+    for (std::size_t i = 0; i < n; ++i) {
+      double& share = result.shares[i];
+      share *= (1 + bend_.value) / sum;
+      result.of_bits[bits_[i][sample.point[i]]] += share;
+      result.sum += share;
+      result.target += share * correction(i, sample.point[i]);
+    }
+    return result;
+  }
+
+  void improve() {
+    const std::size_t count = samples_.size();
+    std::vector<Row> rows(count);
+    for (std::size_t r = 0; r < count; ++r) rows[r] = row(samples_[r]);
+    std::vector<double> factor(count * count);
+    parallel_for(count, [&](std::size_t r) {
+      for (std::size_t c = 0; c <= r; ++c) factor[r * count + c] = covariance(rows, r, c);
+      factor[r * count + r] += kNoise * kNoise;
+    });
+    const auto stride = static_cast<std::int64_t>(count);
+    // Positive definite by the noise; without a factor the corrections stay as they are.
+    if (!blas::cholesky(stride, factor.data(), stride)) return;
+    std::vector<double> weights(count);
+    for (std::size_t r = 0; r < count; ++r) {
+      weights[r] = rows[r].target;
+      for (std::size_t c = 0; c < r; ++c) weights[r] -= factor[r * count + c] * weights[c];
+      weights[r] /= factor[r * count + r];
+    }
+    for (std::size_t r = count; r-- > 0;) {
+      weights[r] /= factor[r * count + r];
+      for (std::size_t c = 0; c < r; ++c) weights[c] -= factor[r * count + c] * weights[r];
+    }
+    move(rows, weights);
+  }
+
+  double covariance(const std::vector<Row>& rows, std::size_t r, std::size_t c) const {
+    const Row& a = rows[r];
+    const Row& b = rows[c];
+    double result = all_.variance * a.sum * b.sum + bend_.variance * a.bend * b.bend;
+    for (std::size_t k = 0; k < of_bits_.size(); ++k)
+      result += of_bits_[k].variance * a.of_bits[k] * b.of_bits[k];
+    const Point& first = samples_[r].point;
+    const Point& second = samples_[c].point;
+    for (std::size_t i = 0; i < first.size(); ++i) {
+      double variance = variables_[i].variance;
+      if (first[i] == second[i]) variance += levels_[i][first[i]].variance;
+      result += variance * a.shares[i] * b.shares[i];
+    }
+    return result;
+  }
+
+  /// To the most probable corrections for these weights.
+  void move(const std::vector<Row>& rows, const std::vector<double>& weights) {
+    double all = 0;
+    double bend = 0;
+    std::vector<double> of_bits(of_bits_.size());
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      all += weights[r] * rows[r].sum;
+      bend += weights[r] * rows[r].bend;
+      for (std::size_t k = 0; k < of_bits.size(); ++k) of_bits[k] += weights[r] * rows[r].of_bits[k];
+    }
+    for (std::size_t i = 0; i < variables_.size(); ++i) {
+      std::vector<double> own(levels_[i].size());
+      for (std::size_t r = 0; r < rows.size(); ++r)
+        own[samples_[r].point[i]] += weights[r] * rows[r].shares[i];
+      double together = 0;
+      for (std::size_t l = 0; l < own.size(); ++l) {
+        together += own[l];
+        levels_[i][l].move_to(levels_[i][l].variance * own[l]);
+        levels_[i][l].widen(kLevel);
+      }
+      variables_[i].move_to(variables_[i].variance * together);
+      variables_[i].widen(kVariable);
+    }
+    for (std::size_t k = 0; k < of_bits.size(); ++k) of_bits_[k].move_to(of_bits_[k].variance * of_bits[k]);
+    all_.move_to(all_.variance * all);
+    bend_.move_to(bend_.variance * bend);
+    bend_.value = std::clamp(bend_.value, -0.5, 0.5);
+  }
+
+  const SearchSpace& space_;
+  std::span<const Sample> samples_;
+  double base_ = 0;
+  std::vector<std::vector<double>> costs_;      ///< [variable][level] above the last level's
+  std::vector<std::vector<std::size_t>> bits_;  ///< [variable][level]: number of the class
+  Correction all_{0, kAll* kAll};
+  std::vector<Correction> of_bits_;
+  std::vector<Correction> variables_;
+  std::vector<std::vector<Correction>> levels_;
+  Correction bend_{0, kBend* kBend};
+};
+
+}  // namespace
+
+bool has_fisher(const SearchSpace& space) {
+  return std::ranges::all_of(space.variables, [](const Variable& variable) {
+    return std::ranges::none_of(
+        variable.levels, [](const SpaceLevel& level) { return std::isnan(level.error_by(Cost::fisher)); });
+  });
+}
+
+SingleIncreases fisher_increases(const SearchSpace& space, std::span<const Sample> samples) {
+  return Fit(space, samples).run();
+}
+
+}  // namespace knapsaq
