@@ -7,6 +7,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/calib/input_statistics.h"
+#include "knapsaq/calib/output_statistics.h"
 #include "knapsaq/compute/stored_matrix.h"
 #include "knapsaq/quant/scheme.h"
 
@@ -46,6 +47,13 @@ class PreparedInputs {
   virtual ~PreparedInputs() = default;
 };
 
+/// The same for a linear's outputs, computed once for every scheme: for GPTQ, the factor of the gradients'
+/// second moments.
+class PreparedOutputs {
+ public:
+  virtual ~PreparedOutputs() = default;
+};
+
 /// A method: matrix + statistics + scheme -> codes and metadata. Implementations are stateless and safe to
 /// call from any thread; the result depends on the arguments only. One file per method, one line in
 /// registry.cpp.
@@ -76,6 +84,21 @@ class Quantizer {
                                          const InputStatistics* inputs,
                                          const PreparedInputs* /*prepared*/) const {
     return quantize(weights, scheme, inputs);
+  }
+  /// Whether the codes depend on statistics of the outputs, if there are any.
+  virtual bool uses_outputs() const { return false; }
+  /// The preparation for a linear's outputs, in parallel, for quantize_for_outputs(); null if there is none:
+  /// the method does not use outputs, or `outputs` has not what it needs. Immutable like PreparedInputs.
+  /// Throws InputError, naming the matrix, for statistics that are not finite. GPTQ's takes 4 width^2 bytes.
+  virtual std::unique_ptr<const PreparedOutputs> prepare_outputs(const OutputStatistics* /*outputs*/) const {
+    return nullptr;
+  }
+  /// quantize_prepared() with codes that weigh the linear's outputs by `outputs`, the result of the same
+  /// method's prepare_outputs(); null: all alike.
+  virtual StoredMatrix quantize_for_outputs(const MatrixView& weights, const Scheme& scheme,
+                                            const InputStatistics* inputs, const PreparedInputs* prepared,
+                                            const PreparedOutputs* /*outputs*/) const {
+    return quantize_prepared(weights, scheme, inputs, prepared);
   }
   /// Non-null for methods that treat each group separately: they can compute their error without codes.
   virtual const GroupwiseQuantizer* groupwise() const { return nullptr; }

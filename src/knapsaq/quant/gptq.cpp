@@ -29,6 +29,8 @@
 #include "knapsaq/quant/group_fit.h"
 #include "knapsaq/quant/hessian_factor.h"
 #include "knapsaq/quant/methods.h"
+#include "knapsaq/quant/output_factor.h"
+#include "knapsaq/quant/two_sided.h"
 
 namespace knapsaq {
 
@@ -188,8 +190,18 @@ class Gptq final : public Quantizer {
   StoredMatrix quantize_prepared(const MatrixView& weights, const Scheme& scheme,
                                  const InputStatistics* inputs,
                                  const PreparedInputs* prepared) const override {
+    return quantize_for_outputs(weights, scheme, inputs, prepared, nullptr);
+  }
+  bool uses_outputs() const override { return true; }
+  std::unique_ptr<const PreparedOutputs> prepare_outputs(const OutputStatistics* outputs) const override {
+    return factor_outputs(outputs);
+  }
+  StoredMatrix quantize_for_outputs(const MatrixView& weights, const Scheme& scheme,
+                                    const InputStatistics* inputs, const PreparedInputs* prepared,
+                                    const PreparedOutputs* outputs) const override {
     check(scheme);
-    if (prepared == nullptr) return quantize_prepared(weights, scheme, inputs, prepare(inputs).get());
+    if (prepared == nullptr)
+      return quantize_for_outputs(weights, scheme, inputs, prepare(inputs).get(), outputs);
     const auto& factor = dynamic_cast<const HessianFactor&>(*prepared);
     if (factor.width != weights.cols) {
       throw InputError(fmt::format("{}: statistics of {} inputs for a linear with {}",
@@ -203,7 +215,16 @@ class Gptq final : public Quantizer {
           fit_groups(rows, scheme, factor.importance, Fit::affine, m);
         },
         Codes::none);
-    choose_gptq_codes(weights, factor, packed);
+    if (outputs == nullptr) {
+      choose_gptq_codes(weights, factor, packed);
+      return packed;
+    }
+    const auto& output_factor = dynamic_cast<const OutputFactor&>(*outputs);
+    if (output_factor.width != weights.rows) {
+      throw InputError(fmt::format("gptq: statistics of {} outputs for a linear with {}", output_factor.width,
+                                   weights.rows));
+    }
+    choose_two_sided_codes(weights, factor, output_factor, packed);
     return packed;
   }
 };

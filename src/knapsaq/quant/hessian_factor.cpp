@@ -1,15 +1,12 @@
 #include "knapsaq/quant/hessian_factor.h"
 
-#include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <utility>
 
 #include <fmt/format.h>
 
-#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/threads.h"
-#include "knapsaq/quant/blas.h"
+#include "knapsaq/quant/moment_factor.h"
 
 namespace knapsaq {
 
@@ -17,180 +14,35 @@ namespace {
 
 // As in the paper and in every implementation since.
 constexpr double kDamping = 0.01;
-// A matrix whose entries are no larger than the geometric mean of their diagonals is positive definite with
-// `width` times its mean added. One that is not with a hundred times its mean was never a second moment.
-constexpr double kLargestDamping = 100;
 
-// Tiles of the factorisation: large enough for products near the peak (k = 256), small enough that a matrix
-// of 4096 occupies a dozen threads and the serial part, the diagonal tiles, is (tile / width)^2 of the work.
-constexpr std::int64_t kTile = 256;
-// Rows per piece for passes over the matrix that only move memory.
-constexpr std::int64_t kPieceRows = 64;
+}  // namespace
 
-template <class Function>
-void for_row_pieces(std::int64_t rows, Function&& fn) {
-  parallel_for(static_cast<std::size_t>((rows + kPieceRows - 1) / kPieceRows), [&](std::size_t piece) {
-    const std::int64_t first = static_cast<std::int64_t>(piece) * kPieceRows;
-    for (std::int64_t r = first; r < std::min(first + kPieceRows, rows); ++r) fn(r);
-  });
-}
-
-/// A square matrix whose memory is first touched by the threads that use it.
-template <class Real>
-using Square = std::unique_ptr<Real[]>;
-
-/// a = L L^T in the lower half, right-looking by tiles, those of a step in parallel. False if a pivot may be
-/// rounding error alone: dividing by it would give noise.
-template <class Real>
-bool cholesky(Square<Real>& a, std::int64_t n) {
-  const auto at = [&](std::int64_t row, std::int64_t col) { return a.get() + row * n + col; };
-  std::vector<Real> diagonal(static_cast<std::size_t>(n));
-  for (std::int64_t i = 0; i < n; ++i) diagonal[static_cast<std::size_t>(i)] = *at(i, i);
-  for (std::int64_t k = 0; k < n; k += kTile) {
-    check_cancelled();
-    const std::int64_t width = std::min(kTile, n - k);
-    if (!blas::cholesky(width, at(k, k), n)) return false;
-    for (std::int64_t i = k; i < k + width; ++i)
-      if (!blas::is_pivot(*at(i, i), diagonal[static_cast<std::size_t>(i)], i + 1)) return false;
-    const std::int64_t next = k + width;
-    const std::int64_t tiles = (n - next + kTile - 1) / kTile;
-    const auto height = [&](std::int64_t row) { return std::min(kTile, n - row); };
-    parallel_for(static_cast<std::size_t>(tiles), [&](std::size_t tile) {
-      const std::int64_t row = next + static_cast<std::int64_t>(tile) * kTile;
-      blas::solve_triangular(height(row), width, at(k, k), n, at(row, k), n);
-    });
-    parallel_for(static_cast<std::size_t>(tiles * (tiles + 1) / 2), [&](std::size_t pair) {
-      // Pair i (i + 1) / 2 + j stands for tile [i, j] of the lower half.
-      auto i = static_cast<std::int64_t>((std::sqrt(8.0 * static_cast<double>(pair) + 1) - 1) / 2);
-      while (i * (i + 1) / 2 > static_cast<std::int64_t>(pair)) --i;
-      while ((i + 1) * (i + 2) / 2 <= static_cast<std::int64_t>(pair)) ++i;
-      const std::int64_t j = static_cast<std::int64_t>(pair) - i * (i + 1) / 2;
-      const std::int64_t row = next + i * kTile;
-      const std::int64_t col = next + j * kTile;
-      if (i == j) return blas::subtract_square(height(row), width, at(row, k), n, at(row, row), n);
-      blas::subtract_product(height(row), height(col), width, at(row, k), n, at(col, k), n, at(row, col), n);
-    });
-  }
-  return true;
-}
-
-/// The lower half of the Hessian over `mean` and damped, with columns in reverse order, so that its usual
-/// factor L, read backwards, is R. A dead column has only the damping on its diagonal.
-template <class Real>
-Square<Real> reversed(const InputStatistics& inputs, const std::vector<std::int32_t>& order, double mean,
-                      double damping) {
-  const std::int64_t n = inputs.width;
-  const auto unit = static_cast<Real>(1 / mean);
-  auto a = std::make_unique_for_overwrite<Real[]>(static_cast<std::size_t>(n * n));
-  for_row_pieces(n, [&](std::int64_t i) {
-    const float* row = inputs.second_moment.data() + order[n - 1 - i] * n;
-    for (std::int64_t j = 0; j <= i; ++j) a[i * n + j] = static_cast<Real>(row[order[n - 1 - j]]) * unit;
-    a[i * n + i] += static_cast<Real>(damping);
-  });
-  return a;
-}
-
-Square<float> in_single(Square<float> l, std::int64_t /*n*/) { return l; }
-Square<float> in_single(Square<double> l, std::int64_t n) {
-  auto single = std::make_unique_for_overwrite<float[]>(static_cast<std::size_t>(n * n));
-  for_row_pieces(n, [&](std::int64_t i) {
-    for (std::int64_t j = 0; j <= i; ++j) single[i * n + j] = static_cast<float>(l[i * n + j]);
-  });
-  return single;
-}
-
-/// Fills importance and feedback from L of the reversed Hessian: R[j, k] = L[n-1-j, n-1-k].
-template <class Real>
-void take(Square<Real> factored, const InputStatistics& inputs, double mean, HessianFactor& factor) {
-  const std::int64_t n = factor.width;
-  Square<float> l = in_single(std::move(factored), n);
-  std::vector<float> inverses(static_cast<std::size_t>(n));
-  factor.importance.resize(static_cast<std::size_t>(n));
-  for (std::int64_t i = 0; i < n; ++i) {
-    const float diagonal = l[i * n + i];
-    inverses[n - 1 - i] = 1 / diagonal;
-    const std::int32_t col = factor.order[n - 1 - i];
-    const double moment = static_cast<double>(inputs.second_moment[col * n + col]) / mean + factor.damping;
-    factor.importance[col] = diagonal * static_cast<float>(std::sqrt(moment));
-  }
-  // In place: rows i and n-1-i are exchanged.
-  const auto turn = [&](const float* row, std::int64_t j, float* out) {
-    for (std::int64_t k = j + 1; k < n; ++k) out[k] = row[n - 1 - k] * inverses[k];
-  };
-  for_row_pieces((n + 1) / 2, [&](std::int64_t i) {
-    const std::int64_t j = n - 1 - i;
-    const std::vector<float> upper(l.get() + i * n, l.get() + i * n + i);
-    turn(l.get() + j * n, i, l.get() + i * n);
-    turn(upper.data(), j, l.get() + j * n);
-  });
-  factor.feedback = std::move(l);
-}
-
-/// The mean of the diagonal, 1 if all inputs are dead. Throws for values that cannot be second moments.
-double checked_mean(const InputStatistics* inputs) {
+std::unique_ptr<const HessianFactor> factor_hessian(const InputStatistics* inputs) {
   if (inputs == nullptr || inputs->second_moment.empty()) {
     throw UsageError(fmt::format("gptq needs second moments of the inputs{}; calibrate the model on text",
                                  inputs == nullptr ? "" : " of " + inputs->name));
   }
   const std::int64_t n = inputs->width;
-  if (n < 1 || inputs->second_moment.size() != static_cast<std::uint64_t>(n * n)) {
-    throw InputError(fmt::format("{}: {} second moments where {} inputs have {}", inputs->name,
-                                 inputs->second_moment.size(), n, n * n));
+  const double mean = mean_of_moments(inputs->second_moment, n, inputs->name, "inputs");
+  std::optional<MomentFactor> moments = factor_moments(inputs->second_moment, n, mean, kDamping);
+  if (!moments) {
+    throw InputError(
+        fmt::format("{}: its second moments are not those of any inputs (far from positive definite); "
+                    "calibrate again",
+                    inputs->name));
   }
-  std::vector<std::int64_t> bad(static_cast<std::size_t>(n), -1);
-  for_row_pieces(n, [&](std::int64_t r) {
-    // x - x is NaN for NaN and the infinities and 0 otherwise: a sum detects them without a branch per value.
-    const std::span<const float> row = std::span(inputs->second_moment).subspan(r * n, n);
-    float sum = 0;
-    for (const float x : row) sum += x - x;
-    if (sum == 0 && row[r] >= 0) return;
-    const auto first = std::ranges::find_if_not(row, [](float x) { return std::isfinite(x); });
-    bad[r] = first == row.end() ? r : first - row.begin();
-  });
-  double sum = 0;
-  for (std::int64_t r = 0; r < n; ++r) {
-    if (bad[r] >= 0) {
-      throw InputError(fmt::format("{}: the second moment at [{}, {}] of its inputs is {}; calibrate again",
-                                   inputs->name, r, bad[r], inputs->second_moment[r * n + bad[r]]));
-    }
-    sum += static_cast<double>(inputs->second_moment[r * n + r]);
-  }
-  // Inputs so small that the reciprocal of their mean overflows a float count as dead.
-  constexpr double kDead = 1e-38;
-  const double mean = sum / static_cast<double>(n);
-  return mean > kDead ? mean : 1;
-}
-
-}  // namespace
-
-std::unique_ptr<const HessianFactor> factor_hessian(const InputStatistics* inputs) {
-  const double mean = checked_mean(inputs);
   auto factor = std::make_unique<HessianFactor>();
-  const std::int64_t n = inputs->width;
   factor->width = n;
-  factor->order.resize(static_cast<std::size_t>(n));
-  std::iota(factor->order.begin(), factor->order.end(), 0);
-  std::ranges::stable_sort(factor->order, std::greater{},
-                           [&](std::int32_t k) { return inputs->second_moment[k * n + k]; });
-  {
-    factor->damping = kDamping;
-    Square<float> l = reversed<float>(*inputs, factor->order, mean, kDamping);
-    if (cholesky(l, n)) {
-      take(std::move(l), *inputs, mean, *factor);
-      return factor;
-    }
+  factor->damping = moments->damping;
+  factor->importance.resize(static_cast<std::size_t>(n));
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int32_t col = moments->order[i];
+    const double moment = static_cast<double>(inputs->second_moment[col * n + col]) / mean + factor->damping;
+    factor->importance[col] = moments->diagonal[i] * static_cast<float>(std::sqrt(moment));
   }
-  for (double damping = kDamping; damping <= kLargestDamping; damping *= 10) {
-    factor->damping = damping;
-    Square<double> l = reversed<double>(*inputs, factor->order, mean, damping);
-    if (!cholesky(l, n)) continue;
-    take(std::move(l), *inputs, mean, *factor);
-    return factor;
-  }
-  throw InputError(
-      fmt::format("{}: its second moments are not those of any inputs (far from positive definite); "
-                  "calibrate again",
-                  inputs->name));
+  factor->order = std::move(moments->order);
+  factor->feedback = std::move(moments->feedback);
+  return factor;
 }
 
 }  // namespace knapsaq

@@ -1,0 +1,181 @@
+#include "knapsaq/quant/moment_factor.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <numeric>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "knapsaq/base/cancellation.h"
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/threads.h"
+#include "knapsaq/quant/blas.h"
+
+namespace knapsaq {
+
+namespace {
+
+// A matrix whose entries are no larger than the geometric mean of their diagonals is positive definite with
+// `width` times its mean added. One that is not with a hundred times its mean was never a second moment.
+constexpr double kLargestDamping = 100;
+
+// Tiles of the factorisation: large enough for products near the peak (k = 256), small enough that a matrix
+// of 4096 occupies a dozen threads and the serial part, the diagonal tiles, is (tile / width)^2 of the work.
+constexpr std::int64_t kTile = 256;
+// Rows per piece for passes over the matrix that only move memory.
+constexpr std::int64_t kPieceRows = 64;
+
+template <class Function>
+void for_row_pieces(std::int64_t rows, Function&& fn) {
+  parallel_for(static_cast<std::size_t>((rows + kPieceRows - 1) / kPieceRows), [&](std::size_t piece) {
+    const std::int64_t first = static_cast<std::int64_t>(piece) * kPieceRows;
+    for (std::int64_t r = first; r < std::min(first + kPieceRows, rows); ++r) fn(r);
+  });
+}
+
+/// A square matrix whose memory is first touched by the threads that use it.
+template <class Real>
+using Square = std::unique_ptr<Real[]>;
+
+/// a = L L^T in the lower half, right-looking by tiles, those of a step in parallel. False if a pivot may be
+/// rounding error alone: dividing by it would give noise.
+template <class Real>
+bool cholesky(Square<Real>& a, std::int64_t n) {
+  const auto at = [&](std::int64_t row, std::int64_t col) { return a.get() + row * n + col; };
+  std::vector<Real> diagonal(static_cast<std::size_t>(n));
+  for (std::int64_t i = 0; i < n; ++i) diagonal[static_cast<std::size_t>(i)] = *at(i, i);
+  for (std::int64_t k = 0; k < n; k += kTile) {
+    check_cancelled();
+    const std::int64_t width = std::min(kTile, n - k);
+    if (!blas::cholesky(width, at(k, k), n)) return false;
+    for (std::int64_t i = k; i < k + width; ++i)
+      if (!blas::is_pivot(*at(i, i), diagonal[static_cast<std::size_t>(i)], i + 1)) return false;
+    const std::int64_t next = k + width;
+    const std::int64_t tiles = (n - next + kTile - 1) / kTile;
+    const auto height = [&](std::int64_t row) { return std::min(kTile, n - row); };
+    parallel_for(static_cast<std::size_t>(tiles), [&](std::size_t tile) {
+      const std::int64_t row = next + static_cast<std::int64_t>(tile) * kTile;
+      blas::solve_triangular(height(row), width, at(k, k), n, at(row, k), n);
+    });
+    parallel_for(static_cast<std::size_t>(tiles * (tiles + 1) / 2), [&](std::size_t pair) {
+      // Pair i (i + 1) / 2 + j stands for tile [i, j] of the lower half.
+      auto i = static_cast<std::int64_t>((std::sqrt(8.0 * static_cast<double>(pair) + 1) - 1) / 2);
+      while (i * (i + 1) / 2 > static_cast<std::int64_t>(pair)) --i;
+      while ((i + 1) * (i + 2) / 2 <= static_cast<std::int64_t>(pair)) ++i;
+      const std::int64_t j = static_cast<std::int64_t>(pair) - i * (i + 1) / 2;
+      const std::int64_t row = next + i * kTile;
+      const std::int64_t col = next + j * kTile;
+      if (i == j) return blas::subtract_square(height(row), width, at(row, k), n, at(row, row), n);
+      blas::subtract_product(height(row), height(col), width, at(row, k), n, at(col, k), n, at(row, col), n);
+    });
+  }
+  return true;
+}
+
+/// The lower half of the moments over `mean` and damped, with columns in reverse order, so that their usual
+/// factor L, read backwards, is R. A dead column has only the damping on its diagonal.
+template <class Real>
+Square<Real> reversed(std::span<const float> moments, const std::vector<std::int32_t>& order, double mean,
+                      double damping) {
+  const auto n = std::ssize(order);
+  const auto unit = static_cast<Real>(1 / mean);
+  auto a = std::make_unique_for_overwrite<Real[]>(static_cast<std::size_t>(n * n));
+  for_row_pieces(n, [&](std::int64_t i) {
+    const float* row = moments.data() + order[n - 1 - i] * n;
+    for (std::int64_t j = 0; j <= i; ++j) a[i * n + j] = static_cast<Real>(row[order[n - 1 - j]]) * unit;
+    a[i * n + i] += static_cast<Real>(damping);
+  });
+  return a;
+}
+
+Square<float> in_single(Square<float> l, std::int64_t /*n*/) { return l; }
+Square<float> in_single(Square<double> l, std::int64_t n) {
+  auto single = std::make_unique_for_overwrite<float[]>(static_cast<std::size_t>(n * n));
+  for_row_pieces(n, [&](std::int64_t i) {
+    for (std::int64_t j = 0; j <= i; ++j) single[i * n + j] = static_cast<float>(l[i * n + j]);
+  });
+  return single;
+}
+
+/// Fills diagonal and feedback from L of the reversed moments: R[j, k] = L[n-1-j, n-1-k].
+template <class Real>
+void take(Square<Real> factored, MomentFactor& factor) {
+  const auto n = std::ssize(factor.order);
+  Square<float> l = in_single(std::move(factored), n);
+  std::vector<float> inverses(static_cast<std::size_t>(n));
+  factor.diagonal.resize(static_cast<std::size_t>(n));
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float diagonal = l[i * n + i];
+    factor.diagonal[n - 1 - i] = diagonal;
+    inverses[n - 1 - i] = 1 / diagonal;
+  }
+  // In place: rows i and n-1-i are exchanged.
+  const auto turn = [&](const float* row, std::int64_t j, float* out) {
+    for (std::int64_t k = j + 1; k < n; ++k) out[k] = row[n - 1 - k] * inverses[k];
+  };
+  for_row_pieces((n + 1) / 2, [&](std::int64_t i) {
+    const std::int64_t j = n - 1 - i;
+    const std::vector<float> upper(l.get() + i * n, l.get() + i * n + i);
+    turn(l.get() + j * n, i, l.get() + i * n);
+    turn(upper.data(), j, l.get() + j * n);
+  });
+  factor.feedback = std::move(l);
+}
+
+}  // namespace
+
+double mean_of_moments(std::span<const float> moments, std::int64_t n, std::string_view name,
+                       std::string_view whose) {
+  if (n < 1 || moments.size() != static_cast<std::uint64_t>(n * n)) {
+    throw InputError(
+        fmt::format("{}: {} second moments where {} {} have {}", name, moments.size(), n, whose, n * n));
+  }
+  std::vector<std::int64_t> bad(static_cast<std::size_t>(n), -1);
+  for_row_pieces(n, [&](std::int64_t r) {
+    // x - x is NaN for NaN and the infinities and 0 otherwise: a sum detects them without a branch per value.
+    const std::span<const float> row = moments.subspan(r * n, n);
+    float sum = 0;
+    for (const float x : row) sum += x - x;
+    if (sum == 0 && row[r] >= 0) return;
+    const auto first = std::ranges::find_if_not(row, [](float x) { return std::isfinite(x); });
+    bad[r] = first == row.end() ? r : first - row.begin();
+  });
+  double sum = 0;
+  for (std::int64_t r = 0; r < n; ++r) {
+    if (bad[r] >= 0) {
+      throw InputError(fmt::format("{}: the second moment at [{}, {}] of its {} is {}; calibrate again", name,
+                                   r, bad[r], whose, moments[r * n + bad[r]]));
+    }
+    sum += static_cast<double>(moments[r * n + r]);
+  }
+  // Values so small that the reciprocal of their mean overflows a float count as dead.
+  constexpr double kDead = 1e-38;
+  const double mean = sum / static_cast<double>(n);
+  return mean > kDead ? mean : 1;
+}
+
+std::optional<MomentFactor> factor_moments(std::span<const float> moments, std::int64_t n, double mean,
+                                           double damping) {
+  MomentFactor factor;
+  factor.order.resize(static_cast<std::size_t>(n));
+  std::iota(factor.order.begin(), factor.order.end(), 0);
+  std::ranges::stable_sort(factor.order, std::greater{}, [&](std::int32_t k) { return moments[k * n + k]; });
+  factor.damping = damping;
+  if (Square<float> l = reversed<float>(moments, factor.order, mean, damping); cholesky(l, n)) {
+    take(std::move(l), factor);
+    return factor;
+  }
+  for (; damping <= kLargestDamping; damping *= 10) {
+    factor.damping = damping;
+    Square<double> l = reversed<double>(moments, factor.order, mean, damping);
+    if (!cholesky(l, n)) continue;
+    take(std::move(l), factor);
+    return factor;
+  }
+  return std::nullopt;
+}
+
+}  // namespace knapsaq
