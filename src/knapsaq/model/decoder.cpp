@@ -236,6 +236,11 @@ PreparedMatrix Decoder::prepare(std::size_t number, const StoredMatrix& matrix) 
   return impl_->weights.prepare(number, matrix, rows_of(matrix), cols_of(matrix));
 }
 
+PreparedMatrix Decoder::prepare(std::size_t number, const StoredMatrix& matrix, std::span<const float> bias) {
+  check(matrix);
+  return impl_->weights.prepare(number, matrix, rows_of(matrix), cols_of(matrix), bias);
+}
+
 void Decoder::place(std::size_t number, PreparedMatrix matrix) {
   impl_->weights.place(number, std::move(matrix));
 }
@@ -252,6 +257,10 @@ void Decoder::replace(std::string_view name, const TensorView& weight) {
 void Decoder::replace(std::string_view name, const StoredMatrix& weight) {
   const std::size_t number = impl_->weights.number_of(name);
   place(number, prepare(number, weight));
+}
+
+void Decoder::set_norm(std::string_view tensor, std::span<const float> values) {
+  impl_->weights.set_norm(tensor, values);
 }
 
 }  // namespace knapsaq

@@ -210,6 +210,8 @@ class Decoder {
   /// A replacement for matrix `number` of matrices(config), with that matrix's bias. Same errors as
   /// replace().
   PreparedMatrix prepare(std::size_t number, const StoredMatrix& matrix);
+  /// The same with another bias, one value for each output; the matrix has a bias.
+  PreparedMatrix prepare(std::size_t number, const StoredMatrix& matrix, std::span<const float> bias);
   /// Exchanges the matrix for a prepared one; this only exchanges a pointer.
   void place(std::size_t number, PreparedMatrix matrix);
   /// The matrix that is currently in place: the last one given to place(), or the loaded one.
@@ -220,6 +222,11 @@ class Decoder {
   /// for another shape.
   void replace(std::string_view name, const TensorView& weight);
   void replace(std::string_view name, const StoredMatrix& weight);
+
+  /// Exchanges a vector of a loaded norm; `tensor` is its name in the checkpoint
+  /// ("model.layers.0.input_layernorm.weight"). Throws std::invalid_argument for a name that is no norm's, and
+  /// for another size.
+  void set_norm(std::string_view tensor, std::span<const float> values);
 
  private:
   struct Impl;

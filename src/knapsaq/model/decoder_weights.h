@@ -60,15 +60,29 @@ class DecoderWeights {
   template <class Source>
   PreparedMatrix prepare(std::size_t number, const Source& source, std::int64_t out, std::int64_t in) const {
     const Matrix& matrix = matrices.at(number);
+    require_loaded(matrix);
+    return prepare(number, source, out, in,
+                   matrix.is_multiplied() ? slot(matrix)->bias() : std::span<const float>());
+  }
+  /// The same with this bias.
+  template <class Source>
+  PreparedMatrix prepare(std::size_t number, const Source& source, std::int64_t out, std::int64_t in,
+                         std::span<const float> bias) const {
+    const Matrix& matrix = matrices.at(number);
     if (out != matrix.out || in != matrix.in) throw std::invalid_argument("replacement: another shape");
+    if (std::ssize(bias) != (matrix.bias ? out : 0))
+      throw std::invalid_argument("replacement: another bias");
     require_loaded(matrix);
     PreparedMatrix prepared;
-    if (matrix.is_multiplied()) prepared.weight = backend->prepare(source, slot(matrix)->bias());
+    if (matrix.is_multiplied()) prepared.weight = backend->prepare(source, bias);
     if (matrix.is_looked_up()) prepared.table = backend->prepare_table(source);
     return prepared;
   }
   void place(std::size_t number, PreparedMatrix matrix);
   PreparedMatrix placed(std::size_t number) const;
+
+  /// See Decoder.
+  void set_norm(std::string_view tensor, std::span<const float> values);
 
   /// Of all of them; `work` stays 0.
   DecoderMemory memory() const;
@@ -91,6 +105,8 @@ class DecoderWeights {
   /// Where a matrix that is multiplied is kept.
   std::shared_ptr<const Weight>& slot(const Matrix& matrix);
   const std::shared_ptr<const Weight>& slot(const Matrix& matrix) const;
+  /// Where the vector of a norm is kept; null for other names.
+  Array* norm_vector(std::string_view tensor);
 
   std::size_t per_block_ = 0;  ///< linears in a block
 };

@@ -1,0 +1,63 @@
+#include "knapsaq/eval/compare_windows.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <vector>
+
+#include "knapsaq/base/cancellation.h"
+#include "knapsaq/base/not_finite_error.h"
+
+namespace knapsaq {
+
+double WindowsComparison::perplexity() const { return std::exp(loss); }
+
+WindowsComparison compare_windows(Decoder& decoder, const ReferencedWindows& reference, std::int64_t windows,
+                                  Progress& progress) {
+  if (windows < 1 || windows > reference.windows)
+    throw std::invalid_argument("compare_windows: more windows than there are");
+  Backend& backend = decoder.backend();
+  const std::int64_t length = reference.length;
+  const std::int64_t batch = decoder.windows_per_batch(length);
+  ProgressScope scope(progress, "comparing", static_cast<std::uint64_t>(windows * length), "tokens");
+  WindowsComparison result;
+  for (std::int64_t first = 0; first < windows; first += batch) {
+    check_cancelled();
+    const std::int64_t count = std::min(batch, windows - first);
+    const std::int64_t rows = count * length;
+    const auto tokens =
+        std::span<const std::int32_t>(reference.tokens)
+            .subspan(static_cast<std::size_t>(first * length), static_cast<std::size_t>(rows));
+    Hidden hidden = decoder.embed(tokens, count, length);
+    for (std::int64_t block = 0; block < decoder.config().layers; ++block) decoder.block(block, hidden);
+    Array inputs = backend.allocate(rows, decoder.head()->in(), Element::working);
+    decoder.head_input(hidden, inputs);
+
+    std::vector<std::int32_t> targets(static_cast<std::size_t>(rows));
+    for (std::size_t r = 0; r < targets.size(); ++r)
+      targets[r] = (r + 1) % static_cast<std::size_t>(length) == 0 ? -1 : tokens[r + 1];
+    std::vector<RowComparison> compared(static_cast<std::size_t>(rows));
+    const Compared candidate{&inputs, compared, decoder.head().get()};
+    backend.compare(backend.view(reference.head_inputs, first * length, rows), *reference.head, targets,
+                    false, std::span(&candidate, 1));
+    for (std::size_t r = 0; r < targets.size(); ++r) {
+      if (targets[r] < 0) continue;
+      ++result.tokens;
+      result.kl += static_cast<double>(compared[r].kl);
+      result.loss += static_cast<double>(compared[r].loss);
+      result.agreement += compared[r].agrees ? 1 : 0;
+    }
+    if (!std::isfinite(result.kl) || !std::isfinite(result.loss)) {
+      decoder.require_finite(tokens, count, length);
+      throw NotFiniteError("the model's divergence from the full model is not finite");
+    }
+    scope.advance(static_cast<std::uint64_t>(rows));
+  }
+  const auto scored = static_cast<double>(result.tokens);
+  result.kl /= scored;
+  result.loss /= scored;
+  result.agreement /= scored;
+  return result;
+}
+
+}  // namespace knapsaq

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <cstdint>
+
+#include "knapsaq/base/progress.h"
+#include "knapsaq/eval/referenced_windows.h"
+#include "knapsaq/model/decoder.h"
+
+namespace knapsaq {
+
+/// A model beside the full-precision one, means over the scored tokens of windows.
+struct WindowsComparison {
+  std::int64_t tokens = 0;
+  double kl = 0;         ///< KL(full || model), nats per token
+  double loss = 0;       ///< negative log-likelihood of the text's own next tokens, nats
+  double agreement = 0;  ///< share of tokens whose most likely next token is the full model's
+  double perplexity() const;
+};
+
+/// Runs the first `windows` windows of `reference` through `decoder`, which uses the same backend. Throws
+/// NotFiniteError for a model that computes no finite numbers; Cancelled between batches.
+WindowsComparison compare_windows(Decoder& decoder, const ReferencedWindows& reference, std::int64_t windows,
+                                  Progress& progress = Progress::none());
+
+}  // namespace knapsaq
