@@ -70,6 +70,7 @@ void add_tables(CommandLine& app);
 void add_allocate(CommandLine& app);
 void add_quantize(CommandLine& app);
 void add_bank(CommandLine& app);
+void add_tune(CommandLine& app);
 void add_bench(CommandLine& app);
 void add_export(CommandLine& app);
 void add_compare(CommandLine& app);

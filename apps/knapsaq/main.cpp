@@ -84,6 +84,7 @@ int main(int argc, char** argv) {
   command::add_allocate(app);
   command::add_quantize(app);
   command::add_bank(app);
+  command::add_tune(app);
   command::add_export(app);
   command::add_compare(app);
   command::add_calibrate(app);

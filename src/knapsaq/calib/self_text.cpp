@@ -33,6 +33,10 @@ std::string_view name_of(SelfTextUse use) {
       return "search";
     case SelfTextUse::heldout:
       return "held out";
+    case SelfTextUse::tuning:
+      return "tuning";
+    case SelfTextUse::tuning_heldout:
+      return "tuning held out";
     case SelfTextUse::calibration:
       break;
   }

@@ -15,7 +15,7 @@ namespace knapsaq {
 
 /// What a text of the model's own is for. Each use has random numbers of its own, so that what a search is
 /// judged with was neither searched on nor calibrated on.
-enum class SelfTextUse : std::uint8_t { calibration, search, heldout };
+enum class SelfTextUse : std::uint8_t { calibration, search, heldout, tuning, tuning_heldout };
 
 /// How documents begin and end in tokens.
 struct DocumentTokens {

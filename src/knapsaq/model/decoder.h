@@ -224,8 +224,8 @@ class Decoder {
   void replace(std::string_view name, const StoredMatrix& weight);
 
   /// Exchanges a vector of a loaded norm; `tensor` is its name in the checkpoint
-  /// ("model.layers.0.input_layernorm.weight"). Throws std::invalid_argument for a name that is no norm's, and
-  /// for another size.
+  /// ("model.layers.0.input_layernorm.weight"). Throws std::invalid_argument for a name that is no norm's,
+  /// and for another size.
   void set_norm(std::string_view tensor, std::span<const float> values);
 
  private:

@@ -79,21 +79,17 @@ void DecoderWeights::read_block(const WeightReader& reader, std::int64_t index) 
 }
 
 Array* DecoderWeights::norm_vector(std::string_view tensor) {
-  const bool is_opt = config.positions == Positions::learned;
   const bool is_scale = tensor.ends_with(".weight");
   if (!is_scale && !tensor.ends_with(".bias")) return nullptr;
   const std::string_view module = tensor.substr(0, tensor.rfind('.'));
   const auto of = [&](NormWeights& norm) { return is_scale ? &norm.scale : &norm.shift; };
-  if (module == prefix() + (is_opt ? "final_layer_norm" : "norm")) return of(final_norm);
+  if (module == final_norm_name()) return of(final_norm);
   for (std::int64_t index = 0; index < config.layers; ++index) {
-    const std::string prefix = block_prefix(config, index);
-    if (!module.starts_with(prefix)) continue;
     BlockWeights& block = blocks[static_cast<std::size_t>(index)];
-    const std::string_view part = module.substr(prefix.size());
-    if (part == (is_opt ? "self_attn_layer_norm" : "input_layernorm")) return of(block.attention_norm);
-    if (part == (is_opt ? "final_layer_norm" : "post_attention_layernorm")) return of(block.mlp_norm);
-    if (part == "self_attn.q_norm" && is_scale) return &block.q_norm;
-    if (part == "self_attn.k_norm" && is_scale) return &block.k_norm;
+    if (module == attention_norm_name(index)) return of(block.attention_norm);
+    if (module == mlp_norm_name(index)) return of(block.mlp_norm);
+    if (module == q_norm_name(index) && is_scale) return &block.q_norm;
+    if (module == k_norm_name(index) && is_scale) return &block.k_norm;
   }
   return nullptr;
 }

@@ -70,8 +70,7 @@ class DecoderWeights {
                          std::span<const float> bias) const {
     const Matrix& matrix = matrices.at(number);
     if (out != matrix.out || in != matrix.in) throw std::invalid_argument("replacement: another shape");
-    if (std::ssize(bias) != (matrix.bias ? out : 0))
-      throw std::invalid_argument("replacement: another bias");
+    if (std::ssize(bias) != (matrix.bias ? out : 0)) throw std::invalid_argument("replacement: another bias");
     require_loaded(matrix);
     PreparedMatrix prepared;
     if (matrix.is_multiplied()) prepared.weight = backend->prepare(source, bias);

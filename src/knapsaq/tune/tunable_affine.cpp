@@ -108,8 +108,8 @@ class WholeZeros final : public TunableAffine {
   IntegerZeros zeros_;
 };
 
-/// scale = min + step * code, bias = -scale * zero; see PackedMatrix. Parameters: of all minima, all steps, all
-/// codes of scales, all codes of zero points.
+/// scale = min + step * code, bias = -scale * zero; see PackedMatrix. Parameters: of all minima, all steps,
+/// all codes of scales, all codes of zero points.
 class AffineTwice final : public TunableAffine {
  public:
   explicit AffineTwice(PackedMatrix matrix) : TunableAffine(std::move(matrix)) {
@@ -184,8 +184,7 @@ class AffineTwice final : public TunableAffine {
 
 std::unique_ptr<TunableMatrix> tunable_affine(PackedMatrix matrix) {
   IntegerZerosResult whole = integer_zeros(matrix);
-  if (whole.obstacle.empty())
-    return std::make_unique<WholeZeros>(std::move(matrix), std::move(whole.zeros));
+  if (whole.obstacle.empty()) return std::make_unique<WholeZeros>(std::move(matrix), std::move(whole.zeros));
   return std::make_unique<RealZeros>(std::move(matrix));
 }
 

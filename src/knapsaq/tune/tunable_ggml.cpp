@@ -11,8 +11,8 @@ namespace knapsaq {
 namespace {
 
 /// w = (d * scale) * q - m * min, or d * q + m; see GgmlRule. Sums: of gradient * q and of the gradient, for
-/// every sub-block. Parameters: d of all blocks; then m of all blocks where the type has one; then, where it has
-/// them, scales and minima of all sub-blocks.
+/// every sub-block. Parameters: d of all blocks; then m of all blocks where the type has one; then, where it
+/// has them, scales and minima of all sub-blocks.
 class TunableGgml final : public TunableMatrix {
  public:
   explicit TunableGgml(GgmlMatrix matrix) : TunableMatrix(std::move(matrix)) {

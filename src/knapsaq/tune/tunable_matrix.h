@@ -12,13 +12,14 @@
 namespace knapsaq {
 
 /// The numbers that a quantized matrix stores beside its codes, as something that can be tuned: scales and
-/// biases of groups, their second level, the factors of GGML's blocks and sub-blocks, NF4's absmax. Codes stay.
+/// biases of groups, their second level, the factors of GGML's blocks and sub-blocks, NF4's absmax. Codes
+/// stay.
 ///
-/// Every number is start + unit * p. Its parameter p is 0 in the beginning, and the sum is rounded to what the
-/// file holds of it, so that the matrix is at any time what would be written, and with all parameters 0 the
-/// one that it was made from. The unit of a scale is the scale itself times 2^(2 - bits), that of a bias the
-/// scale of its group times as much: the finer the codes, the less a weight moves at the same p. A scale of 0
-/// stays.
+/// Every number is start + unit * p. Its parameter p is 0 in the beginning, and the sum is rounded to what
+/// the file holds of it, so that the matrix is at any time what would be written, and with all parameters 0
+/// the one that it was made from. The unit of a scale is the scale itself times 2^(2 - bits), that of a bias
+/// the scale of its group times as much: the finer the codes, the less a weight moves at the same p. A scale
+/// of 0 stays.
 class TunableMatrix {
  public:
   virtual ~TunableMatrix() = default;
@@ -63,9 +64,9 @@ class TunableMatrix {
 /// scales: what formats with such zero points can hold, they can hold afterwards.
 std::unique_ptr<TunableMatrix> make_tunable(StoredMatrix matrix);
 
-/// The unit of a number that is relative to `size`, in a matrix with codes of so many bits: size 2^(2 - bits).
-/// At one learning rate for all, the relative change is then 2e-3 a step at 2 bits, 1e-3 at 3 and 5e-4 at 4:
-/// the rates that were best when each width was tuned alone.
+/// The unit of a number that is relative to `size`, in a matrix with codes of so many bits: size 2^(2 -
+/// bits). At one learning rate for all, the relative change is then 2e-3 a step at 2 bits, 1e-3 at 3 and 5e-4
+/// at 4: the rates that were best when each width was tuned alone.
 float tuning_unit(float size, int bits);
 
 /// The nearest fp16 number that is not infinite.

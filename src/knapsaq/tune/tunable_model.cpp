@@ -59,8 +59,8 @@ struct TunableModel::NormPart {
   std::vector<double> sums;  ///< of all vectors
 };
 
-TunableModel::TunableModel(const Checkpoint& checkpoint, Decoder& decoder)
-    : checkpoint_(checkpoint), decoder_(decoder) {
+TunableModel::TunableModel(const Checkpoint& checkpoint, Decoder& decoder) : decoder_(decoder) {
+  require_quantized(checkpoint, decoder.config());
   for (const Matrix& matrix : matrices(decoder.config())) {
     if (!checkpoint.packing(matrix.name)) continue;
     Part& part = parts_.emplace_back();
@@ -78,15 +78,11 @@ TunableModel::TunableModel(const Checkpoint& checkpoint, Decoder& decoder)
     part.bias_begin = parameters_;
     parameters_ += start.size();
   }
-  if (parts_.empty())
-    throw UsageError(
-        fmt::format("{}: no matrix of it is quantized, so there is nothing to tune: give a folder that "
-                    "knapsaq wrote",
-                    checkpoint.folder().string()));
   const std::vector<Matrix> all = matrices(decoder.config());
   for (const ExpectedTensor& tensor : dense_tensors(decoder.config())) {
     const std::string_view module = module_of(tensor.name);
-    const bool is_norm = tensor.shape.size() == 1 && std::ranges::find(all, module, &Matrix::name) == all.end();
+    const bool is_norm =
+        tensor.shape.size() == 1 && std::ranges::find(all, module, &Matrix::name) == all.end();
     if (!is_norm || !tensor.name.ends_with(".weight")) continue;
     NormPart& norm = norms_.emplace_back();
     norm.module = module;
@@ -126,9 +122,9 @@ void TunableModel::set(std::span<const float> parameters) {
 
 double TunableModel::add_gradient(const ReferencedWindows& reference, std::int64_t first, std::int64_t last) {
   const std::int64_t rows = (last - first) * reference.length;
-  const auto tokens = std::span(reference.tokens)
-                          .subspan(static_cast<std::size_t>(first * reference.length),
-                                   static_cast<std::size_t>(rows));
+  const auto tokens =
+      std::span(reference.tokens)
+          .subspan(static_cast<std::size_t>(first * reference.length), static_cast<std::size_t>(rows));
   const Array full = decoder_.backend().view(reference.head_inputs, first * reference.length, rows);
   LossTargets targets;
   targets.reference = &full;
@@ -136,10 +132,11 @@ double TunableModel::add_gradient(const ReferencedWindows& reference, std::int64
   GradientObserver observer;
   observer.matrix = [&](const Matrix& matrix, const Array& x, const Array& gradient, std::int64_t begin,
                         std::int64_t count) {
-    const auto found = std::ranges::find(parts_, matrix.number,
-                                         [](const Part& part) { return part.matrix.number; });
+    const auto found =
+        std::ranges::find(parts_, matrix.number, [](const Part& part) { return part.matrix.number; });
     if (found == parts_.end()) return;
-    if (x.empty()) return add_lookup_gradient(*found, gradient, tokens.first(static_cast<std::size_t>(count)));
+    if (x.empty())
+      return add_lookup_gradient(*found, gradient, tokens.first(static_cast<std::size_t>(count)));
     add_weight_gradient(*found, x, gradient, begin, count, rows);
   };
   observer.norm = [&](std::string_view module, std::span<const float> scale, std::span<const float> shift) {
@@ -241,6 +238,14 @@ Replacements TunableModel::replacements() const {
   for (const NormPart& norm : norms_)
     for (const TunableVector& vector : norm.vectors) all.vectors.emplace(vector.tensor(), vector.values());
   return all;
+}
+
+void require_quantized(const Checkpoint& checkpoint, const ModelConfig& config) {
+  for (const Matrix& matrix : matrices(config))
+    if (checkpoint.packing(matrix.name)) return;
+  throw UsageError(fmt::format(
+      "{}: no matrix of it is quantized, so there is nothing to tune: give a folder that knapsaq wrote",
+      checkpoint.folder().string()));
 }
 
 }  // namespace knapsaq

@@ -24,7 +24,7 @@ namespace knapsaq {
 class TunableModel {
  public:
   /// `decoder` is the model of `checkpoint`; only this may exchange its weights, and both must outlive it.
-  /// Throws UsageError if no matrix is quantized.
+  /// Throws as require_quantized().
   TunableModel(const Checkpoint& checkpoint, Decoder& decoder);
   ~TunableModel();
 
@@ -34,8 +34,8 @@ class TunableModel {
   /// The decoder computes with the numbers of these parameters from now on.
   void set(std::span<const float> parameters);
 
-  /// Adds the gradient of the sum over all tokens of windows [first, last) of KL(full || model), nats, to what
-  /// take_gradient() gives. Returns that sum. The windows go through the decoder at once.
+  /// Adds the gradient of the sum over all tokens of windows [first, last) of KL(full || model), nats, to
+  /// what take_gradient() gives. Returns that sum. The windows go through the decoder at once.
   double add_gradient(const ReferencedWindows& reference, std::int64_t first, std::int64_t last);
   /// The gradient by the parameters of what was added since the last call, times `factor`.
   void take_gradient(float factor, std::span<float> out);
@@ -50,11 +50,13 @@ class TunableModel {
                            std::int64_t rows, std::int64_t all_rows);
   void add_lookup_gradient(Part& part, const Array& gradient, std::span<const std::int32_t> tokens);
 
-  const Checkpoint& checkpoint_;
   Decoder& decoder_;
   std::vector<Part> parts_;
   std::vector<NormPart> norms_;
   std::size_t parameters_ = 0;
 };
+
+/// Throws UsageError if no matrix of the checkpoint is quantized.
+void require_quantized(const Checkpoint& checkpoint, const ModelConfig& config);
 
 }  // namespace knapsaq

@@ -19,12 +19,9 @@ constexpr std::size_t kNumbers = 6;
 constexpr std::array kVectors = {"parameters", "first_moment", "second_moment", "best"};
 
 std::array<double, kNumbers> numbers_of(const TuneState& state) {
-  return {static_cast<double>(state.adam.steps),
-          static_cast<double>(state.best_step),
-          state.best_kl,
-          static_cast<double>(state.looked_step),
-          static_cast<double>(state.looks_without_gain),
-          state.train_kl};
+  return {
+      static_cast<double>(state.adam.steps),  static_cast<double>(state.best_step),          state.best_kl,
+      static_cast<double>(state.looked_step), static_cast<double>(state.looks_without_gain), state.train_kl};
 }
 
 std::vector<TensorSpec> tensors_of(std::size_t parameters) {

@@ -15,7 +15,7 @@ struct TuneState {
   explicit TuneState(std::size_t count) : parameters(count), adam(count), best(count) {}
 
   std::vector<float> parameters;
-  Adam adam;  ///< adam.steps are the steps that are made
+  Adam adam;                ///< adam.steps are the steps that are made
   std::vector<float> best;  ///< the parameters with the least divergence on held-out tokens so far
   std::int64_t best_step = 0;
   double best_kl = 0;
@@ -26,8 +26,8 @@ struct TuneState {
 
 /// Writes the file whole or not at all. `key` names everything that the state depends on.
 void save_tune_state(const TuneState& state, std::string_view key, const std::filesystem::path& file);
-/// Replaces `state` by that of the file. False, and `state` stays, if there is no file, or one of another key,
-/// or one that is damaged.
+/// Replaces `state` by that of the file. False, and `state` stays, if there is no file, or one of another
+/// key, or one that is damaged.
 bool load_tune_state(TuneState& state, std::string_view key, const std::filesystem::path& file);
 
 }  // namespace knapsaq

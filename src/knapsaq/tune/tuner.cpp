@@ -62,9 +62,9 @@ class Tuning {
     const auto tokens = static_cast<double>(batch * train_.length);
     model_.take_gradient(static_cast<float>(1 / tokens), gradient_);
     if (first_not_finite(gradient_))
-      throw NotFiniteError(fmt::format(
-          "the gradient of step {} is not finite: a weight of the model is broken or too large",
-          state.adam.steps + 1));
+      throw NotFiniteError(
+          fmt::format("the gradient of step {} is not finite: a weight of the model is broken or too large",
+                      state.adam.steps + 1));
     state.train_kl += sum / tokens;
     state.adam.step(gradient_, cosine_rate(schedule_.rate, state.adam.steps, schedule_.steps),
                     state.parameters);

@@ -17,7 +17,8 @@ struct TuneSchedule {
   std::int64_t steps = 100;
   std::int64_t windows = 4;  ///< of a step
   float rate = 2e-3f;        ///< of Adam at the first step, in units of TunableMatrix; falls to 0
-  /// Steps between looks at the held-out tokens. With 16 held-out windows a look costs a tenth of these steps.
+  /// Steps between looks at the held-out tokens. With 16 held-out windows a look costs a tenth of these
+  /// steps.
   std::int64_t look = 10;
   /// Looks without gain after which it ends.
   std::int64_t patience = 5;
@@ -39,13 +40,13 @@ struct TuneOutcome {
   std::int64_t best_step = 0;  ///< 0: nothing was better than the untuned model
 };
 
-/// Lowers KL(full || model) on the windows of `train`, which are taken in their order and from the first again
-/// after the last, by Adam on the model's parameters. At the end the model has the parameters that were best on
-/// `heldout`, of those looked at; it is never worse there than untuned.
+/// Lowers KL(full || model) on the windows of `train`, which are taken in their order and from the first
+/// again after the last, by Adam on the model's parameters. At the end the model has the parameters that were
+/// best on `heldout`, of those looked at; it is never worse there than untuned.
 ///
-/// The state is kept in `file` at every look, about once a minute and before Cancelled leaves; a call with the
-/// same arguments goes on from it. `key` names the model, the tokens and the arithmetic; the schedule is added.
-/// Throws NotFiniteError if a gradient is not finite; Cancelled.
+/// The state is kept in `file` at every look, about once a minute and before Cancelled leaves; a call with
+/// the same arguments goes on from it. `key` names the model, the tokens and the arithmetic; the schedule is
+/// added. Throws NotFiniteError if a gradient is not finite; Cancelled.
 TuneOutcome tune(TunableModel& model, const ReferencedWindows& train, const ReferencedWindows& heldout,
                  const TuneSchedule& schedule, std::string_view key, const std::filesystem::path& file,
                  const std::function<void(const TuneLook&)>& looked = {},
