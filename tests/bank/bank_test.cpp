@@ -63,6 +63,27 @@ class MadeInputs final : public InputSource {
   std::uint64_t seed_;
 };
 
+/// Statistics of made-up gradients beside these inputs, as they are known after calibration: of an embedding
+/// and a head, mean squares only.
+class MadeGradients final : public InputSource {
+ public:
+  InputStatistics inputs(std::string_view linear, std::int64_t width) const override {
+    return inputs_.inputs(linear, width);
+  }
+  std::optional<OutputStatistics> outputs(std::string_view matrix, std::int64_t width) const override {
+    InputStatistics made = MadeInputs(7).inputs(matrix, width);
+    if (!matrix.starts_with("model.decoder.layers")) made.second_moment.clear();
+    return OutputStatistics{std::string(matrix), width, made.tokens, std::move(made.mean_square),
+                            std::move(made.second_moment)};
+  }
+  bool has_outputs() const override { return true; }
+  bool has_second_moments() const override { return true; }
+  std::string identity() const override { return "made gradients"; }
+
+ private:
+  MadeInputs inputs_{1};
+};
+
 std::string bytes_in(const fs::path& path) { return read_file(path); }
 
 /// All files of a bank, by name.
@@ -144,6 +165,34 @@ TEST_F(BankOf, HoldsWhatTheQuantizersMakeCodeForCode) {
       EXPECT_EQ(cell.lookup, errors.lookup);
       EXPECT_EQ(cell.lookup > 0, linear.is_looked_up());
     }
+  }
+}
+
+TEST_F(BankOf, GptqsCodesKnowWhichOutputsMatterWhereGradientsAreKnown) {
+  menu_ = parse_menu("gptq:b3g64,hqq:b3g64");
+  const MadeGradients made;
+  build("fisher", &made);
+  const MadeInputs without(1);
+  build("bank", &without);
+  const Bank fisher = Bank::open(scratch_ / "fisher");
+  const Bank bank = Bank::open(scratch_ / "bank");
+  const Quantizer& gptq = quantizer("gptq");
+  for (std::size_t i = 0; i < matrices_.size(); i += 4) {
+    const Matrix& linear = matrices_[i];
+    SCOPED_TRACE(linear.name);
+    expect_equal(fisher.matrix(linear.name, menu_.schemes[1]), bank.matrix(linear.name, menu_.schemes[1]));
+    const StoredMatrix stored = fisher.matrix(linear.name, menu_.schemes[0]);
+    if (!linear.in_block()) {
+      expect_equal(stored, bank.matrix(linear.name, menu_.schemes[0]));
+      continue;
+    }
+    const std::vector<float> values = checkpoint_.floats(linear.name + ".weight");
+    const InputStatistics inputs = made.inputs(linear.name, linear.in);
+    const auto outputs = made.outputs(linear.name, linear.out);
+    expect_equal(stored, gptq.quantize_for_outputs({linear.out, linear.in, values}, menu_.schemes[0], &inputs,
+                                                   nullptr, gptq.prepare_outputs(&*outputs).get()));
+    EXPECT_NE(std::get<PackedMatrix>(stored).codes,
+              std::get<PackedMatrix>(bank.matrix(linear.name, menu_.schemes[0])).codes);
   }
 }
 

@@ -111,6 +111,35 @@ RowShares row_shares_of(const Matrix& matrix, const InputSource* inputs) {
   return shares;
 }
 
+/// What the methods prepared for the outputs of one linear, read when the first of them asks.
+class LinearOutputs {
+ public:
+  LinearOutputs(const Matrix& linear, const InputSource* inputs, std::span<const float> scales)
+      : linear_(linear), inputs_(inputs), scales_(scales) {}
+
+  /// Null if the method has no use for them or they are unknown. A matrix that is looked up has outputs of
+  /// two kinds, which no method weighs.
+  const PreparedOutputs* prepared(const Quantizer& method) {
+    if (inputs_ == nullptr || !inputs_->has_outputs() || linear_.is_looked_up() || !method.uses_outputs())
+      return nullptr;
+    const auto [place, is_new] = prepared_.try_emplace(&method);
+    if (is_new) {
+      std::optional<OutputStatistics> outputs = inputs_->outputs(linear_.name, linear_.out);
+      if (outputs) {
+        *outputs = of_divided_outputs(*std::move(outputs), scales_);
+        place->second = method.prepare_outputs(&*outputs);
+      }
+    }
+    return place->second.get();
+  }
+
+ private:
+  const Matrix& linear_;
+  const InputSource* inputs_;
+  std::span<const float> scales_;
+  std::map<const Quantizer*, std::unique_ptr<const PreparedOutputs>> prepared_;
+};
+
 /// Mean squares of the gradients by what a matrix gives, as far as the source has them.
 struct OutputSquares {
   std::vector<float> product;
@@ -141,14 +170,15 @@ void build_linear(const Checkpoint& checkpoint, const Matrix& linear, const Inpu
   const RowShares row_shares = row_shares_of(linear, inputs);
   const OutputSquares squares = output_squares_of(linear, inputs);
   const MatrixView weights{linear.out, linear.in, values};
+  LinearOutputs outputs(linear, inputs, output_scales);
   input.move_to(linear);
   const std::vector<Scheme> schemes = layout.schemes;
   LinearFileWriter writer(path, std::move(layout));
   for (const Scheme& scheme : schemes) {
     check_cancelled();
     const Quantizer& method = quantizer(scheme.method);
-    const StoredMatrix stored =
-        method.quantize_prepared(weights, scheme, input.statistics(), input.prepared(method));
+    const StoredMatrix stored = method.quantize_for_outputs(weights, scheme, input.statistics(),
+                                                            input.prepared(method), outputs.prepared(method));
     LocalErrors errors = local_errors(weights, stored, input.statistics(), output_scales, row_shares,
                                       {squares.product, squares.lookup});
     const auto require_finite = [&](double error, std::string_view which) {

@@ -23,6 +23,19 @@ InputStatistics scaled(InputStatistics inputs, std::span<const float> scales) {
   return inputs;
 }
 
+OutputStatistics of_divided_outputs(OutputStatistics outputs, std::span<const float> scales) {
+  if (scales.empty()) return outputs;
+  const std::size_t width = scales.size();
+  for (std::size_t k = 0; k < width; ++k) outputs.mean_square[k] *= scales[k] * scales[k];
+  if (!outputs.second_moment.empty()) {
+    parallel_for(width, [&](std::size_t row) {
+      float* const values = outputs.second_moment.data() + row * width;
+      for (std::size_t k = 0; k < width; ++k) values[k] *= scales[row] * scales[k];
+    });
+  }
+  return outputs;
+}
+
 InputStatistics FoldedInputs::inputs(std::string_view matrix, std::int64_t width) const {
   return scaled(source_.inputs(matrix, width), folding_.input_scales(matrix));
 }

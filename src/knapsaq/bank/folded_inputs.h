@@ -13,6 +13,10 @@ namespace knapsaq {
 /// scales.size() == width; without scales, the same statistics.
 InputStatistics scaled(InputStatistics inputs, std::span<const float> scales);
 
+/// The statistics of the gradients by y / s, given those by y: means of squares and products are multiplied
+/// by s twice. scales.size() == width; without scales, the same statistics.
+OutputStatistics of_divided_outputs(OutputStatistics outputs, std::span<const float> scales);
+
 /// The inputs of linears after a folding. Both arguments must outlive this.
 class FoldedInputs final : public InputSource {
  public:
