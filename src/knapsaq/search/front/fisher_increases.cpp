@@ -22,8 +22,8 @@ namespace {
 // 0.3 more.
 constexpr double kAll = 2;         // c: KL or Jensen-Shannon divergence, an eighth of it
 constexpr double kBits = 0.3;      // c_b
-constexpr double kVariable = 0.4;  // u_i
-constexpr double kLevel = 0.25;    // v_i(l)
+constexpr double kVariable = 0.6;  // u_i
+constexpr double kLevel = 0.35;    // v_i(l)
 constexpr double kBend = 0.2;      // g
 // What this model of a divergence leaves open: interactions of variables.
 constexpr double kNoise = 0.03;

@@ -26,20 +26,32 @@ constexpr std::size_t kMostPerPass = 4;
 // model that predicts nothing at all: the logarithm of its vocabulary, about 12.
 constexpr double kBroken = 20;
 
+/// Rounds, and full passes in each: few enough to learn often, many enough to share prefixes.
+struct Effort {
+  std::int64_t rounds;
+  std::int64_t batch;
+};
+// After a sweep of single changes, which costs about as many passes as there are variables, all of it is a
+// twentieth of AMQ's cost. At one size later rounds gain less than 0.5 %.
+constexpr Effort kSweep{12, 24};
+constexpr Effort kSweepAtBudget{6, 24};
+// Without a sweep; a quarter of those.
+constexpr Effort kFisher{7, 12};
+constexpr Effort kFisherAtBudget{4, 6};
+
 /// Knapsaq's own strategy.
 ///
-/// It first measures what each variable does alone, at its lowest level and at a middle one; the evaluator
-/// shares the prefixes of these points. Then follow rounds. Each round fits a surrogate to everything
-/// measured so far, finds the front that it predicts (an exact knapsack, then changes of one and two
-/// variables), and measures the most promising points: points of the predicted front and neighbours of the
-/// measured one. The surrogate is therefore most accurate near the front, and learns there what additivity
-/// misses below 3 bits.
+/// It begins with what each variable does alone: Fisher costs say it (fisher_increases()), or it is measured,
+/// at the variable's lowest level and at a middle one; the evaluator shares the prefixes of these points.
+/// Then follow rounds. Each round fits a surrogate to everything measured so far, finds the front that it
+/// predicts (an exact knapsack, then changes of one and two variables), and measures the most promising
+/// points: points of the predicted front and neighbours of the measured one. The surrogate is therefore most
+/// accurate near the front, and learns there what additivity misses below 3 bits.
 class FrontStrategy final : public Strategy {
  public:
   FrontStrategy(const StrategySetup& setup, const OptionValues& options)
       : setup_(setup),
         space_(*setup.space),
-        batch_(static_cast<std::size_t>(options.integer("batch", 1))),
         budgets_(static_cast<std::size_t>(options.integer("budgets", 2))),
         focus_(options.number("focus")) {
     const std::string& prior = options.text("prior");
@@ -47,8 +59,13 @@ class FrontStrategy final : public Strategy {
       throw UsageError(fmt::format("front: there is no prior {}: use fisher or sweep", prior));
     has_prior_ = prior == "fisher" && has_fisher(space_);
     if (!has_prior_) singles_ = single_points();
-    const auto rounds =
-        static_cast<std::size_t>(options.integer(setup.budget ? "rounds-at-budget" : "rounds"));
+    const Effort effort =
+        has_prior_ ? (setup.budget ? kFisherAtBudget : kFisher) : (setup.budget ? kSweepAtBudget : kSweep);
+    const auto given = [&](std::string_view name, std::int64_t usual, std::int64_t least) {
+      return static_cast<std::size_t>(options.text(name) == "auto" ? usual : options.integer(name, least));
+    };
+    batch_ = given("batch", effort.batch, 1);
+    const std::size_t rounds = given(setup.budget ? "rounds-at-budget" : "rounds", effort.rounds, 0);
     rounds_ = setup.evaluations > 0 ? std::numeric_limits<std::size_t>::max() : rounds;
     evaluations_ = setup.evaluations > 0 ? static_cast<std::size_t>(setup.evaluations)
                                          : std::numeric_limits<std::size_t>::max();
@@ -217,7 +234,7 @@ class FrontStrategy final : public Strategy {
 
   StrategySetup setup_;
   const SearchSpace& space_;
-  std::size_t batch_;
+  std::size_t batch_ = 0;
   std::size_t budgets_;
   double focus_;
   std::size_t evaluations_ = 0;  ///< most of them
@@ -238,12 +255,14 @@ class FrontStrategy final : public Strategy {
 StrategyInfo front_strategy() {
   return {
       "front",
-      "Knapsaq's own: single changes, a surrogate, exact knapsacks; measures where it promises most",
-      {{"rounds", "12",
-        "Rounds after the single changes: a twentieth of AMQ's cost in all; --evaluations overrides"},
-       {"rounds-at-budget", "6",
-        "The same when one size is requested: later rounds gain less than 0.5 % there"},
-       {"batch", "24", "Full passes in a round: few enough to learn often, many enough to share prefixes"},
+      "Knapsaq's own: Fisher costs or single changes, a surrogate, exact knapsacks; measures where it "
+      "promises most",
+      {{"rounds", "auto",
+        "Rounds; auto: 7 by Fisher costs, 12 after a sweep, a twentieth of AMQ's cost; --evaluations "
+        "overrides"},
+       {"rounds-at-budget", "auto",
+        "The same when one size is requested; auto: 4 by Fisher costs, 6 after a sweep"},
+       {"batch", "auto", "Full passes in a round; auto: 12 by Fisher costs, 6 at one size, 24 after a sweep"},
        {"budgets", "129", "Sizes at which a round searches for the predicted front"},
        {"prior", "fisher",
         "What is known before the first round: fisher (a backward pass told it to the bank; without that "
