@@ -1,5 +1,6 @@
 #include "knapsaq/quant/local_errors.h"
 
+#include <cmath>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -74,6 +75,59 @@ TEST(LocalErrors, ATiedEmbeddingHasBoth) {
   const LocalErrors scaled = local_errors(weights.view(), stored, &inputs, scales, shares);
   EXPECT_NEAR(scaled.hessian, 4 * both.hessian, 1e-6 * scaled.hessian);
   EXPECT_EQ(scaled.lookup, both.lookup);
+}
+
+/// Mean squares of made gradients.
+std::vector<float> some_squares(std::int64_t count) {
+  std::vector<float> squares;
+  for (std::int64_t k = 0; k < count; ++k) squares.push_back(0.1f + static_cast<float>(k * k % 17));
+  return squares;
+}
+
+TEST(LocalErrors, FisherIsItsFormula) {
+  const MadeWeights weights("normal", kRows, kCols);
+  const InputStatistics inputs = made_inputs(kCols, 400, 3);
+  const RowShares shares = some_shares();
+  const std::vector<float> product = some_squares(kRows);
+  const std::vector<float> lookup = some_squares(kCols);
+  const StoredMatrix stored = quantize(weights.view(), parse_scheme("rtn:b3g32"));
+  double of_product = 0;
+  double of_lookup = 0;
+  double of_diagonal = 0;
+  std::vector<float> row(static_cast<std::size_t>(kCols));
+  for (std::int64_t r = 0; r < kRows; ++r) {
+    dequantize_row(stored, r, row);
+    std::vector<double> error;
+    for (std::size_t k = 0; k < row.size(); ++k)
+      error.push_back(static_cast<double>(weights.view().row(r)[k]) - static_cast<double>(row[k]));
+    const double square = static_cast<double>(product[static_cast<std::size_t>(r)]);
+    const double share = static_cast<double>(shares[static_cast<std::size_t>(r)]);
+    for (std::size_t k = 0; k < error.size(); ++k) {
+      for (std::size_t l = 0; l < error.size(); ++l)
+        of_product +=
+            square * error[k] * static_cast<double>(inputs.second_moment[k * error.size() + l]) * error[l];
+      of_diagonal += square * error[k] * static_cast<double>(inputs.mean_square[k]) * error[k];
+      of_lookup += share * static_cast<double>(lookup[k]) * error[k] * error[k];
+    }
+  }
+  const auto fisher = [&](const InputStatistics* of_inputs, const GradientSquares& gradients) {
+    return local_errors(weights.view(), stored, of_inputs, {}, shares, gradients).fisher;
+  };
+  EXPECT_NEAR(fisher(&inputs, {product, {}}), of_product / 2, 1e-5 * of_product);
+  EXPECT_NEAR(fisher(nullptr, {{}, lookup}), of_lookup / 2, 1e-6 * of_lookup);
+  EXPECT_NEAR(fisher(&inputs, {product, lookup}), (of_product + of_lookup) / 2,
+              1e-5 * (of_product + of_lookup));
+  InputStatistics diagonal = inputs;
+  diagonal.second_moment.clear();
+  EXPECT_NEAR(fisher(&diagonal, {product, {}}), of_diagonal / 2, 1e-6 * of_diagonal);
+  // Unknown without gradients, and nothing else changes by them.
+  const LocalErrors without = local_errors(weights.view(), stored, &inputs, {}, shares);
+  const LocalErrors with = local_errors(weights.view(), stored, &inputs, {}, shares, {product, lookup});
+  EXPECT_TRUE(std::isnan(without.fisher));
+  EXPECT_EQ(with.hessian, without.hessian);
+  EXPECT_EQ(with.lookup, without.lookup);
+  EXPECT_THROW(fisher(&inputs, {lookup, {}}), InputError);
+  EXPECT_THROW(fisher(&inputs, {{}, product}), InputError);
 }
 
 TEST(LocalErrors, DoNotDependOnThreads) {

@@ -44,6 +44,32 @@ TEST(MxqStrategy, AsksOnceForTheOptimaOfTheTable) {
   EXPECT_TRUE(strategy->ask().points.empty());
 }
 
+TEST(MxqStrategy, MinimisesTheErrorsThatItIsTold) {
+  SearchSpace space = random_space();
+  Random random(7);
+  SearchSpace other = space;
+  other.cost = Cost::fisher;
+  for (std::size_t v = 0; v < space.variables.size(); ++v)
+    for (std::size_t l = 0; l < space.variables[v].levels.size(); ++l) {
+      const double cost = random.uniform() / static_cast<double>(1 + l);
+      space.variables[v].levels[l].errors[static_cast<std::size_t>(Cost::fisher)] = cost;
+      other.variables[v].levels[l].error = cost;
+    }
+  const StrategyInfo info = mxq_strategy();
+  StrategySetup setup;
+  setup.space = &space;
+  const auto points = [&](const std::string& cost) {
+    OptionValues options(info.options);
+    options.set("cost=" + cost);
+    return info.make(setup, options)->ask().points;
+  };
+  EXPECT_EQ(points("fisher"), mxq_points(other, 32));
+  EXPECT_EQ(points("usual"), mxq_points(space, 32));
+  EXPECT_NE(points("fisher"), points("usual"));
+  EXPECT_THROW(points("hessian"), UsageError);  // unknown
+  EXPECT_THROW(points("best"), UsageError);
+}
+
 TEST(MxqStrategy, KeepsToEvaluationsAndMeetsTheBudget) {
   const SearchSpace space = random_space();
   const StrategyInfo info = mxq_strategy();

@@ -6,6 +6,7 @@
 
 #include <gmock/gmock.h>
 
+#include "knapsaq/base/error.h"
 #include "knapsaq/search/front.h"
 #include "knapsaq/search/strategy.h"
 #include "search/made_space.h"
@@ -83,6 +84,70 @@ TEST(FrontStrategy, FindsNearlyTheWholeFrontOfASmallSpace) {
   const Course course = follow(space, evaluator, limited(120));
   EXPECT_LE(course.points.size(), 120u);
   EXPECT_GT(volume(space, evaluator, course.outcomes), 0.995 * volume(space, evaluator, all));
+}
+
+/// Fisher costs: the damage that a variable does alone, off by a factor of about 1.5 either way.
+void tell_fisher(SearchSpace& space, const SyntheticEvaluator& evaluator) {
+  Random random(3);
+  const double base = evaluator.damage(space.largest());
+  for (std::size_t v = 0; v < space.variables.size(); ++v) {
+    const double factor = std::exp(0.4 * random.normal());
+    std::vector<SpaceLevel>& levels = space.variables[v].levels;
+    for (std::size_t l = 0; l < levels.size(); ++l) {
+      Point point = space.largest();
+      point[v] = static_cast<std::uint8_t>(l);
+      levels[l].errors[static_cast<std::size_t>(Cost::fisher)] =
+          factor * std::max(evaluator.damage(point) - base, 0.0) + 1e-6;
+    }
+  }
+}
+
+TEST(FrontStrategy, FisherCostsFindTheFrontWithFewerMeasurements) {
+  SearchSpace space = made_space(8);
+  SyntheticEvaluator evaluator(space, {.interaction = 0.3});
+  tell_fisher(space, evaluator);
+  std::vector<Outcome> all;
+  Point point(8, 0);
+  for (std::size_t number = 0; number < 6561; ++number) {  // 3^8
+    std::size_t rest = number;
+    for (std::uint8_t& level : point) {
+      level = static_cast<std::uint8_t>(rest % 3);
+      rest /= 3;
+    }
+    all.push_back({space.bits(point), evaluator.answer(point, {0, evaluator.windows()}).kl});
+  }
+  const double whole = volume(space, evaluator, all);
+  const Course course = follow(space, evaluator, limited(60));
+  EXPECT_LE(course.points.size(), 60u);
+  EXPECT_GT(volume(space, evaluator, course.outcomes), 0.985 * whole);
+  EXPECT_GT(volume(space, evaluator, follow(space, evaluator, limited(150)).outcomes), 0.998 * whole);
+
+  SearchSpace large = made_space(42);
+  SyntheticEvaluator of_large(large, {.interaction = 0.3});
+  tell_fisher(large, of_large);
+  const double with = volume(large, of_large, follow(large, of_large, limited(70)).outcomes);
+  const double without =
+      volume(large, of_large, follow(large, of_large, limited(70), {"prior=sweep"}).outcomes);
+  EXPECT_GT(with, without);
+}
+
+TEST(FrontStrategy, FisherCostsAskTheSameWhateverTheThreadsAndCopeWithBrokenModels) {
+  SearchSpace space = made_space(21);
+  SyntheticEvaluator evaluator(space, {.interaction = 0.6});
+  tell_fisher(space, evaluator);
+  work_with_threads(1);
+  const Course one = follow(space, evaluator, {}, {"rounds=3"});
+  work_with_threads(3);
+  const Course three = follow(space, evaluator, {}, {"rounds=3"});
+  work_with_threads(0);
+  EXPECT_EQ(one.points, three.points);
+  const Course broken =
+      follow(space, evaluator, limited(60), {}, "front", [](const Point& point) { return point[4] == 0; });
+  EXPECT_EQ(broken.points.size(), 60u);
+  EXPECT_GE(
+      follow(space, evaluator, limited(20), {}, "front", [](const Point&) { return true; }).points.size(),
+      2u);
+  EXPECT_THROW(follow(space, evaluator, {}, {"prior=none"}), UsageError);
 }
 
 TEST(FrontStrategy, BeatsRandomSearchByFarWithATenthOfItsMeasurements) {

@@ -23,6 +23,7 @@
 #include "knapsaq/search/amq/vary_levels.h"
 #include "knapsaq/search/correlation.h"
 #include "knapsaq/search/front.h"
+#include "knapsaq/search/front/fisher_increases.h"
 #include "knapsaq/search/point_less.h"
 #include "knapsaq/search/statistics.h"
 #include "knapsaq/search/strategies.h"
@@ -41,6 +42,7 @@ struct Settings {
   nsga2::Options nsga2;
   LevelVariation variation;
   SubsetOptions subset;
+  bool fisher = false;  ///< sensitivity by Fisher costs
   bool mlp = false;
   double damping = 0;
   MlpOptions mlp_options;
@@ -60,6 +62,10 @@ struct Settings {
     variation.redraw = faithful;
     subset.population = static_cast<std::size_t>(options.integer("subset-population", 1));
     subset.generations = static_cast<std::size_t>(options.integer("subset-generations", 1));
+    const std::string& sensitivity = options.text("sensitivity");
+    if (sensitivity != "measured" && sensitivity != "fisher")
+      throw UsageError(fmt::format("amq: unknown sensitivity '{}': use measured or fisher", sensitivity));
+    fisher = sensitivity == "fisher";
     const std::string& predictor = options.text("predictor");
     if (predictor != "rbf" && predictor != "mlp")
       throw UsageError(fmt::format("amq: unknown predictor '{}': use rbf or mlp", predictor));
@@ -96,6 +102,18 @@ class Amq : public Strategy {
     for (std::size_t v = 0; v < space_.variables.size(); ++v)
       if (space_.variables[v].levels.size() > 1) free_.push_back(v);
     phase_ = settings_.threshold > 0 && !free_.empty() ? Phase::sensitivity : Phase::initial;
+    if (settings_.fisher && phase_ == Phase::sensitivity) {
+      if (!has_fisher(space_))
+        throw UsageError(
+            "amq: the bank knows no Fisher costs: build it with --fisher, or use sensitivity=measured");
+      std::vector<double> costs;
+      for (const std::size_t v : free_) {
+        const std::vector<SpaceLevel>& levels = space_.variables[v].levels;
+        costs.push_back(levels.front().error_by(Cost::fisher) - levels.back().error_by(Cost::fisher));
+      }
+      prune(costs);
+      phase_ = Phase::initial;
+    }
   }
 
   Batch ask() override {
@@ -405,6 +423,9 @@ StrategyInfo amq_strategy() {
            "variables whose sensitivity exceeds this many times the median stay at their largest level; 0: "
            "no "
            "sensitivity pass"},
+          {"sensitivity", "measured",
+           "measured: a measurement for every variable; fisher: Fisher costs, none (the bank has to know "
+           "them)"},
           {"initial", "250", "points measured before the first round; at least two more than variables"},
           {"rounds", "200", "of predictor, NSGA-II and measurements"},
           {"per-round", "50", "points measured in a round"},
