@@ -197,8 +197,8 @@ class FrontStrategy final : public Strategy {
     // Points already picked add nothing a second time.
     std::vector<Outcome> taken = outcomes_;
     for (const std::size_t one : picked) taken.push_back(expected[one]);
-    for (const std::size_t one :
-         select_by_hypervolume(expected, taken, ideal(), reference(), passes, most - picked.size(), cost))
+    for (const std::size_t one : select_by_hypervolume(expected, taken, ideal(), promised_below(), passes,
+                                                       most - picked.size(), cost))
       picked.push_back(one);
     return picked;
   }
@@ -230,6 +230,13 @@ class FrontStrategy final : public Strategy {
   /// If the smallest point is not finite, the worst finite point replaces it.
   Outcome reference() const {
     return {space_.bits(space_.largest()), std::isfinite(smallest_) ? smallest_ : worst_};
+  }
+
+  /// What a candidate has to be better than. If the smallest point is not finite and nothing else has been
+  /// measured yet, the worst finite point is the largest one, and no candidate is better than that.
+  Outcome promised_below() const {
+    if (std::isfinite(smallest_) || !has_prior_) return reference();
+    return {space_.bits(space_.largest()), kBroken};
   }
 
   StrategySetup setup_;
