@@ -13,6 +13,7 @@
 #include "knapsaq/compute/ggml_matrix.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
+#include "knapsaq/model/expected_tensors.h"
 #include "random_model.h"
 #include "scratch.h"
 
@@ -147,6 +148,41 @@ TEST_P(PlacedMatrices, ArePreparedForWhatTheyDo) {
     empty.load_head(model);
   }
   EXPECT_NO_THROW(empty.place(0, empty.prepare(0, made(all[0]))));
+}
+
+TEST_P(PlacedMatrices, NormsAndBiasesAreExchanged) {
+  const Checkpoint model = Checkpoint::open(scratch_ / "model");
+  const ModelConfig config = parse_model_config(model.config());
+  const auto backend = make_backend({.precision = Precision::fp32});
+  Decoder decoder = Decoder::load(model, config, *backend);
+  const std::vector<Matrix> all = matrices(config);
+  const Matrix& matrix = all[1];
+  const StoredMatrix stored = test::affine_matrix(matrix.out, matrix.in, 4, 32, false, 0, Codes::random, 1);
+  decoder.place(matrix.number, decoder.prepare(matrix.number, stored));
+  const std::vector<float> before = decoder.logits(kTokens, 0);
+  for (const ExpectedTensor& tensor : dense_tensors(config)) {
+    const bool is_norm = tensor.name.find("norm") != std::string::npos;
+    const std::vector<float> own = model.floats(tensor.name);
+    std::vector<float> other = own;
+    for (float& value : other) value += 0.25f;
+    if (is_norm) {
+      decoder.set_norm(tensor.name, other);
+    } else if (tensor.name == matrix.name + ".bias") {
+      decoder.place(matrix.number, decoder.prepare(matrix.number, stored, other));
+    } else {
+      EXPECT_THROW(decoder.set_norm(tensor.name, other), std::invalid_argument) << tensor.name;
+      continue;
+    }
+    EXPECT_NE(decoder.logits(kTokens, 0), before) << tensor.name;
+    if (is_norm) {
+      decoder.set_norm(tensor.name, own);
+    } else {
+      decoder.place(matrix.number, decoder.prepare(matrix.number, stored, own));
+    }
+    EXPECT_EQ(decoder.logits(kTokens, 0), before) << tensor.name;
+  }
+  EXPECT_THROW(decoder.set_norm(matrix.name + ".weight", std::vector<float>(64)), std::invalid_argument);
+  EXPECT_THROW(decoder.prepare(matrix.number, stored, std::vector<float>(3)), std::invalid_argument);
 }
 
 }  // namespace
