@@ -46,6 +46,7 @@ void TerminalListener::begin(std::string_view what, std::uint64_t total, std::st
   if (!terminal_) return;
   const std::lock_guard lock(mutex_);
   what_ = what;
+  so_far_.clear();
   unit_ = unit;
   total_ = total;
   done_ = 0;
@@ -78,7 +79,8 @@ void TerminalListener::draw_stage(std::uint64_t done) {
   // What matters most comes first; a line that wraps could not be drawn over.
   const std::size_t width = terminal_width() - 1;
   for (const std::string& part :
-       {fmt::format("  {} left", format_seconds(left)), fmt::format("  {} {}/s", short_number(rate), unit_),
+       {fmt::format("  {} left", format_seconds(left)), so_far_.empty() ? so_far_ : "  " + so_far_,
+        fmt::format("  {} {}/s", short_number(rate), unit_),
         fmt::format("  {}/{}", short_number(static_cast<double>(done)),
                     short_number(static_cast<double>(total_)))}) {
     if (line.size() + part.size() > width) break;
@@ -96,6 +98,12 @@ void TerminalListener::end() {
 void TerminalListener::note(std::string_view line) {
   if (terminal_) clear();
   fmt::print(stderr, "note: {}\n", line);
+}
+
+void TerminalListener::so_far(std::string_view what) {
+  if (!terminal_) return;
+  const std::lock_guard lock(mutex_);
+  so_far_ = what;
 }
 
 void TerminalListener::run_begins(const std::filesystem::path& folder) {

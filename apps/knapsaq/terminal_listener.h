@@ -28,6 +28,7 @@ class TerminalListener final : public Listener {
   void advance(std::uint64_t done) override;
   void end() override;
   void note(std::string_view line) override;
+  void so_far(std::string_view what) override;
   void run_begins(const std::filesystem::path& folder) override;
   void search_begins(const SearchView& view) override;
   void searching(const SearchStatus& status) override;
@@ -46,6 +47,7 @@ class TerminalListener final : public Listener {
   // Of a stage.
   std::mutex mutex_;
   std::string what_;
+  std::string so_far_;
   std::string unit_;
   std::uint64_t total_ = 0;
   std::atomic<std::uint64_t> done_{0};

@@ -51,6 +51,9 @@ from ._results import (
     TaskScore,
     TaskScores,
     TextScore,
+    TunedText,
+    TuneMeasurement,
+    TuneResult,
     Windows,
     WrittenModel,
 )
@@ -74,6 +77,7 @@ from ._verbs import (
     strategies,
     study,
     tables,
+    tune,
 )
 
 __version__: str = _native.version
@@ -138,6 +142,9 @@ __all__ = [
     "TaskScore",
     "TaskScores",
     "TextScore",
+    "TuneMeasurement",
+    "TuneResult",
+    "TunedText",
     "UsageError",
     "Windows",
     "WrittenModel",
@@ -164,6 +171,7 @@ __all__ = [
     "strategies",
     "study",
     "tables",
+    "tune",
 ]
 
 # Where users find them, in tracebacks, representations and pickles.

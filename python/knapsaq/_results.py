@@ -196,6 +196,41 @@ class QuantizeResult:
 
 
 @dataclass(frozen=True)
+class TuneMeasurement:
+    """What a text says about a quantized model."""
+
+    kl: float  #: KL(full || quantized), nats per token
+    perplexity: float
+    agreement: float  #: share of tokens whose most likely next token is the full model's
+
+
+@dataclass(frozen=True)
+class TunedText:
+    """A text before and after tuning."""
+
+    tokens: int  #: scored ones
+    before: TuneMeasurement
+    after: TuneMeasurement
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """A tuned model, written."""
+
+    path: Path
+    bytes: int  #: of all weight files: what they were before
+    parameters: int  #: numbers that were tuned
+    steps: int
+    best_step: int  #: the one that was written; 0: none was better than the untuned model
+    train: TunedText  #: of the first windows that were tuned on
+    heldout: TunedText
+    foreign: TunedText | None
+    seconds_per_step: float
+    seconds: float
+    peak_resident_bytes: int
+
+
+@dataclass(frozen=True)
 class ErrorTable:
     """Errors and sizes of every matrix in every scheme; arrays are [matrices, schemes]."""
 
@@ -508,6 +543,9 @@ _KINDS: dict[type, type] = {
     _native.CalibrateResult: CalibrateResult,
     _native.QuantizeResult: QuantizeResult,
     _native.QuantizeResult.Solved: Solved,
+    _native.TuneMeasurement: TuneMeasurement,
+    _native.TuneResult: TuneResult,
+    _native.TuneResult.Text: TunedText,
     _native.TablesResult: TablesResult,
     _native.AllocateResult: AllocateResult,
     _native.ExportResult: ExportResult,

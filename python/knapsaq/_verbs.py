@@ -364,6 +364,65 @@ def bank(
     return _results.of(call(_native.bank, path(model), options, path(output), threads=threads, progress=progress))
 
 
+def tune(
+    quantized: Path,
+    model: Path,
+    *,
+    output: Path,
+    text: Paths = None,
+    foreign: Path | None = None,
+    steps: int | None = None,
+    batch: int | None = None,
+    window: int | None = None,
+    heldout: int | None = None,
+    rate: float | None = None,
+    text_seed: int | None = None,
+    precision: str | None = None,
+    force: bool = False,
+    threads: int = 0,
+    progress: ProgressLike = True,
+) -> _results.TuneResult:
+    """Tunes a quantized model's scales by the full model: better at the same bytes. ``knapsaq tune``.
+
+    What is done is kept in ``output`` + ".tuning" until the output is there: after a kill the same call goes on.
+
+    Args:
+        quantized: folder that :func:`fit`, :func:`quantize` or this wrote; codes and schemes stay.
+        model: the full-precision model that it was made from.
+        output: folder to write.
+        text: files to tune on, or "self" (default) for text that the full model samples.
+        foreign: a text that is measured before and after and not tuned on.
+        steps: of Adam at most; default 100.
+        batch: windows in a step; default 4.
+        window: tokens in a window; default 512.
+        heldout: tokens that decide which step is written; default 8192.
+        rate: learning rate at the first step for codes of 2 bits; half of it for each bit more.
+        text_seed: seed of the text.
+
+    The others are those of :func:`fit`. Raises as :func:`fit` does.
+    """
+    if precision is not None and precision not in ("bf16", "fp32"):
+        raise UsageError('precision has to be "bf16" or "fp32"')
+    _at_least(1, steps=steps, batch=batch)
+    _at_least(0, window=window, text_seed=text_seed)
+    _at_least(2, heldout=heldout)
+    options = fill(
+        _native.TuneOptions(),
+        output=path(output),
+        text=None if text is None else _options.paths(text),
+        foreign=path(foreign),
+        steps=steps,
+        batch=batch,
+        window=window,
+        heldout=heldout,
+        rate=rate,
+        seed=text_seed,
+        precision=precision,
+        force=force,
+    )
+    return _results.of(call(_native.tune, path(quantized), path(model), options, threads=threads, progress=progress))
+
+
 def calibrate(
     model: Path,
     output: Path,

@@ -19,6 +19,7 @@
 #include "knapsaq/pipeline/report.h"
 #include "knapsaq/pipeline/study.h"
 #include "knapsaq/pipeline/tables.h"
+#include "knapsaq/pipeline/tune.h"
 
 namespace nb = nanobind;
 
@@ -180,6 +181,19 @@ void bind_steps(nb::module_& module) {
       .def_rw("calibration", &QuantizeOptions::calibration)
       .def_rw("propagate", &QuantizeOptions::propagate)
       .def_rw("force", &QuantizeOptions::force);
+  nb::class_<TuneOptions>(module, "TuneOptions")
+      .def(nb::init<>())
+      .def_rw("output", &TuneOptions::output)
+      .def_rw("text", &TuneOptions::text)
+      .def_rw("foreign", &TuneOptions::foreign)
+      .def_rw("steps", &TuneOptions::steps)
+      .def_rw("batch", &TuneOptions::batch)
+      .def_rw("window", &TuneOptions::window)
+      .def_rw("heldout", &TuneOptions::heldout)
+      .def_rw("rate", &TuneOptions::rate)
+      .def_rw("seed", &TuneOptions::seed)
+      .def_rw("precision", &TuneOptions::precision)
+      .def_rw("force", &TuneOptions::force);
   nb::class_<TablesOptions>(module, "TablesOptions")
       .def(nb::init<>())
       .def_rw("model", &TablesOptions::model)

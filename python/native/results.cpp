@@ -15,6 +15,7 @@
 #include "knapsaq/pipeline/make_bank.h"
 #include "knapsaq/pipeline/quantize.h"
 #include "knapsaq/pipeline/tables.h"
+#include "knapsaq/pipeline/tune.h"
 
 namespace nb = nanobind;
 
@@ -148,6 +149,26 @@ void bind_steps(nb::module_& module) {
       .def_ro("solved", &QuantizeResult::solved)
       .def_ro("allocation", &QuantizeResult::allocation)
       .def_ro("seconds", &QuantizeResult::seconds);
+  nb::class_<TuneMeasurement>(module, "TuneMeasurement")
+      .def_ro("kl", &TuneMeasurement::kl)
+      .def_ro("perplexity", &TuneMeasurement::perplexity)
+      .def_ro("agreement", &TuneMeasurement::agreement);
+  nb::class_<TuneResult> tuned(module, "TuneResult");
+  nb::class_<TuneResult::Text>(tuned, "Text")
+      .def_ro("tokens", &TuneResult::Text::tokens)
+      .def_ro("before", &TuneResult::Text::before)
+      .def_ro("after", &TuneResult::Text::after);
+  tuned.def_ro("path", &TuneResult::path)
+      .def_ro("bytes", &TuneResult::bytes)
+      .def_ro("parameters", &TuneResult::parameters)
+      .def_ro("steps", &TuneResult::steps)
+      .def_ro("best_step", &TuneResult::best_step)
+      .def_ro("train", &TuneResult::train)
+      .def_ro("heldout", &TuneResult::heldout)
+      .def_ro("foreign", &TuneResult::foreign)
+      .def_ro("seconds_per_step", &TuneResult::seconds_per_step)
+      .def_ro("seconds", &TuneResult::seconds)
+      .def_ro("peak_resident_bytes", &TuneResult::peak_resident_bytes);
   nb::class_<TablesResult>(module, "TablesResult")
       .def_ro("path", &TablesResult::path)
       .def_ro("linears", &TablesResult::linears)

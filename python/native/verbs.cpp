@@ -24,6 +24,7 @@
 #include "knapsaq/pipeline/report.h"
 #include "knapsaq/pipeline/study.h"
 #include "knapsaq/pipeline/tables.h"
+#include "knapsaq/pipeline/tune.h"
 #include "knapsaq/search/strategy.h"
 
 namespace nb = nanobind;
@@ -111,6 +112,16 @@ void bind_verbs(nb::module_& module) {
         });
       },
       nb::arg("host"), nb::arg("model"), nb::arg("options"), nb::arg("output"));
+  module.def(
+      "tune",
+      [](const Host& host, std::string quantized, std::string model, TuneOptions options) {
+        return start(host, [=](Environment& environment) {
+          Session own(environment, quantized, kFolder);
+          Session full(environment, model, kAny);
+          return tune(own, full, options);
+        });
+      },
+      nb::arg("host"), nb::arg("quantized"), nb::arg("model"), nb::arg("options"));
   module.def(
       "info",
       [](const Host& host, std::string model) {

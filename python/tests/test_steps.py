@@ -65,6 +65,20 @@ def test_calibrate(tmp_path, model, text, verb, same_files):
     same_files(tmp_path / "one.gguf", tmp_path / "two.gguf")
 
 
+def test_tune(tmp_path, model, text, verb, same_files):
+    knapsaq.quantize(model, scheme="rtn:b3g64", output=tmp_path / "out", progress=False)
+    how = dict(steps=2, batch=1, window=64, heldout=128, foreign=text)
+    made = knapsaq.tune(tmp_path / "out", model, output=tmp_path / "tuned", text=text, progress=False, **how)
+    assert made.heldout.after.kl <= made.heldout.before.kl
+    assert made.foreign is not None and made.foreign.tokens == 2 * 63
+    said = verb.json("tune", tmp_path / "out", "--model", model, "-o", tmp_path / "by-verb", "--text", text, *flags(how))
+    assert said["heldout"]["after"]["kl"] == made.heldout.after.kl
+    assert said["bytes"] == made.bytes
+    same_files(tmp_path / "tuned", tmp_path / "by-verb")
+    with pytest.raises(knapsaq.UsageError, match="nothing to tune"):
+        knapsaq.tune(model, model, output=tmp_path / "x", progress=False)
+
+
 def test_quantize_by_one_scheme_then_export(tmp_path, model, verb, same_files):
     written = knapsaq.quantize(model, scheme="q4_k", output=tmp_path / "out", progress=False)
     assert written.solved is None and written.budget_bytes is None

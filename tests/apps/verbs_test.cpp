@@ -147,6 +147,8 @@ TEST_F(Verbs, PrintWholeOrFail) {
       {"tables", "tables {m} --menu b4g64 -o {t.csv}"},
       {"allocate", "allocate --bank {b} --bits 5"},
       {"quantize", "quantize {m} -o {q} --scheme rtn:b4g64 --force"},
+      {"tune", "tune {l} --model " + llama_ + " -o {u} --force --steps 1 --batch 1 --window 64 --heldout 64" +
+                   " --text {t.txt}"},
       {"bank", "bank {m} -o {b} --menu b4g64 --method rtn"},
       {"export", "export {l} -o {x} --format mlx --force"},
       {"compare", "compare {m} --text {t.txt} --methods rtn --configurations b4g64 --window 64 --windows 2"},

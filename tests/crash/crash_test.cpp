@@ -87,6 +87,13 @@ const std::vector<Scenario> kScenarios = {
     {.name = "quantize_propagated",
      .command = "quantize {S}/model -o {W}/out --scheme gptq:b4g32 --propagate" + kSmall,
      .whole = {"out"}},
+    {.name = "tune",
+     .command = "tune {S}/q --model {S}/model -o {W}/out --steps 3 --batch 2 --window 32 --heldout 64 --text "
+                "{S}/text.txt",
+     .whole = {"out"}},
+    {.name = "tune_sampled",
+     .command = "tune {S}/q --model {S}/model -o {W}/out --steps 1 --batch 1 --window 8 --heldout 8",
+     .whole = {"out"}},
     {.name = "bank", .command = "bank {S}/model -o {W}/bank --menu b2g32,b4g32 --method awq" + kSmall},
     {.name = "tables", .command = "tables {S}/model -o {W}/t.csv --menu b2g32,b4g32", .whole = {"t.csv"}},
     {.name = "export_gguf", .command = "export {S}/q -o {W}/q.gguf --format gguf", .whole = {"q.gguf"}},
@@ -186,7 +193,8 @@ std::string names_of(const Tree& tree) {
 
 /// What dead processes leave, and the next run takes away.
 bool is_leftover(const std::string& name) {
-  for (const char* part : {".partial-", ".old-", "out.propagated", "c.new", "c.csv.work/model", "run/model"})
+  for (const char* part :
+       {".partial-", ".old-", "out.propagated", "out.tuning", "c.new", "c.csv.work/model", "run/model"})
     if (name.find(part) != std::string::npos) return true;
   return false;
 }

@@ -31,6 +31,8 @@ class Listener : public Progress {
   void end() override {}
   /// A line about the inputs that a person should know; no error.
   virtual void note(std::string_view /*line*/) {}
+  /// What the present stage has reached so far, as "KL 0.0978 to 0.0645"; to be shown beside its name.
+  virtual void so_far(std::string_view /*what*/) {}
   /// Work on the run in this folder begins: the folder is there, and a run of these options may be made in
   /// it.
   virtual void run_begins(const std::filesystem::path& /*folder*/) {}

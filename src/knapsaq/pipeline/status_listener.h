@@ -20,6 +20,7 @@ class StatusListener final : public Listener {
   void advance(std::uint64_t done) override;
   void end() override;
   void note(std::string_view line) override;
+  void so_far(std::string_view what) override { next_.so_far(what); }
   /// Makes the folder if it is not there. The status is written from the first stage on: work that is refused
   /// before that changes nothing of a run that is there.
   void run_begins(const std::filesystem::path& folder) override;

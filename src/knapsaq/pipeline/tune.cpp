@@ -134,17 +134,14 @@ TuneResult tune(Session& quantized, Session& full, const TuneOptions& options) {
     const TuneSchedule schedule{
         .steps = options.steps, .windows = options.batch, .rate = static_cast<float>(options.rate)};
     const Stopwatch tuning;
-    std::int64_t made_before = -1;
     const TuneOutcome outcome = tune(
         model, train, heldout, schedule, key, work_place / kStateName,
         [&](const TuneLook& look) {
-          if (made_before < 0) made_before = look.step - schedule.look;
-          listener.note(fmt::format("step {} of {}: KL {:.5f} on held-out tokens, {:.5f} in training",
-                                    look.step, look.steps, look.heldout_kl, look.train_kl));
+          listener.so_far(
+              fmt::format("KL {:.4f} to {:.4f} after {}", look.untuned_kl, look.best_kl, look.best_step));
         },
         listener);
-    const std::int64_t made = outcome.steps - std::max<std::int64_t>(0, made_before);
-    if (made_before >= 0 && made > 0) result.seconds_per_step = tuning.seconds() / static_cast<double>(made);
+    if (outcome.made > 0) result.seconds_per_step = tuning.seconds() / static_cast<double>(outcome.made);
     measure(&TuneResult::Text::after);
     result.heldout = {outcome.heldout_before.tokens, of(outcome.heldout_before), of(outcome.heldout_after)};
     result.steps = outcome.steps;

@@ -112,13 +112,16 @@ TuneOutcome tune(TunableModel& model, const ReferencedWindows& train, const Refe
       state.looks_without_gain = 0;
     }
     const double train_kl = state.train_kl / static_cast<double>(state.adam.steps - state.looked_step);
-    if (looked) looked({state.adam.steps, schedule.steps, train_kl, kl, state.best_kl});
+    if (looked)
+      looked({state.adam.steps, schedule.steps, train_kl, kl, outcome.heldout_before.kl, state.best_kl,
+              state.best_step});
     state.train_kl = 0;
     state.looked_step = state.adam.steps;
     save();
   };
-  ProgressScope scope(progress, "tuning", static_cast<std::uint64_t>(schedule.steps), "steps");
-  scope.advance(static_cast<std::uint64_t>(state.adam.steps));
+  // Those that are left, so that the rate is that of this call.
+  ProgressScope scope(progress, "tuning", static_cast<std::uint64_t>(schedule.steps - state.adam.steps),
+                      "steps");
   try {
     model.set(state.parameters);
     while (true) {
@@ -126,6 +129,7 @@ TuneOutcome tune(TunableModel& model, const ReferencedWindows& train, const Refe
       if (state.adam.steps == schedule.steps || state.looks_without_gain == schedule.patience) break;
       check_cancelled();
       tuning.step(state);
+      ++outcome.made;
       scope.advance();
       if (!look_is_due()) model.set(state.parameters);
       if (std::chrono::steady_clock::now() - saved > kUnsaved) save();

@@ -30,13 +30,16 @@ struct TuneLook {
   std::int64_t steps = 0;
   double train_kl = 0;  ///< mean over the steps since the last look
   double heldout_kl = 0;
-  double best_kl = 0;  ///< the least so far, that of the untuned model included
+  double untuned_kl = 0;       ///< on the held-out tokens before the first step
+  double best_kl = 0;          ///< the least so far, that of the untuned model included
+  std::int64_t best_step = 0;  ///< where that was
 };
 
 struct TuneOutcome {
   WindowsComparison heldout_before;
   WindowsComparison heldout_after;
   std::int64_t steps = 0;      ///< made
+  std::int64_t made = 0;       ///< of these, by this call
   std::int64_t best_step = 0;  ///< 0: nothing was better than the untuned model
 };
 
