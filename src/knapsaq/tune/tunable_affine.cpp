@@ -57,7 +57,7 @@ class RealZeros final : public TunableAffine {
   void gradient(std::span<const float> sums, std::span<float> out) const override {
     const std::size_t count = groups();
     for (std::size_t i = 0; i < count; ++i) {
-      out[i] = unit_[i] * sums[2 * i];
+      out[i] = unit_[i] * (sums[2 * i] - middle() * sums[2 * i + 1]);
       out[count + i] = unit_[count + i] * sums[2 * i + 1];
     }
   }
@@ -66,9 +66,17 @@ class RealZeros final : public TunableAffine {
     const std::size_t count = groups();
     for (std::size_t i = 0; i < count; ++i) {
       packed().scales[i] = nearest_half(value(i, parameters));
-      packed().biases[i] = nearest_half(value(count + i, parameters));
+      // What the scale has moved by is taken off in the middle of the codes.
+      const float turned = unit_[i] * parameters[i] * middle();
+      packed().biases[i] = nearest_half(value(count + i, parameters) - turned);
     }
   }
+
+ private:
+  /// A scale moves the weights of a group around that of the middle code, not around that of code 0, where it
+  /// would move them all to one side: so the two parameters of a group hardly depend on each other, which
+  /// suits an optimizer that knows nothing about pairs.
+  float middle() const { return static_cast<float>((1 << packed().bits) - 1) / 2; }
 };
 
 /// Parameters: of all scales.

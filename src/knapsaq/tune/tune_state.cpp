@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <span>
 
@@ -22,6 +23,15 @@ std::array<double, kNumbers> numbers_of(const TuneState& state) {
   return {
       static_cast<double>(state.adam.steps),  static_cast<double>(state.best_step),          state.best_kl,
       static_cast<double>(state.looked_step), static_cast<double>(state.looks_without_gain), state.train_kl};
+}
+
+/// Whether these can be of a tuning of so many steps. A checksum is no protection against who made the file.
+bool make_sense(const std::array<double, kNumbers>& numbers, std::int64_t most_steps) {
+  const auto& [steps, best, best_kl, looked, without_gain, train_kl] = numbers;
+  const auto is_count = [](double value, double most) { return value >= 0 && value <= most; };
+  return is_count(steps, static_cast<double>(most_steps)) && is_count(best, steps) &&
+         is_count(looked, steps) && is_count(without_gain, steps) && std::isfinite(best_kl) &&
+         std::isfinite(train_kl);
 }
 
 std::vector<TensorSpec> tensors_of(std::size_t parameters) {
@@ -53,7 +63,8 @@ void save_tune_state(const TuneState& state, std::string_view key, const std::fi
   writer.commit();
 }
 
-bool load_tune_state(TuneState& state, std::string_view key, const std::filesystem::path& file) {
+bool load_tune_state(TuneState& state, std::string_view key, std::int64_t most_steps,
+                     const std::filesystem::path& file) {
   if (!std::filesystem::exists(file)) return false;
   try {
     const SafetensorsFile stored(file);
@@ -70,14 +81,15 @@ bool load_tune_state(TuneState& state, std::string_view key, const std::filesyst
     for (std::size_t i = 0; i + 1 < parts.size(); ++i) hasher.update(parts[i]);
     const std::string digits = hasher.hex();
     if (!std::ranges::equal(parts.back(), std::as_bytes(std::span(digits)))) return false;
+    std::array<double, kNumbers> numbers;
+    std::memcpy(numbers.data(), parts[std::size(kVectors)].data(), sizeof numbers);
+    if (!make_sense(numbers, most_steps)) return false;
     std::size_t next = 0;
     for (std::vector<float>* values :
          {&state.parameters, &state.adam.first, &state.adam.second, &state.best}) {
       std::memcpy(values->data(), parts[next].data(), parts[next].size());
       ++next;
     }
-    std::array<double, kNumbers> numbers;
-    std::memcpy(numbers.data(), parts[next].data(), sizeof numbers);
     state.adam.steps = static_cast<std::int64_t>(numbers[0]);
     state.best_step = static_cast<std::int64_t>(numbers[1]);
     state.best_kl = numbers[2];

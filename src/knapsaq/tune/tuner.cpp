@@ -91,7 +91,7 @@ TuneOutcome tune(TunableModel& model, const ReferencedWindows& train, const Refe
   TuneOutcome outcome;
   outcome.heldout_before = tuning.look(std::vector<float>(model.parameters()));
   state.best_kl = outcome.heldout_before.kl;
-  load_tune_state(state, whole_key, file);
+  load_tune_state(state, whole_key, schedule.steps, file);
 
   auto saved = std::chrono::steady_clock::now();
   const auto save = [&] {
