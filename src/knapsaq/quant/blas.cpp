@@ -75,6 +75,13 @@ void solve_triangular(std::int64_t m, std::int64_t n, const double* l, std::int6
               narrow(l_stride), b, narrow(b_stride));
 }
 
+void solve_untransposed(std::int64_t m, std::int64_t n, const double* l, std::int64_t l_stride, double* b,
+                        std::int64_t b_stride) {
+  ready();
+  cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, narrow(m), narrow(n), 1.0, l,
+              narrow(l_stride), b, narrow(b_stride));
+}
+
 void subtract_product(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t a_stride,
                       const float* b, std::int64_t b_stride, float* c, std::int64_t c_stride) {
   ready();

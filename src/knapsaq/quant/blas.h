@@ -40,6 +40,9 @@ void solve_triangular(std::int64_t m, std::int64_t n, const float* l, std::int64
                       std::int64_t b_stride);
 void solve_triangular(std::int64_t m, std::int64_t n, const double* l, std::int64_t l_stride, double* b,
                       std::int64_t b_stride);
+/// b[m, n] = b L^-1.
+void solve_untransposed(std::int64_t m, std::int64_t n, const double* l, std::int64_t l_stride, double* b,
+                        std::int64_t b_stride);
 /// c[m, n] -= a[m, k] b[n, k]^T.
 void subtract_product(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t a_stride,
                       const float* b, std::int64_t b_stride, float* c, std::int64_t c_stride);

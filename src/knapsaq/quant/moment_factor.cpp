@@ -9,10 +9,9 @@
 
 #include <fmt/format.h>
 
-#include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/threads.h"
-#include "knapsaq/quant/blas.h"
+#include "knapsaq/quant/tiled_cholesky.h"
 
 namespace knapsaq {
 
@@ -22,9 +21,6 @@ namespace {
 // `width` times its mean added. One that is not with a hundred times its mean was never a second moment.
 constexpr double kLargestDamping = 100;
 
-// Tiles of the factorisation: large enough for products near the peak (k = 256), small enough that a matrix
-// of 4096 occupies a dozen threads and the serial part, the diagonal tiles, is (tile / width)^2 of the work.
-constexpr std::int64_t kTile = 256;
 // Rows per piece for passes over the matrix that only move memory.
 constexpr std::int64_t kPieceRows = 64;
 
@@ -39,41 +35,6 @@ void for_row_pieces(std::int64_t rows, Function&& fn) {
 /// A square matrix whose memory is first touched by the threads that use it.
 template <class Real>
 using Square = std::unique_ptr<Real[]>;
-
-/// a = L L^T in the lower half, right-looking by tiles, those of a step in parallel. False if a pivot may be
-/// rounding error alone: dividing by it would give noise.
-template <class Real>
-bool cholesky(Square<Real>& a, std::int64_t n) {
-  const auto at = [&](std::int64_t row, std::int64_t col) { return a.get() + row * n + col; };
-  std::vector<Real> diagonal(static_cast<std::size_t>(n));
-  for (std::int64_t i = 0; i < n; ++i) diagonal[static_cast<std::size_t>(i)] = *at(i, i);
-  for (std::int64_t k = 0; k < n; k += kTile) {
-    check_cancelled();
-    const std::int64_t width = std::min(kTile, n - k);
-    if (!blas::cholesky(width, at(k, k), n)) return false;
-    for (std::int64_t i = k; i < k + width; ++i)
-      if (!blas::is_pivot(*at(i, i), diagonal[static_cast<std::size_t>(i)], i + 1)) return false;
-    const std::int64_t next = k + width;
-    const std::int64_t tiles = (n - next + kTile - 1) / kTile;
-    const auto height = [&](std::int64_t row) { return std::min(kTile, n - row); };
-    parallel_for(static_cast<std::size_t>(tiles), [&](std::size_t tile) {
-      const std::int64_t row = next + static_cast<std::int64_t>(tile) * kTile;
-      blas::solve_triangular(height(row), width, at(k, k), n, at(row, k), n);
-    });
-    parallel_for(static_cast<std::size_t>(tiles * (tiles + 1) / 2), [&](std::size_t pair) {
-      // Pair i (i + 1) / 2 + j stands for tile [i, j] of the lower half.
-      auto i = static_cast<std::int64_t>((std::sqrt(8.0 * static_cast<double>(pair) + 1) - 1) / 2);
-      while (i * (i + 1) / 2 > static_cast<std::int64_t>(pair)) --i;
-      while ((i + 1) * (i + 2) / 2 <= static_cast<std::int64_t>(pair)) ++i;
-      const std::int64_t j = static_cast<std::int64_t>(pair) - i * (i + 1) / 2;
-      const std::int64_t row = next + i * kTile;
-      const std::int64_t col = next + j * kTile;
-      if (i == j) return blas::subtract_square(height(row), width, at(row, k), n, at(row, row), n);
-      blas::subtract_product(height(row), height(col), width, at(row, k), n, at(col, k), n, at(row, col), n);
-    });
-  }
-  return true;
-}
 
 /// The lower half of the moments over `mean` and damped, with columns in reverse order, so that their usual
 /// factor L, read backwards, is R. A dead column has only the damping on its diagonal.
@@ -164,14 +125,14 @@ std::optional<MomentFactor> factor_moments(std::span<const float> moments, std::
   std::iota(factor.order.begin(), factor.order.end(), 0);
   std::ranges::stable_sort(factor.order, std::greater{}, [&](std::int32_t k) { return moments[k * n + k]; });
   factor.damping = damping;
-  if (Square<float> l = reversed<float>(moments, factor.order, mean, damping); cholesky(l, n)) {
+  if (Square<float> l = reversed<float>(moments, factor.order, mean, damping); tiled_cholesky(n, l.get())) {
     take(std::move(l), factor);
     return factor;
   }
   for (; damping <= kLargestDamping; damping *= 10) {
     factor.damping = damping;
     Square<double> l = reversed<double>(moments, factor.order, mean, damping);
-    if (!cholesky(l, n)) continue;
+    if (!tiled_cholesky(n, l.get())) continue;
     take(std::move(l), factor);
     return factor;
   }
