@@ -49,6 +49,27 @@ std::string name_of_model(const ::testing::TestParamInfo<fs::path>& model) {
 
 INSTANTIATE_TEST_SUITE_P(Models, StreamedDecoder, ::testing::ValuesIn(tiny_models()), name_of_model);
 
+TEST_P(StreamedDecoder, TheInputOfAStageIsWhatObserversSee) {
+  const std::vector<std::int32_t> tokens = random_tokens(config_.vocab);
+  const auto backend = make_backend({.precision = Precision::bf16});
+  Decoder decoder = Decoder::load(checkpoint_, config_, *backend);
+  Hidden hidden = decoder.embed(tokens, kWindows, kLength);
+  PartialPass pass{decoder.embed(tokens, kWindows, kLength), {}, {}};
+  for (std::int64_t block = 0; block < config_.layers; ++block) {
+    std::vector<std::vector<float>> expected;
+    decoder.block(block, hidden, [&](const Matrix&, const Array& x, std::int64_t rows) {
+      expected.push_back(values_of(*backend, x, rows));
+    });
+    ASSERT_EQ(expected.size(), kStages.size());
+    for (std::size_t i = 0; i < kStages.size(); ++i) {
+      const Array x = decoder.stage_input(block, kStages[i], pass);
+      EXPECT_EQ(values_of(*backend, x, hidden.tokens()), expected[i]);
+      decoder.run(block, kStages[i], pass);
+    }
+  }
+  EXPECT_THROW(decoder.stage_input(0, Stage::head, pass), std::invalid_argument);
+}
+
 TEST_P(StreamedDecoder, EqualsTheWholeOneBitForBit) {
   const std::vector<std::int32_t> tokens = random_tokens(config_.vocab);
   for (const Precision precision : {Precision::fp32, Precision::bf16}) {

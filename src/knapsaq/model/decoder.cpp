@@ -136,6 +136,10 @@ void Decoder::run(std::int64_t index, Stage stage, PartialPass& pass) {
   impl_->pass.run(index, stage, pass, {.windows = pass.hidden.windows, .length = pass.hidden.length});
 }
 
+Array Decoder::stage_input(std::int64_t index, Stage stage, const PartialPass& pass) {
+  return impl_->pass.input(index, stage, pass, pass.hidden.tokens());
+}
+
 Array Decoder::attention_output(std::int64_t index, const Array& x, std::int64_t windows,
                                 std::int64_t length) {
   return impl_->pass.attention_output(index, x, {.windows = windows, .length = length});

@@ -164,6 +164,9 @@ class Decoder {
   /// One stage of a block; block() runs kStages one after the other. Throws std::invalid_argument for a pass
   /// without the stage's input.
   void run(std::int64_t index, Stage stage, PartialPass& pass);
+  /// What the matrices of a block's stage multiply in this pass, [>= tokens, in] `working`. Valid until the
+  /// next call. Throws like run().
+  Array stage_input(std::int64_t index, Stage stage, const PartialPass& pass);
   /// The two halves of block(index) between norm and residual stream, for given inputs and the current
   /// weights. Here q, k, v, attention and o of `x`, [windows * length, H] `working`; returns `full`, same
   /// shape.

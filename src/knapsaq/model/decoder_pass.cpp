@@ -140,35 +140,54 @@ void DecoderPass::activate(std::int64_t index, const Array& x, std::int64_t rows
   look(mlp, rows, [&] { return in_block("the activation", index); });
 }
 
+Array DecoderPass::input(std::int64_t index, Stage stage, const PartialPass& pass, std::int64_t rows) {
+  const BlockWeights& block = weights_.block(index);
+  prepare_work(rows);
+  switch (stage) {
+    case Stage::attend:
+      norm_before(block.attention_norm, pass.hidden.state, rows);
+      look(work_.x, rows, [&] { return in_block("the norm before attention", index); });
+      return work_.x;
+    case Stage::attention_output:
+      return pass.attended;
+    case Stage::activate:
+      norm_before(block.mlp_norm, pass.hidden.state, rows);
+      look(work_.x, rows, [&] { return in_block("the norm before the MLP", index); });
+      return work_.x;
+    case Stage::mlp_output:
+      return pass.mlp;
+    case Stage::embed:
+    case Stage::head:
+      break;
+  }
+  throw std::invalid_argument("input: no stage of a block");
+}
+
 void DecoderPass::run(std::int64_t index, Stage stage, PartialPass& pass, const RowLayout& layout,
                       const InputObserver& observer) {
   const ModelConfig& config = weights_.config;
   const BlockWeights& block = weights_.block(index);
   Array& residual = pass.hidden.state;
   const std::int64_t rows = layout.rows();
-  prepare_work(rows);
+  const Array x = input(index, stage, pass, rows);
   switch (stage) {
     case Stage::attend:
       prepare_rotation(layout.length);
       provide(pass.attended, rows, layer_config(config, index).q_width());
-      norm_before(block.attention_norm, residual, rows);
-      look(work_.x, rows, [&] { return in_block("the norm before attention", index); });
-      return attend(index, work_.x, layout, pass.attended, observer);
+      return attend(index, x, layout, pass.attended, observer);
     case Stage::attention_output:
-      if (observer) observer(weights_.first_of(stage, index), pass.attended, rows);
-      look_at_product(pass.attended, rows, *block.o, Role::o, index);
-      add_product(pass.attended, rows, *block.o, true, residual);
+      if (observer) observer(weights_.first_of(stage, index), x, rows);
+      look_at_product(x, rows, *block.o, Role::o, index);
+      add_product(x, rows, *block.o, true, residual);
       norm_after(block.attention_norm, residual, rows);
       return look(residual, rows, [&] { return in_block("the residual stream after attention", index); });
     case Stage::activate:
       provide(pass.mlp, rows, layer_config(config, index).ffn);
-      norm_before(block.mlp_norm, residual, rows);
-      look(work_.x, rows, [&] { return in_block("the norm before the MLP", index); });
-      return activate(index, work_.x, rows, pass.mlp, observer);
+      return activate(index, x, rows, pass.mlp, observer);
     case Stage::mlp_output:
-      if (observer) observer(weights_.first_of(stage, index), pass.mlp, rows);
-      look_at_product(pass.mlp, rows, *block.down, Role::down, index);
-      add_product(pass.mlp, rows, *block.down, true, residual);
+      if (observer) observer(weights_.first_of(stage, index), x, rows);
+      look_at_product(x, rows, *block.down, Role::down, index);
+      add_product(x, rows, *block.down, true, residual);
       norm_after(block.mlp_norm, residual, rows);
       return look(residual, rows, [&] { return in_block("the residual stream after the MLP", index); });
     case Stage::embed:

@@ -47,6 +47,8 @@ class DecoderPass {
   /// One stage of a block, on rows in this layout.
   void run(std::int64_t index, Stage stage, PartialPass& pass, const RowLayout& layout,
            const InputObserver& observer = {});
+  /// What the matrices of a block's stage multiply; valid until the next call.
+  Array input(std::int64_t index, Stage stage, const PartialPass& pass, std::int64_t rows);
   void block(std::int64_t index, Hidden& hidden, const RowLayout& layout, const InputObserver& observer = {});
   /// The halves of a block without norm and residual stream; see Decoder.
   Array attention_output(std::int64_t index, const Array& x, const RowLayout& layout);
