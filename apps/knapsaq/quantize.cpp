@@ -101,7 +101,7 @@ void add_quantize(CommandLine& app) {
       .show_default();
   add_solver_flags(verb, options->quantize.solver);
   verb.flag("--propagate", options->quantize.propagate,
-            "Quantize block by block with the inputs that the quantized blocks before make (gptq)");
+            "Quantize anew, stage by stage, with errors of what is quantized before corrected");
   verb.flag("--force", options->quantize.force, "Replace the output folder if it exists");
   add_calibration_flags(verb, options->quantize.calibration, true);
   add_common(verb, options->common);

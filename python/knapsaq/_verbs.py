@@ -291,7 +291,7 @@ def quantize(
         cost: what is made small: "fnorm", "relative", "hessian"; default: the usual of the table.
         ties: "none", "qkv", "gate-up", "vllm", "layer"; several with commas (``--tie``).
         solver: "knapsack", exact, or "highs", which ``gap`` and ``time_limit`` (seconds) are for.
-        propagate: quantize block by block with the inputs that the quantized blocks before make.
+        propagate: quantize anew, stage by stage, with errors of what is quantized before corrected.
         calibration: folder of :func:`calibrate`, made there from ``text`` if it does not exist, or llama.cpp's imatrix.
 
     The others are those of :func:`fit`. Raises as :func:`fit` does.

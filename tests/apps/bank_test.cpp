@@ -199,14 +199,29 @@ TEST_F(BankCommand, PropagationGoesOnAfterAKill) {
   EXPECT_GT(kill_until_done(command("killed"), calls / 8), 2);
   EXPECT_EQ(content_of(scratch("whole")), content_of(scratch("killed")));
   EXPECT_FALSE(fs::exists(scratch("whole") + ".propagated"));
-  // The first block sees the same inputs as without, the others do not.
+  // Only the first linears see the same inputs as without.
   must("quantize " + opt_ + " -o " + scratch("plain") + " --scheme gptq:b3g64" + calibration_);
   EXPECT_NE(content_of(scratch("whole"))["model.safetensors"],
             content_of(scratch("plain"))["model.safetensors"]);
+}
 
-  expect_refused(
-      "quantize " + opt_ + " -o " + scratch("x") + " --scheme hqq:b3g64 --propagate" + calibration_, 2,
-      "nothing to propagate");
+TEST_F(BankCommand, EveryMethodIsCorrected) {
+  for (const std::string scheme : {"hqq:b3g64", "awq:b3g64", "q4_0"}) {
+    const std::string command = "quantize " + opt_ + " --scheme " + scheme + calibration_ + " -o ";
+    must(command + scratch("plain-" + scheme.substr(0, 3)));
+    must(command + scratch("corrected-" + scheme.substr(0, 3)) + " --propagate");
+    EXPECT_NE(content_of(scratch("plain-" + scheme.substr(0, 3)))["model.safetensors"],
+              content_of(scratch("corrected-" + scheme.substr(0, 3)))["model.safetensors"]);
+  }
+  // A bank's folding, and its codes outside the blocks.
+  must("bank " + opt_ + " -o " + scratch("bank") + " --method awq --menu b3g64,b4g64" + calibration_);
+  const std::string of_bank = "quantize " + opt_ + " --budget 2MiB --bank " + scratch("bank") + " -o ";
+  must(of_bank + scratch("of-bank") + " --propagate" + calibration_);
+  must(of_bank + scratch("bank-alone"));
+  EXPECT_EQ(fs::file_size(scratch("of-bank/model.safetensors")),
+            fs::file_size(scratch("bank-alone/model.safetensors")));
+  EXPECT_NE(content_of(scratch("of-bank"))["model.safetensors"],
+            content_of(scratch("bank-alone"))["model.safetensors"]);
 }
 
 TEST_F(BankCommand, WithoutATextTheModelSpeaks) {

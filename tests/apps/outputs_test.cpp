@@ -211,7 +211,6 @@ TEST_F(Outputs, ARefusedCommandChangesNothing) {
   EXPECT_NE(refused("calibrate {m} -o {c} --seed 3" + small_), "");
   EXPECT_NE(refused("calibrate " + llama_ + " -o {c}" + small_), "");
   EXPECT_NE(refused("quantize {q} -o {new} --scheme gptq:b4g64" + small_), "");
-  EXPECT_NE(refused("quantize {m} -o {new} --scheme awq:b4g64 --propagate" + small_), "");
   EXPECT_NE(refused("quantize {m} -o {new} --scheme gptq:b4g64 --text {t.txt} --samples 100000"), "");
 
   done("search {m} --run {r} --strategy uniform" + run_);

@@ -31,8 +31,9 @@ struct QuantizeOptions {
   std::string ties = "none";      ///< "none", "qkv", "gate-up", "vllm", "layer"; several with commas
   SolverOptions solver;
   CalibrationOptions calibration;
-  bool propagate = false;  ///< quantize block by block with the inputs that the quantized blocks before make
-  bool force = false;      ///< replace the output
+  bool propagate =
+      false;           ///< quantize anew, stage by stage, with errors of what is quantized before corrected
+  bool force = false;  ///< replace the output
 };
 
 struct QuantizeResult {

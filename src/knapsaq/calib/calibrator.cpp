@@ -81,13 +81,7 @@ void Calibrator::embed(const Samples& samples) {
   }
 }
 
-std::vector<ObservedInput> Calibrator::measure(std::int64_t index) { return run(index, true, true); }
-
-std::vector<InputStatistics> Calibrator::observe(std::int64_t index) {
-  std::vector<InputStatistics> statistics;
-  for (const ObservedInput& input : run(index, true, false)) statistics.push_back(statistics_of(input));
-  return statistics;
-}
+std::vector<ObservedInput> Calibrator::measure(std::int64_t index) { return run(index, true); }
 
 ObservedInput Calibrator::measure_head(const Matrix& head) {
   if (next_ != decoder_->config().layers) throw std::logic_error("the head before the last block");
@@ -106,7 +100,7 @@ ObservedInput Calibrator::measure_head(const Matrix& head) {
   return observed;
 }
 
-void Calibrator::advance(std::int64_t index) { run(index, false, true); }
+void Calibrator::advance(std::int64_t index) { run(index, false); }
 
 void Calibrator::explain(std::int64_t index, Hidden& batch, std::span<const float> before) {
   batch.state = decoder_->backend().upload(before, batch.tokens(), batch.state.cols());
@@ -115,12 +109,9 @@ void Calibrator::explain(std::int64_t index, Hidden& batch, std::span<const floa
   throw NotFiniteError(fmt::format("the output of block {} is not finite on this text", index));
 }
 
-std::vector<ObservedInput> Calibrator::run(std::int64_t index, bool look, bool move) {
+std::vector<ObservedInput> Calibrator::run(std::int64_t index, bool look) {
   if (index != next_) throw std::logic_error(fmt::format("block {} before block {}", index, next_));
-  if (loaded_ != index) {
-    if (checkpoint_ != nullptr) decoder_->load_block(*checkpoint_, index);
-    loaded_ = index;
-  }
+  if (checkpoint_ != nullptr) decoder_->load_block(*checkpoint_, index);
   std::vector<ObservedInput> inputs;
   std::size_t call = 0;
   const InputObserver observer = [&](const Matrix& first, const Array& x, std::int64_t rows) {
@@ -141,15 +132,11 @@ std::vector<ObservedInput> Calibrator::run(std::int64_t index, bool look, bool m
     // cost nothing beside the products.
     backend.download(batch.state, 0, after);
     if (first_not_finite(after)) explain(index, batch, before);
-    if (!move) batch.state = backend.upload(before, batch.tokens(), batch.state.cols());
     progress_.advance(static_cast<std::uint64_t>(batch.windows));
   }
   for (const ObservedInput& input : inputs) require_finite(input);
-  if (move) {
-    if (checkpoint_ != nullptr) decoder_->unload_block(index);
-    loaded_ = -1;
-    ++next_;
-  }
+  if (checkpoint_ != nullptr) decoder_->unload_block(index);
+  ++next_;
   return inputs;
 }
 

@@ -26,9 +26,6 @@ InputStatistics statistics_of(const ObservedInput& input);
 /// Runs windows of tokens through a model block by block, with one block's weights and the hidden states of
 /// all windows in memory, and accumulates statistics of the linears' inputs.
 ///
-/// For full-precision inputs, call measure(i) for every block. For inputs after quantized blocks, call
-/// observe(i), then decoder().replace(..) for linears of block i, then advance(i).
-///
 /// Results do not depend on the number of threads. Checkpoint, backend and progress (which receives every
 /// window that finished a block) must outlive it.
 class Calibrator {
@@ -47,17 +44,13 @@ class Calibrator {
   /// layer whose output is not finite, if the block's output is not, and naming the linear if the squares of
   /// its input overflow.
   std::vector<ObservedInput> measure(std::int64_t index);
-  /// The same, but the hidden states stay before the block, and its weights stay in memory.
-  std::vector<InputStatistics> observe(std::int64_t index);
+  /// The same without sums.
+  void advance(std::int64_t index);
   /// After the last block: the inputs of the output head. `head` names it. Throws like measure().
   ObservedInput measure_head(const Matrix& head);
-  /// Runs the hidden states through block `index` with its current weights.
-  void advance(std::int64_t index);
-  /// For replacing weights of the block that observe() loaded.
-  Decoder& decoder() { return *decoder_; }
 
  private:
-  std::vector<ObservedInput> run(std::int64_t index, bool look, bool move);
+  std::vector<ObservedInput> run(std::int64_t index, bool look);
   /// Throws NotFiniteError: runs `batch`, as it was before the block, through it again with checks.
   [[noreturn]] void explain(std::int64_t index, Hidden& batch, std::span<const float> before);
 
@@ -68,8 +61,7 @@ class Calibrator {
   std::optional<Decoder> own_;
   Decoder* decoder_;
   std::vector<Hidden> batches_;
-  std::int64_t next_ = 0;     ///< the next block of the hidden states
-  std::int64_t loaded_ = -1;  ///< the block whose weights are in memory
+  std::int64_t next_ = 0;  ///< the next block of the hidden states
 };
 
 }  // namespace knapsaq

@@ -35,25 +35,19 @@ QuantizedMatrix BankSource::matrix(const Matrix& matrix, const Scheme& scheme) c
   return {bank_.matrix(matrix.name, scheme), bank_.errors(matrix.name, scheme).fnorm};
 }
 
-PropagatedSource::PropagatedSource(const Checkpoint& checkpoint, const ModelConfig& config,
-                                   std::vector<LinearFile> files)
-    : checkpoint_(checkpoint) {
-  const std::vector<Matrix> all = linears(config);
-  if (files.size() != all.size()) throw std::invalid_argument("PropagatedSource: one file for each linear");
-  for (std::size_t i = 0; i < all.size(); ++i) files_.emplace(all[i].name, std::move(files[i]));
+CorrectedSource::CorrectedSource(std::vector<LinearFile> files, std::span<const MatrixScheme> allocation,
+                                 std::unique_ptr<const MatrixSource> ends)
+    : ends_(std::move(ends)) {
+  auto file = files.begin();
+  for (const MatrixScheme& one : allocation) {
+    if (!one.matrix.in_block()) continue;
+    if (file == files.end()) throw std::invalid_argument("CorrectedSource: one file for each linear");
+    files_.emplace(one.matrix.name, std::move(*file++));
+  }
 }
 
-QuantizedMatrix PropagatedSource::matrix(const Matrix& matrix, const Scheme& scheme) const {
-  if (!matrix.in_block()) {
-    std::vector<float> values = checkpoint_.floats(matrix.name + ".weight");
-    checkpoint_.release(matrix.name + ".weight");
-    const MatrixView weights{matrix.out, matrix.in, values};
-    const bool moments = quantizer(scheme.method).needs() == Needs::second_moments;
-    const InputStatistics alike = columns_alike(matrix.name, matrix.in, moments);
-    StoredMatrix stored = quantize(matrix.name, weights, scheme, &alike);
-    const double error = frobenius_error(weights, stored);
-    return {std::move(stored), error};
-  }
+QuantizedMatrix CorrectedSource::matrix(const Matrix& matrix, const Scheme& scheme) const {
+  if (!matrix.in_block()) return ends_->matrix(matrix, scheme);
   const LinearFile& file = files_.at(matrix.name);
   if (file.schemes().front() != scheme)
     throw UsageError(fmt::format("{} was quantized as {}, not as {}", matrix.name,

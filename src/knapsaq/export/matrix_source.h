@@ -2,11 +2,14 @@
 
 #include <functional>
 #include <map>
+#include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "knapsaq/bank/bank.h"
 #include "knapsaq/bank/linear_file.h"
+#include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/calib/input_statistics.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/compute/stored_matrix.h"
@@ -63,16 +66,18 @@ class BankSource final : public MatrixSource {
   Folding folding_;
 };
 
-/// Returns the results of propagate().
-class PropagatedSource final : public MatrixSource {
+/// Returns the results of correct_codes(), and what another source has of embedding and head.
+class CorrectedSource final : public MatrixSource {
  public:
-  /// `files` are those of the linears of the blocks. Embedding and head, whose inputs are not propagated, are
-  /// quantized from `checkpoint` with equal weight for all columns.
-  PropagatedSource(const Checkpoint& checkpoint, const ModelConfig& config, std::vector<LinearFile> files);
+  /// `files`: one for each linear of the blocks in `allocation`, in its order. `ends` has the folding, if the
+  /// codes were made with one.
+  CorrectedSource(std::vector<LinearFile> files, std::span<const MatrixScheme> allocation,
+                  std::unique_ptr<const MatrixSource> ends);
   QuantizedMatrix matrix(const Matrix& matrix, const Scheme& scheme) const override;
+  const Folding* folding() const override { return ends_->folding(); }
 
  private:
-  const Checkpoint& checkpoint_;
+  std::unique_ptr<const MatrixSource> ends_;
   std::map<std::string, LinearFile, std::less<>> files_;  ///< by the linear's name
 };
 

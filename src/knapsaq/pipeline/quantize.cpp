@@ -8,9 +8,9 @@
 #include <fmt/core.h>
 
 #include "knapsaq/bank/bank.h"
+#include "knapsaq/bank/corrected_codes.h"
 #include "knapsaq/bank/error_table.h"
 #include "knapsaq/bank/match_table.h"
-#include "knapsaq/bank/propagate.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/quote.h"
 #include "knapsaq/checkpoint/checkpoint.h"
@@ -122,7 +122,7 @@ struct Places {
   fs::path output;
   /// Where a calibration is kept that is made on the spot.
   fs::path calibration() const { return output.string() + ".calibration"; }
-  /// Where a propagation keeps what is finished.
+  /// Where finished linears of --propagate are kept.
   fs::path propagated() const { return output.string() + ".propagated"; }
 };
 
@@ -160,23 +160,54 @@ QuantizedModel write_direct(Session& session, const QuantizeOptions& options, co
                          places.output, options.force, session.listener(), planned.writing);
 }
 
+/// Inputs of which nothing is known.
+class UnknownInputs final : public InputSource {
+ public:
+  InputStatistics inputs(std::string_view matrix, std::int64_t width) const override {
+    return columns_alike(matrix, width, true);
+  }
+  bool has_second_moments() const override { return true; }
+  std::string identity() const override { return {}; }
+};
+
 /// Quantizes anew for this allocation. What is finished is kept beside the output until all is.
-QuantizedModel write_propagated(Session& session, const QuantizeOptions& options, const Plan& planned,
-                                const Places& places) {
-  if (wants_folding(planned.allocation))
-    throw UsageError(
-        "awq's scales are those of full-precision inputs: --propagate does not go with them; use gptq");
+QuantizedModel write_corrected(Session& session, const QuantizeOptions& options, const Plan& planned,
+                               const Bank* bank, const Places& places) {
+  const Checkpoint& checkpoint = session.checkpoint();
+  const bool finds_scales = bank == nullptr && wants_folding(planned.allocation);
+  std::unique_ptr<InputSource> known;
+  if (finds_scales || !options.calibration.folder.empty())
+    known = inputs_for(session, options, planned, places);
+  std::optional<Folding> scales;
+  if (finds_scales) scales = find_scales(session, *known, options.calibration);
+  // Embedding and head keep the bank's codes. Without a bank and a calibration nothing is known of the head's
+  // inputs.
+  const UnknownInputs unknown;
+  const InputSource* inputs = &unknown;
+  if (known && known->has_second_moments()) inputs = known.get();
+  std::unique_ptr<const MatrixSource> ends;
+  if (bank != nullptr) {
+    ends = std::make_unique<BankSource>(*bank, session.config());
+  } else {
+    ends = std::make_unique<DirectSource>(checkpoint, inputs, scales ? &*scales : nullptr);
+  }
   const Samples samples = calibration_samples(session, options.calibration);
   session.make_room();
   const auto backend = make_backend({.precision = precision_of(options.calibration)});
-  PropagatedSource source(
-      session.checkpoint(), session.config(),
-      propagate(session.checkpoint(), session.config(), session.fingerprint(), planned.allocation, samples,
-                *backend, places.propagated(), session.listener()));
+  const CorrectionRecipe recipe{
+      .model = session.fingerprint(),
+      .allocation = planned.allocation,
+      .embedding = [&](const Matrix& matrix,
+                       const Scheme& scheme) { return ends->matrix(matrix, scheme).stored; },
+      .samples = samples,
+      .folding = ends->folding()};
+  std::vector<LinearFile> files =
+      correct_codes(checkpoint, session.config(), recipe, *backend, places.propagated(), session.listener());
   const QuantizedModel model =
-      write_quantized(session.checkpoint(), session.config(), planned.allocation, source, places.output,
+      write_quantized(checkpoint, session.config(), planned.allocation,
+                      CorrectedSource(std::move(files), planned.allocation, std::move(ends)), places.output,
                       options.force, session.listener(), planned.writing);
-  remove_propagated(places.propagated(), session.config());
+  remove_corrected(places.propagated(), session.config());
   return model;
 }
 
@@ -207,7 +238,7 @@ QuantizeResult quantize(Session& session, const QuantizeOptions& options) {
   const Stopwatch watch;
   check_shapes(session.checkpoint(), session.config());
   check_texts(session, options.calibration);
-  if (options.propagate) check_propagation_folder(places.propagated(), session.config());
+  if (options.propagate) check_corrected_folder(places.propagated(), session.config());
 
   std::optional<Bank> bank;
   if (!options.bank.empty()) {
@@ -217,7 +248,7 @@ QuantizeResult quantize(Session& session, const QuantizeOptions& options) {
   const Plan planned = plan_model(session, options, bank ? &*bank : nullptr);
   check_schemes(session, planned);
   const QuantizedModel model =
-      options.propagate ? write_propagated(session, options, planned, places)
+      options.propagate ? write_corrected(session, options, planned, bank ? &*bank : nullptr, places)
       : bank            ? write_quantized(session.checkpoint(), session.config(), planned.allocation,
                                           BankSource(*bank, session.config()), places.output, options.force,
                                           session.listener(), planned.writing)
