@@ -7,8 +7,10 @@
 
 #include <fmt/core.h>
 
+#include "knapsaq/bank/corrected_codes.h"
 #include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/hash.h"
 #include "knapsaq/base/partial_output.h"
 #include "knapsaq/checkpoint/gguf_file.h"
 #include "knapsaq/export/engine.h"
@@ -48,36 +50,17 @@ Scheme counterpart(const BankIndex& bank, const Scheme& scheme, const std::strin
 
 /// Where the model is on its way to the engine's format, in the run's folder.
 constexpr std::string_view kWrittenName = "written";
+/// Folders of corrected codes, in the run's folder.
+constexpr std::string_view kCorrectedName = "corrected";
 
-}  // namespace
-
-std::filesystem::path plan_result(OutputPlan& plan, const std::string& engine, const std::string& output,
-                                  bool force) {
-  const bool file = !engine.empty() && writer(find_engine(engine).format).makes_file();
-  return file ? plan.file(output, force, is_own_gguf) : plan.folder(output, force);
+std::vector<MatrixScheme> allocation_of(const Run& run, const Point& point) {
+  return allocation_of(find_matrices(run.config(), run.space().linears), run.space().allocation(point));
 }
 
-void check_codes(const Run& run, const std::string& codes) {
-  if (codes.empty()) return;
-  const Bank other = Bank::open(codes);
-  other.check_model(run.settings().model, run.config());
-  for (std::size_t i = 0; i < run.space().linears.size(); ++i)
-    for (const Scheme& scheme : run.space().schemes[i])
-      static_cast<void>(counterpart(other.index(), scheme, run.space().linears[i]));
-}
-
-WrittenPoint write_point(const Run& run, const Point& point, const std::string& codes,
-                         const std::filesystem::path& output, bool force, Progress& progress) {
-  std::vector<MatrixScheme> allocation =
-      allocation_of(find_matrices(run.config(), run.space().linears), run.space().allocation(point));
-  std::optional<Bank> other;
-  if (!codes.empty()) {
-    other = Bank::open(codes);
-    other->check_model(run.settings().model, run.config());
-    for (MatrixScheme& one : allocation)
-      one.scheme = counterpart(other->index(), one.scheme, one.matrix.name);
-  }
-  const BankSource source(other ? *other : run.bank(), run.config());
+/// Writes the matrices of `source` in the format of the run's engine.
+WrittenPoint write_matrices(const Run& run, std::span<const MatrixScheme> allocation,
+                            const MatrixSource& source, const std::filesystem::path& output, bool force,
+                            Progress& progress) {
   const WriteOptions writing{.kept = run.settings().kept};
   if (run.settings().engine.empty()) {
     const QuantizedModel model =
@@ -99,6 +82,37 @@ WrittenPoint write_point(const Run& run, const Point& point, const std::string& 
   const ExportReport report =
       writer(engine.format).write(Checkpoint::open_folder(native), run.config(), output, how, progress);
   return {report.bytes, model.bits, report.notes};
+}
+
+}  // namespace
+
+std::filesystem::path plan_result(OutputPlan& plan, const std::string& engine, const std::string& output,
+                                  bool force) {
+  const bool file = !engine.empty() && writer(find_engine(engine).format).makes_file();
+  return file ? plan.file(output, force, is_own_gguf) : plan.folder(output, force);
+}
+
+void check_codes(const Run& run, const std::string& codes) {
+  if (codes.empty()) return;
+  const Bank other = Bank::open(codes);
+  other.check_model(run.settings().model, run.config());
+  for (std::size_t i = 0; i < run.space().linears.size(); ++i)
+    for (const Scheme& scheme : run.space().schemes[i])
+      static_cast<void>(counterpart(other.index(), scheme, run.space().linears[i]));
+}
+
+WrittenPoint write_point(const Run& run, const Point& point, const std::string& codes,
+                         const std::filesystem::path& output, bool force, Progress& progress) {
+  std::vector<MatrixScheme> allocation = allocation_of(run, point);
+  std::optional<Bank> other;
+  if (!codes.empty()) {
+    other = Bank::open(codes);
+    other->check_model(run.settings().model, run.config());
+    for (MatrixScheme& one : allocation)
+      one.scheme = counterpart(other->index(), one.scheme, one.matrix.name);
+  }
+  return write_matrices(run, allocation, BankSource(other ? *other : run.bank(), run.config()), output, force,
+                        progress);
 }
 
 WrittenModel write_selection(const Run& run, const Selection& selection, const std::string& codes,
@@ -124,6 +138,37 @@ WrittenModel write_selection(const Run& run, const Selection& selection, const s
   model.codes = codes;
   model.notes = std::move(written.notes);
   return model;
+}
+
+std::unique_ptr<const MatrixSource> correct_point(const Run& run, const Point& point, const Samples& samples,
+                                                  const InputSource* outputs, Progress& progress) {
+  const std::vector<MatrixScheme> allocation = allocation_of(run, point);
+  auto bank = std::make_unique<BankSource>(run.bank(), run.config());
+  std::string name = samples.hash;
+  if (outputs != nullptr) name += " " + outputs->identity();
+  for (const MatrixScheme& one : allocation)
+    name += fmt::format(" {}={}", one.matrix.name, to_string(one.scheme));
+  const std::filesystem::path folder = run.folder() / kCorrectedName / hash_hex(name);
+  std::filesystem::create_directories(folder.parent_path());
+  const auto backend = make_backend({.precision = run.settings().precision});
+  const CorrectionRecipe recipe{
+      .model = run.settings().model,
+      .allocation = allocation,
+      .embedding = [&](const Matrix& matrix,
+                       const Scheme& scheme) { return bank->matrix(matrix, scheme).stored; },
+      .samples = samples,
+      .folding = bank->folding(),
+      .outputs = outputs};
+  std::vector<LinearFile> files =
+      correct_codes(run.checkpoint(), run.config(), recipe, *backend, folder, progress);
+  return std::make_unique<CorrectedSource>(std::move(files), allocation, std::move(bank));
+}
+
+WrittenPoint write_corrected(const Run& run, const Point& point, const Samples& samples,
+                             const InputSource* outputs, const std::filesystem::path& output, bool force,
+                             Progress& progress) {
+  const std::unique_ptr<const MatrixSource> source = correct_point(run, point, samples, outputs, progress);
+  return write_matrices(run, allocation_of(run, point), *source, output, force, progress);
 }
 
 }  // namespace knapsaq

@@ -1,9 +1,13 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 
 #include "knapsaq/base/output_plan.h"
+#include "knapsaq/calib/input_statistics.h"
+#include "knapsaq/calib/samples.h"
+#include "knapsaq/export/matrix_source.h"
 #include "knapsaq/pipeline/listener.h"
 #include "knapsaq/pipeline/written_model.h"
 #include "knapsaq/search/selection.h"
@@ -31,5 +35,18 @@ WrittenPoint write_point(const Run& run, const Point& point, const std::string& 
 /// The same for what was chosen, with everything that is known of it.
 WrittenModel write_selection(const Run& run, const Selection& selection, const std::string& codes,
                              const std::filesystem::path& output, bool force, Progress& progress);
+
+/// The linears of a point, quantized again with corrections (bank/corrected_codes.h) by the run's methods;
+/// embedding and head are those of the run's bank. `outputs`: statistics of the gradients by the linears'
+/// outputs, null if there are none (CorrectionRecipe::outputs). Finished linears are kept in
+/// RUN/corrected/<point and samples>, so a call with the same arguments goes on after a kill, and makes
+/// nothing anew once it is done. In memory: correct_codes(). The run must outlive the result. Throws as
+/// correct_codes() does.
+std::unique_ptr<const MatrixSource> correct_point(const Run& run, const Point& point, const Samples& samples,
+                                                  const InputSource* outputs, Progress& progress);
+/// write_point() with correct_point()'s codes.
+WrittenPoint write_corrected(const Run& run, const Point& point, const Samples& samples,
+                             const InputSource* outputs, const std::filesystem::path& output, bool force,
+                             Progress& progress);
 
 }  // namespace knapsaq
