@@ -25,11 +25,10 @@ class StageCorrection {
   /// Takes about 36 in^2 bytes, and 4 H in.
   StageCorrection(PairedInputs inputs, double most_share);
 
-  /// Of the inputs y over all windows.
-  const InputStatistics& statistics() const { return statistics_; }
+  /// [out, in]
   std::vector<float> corrected(const MatrixView& weights) const;
-  /// The codes of corrected(weights) with statistics() and, unless null, with those of the matrix's outputs.
-  /// Throws like Quantizer::quantize().
+  /// The codes of corrected(weights) with the statistics of y over all windows and, unless null, with those
+  /// of the matrix's outputs. Throws like Quantizer::quantize().
   StoredMatrix quantize(const MatrixView& weights, const Scheme& scheme, const OutputStatistics* outputs);
 
  private:
