@@ -54,6 +54,27 @@ class DiagonalInputs final : public InputSource {
   mutable std::map<std::string, int> calls;
 };
 
+/// The same, and gradients by all outputs.
+class InputsAndOutputs final : public InputSource {
+ public:
+  InputStatistics inputs(std::string_view matrix, std::int64_t width) const override {
+    return inputs_.inputs(matrix, width);
+  }
+  RowShares row_shares(std::int64_t rows) const override { return inputs_.row_shares(rows); }
+  std::optional<OutputStatistics> outputs(std::string_view matrix, std::int64_t width) const override {
+    OutputStatistics statistics{std::string(matrix), width, 100, {}, {}};
+    for (std::int64_t k = 0; k < width; ++k)
+      statistics.mean_square.push_back(static_cast<float>(matrix.size()) + static_cast<float>(k % 5));
+    return statistics;
+  }
+  bool has_outputs() const override { return true; }
+  bool has_second_moments() const override { return true; }
+  std::string identity() const override { return "diagonal with gradients"; }
+
+ private:
+  DiagonalInputs inputs_;
+};
+
 class BankEnds : public ::testing::TestWithParam<bool> {
  protected:
   BankEnds() { write_random_model(scratch_ / "model", random_llama(tied_)); }
@@ -118,6 +139,44 @@ TEST_P(BankEnds, HoldWhatTheQuantizersMake) {
   }
   // Nobody was asked for inputs that there are none of.
   EXPECT_EQ(inputs.calls.contains("model.embed_tokens"), tied_);
+}
+
+TEST_P(BankEnds, HaveFisherCostsIfTheSourceKnowsGradients) {
+  const InputsAndOutputs source;
+  const Menu menu = parse_menu("rtn:b3g32,rtn:b4g32");
+  const Bank bank = build("bank", menu, all_, &source);
+  EXPECT_TRUE(bank.index().fisher);
+  const ErrorTable table = bank.table();
+  EXPECT_EQ(usual_cost(table), Cost::fisher);
+  for (std::size_t i = 0; i < all_.size(); ++i) {
+    const Matrix& matrix = all_[i];
+    SCOPED_TRACE(matrix.name);
+    const InputStatistics inputs = source.inputs(matrix.name, matrix.in);
+    const RowShares shares = matrix.is_looked_up() ? source.row_shares(matrix.out) : RowShares();
+    std::vector<float> product;
+    std::vector<float> lookup;
+    if (matrix.is_multiplied())
+      product = source.outputs(matrix.tied ? std::string(kHeadModule) : matrix.name, matrix.out)->mean_square;
+    if (matrix.is_looked_up()) lookup = source.outputs(matrix.name, matrix.in)->mean_square;
+    const std::vector<float> values = weights(matrix);
+    for (const ErrorCell& cell : table.rows[i].cells) {
+      const LocalErrors errors =
+          local_errors({matrix.out, matrix.in, values}, bank.matrix(matrix.name, cell.scheme),
+                       matrix.is_multiplied() ? &inputs : nullptr, {}, shares, {product, lookup});
+      EXPECT_GT(cell.fisher, 0);
+      EXPECT_EQ(cell.fisher, errors.fisher);
+      EXPECT_EQ(cost_of(cell, Cost::fisher), cell.fisher);
+    }
+  }
+  // Without gradients as before: no such column, another bank.
+  const DiagonalInputs inputs;
+  const Bank without = build("without", menu, all_, &inputs);
+  EXPECT_FALSE(without.index().fisher);
+  EXPECT_TRUE(std::isnan(without.table().rows[1].cells[0].fisher));
+  EXPECT_EQ(usual_cost(without.table()), Cost::hessian);
+  EXPECT_EQ(read_file(scratch_ / "without" / kBankIndexName).find("fisher"), std::string::npos);
+  EXPECT_TRUE(BankFolder(scratch_ / "bank").has_fisher());
+  EXPECT_FALSE(BankFolder(scratch_ / "without").has_fisher());
 }
 
 TEST_P(BankEnds, WithoutStatisticsRowsCountAlike) {

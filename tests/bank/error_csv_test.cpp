@@ -53,6 +53,7 @@ void expect_equal(const ErrorTable& a, const ErrorTable& b) {
       EXPECT_THAT(x.cells[c].relative, testing::NanSensitiveDoubleEq(y.cells[c].relative));
       EXPECT_THAT(x.cells[c].hessian, testing::NanSensitiveDoubleEq(y.cells[c].hessian));
       EXPECT_EQ(x.cells[c].lookup, y.cells[c].lookup);
+      EXPECT_THAT(x.cells[c].fisher, testing::NanSensitiveDoubleEq(y.cells[c].fisher));
     }
   }
 }
@@ -77,6 +78,7 @@ ErrorTable random_table() {
         row.cells.push_back({scheme, std::exp(20 * random.normal()), random.below(std::uint64_t{1} << 50)});
         if (layer != 2) row.cells.back().relative = random.uniform();
         if (layer != 4) row.cells.back().hessian = std::exp(20 * random.normal());
+        if (layer > 2) row.cells.back().fisher = std::exp(20 * random.normal());
       }
       // Rows that q4_k cannot hold are stored in what takes its place, which may be another of the menu.
       if (layer == 1) row.cells[5].scheme = parse_scheme("q5_0");
@@ -117,11 +119,13 @@ TEST(ErrorCsv, EmbeddingAndHeadComeBack) {
   ASSERT_GT(table.rows.front().cells[1].lookup, 0);
   write_csv(table, scratch / "table.csv");
   const std::string text = read_file(scratch / "table.csv");
-  EXPECT_THAT(text.substr(0, text.find('\n')), HasSubstr(",hessian,lookup,kurtosis,"));
+  EXPECT_THAT(text.substr(0, text.find('\n')), HasSubstr(",hessian,lookup,fisher,kurtosis,"));
   expect_equal(parse(text), table);
-  // As version 0.1 wrote it: without the column.
+  // As version 0.1 wrote it: without the columns of lookup and Fisher costs.
   ErrorTable old = table;
   old.rows.erase(old.rows.begin());
+  for (ErrorRow& row : old.rows)
+    for (ErrorCell& cell : row.cells) cell.fisher = ErrorCell::kUnknown;
   write_csv(old, scratch / "table.csv");
   std::string without;
   const std::string whole = read_file(scratch / "table.csv");
@@ -129,7 +133,7 @@ TEST(ErrorCsv, EmbeddingAndHeadComeBack) {
     const std::size_t end = whole.find('\n', begin);
     std::size_t at = begin;
     for (int comma = 0; comma < 15; ++comma) at = whole.find(',', at) + 1;
-    const std::size_t next = whole.find(',', at);
+    const std::size_t next = whole.find(',', whole.find(',', at) + 1);
     without += whole.substr(begin, at - begin) + whole.substr(next + 1, end - next);
     begin = end + 1;
   }
@@ -154,7 +158,7 @@ TEST(ErrorCsv, RoundTripWithoutOurColumnsKeepsTheBytes) {
     row.statistics = {};
     row.name = std::to_string(row.layer) + "." + row.module;
     row.cells.resize(2);
-    for (ErrorCell& cell : row.cells) cell.relative = cell.hessian = ErrorCell::kUnknown;
+    for (ErrorCell& cell : row.cells) cell.relative = cell.hessian = cell.fisher = ErrorCell::kUnknown;
   }
   table.menu.resize(2);
   write_csv(table, scratch / "table.csv");
