@@ -1,12 +1,14 @@
 // GPTQ of one 4096 x 4096 linear given its Hessian, beside the machine's fp32 peak in the same run.
-//   gptq_bench [--scheme b4g128] [--rows 4096] [--cols 4096] [--repeat 5]; threads: KNAPSAQ_THREADS (default:
-//   all cores)
+//   gptq_bench [--scheme b4g128] [--rows 4096] [--cols 4096] [--repeat 5] [--outputs]; threads:
+//   KNAPSAQ_THREADS (default: all cores)
+// --outputs: codes that know which outputs matter (two_sided.h).
 // tools/bench_gptq.py runs it beside the standard column loop in PyTorch.
 //
 // What is counted: cols^3 / 3 floating-point operations for the Cholesky factor (there is no inverse: see
 // HessianFactor) and rows * cols^2 for adding every error to every later column, in the block's inner loop
-// and in the products between blocks. Finding scales and biases is timed but counts nothing. The peak is what
-// fused multiply-adds on registers reach on all threads; the large product says what OpenBLAS reaches.
+// and in the products between blocks; with --outputs, rows^3 / 3 and rows^2 * cols more. Finding scales and
+// biases is timed but counts nothing. The peak is what fused multiply-adds on registers reach on all threads;
+// the large product says what OpenBLAS reaches.
 
 #include <algorithm>
 #include <chrono>
@@ -173,27 +175,37 @@ int main(int argc, char** argv) {
   std::int64_t rows = 4096;
   std::int64_t cols = 4096;
   int repeat = 5;
+  bool outputs = false;
   app.add_option("--scheme", scheme);
   app.add_option("--rows", rows);
   app.add_option("--cols", cols);
   app.add_option("--repeat", repeat);
+  app.add_flag("--outputs", outputs, "Codes that know which outputs matter");
   CLI11_PARSE(app, argc, argv);
   if (const char* threads = std::getenv("KNAPSAQ_THREADS")) work_with_threads(std::atoi(threads));
 
   const std::vector<float> values = normals(rows * cols, 0.02, 1);
   const MatrixView weights{rows, cols, values};
   const InputStatistics inputs = made_inputs(cols);
+  OutputStatistics gradients;
+  if (outputs) {
+    InputStatistics made = made_inputs(rows);
+    gradients = {made.name, rows, made.tokens, std::move(made.mean_square), std::move(made.second_moment)};
+  }
   const Quantizer& gptq = quantizer("gptq");
   const Scheme wanted = parse_scheme("gptq:" + scheme);
 
   const auto m = static_cast<double>(rows);
   const auto n = static_cast<double>(cols);
   const double factor_operations = n * n * n / 3;
-  const double column_operations = m * n * n;
+  const double output_operations = outputs ? m * m * m / 3 : 0;
+  const double error_operations = m * n * n;
+  const double code_operations = outputs ? m * n * (m + n) : error_operations;
   Seconds fastest;
   Seconds large_product;
   Seconds factor;
-  Seconds columns;
+  Seconds output_factor = outputs ? Seconds{} : Seconds{0, 0};
+  Seconds codes;
   Seconds errors;
   LocalErrors found;
   for (int i = 0; i < repeat; ++i) {
@@ -201,10 +213,13 @@ int main(int argc, char** argv) {
     large_product = least(large_product, product(std::min<std::int64_t>(cols, 4096)));
     std::unique_ptr<const PreparedInputs> prepared;
     factor = least(factor, seconds_of([&] { prepared = gptq.prepare(&inputs); }));
+    std::unique_ptr<const PreparedOutputs> ends;
+    if (outputs)
+      output_factor = least(output_factor, seconds_of([&] { ends = gptq.prepare_outputs(&gradients); }));
     StoredMatrix stored;
-    columns =
-        least(columns,
-              seconds_of([&] { stored = gptq.quantize_prepared(weights, wanted, &inputs, prepared.get()); }));
+    codes = least(codes, seconds_of([&] {
+                    stored = gptq.quantize_for_outputs(weights, wanted, &inputs, prepared.get(), ends.get());
+                  }));
     errors = least(errors, seconds_of([&] { found = local_errors(weights, stored, &inputs); }));
   }
   fastest = least(fastest, large_product);
@@ -220,9 +235,10 @@ int main(int argc, char** argv) {
   line("1e9 multiply-adds", fastest, 1e9);
   line("1e9 operations of a product", large_product, 1e9);
   line("factor of the Hessian", factor, factor_operations);
-  line("scales and columns", columns, column_operations);
-  line("both", {factor.wall + columns.wall, factor.busy + columns.busy},
-       factor_operations + column_operations);
-  line("local errors of the result", errors, column_operations);
+  if (outputs) line("factor of the outputs", output_factor, output_operations);
+  line("scales and codes", codes, code_operations);
+  line("both", {factor.wall + output_factor.wall + codes.wall, factor.busy + output_factor.busy + codes.busy},
+       factor_operations + output_operations + code_operations);
+  line("local errors of the result", errors, error_operations);
   fmt::print("relative error {:.4f}, Hessian error {:.6g}\n", found.relative, found.hessian);
 }

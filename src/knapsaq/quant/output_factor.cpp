@@ -9,7 +9,9 @@ namespace knapsaq {
 
 namespace {
 
-// YAQA leaves this open. Half of the mean was the best of 0.1 to 2 on the embedded models.
+// What is added shrinks an estimate from few tokens. On wiki-llama-6m (2 and 3 bits, three calibrations), a
+// quarter and the whole of the mean are within 2 % of half of it with G from 8192 tokens or more; with 2048
+// tokens a quarter costs 5 %.
 constexpr double kDamping = 0.5;
 
 }  // namespace
