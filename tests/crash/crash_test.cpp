@@ -288,8 +288,8 @@ class Crash : public ::testing::TestWithParam<Scenario> {
     for (const auto& [name, nothing] : now) {
       if (is_leftover(name)) {
         // Only who is killed, or is refused the removal itself, leaves things about.
-        const bool kept_to_go_on =
-            name.find("out.propagated") != name.npos || name.find("c.new") != name.npos;
+        const bool kept_to_go_on = name.find("out.propagated") != name.npos ||
+                                   name.find("out.tuning") != name.npos || name.find("c.new") != name.npos;
         EXPECT_TRUE(is_killed || kept_to_go_on || trial.kinds.find('u') != std::string::npos) << name;
       } else if (!name.ends_with('/')) {
         EXPECT_TRUE(old_.contains(name) || final_.contains(name)) << name;

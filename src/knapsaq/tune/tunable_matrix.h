@@ -19,7 +19,7 @@ namespace knapsaq {
 /// the file holds of it, so that the matrix is at any time what would be written, and with all parameters 0
 /// the one that it was made from. The unit of a scale is the scale itself times 2^(2 - bits), that of a bias
 /// the scale of its group times as much: the finer the codes, the less a weight moves at the same p. A scale
-/// of 0 stays.
+/// of 0 stays. A scale turns the weights of its group around that of the middle code: its bias goes along.
 class TunableMatrix {
  public:
   virtual ~TunableMatrix() = default;
