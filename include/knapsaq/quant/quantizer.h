@@ -110,9 +110,9 @@ const Quantizer& quantizer(std::string_view method);
 /// thread. Throws UsageError if there is one of that name.
 void register_quantizer(std::unique_ptr<const Quantizer> method);
 /// quantizer(scheme.method).quantize(weights, scheme, inputs), with errors that name the matrix: `linear` is
-/// a module path.
+/// a module path. With `outputs`, quantize_for_outputs().
 StoredMatrix quantize(std::string_view linear, const MatrixView& weights, const Scheme& scheme,
-                      const InputStatistics* inputs = nullptr);
+                      const InputStatistics* inputs = nullptr, const OutputStatistics* outputs = nullptr);
 /// The same without names.
 StoredMatrix quantize(const MatrixView& weights, const Scheme& scheme,
                       const InputStatistics* inputs = nullptr);

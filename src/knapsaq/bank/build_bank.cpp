@@ -90,17 +90,6 @@ class CurrentInput {
   std::map<const Quantizer*, std::unique_ptr<const PreparedInputs>> prepared_;
 };
 
-/// A folding's divisors of the linear's outputs; empty if there are none.
-std::vector<float> scales_of_outputs(const Folding* folding, const Matrix& linear) {
-  const std::string bias = linear.name + ".bias";
-  if (folding == nullptr || !folding->touches(bias)) return {};
-  // A bias is divided like the outputs.
-  std::vector<float> scales(static_cast<std::size_t>(linear.out), 1.0f);
-  folding->apply(bias, scales);
-  for (float& scale : scales) scale = 1 / scale;
-  return scales;
-}
-
 /// How often the rows are looked up: equal shares if unknown. Empty for a matrix that is not looked up.
 RowShares row_shares_of(const Matrix& matrix, const InputSource* inputs) {
   if (!matrix.is_looked_up()) return {};
@@ -114,21 +103,15 @@ RowShares row_shares_of(const Matrix& matrix, const InputSource* inputs) {
 /// What the methods prepared for the outputs of one linear, read when the first of them asks.
 class LinearOutputs {
  public:
-  LinearOutputs(const Matrix& linear, const InputSource* inputs, std::span<const float> scales)
-      : linear_(linear), inputs_(inputs), scales_(scales) {}
+  LinearOutputs(const Matrix& linear, const InputSource* inputs, const Folding* folding)
+      : linear_(linear), inputs_(inputs), folding_(folding) {}
 
-  /// Null if the method has no use for them or they are unknown. A matrix that is looked up has outputs of
-  /// two kinds, which no method weighs.
+  /// Null if the method has no use for them or they are unknown.
   const PreparedOutputs* prepared(const Quantizer& method) {
-    if (inputs_ == nullptr || !inputs_->has_outputs() || linear_.is_looked_up() || !method.uses_outputs())
-      return nullptr;
     const auto [place, is_new] = prepared_.try_emplace(&method);
     if (is_new) {
-      std::optional<OutputStatistics> outputs = inputs_->outputs(linear_.name, linear_.out);
-      if (outputs) {
-        *outputs = of_divided_outputs(*std::move(outputs), scales_);
-        place->second = method.prepare_outputs(&*outputs);
-      }
+      const auto outputs = weighed_outputs(method, linear_, inputs_, folding_);
+      if (outputs) place->second = method.prepare_outputs(&*outputs);
     }
     return place->second.get();
   }
@@ -136,7 +119,7 @@ class LinearOutputs {
  private:
   const Matrix& linear_;
   const InputSource* inputs_;
-  std::span<const float> scales_;
+  const Folding* folding_;
   std::map<const Quantizer*, std::unique_ptr<const PreparedOutputs>> prepared_;
 };
 
@@ -170,7 +153,7 @@ void build_linear(const Checkpoint& checkpoint, const Matrix& linear, const Inpu
   const RowShares row_shares = row_shares_of(linear, inputs);
   const OutputSquares squares = output_squares_of(linear, inputs);
   const MatrixView weights{linear.out, linear.in, values};
-  LinearOutputs outputs(linear, inputs, output_scales);
+  LinearOutputs outputs(linear, inputs, folding);
   input.move_to(linear);
   const std::vector<Scheme> schemes = layout.schemes;
   LinearFileWriter writer(path, std::move(layout));

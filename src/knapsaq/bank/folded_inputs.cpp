@@ -23,6 +23,16 @@ InputStatistics scaled(InputStatistics inputs, std::span<const float> scales) {
   return inputs;
 }
 
+std::vector<float> scales_of_outputs(const Folding* folding, const Matrix& linear) {
+  const std::string bias = linear.name + ".bias";
+  if (folding == nullptr || !folding->touches(bias)) return {};
+  // A bias is divided like the outputs.
+  std::vector<float> scales(static_cast<std::size_t>(linear.out), 1.0f);
+  folding->apply(bias, scales);
+  for (float& scale : scales) scale = 1 / scale;
+  return scales;
+}
+
 OutputStatistics of_divided_outputs(OutputStatistics outputs, std::span<const float> scales) {
   if (scales.empty()) return outputs;
   const std::size_t width = scales.size();
@@ -33,6 +43,14 @@ OutputStatistics of_divided_outputs(OutputStatistics outputs, std::span<const fl
       for (std::size_t k = 0; k < width; ++k) values[k] *= scales[row] * scales[k];
     });
   }
+  return outputs;
+}
+
+std::optional<OutputStatistics> weighed_outputs(const Quantizer& method, const Matrix& linear,
+                                                const InputSource* inputs, const Folding* folding) {
+  if (inputs == nullptr || linear.is_looked_up() || !method.uses_outputs()) return {};
+  std::optional<OutputStatistics> outputs = inputs->outputs(linear.name, linear.out);
+  if (outputs) outputs = of_divided_outputs(*std::move(outputs), scales_of_outputs(folding, linear));
   return outputs;
 }
 

@@ -1,11 +1,15 @@
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "knapsaq/calib/input_statistics.h"
+#include "knapsaq/model/architecture.h"
 #include "knapsaq/model/folding.h"
+#include "knapsaq/quant/quantizer.h"
 
 namespace knapsaq {
 
@@ -13,9 +17,18 @@ namespace knapsaq {
 /// scales.size() == width; without scales, the same statistics.
 InputStatistics scaled(InputStatistics inputs, std::span<const float> scales);
 
+/// A folding's divisors of the linear's outputs; empty if there are none, or `folding` is null.
+std::vector<float> scales_of_outputs(const Folding* folding, const Matrix& linear);
+
 /// The statistics of the gradients by y / s, given those by y: means of squares and products are multiplied
 /// by s twice. scales.size() == width; without scales, the same statistics.
 OutputStatistics of_divided_outputs(OutputStatistics outputs, std::span<const float> scales);
+
+/// The statistics of the gradients by the linear's outputs after the folding, for a method whose codes depend
+/// on them; nothing if it is not such a method, or they are unknown. A matrix that is looked up has outputs
+/// of two kinds, which no method weighs. `inputs` and `folding` may be null.
+std::optional<OutputStatistics> weighed_outputs(const Quantizer& method, const Matrix& linear,
+                                                const InputSource* inputs, const Folding* folding);
 
 /// The inputs of linears after a folding. Both arguments must outlive this.
 class FoldedInputs final : public InputSource {

@@ -26,7 +26,9 @@ QuantizedMatrix DirectSource::matrix(const Matrix& matrix, const Scheme& scheme)
     inputs = matrix.is_multiplied() ? inputs_->inputs(matrix.name, matrix.in)
                                     : columns_alike(matrix.name, matrix.in);
   if (inputs && folding_ != nullptr) inputs = scaled(*std::move(inputs), folding_->input_scales(matrix.name));
-  StoredMatrix stored = quantize(matrix.name, weights, scheme, inputs ? &*inputs : nullptr);
+  const auto outputs = weighed_outputs(quantizer(scheme.method), matrix, inputs_, folding_);
+  StoredMatrix stored =
+      quantize(matrix.name, weights, scheme, inputs ? &*inputs : nullptr, outputs ? &*outputs : nullptr);
   const double error = frobenius_error(weights, stored);
   return {std::move(stored), error};
 }

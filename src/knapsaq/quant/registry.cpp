@@ -83,9 +83,12 @@ LargeWeightError::LargeWeightError(float weight)
           weight, kLargestWeight)) {}
 
 StoredMatrix quantize(std::string_view linear, const MatrixView& weights, const Scheme& scheme,
-                      const InputStatistics* inputs) {
+                      const InputStatistics* inputs, const OutputStatistics* outputs) {
   try {
-    return quantize(weights, scheme, inputs);
+    if (outputs == nullptr) return quantize(weights, scheme, inputs);
+    const Quantizer& method = quantizer(scheme.method);
+    return method.quantize_for_outputs(weights, scheme, inputs, nullptr,
+                                       method.prepare_outputs(outputs).get());
   } catch (const LargeWeightError& error) {
     throw InputError(fmt::format("{}: {}", linear, error.what()));
   }
