@@ -28,7 +28,7 @@ class TuneCommand : public InterventionTest {
 
 TEST_F(TuneCommand, WritesABetterModelOfTheSameBytes) {
   quantize("q", "rtn:b3g64");
-  const nlohmann::json said = must(tune("q", "t", "--rate 8e-3 --json --foreign " + text_)).json();
+  const nlohmann::json said = must(tune("q", "t", "--json --foreign " + text_)).json();
   EXPECT_LT(said["heldout"]["after"]["kl"], said["heldout"]["before"]["kl"]);
   EXPECT_EQ(said["bytes"], bytes("q"));
   EXPECT_EQ(bytes("t"), bytes("q"));
@@ -38,7 +38,7 @@ TEST_F(TuneCommand, WritesABetterModelOfTheSameBytes) {
   };
   EXPECT_EQ(schemes("t"), schemes("q"));
   // Tuned once more: the norms are those of the folder, not of the model.
-  const nlohmann::json again = must(tune("t", "u", "--rate 8e-3 --json --foreign " + text_)).json();
+  const nlohmann::json again = must(tune("t", "u", "--json --foreign " + text_)).json();
   EXPECT_EQ(again["foreign"]["before"]["kl"], said["foreign"]["after"]["kl"]);
 }
 
@@ -61,7 +61,7 @@ TEST_F(TuneCommand, ExportsAreExact) {
     const std::string tuned = std::string(from) + "-tuned";
     if (!fs::exists(scratch(tuned)))
       must("tune " + scratch(from) + " --model " + llama_ + " -o " + scratch(tuned) + " --text " + text_ +
-           " --rate 8e-3 --steps 2 --batch 2 --window 64 --heldout 256");
+           " --steps 2 --batch 2 --window 64 --heldout 256");
     const std::string exported = scratch(tuned + "-" + format);
     const nlohmann::json said =
         must("export " + scratch(tuned) + " --format " + format + " -o " + exported + " --json").json();

@@ -21,7 +21,7 @@ struct TuneOptions {
   std::int64_t batch = 4;          ///< windows of a step
   std::int64_t window = 0;         ///< tokens; 0: 512, or what the model can see if that is less
   std::int64_t heldout = 8192;     ///< tokens that decide which step was the best
-  double rate = 2e-3;              ///< of Adam at the first step (TuneSchedule)
+  double rate = 16e-3;             ///< of Adam at the first step (TuneSchedule)
   std::uint64_t seed = 0;          ///< of the text
   std::string precision = "bf16";  ///< arithmetic of the passes: "bf16" or "fp32"
   bool force = false;              ///< replace the output

@@ -65,8 +65,8 @@ class TunableMatrix {
 std::unique_ptr<TunableMatrix> make_tunable(StoredMatrix matrix);
 
 /// The unit of a number that is relative to `size`, in a matrix with codes of so many bits: size 2^(2 -
-/// bits). At one learning rate for all, the relative change is then 2e-3 a step at 2 bits, 1e-3 at 3 and 5e-4
-/// at 4: the rates that were best when each width was tuned alone.
+/// bits). So one learning rate moves weights of any width by the same part of the distance that coding them
+/// has cost.
 float tuning_unit(float size, int bits);
 
 /// The nearest fp16 number that is not infinite.

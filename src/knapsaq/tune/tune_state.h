@@ -26,8 +26,8 @@ struct TuneState {
 
 /// Writes the file whole or not at all. `key` names everything that the state depends on.
 void save_tune_state(const TuneState& state, std::string_view key, const std::filesystem::path& file);
-/// Replaces `state` by that of the file. False, and `state` stays, if there is no file, or one of another key,
-/// one that is damaged, or one of more than `most_steps`.
+/// Replaces `state` by that of the file. False, and `state` stays, if there is no file, or one of another
+/// key, one that is damaged, or one of more than `most_steps`.
 bool load_tune_state(TuneState& state, std::string_view key, std::int64_t most_steps,
                      const std::filesystem::path& file);
 
