@@ -71,7 +71,8 @@ def test_tune(tmp_path, model, text, verb, same_files):
     made = knapsaq.tune(tmp_path / "out", model, output=tmp_path / "tuned", text=text, progress=False, **how)
     assert made.heldout.after.kl <= made.heldout.before.kl
     assert made.foreign is not None and made.foreign.tokens == 2 * 63
-    said = verb.json("tune", tmp_path / "out", "--model", model, "-o", tmp_path / "by-verb", "--text", text, *flags(how))
+    said = verb.json("tune", tmp_path / "out", "--model", model, "-o", tmp_path / "by-verb", "--text", text,
+                     *flags(how))  # fmt: skip
     assert said["heldout"]["after"]["kl"] == made.heldout.after.kl
     assert said["bytes"] == made.bytes
     same_files(tmp_path / "tuned", tmp_path / "by-verb")

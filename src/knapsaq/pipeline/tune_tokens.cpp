@@ -72,8 +72,10 @@ std::vector<fs::path> files_of(std::span<const std::string> names) { return {nam
 }  // namespace
 
 TuneTokens tune_tokens(Session& full, const TuneOptions& options, const fs::path& file) {
-  SampleOptions train{
-      .samples = options.steps * options.batch, .window = options.window, .seed = options.seed};
+  SampleOptions train{.samples = options.steps * options.batch,
+                      .window = options.window,
+                      .seed = options.seed,
+                      .held_back = options.held_back};
   train = resolve_self(train, full.config().max_positions);
   SampleOptions heldout = train;
   heldout.samples = std::max<std::int64_t>(1, options.heldout / train.window);
@@ -94,8 +96,11 @@ TuneTokens tune_tokens(Session& full, const TuneOptions& options, const fs::path
   } else {
     // A text has only so many windows; steps that need more take them again.
     const CalibrationText& text = full.text(files_of(options.text));
-    const auto stream = static_cast<std::int64_t>(encode_documents(text, full.tokenizer()).size());
-    const std::int64_t fitting = stream * 3 / 4 / train.window;
+    const std::vector<std::int32_t> all = encode_documents(text, full.tokenizer());
+    const std::int64_t stream = std::ssize(front_of(all, train));
+    // What search_windows() leaves for them.
+    const std::int64_t fitting =
+        (stream - std::max(stream / 4, heldout.samples * train.window)) / train.window;
     train.samples = std::clamp<std::int64_t>(fitting, 1, train.samples);
     SearchText windows = search_windows(text, full.tokenizer(), train, heldout.samples);
     tokens.train = std::move(windows.search.tokens);
@@ -103,6 +108,7 @@ TuneTokens tune_tokens(Session& full, const TuneOptions& options, const fs::path
   }
   if (!options.foreign.empty()) {
     const std::string names[] = {options.foreign};
+    heldout.held_back = 0;
     tokens.foreign = sample_windows(full.text(files_of(names)), full.tokenizer(), heldout).tokens;
   }
   return tokens;
