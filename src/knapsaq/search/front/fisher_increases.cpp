@@ -23,7 +23,8 @@ namespace {
 constexpr double kAll = 2;         // c: KL or Jensen-Shannon divergence, an eighth of it
 constexpr double kBits = 0.3;      // c_b
 constexpr double kVariable = 0.6;  // u_i
-constexpr double kLevel = 0.35;    // v_i(l)
+constexpr double kAtBits = 0.33;   // w_i(b)
+constexpr double kLevel = 0.1;     // v_i(l)
 constexpr double kBend = 0.2;      // g
 // What this model of a divergence leaves open: interactions of variables.
 constexpr double kNoise = 0.03;
@@ -96,15 +97,19 @@ class Fit {
       }
       variables_.push_back({0, kVariable * kVariable});
       levels_.emplace_back(variable.levels.size(), Correction{0, kLevel * kLevel});
+      at_bits_.emplace_back();
     }
     of_bits_.assign(classes.size(), Correction{0, kBits * kBits});
+    for (std::vector<Correction>& own : at_bits_)
+      own.assign(classes.size(), Correction{0, kAtBits * kAtBits});
     const double least = std::max(all.empty() ? 0 : kLeastShare * median(all), kLeastDivergence);
     for (std::vector<double>& own : costs_)
       for (double& cost : own) cost = std::max(cost, least);
   }
 
   double correction(std::size_t i, std::size_t l) const {
-    return all_.value + of_bits_[bits_[i][l]].value + variables_[i].value + levels_[i][l].value;
+    return all_.value + of_bits_[bits_[i][l]].value + variables_[i].value + at_bits_[i][bits_[i][l]].value +
+           levels_[i][l].value;
   }
   double increase(std::size_t i, std::size_t l) const {
     return l + 1 == costs_[i].size() ? 0 : costs_[i][l] * std::exp(correction(i, l));
@@ -163,6 +168,8 @@ class Fit {
     const Point& second = samples_[c].point;
     for (std::size_t i = 0; i < first.size(); ++i) {
       double variance = variables_[i].variance;
+      const std::size_t bits = bits_[i][first[i]];
+      if (bits == bits_[i][second[i]]) variance += at_bits_[i][bits].variance;
       if (first[i] == second[i]) variance += levels_[i][first[i]].variance;
       result += variance * a.shares[i] * b.shares[i];
     }
@@ -184,10 +191,16 @@ class Fit {
       for (std::size_t r = 0; r < rows.size(); ++r)
         own[samples_[r].point[i]] += weights[r] * rows[r].shares[i];
       double together = 0;
+      std::vector<double> at_bits(of_bits_.size());
       for (std::size_t l = 0; l < own.size(); ++l) {
         together += own[l];
+        at_bits[bits_[i][l]] += own[l];
         levels_[i][l].move_to(levels_[i][l].variance * own[l]);
         levels_[i][l].widen(kLevel);
+      }
+      for (std::size_t k = 0; k < at_bits.size(); ++k) {
+        at_bits_[i][k].move_to(at_bits_[i][k].variance * at_bits[k]);
+        at_bits_[i][k].widen(kAtBits);
       }
       variables_[i].move_to(variables_[i].variance * together);
       variables_[i].widen(kVariable);
@@ -206,6 +219,7 @@ class Fit {
   Correction all_{0, kAll* kAll};
   std::vector<Correction> of_bits_;
   std::vector<Correction> variables_;
+  std::vector<std::vector<Correction>> at_bits_;  ///< [variable][class]
   std::vector<std::vector<Correction>> levels_;
   Correction bend_{0, kBend* kBend};
 };
