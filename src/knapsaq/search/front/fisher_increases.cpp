@@ -66,11 +66,12 @@ class Fit {
     read_costs();
   }
 
-  SingleIncreases run() {
+  SingleIncreases run(Random* random) {
     for (int step = 0; step < kSteps; ++step) {
       check_cancelled();
       improve();
     }
+    if (random != nullptr) draw(*random);
     SingleIncreases result{base_, {}};
     for (std::size_t i = 0; i < costs_.size(); ++i) {
       std::vector<double>& increases = result.increase.emplace_back();
@@ -134,20 +135,92 @@ class Fit {
   }
 
   void improve() {
-    const std::size_t count = samples_.size();
-    std::vector<Row> rows(count);
-    for (std::size_t r = 0; r < count; ++r) rows[r] = row(samples_[r]);
+    const std::vector<Row> rows = all_rows();
+    std::vector<double> weights;
+    for (const Row& one : rows) weights.push_back(one.target);
+    if (!solve(rows, weights)) return;
+    const Sums sums = sums_of(rows, weights);
+    for (std::size_t i = 0; i < variables_.size(); ++i) {
+      for (std::size_t l = 0; l < levels_[i].size(); ++l) {
+        levels_[i][l].move_to(levels_[i][l].variance * sums.levels[i][l]);
+        levels_[i][l].widen(kLevel);
+      }
+      for (std::size_t k = 0; k < of_bits_.size(); ++k) {
+        at_bits_[i][k].move_to(at_bits_[i][k].variance * sums.at_bits[i][k]);
+        at_bits_[i][k].widen(kAtBits);
+      }
+      variables_[i].move_to(variables_[i].variance * sums.variables[i]);
+      variables_[i].widen(kVariable);
+    }
+    for (std::size_t k = 0; k < of_bits_.size(); ++k)
+      of_bits_[k].move_to(of_bits_[k].variance * sums.of_bits[k]);
+    all_.move_to(all_.variance * sums.all);
+    bend_.move_to(bend_.variance * sums.bend);
+    bend_.value = std::clamp(bend_.value, -0.5, 0.5);
+  }
+
+  /// Moves the corrections by a draw from what the samples leave open, as if the model were linear: a draw
+  /// from the priors, less what the samples tell about it (Matheron's rule; Wilson et al. 2020,
+  /// arXiv:2002.09309).
+  void draw(Random& random) {
+    const std::vector<Row> rows = all_rows();
+    const auto drawn = [&](const Correction& one) {
+      return Correction{std::sqrt(one.variance) * random.normal(), one.variance};
+    };
+    const auto all_drawn = [&](const std::vector<Correction>& some) {
+      std::vector<Correction> result;
+      for (const Correction& one : some) result.push_back(drawn(one));
+      return result;
+    };
+    Fit other = *this;
+    other.all_ = drawn(all_);
+    other.of_bits_ = all_drawn(of_bits_);
+    other.variables_ = all_drawn(variables_);
+    for (std::vector<Correction>& own : other.at_bits_) own = all_drawn(own);
+    for (std::vector<Correction>& own : other.levels_) own = all_drawn(own);
+    other.bend_ = drawn(bend_);
+    std::vector<double> weights;
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      const Point& point = samples_[r].point;
+      double told = rows[r].bend * other.bend_.value + kNoise * random.normal();
+      for (std::size_t i = 0; i < point.size(); ++i)
+        told += rows[r].shares[i] * other.correction(i, point[i]);
+      weights.push_back(-told);
+    }
+    if (!solve(rows, weights)) return;
+    const Sums sums = sums_of(rows, weights);
+    const auto add = [](Correction& to, const Correction& from, double sum) {
+      to.value += from.value + from.variance * sum;
+    };
+    add(all_, other.all_, sums.all);
+    add(bend_, other.bend_, sums.bend);
+    for (std::size_t k = 0; k < of_bits_.size(); ++k) add(of_bits_[k], other.of_bits_[k], sums.of_bits[k]);
+    for (std::size_t i = 0; i < variables_.size(); ++i) {
+      add(variables_[i], other.variables_[i], sums.variables[i]);
+      for (std::size_t k = 0; k < of_bits_.size(); ++k)
+        add(at_bits_[i][k], other.at_bits_[i][k], sums.at_bits[i][k]);
+      for (std::size_t l = 0; l < levels_[i].size(); ++l)
+        add(levels_[i][l], other.levels_[i][l], sums.levels[i][l]);
+    }
+  }
+
+  std::vector<Row> all_rows() const {
+    std::vector<Row> rows;
+    for (const Sample& sample : samples_) rows.push_back(row(sample));
+    return rows;
+  }
+
+  /// weights = (covariance of the samples)^-1 weights; false if rounding leaves no factor.
+  bool solve(const std::vector<Row>& rows, std::vector<double>& weights) const {
+    const std::size_t count = rows.size();
     std::vector<double> factor(count * count);
     parallel_for(count, [&](std::size_t r) {
       for (std::size_t c = 0; c <= r; ++c) factor[r * count + c] = covariance(rows, r, c);
       factor[r * count + r] += kNoise * kNoise;
     });
     const auto stride = static_cast<std::int64_t>(count);
-    // Positive definite by the noise; without a factor the corrections stay as they are.
-    if (!blas::cholesky(stride, factor.data(), stride)) return;
-    std::vector<double> weights(count);
+    if (!blas::cholesky(stride, factor.data(), stride)) return false;
     for (std::size_t r = 0; r < count; ++r) {
-      weights[r] = rows[r].target;
       for (std::size_t c = 0; c < r; ++c) weights[r] -= factor[r * count + c] * weights[c];
       weights[r] /= factor[r * count + r];
     }
@@ -155,7 +228,37 @@ class Fit {
       weights[r] /= factor[r * count + r];
       for (std::size_t c = 0; c < r; ++c) weights[c] -= factor[r * count + c] * weights[r];
     }
-    move(rows, weights);
+    return true;
+  }
+
+  /// The samples' weights times their derivatives by every correction.
+  struct Sums {
+    double all = 0;
+    double bend = 0;
+    std::vector<double> of_bits;
+    std::vector<double> variables;
+    std::vector<std::vector<double>> at_bits;
+    std::vector<std::vector<double>> levels;
+  };
+  Sums sums_of(const std::vector<Row>& rows, const std::vector<double>& weights) const {
+    Sums sums;
+    sums.of_bits.resize(of_bits_.size());
+    sums.variables.resize(variables_.size());
+    sums.at_bits.assign(variables_.size(), sums.of_bits);
+    for (const std::vector<Correction>& own : levels_) sums.levels.emplace_back(own.size());
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      sums.all += weights[r] * rows[r].sum;
+      sums.bend += weights[r] * rows[r].bend;
+      for (std::size_t k = 0; k < of_bits_.size(); ++k) sums.of_bits[k] += weights[r] * rows[r].of_bits[k];
+      for (std::size_t i = 0; i < variables_.size(); ++i) {
+        const std::size_t level = samples_[r].point[i];
+        const double one = weights[r] * rows[r].shares[i];
+        sums.variables[i] += one;
+        sums.at_bits[i][bits_[i][level]] += one;
+        sums.levels[i][level] += one;
+      }
+    }
+    return sums;
   }
 
   double covariance(const std::vector<Row>& rows, std::size_t r, std::size_t c) const {
@@ -174,41 +277,6 @@ class Fit {
       result += variance * a.shares[i] * b.shares[i];
     }
     return result;
-  }
-
-  /// To the most probable corrections for these weights.
-  void move(const std::vector<Row>& rows, const std::vector<double>& weights) {
-    double all = 0;
-    double bend = 0;
-    std::vector<double> of_bits(of_bits_.size());
-    for (std::size_t r = 0; r < rows.size(); ++r) {
-      all += weights[r] * rows[r].sum;
-      bend += weights[r] * rows[r].bend;
-      for (std::size_t k = 0; k < of_bits.size(); ++k) of_bits[k] += weights[r] * rows[r].of_bits[k];
-    }
-    for (std::size_t i = 0; i < variables_.size(); ++i) {
-      std::vector<double> own(levels_[i].size());
-      for (std::size_t r = 0; r < rows.size(); ++r)
-        own[samples_[r].point[i]] += weights[r] * rows[r].shares[i];
-      double together = 0;
-      std::vector<double> at_bits(of_bits_.size());
-      for (std::size_t l = 0; l < own.size(); ++l) {
-        together += own[l];
-        at_bits[bits_[i][l]] += own[l];
-        levels_[i][l].move_to(levels_[i][l].variance * own[l]);
-        levels_[i][l].widen(kLevel);
-      }
-      for (std::size_t k = 0; k < at_bits.size(); ++k) {
-        at_bits_[i][k].move_to(at_bits_[i][k].variance * at_bits[k]);
-        at_bits_[i][k].widen(kAtBits);
-      }
-      variables_[i].move_to(variables_[i].variance * together);
-      variables_[i].widen(kVariable);
-    }
-    for (std::size_t k = 0; k < of_bits.size(); ++k) of_bits_[k].move_to(of_bits_[k].variance * of_bits[k]);
-    all_.move_to(all_.variance * all);
-    bend_.move_to(bend_.variance * bend);
-    bend_.value = std::clamp(bend_.value, -0.5, 0.5);
   }
 
   const SearchSpace& space_;
@@ -233,8 +301,8 @@ bool has_fisher(const SearchSpace& space) {
   });
 }
 
-SingleIncreases fisher_increases(const SearchSpace& space, std::span<const Sample> samples) {
-  return Fit(space, samples).run();
+SingleIncreases fisher_increases(const SearchSpace& space, std::span<const Sample> samples, Random* random) {
+  return Fit(space, samples).run(random);
 }
 
 }  // namespace knapsaq

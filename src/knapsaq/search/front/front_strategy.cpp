@@ -6,6 +6,7 @@
 #include <fmt/core.h>
 
 #include "knapsaq/base/error.h"
+#include "knapsaq/base/random.h"
 #include "knapsaq/search/best_point.h"
 #include "knapsaq/search/front.h"
 #include "knapsaq/search/front/fisher_increases.h"
@@ -168,11 +169,39 @@ class FrontStrategy final : public Strategy {
     std::erase_if(candidates, [&](const Proposal& one) { return measured_.contains(one.point); });
     drop_repetitions(candidates);
 
+    if (has_prior_ && setup_.budget &&
+        space_.fits(smallest_point(space_, setup_.budget->of), *setup_.budget)) {
+      explore_budget(learnt, surrogate, candidates, left, batch);
+      return batch;
+    }
     for (const std::size_t pick : select(candidates, std::min(kMostPerPass * batch_, left))) {
       batch.points.push_back(candidates[pick].point);
       batch.predicted.push_back(candidates[pick].predicted);
     }
     return batch;
+  }
+
+  /// Few measurements at one size: the point that is predicted to be the best, and those that would be the
+  /// best if Fisher costs were off in ways that the measurements do not exclude (Thompson sampling). Points
+  /// near the predicted one would tell the same once more.
+  void explore_budget(std::span<const Sample> learnt, const Surrogate& surrogate,
+                      std::span<const Proposal> candidates, std::size_t left, Batch& batch) {
+    const auto add = [&](const Point& point) {
+      if (batch.points.size() >= left || measured_.contains(point) ||
+          std::ranges::find(batch.points, point) != batch.points.end())
+        return;
+      batch.points.push_back(point);
+      batch.predicted.push_back(surrogate.predict(point));
+    };
+    const Proposal* best = nullptr;
+    for (const Proposal& one : candidates)
+      if (space_.fits(one.point, *setup_.budget) && (best == nullptr || one.predicted < best->predicted))
+        best = &one;
+    if (best != nullptr) add(best->point);
+    for (std::size_t draw = 1; draw < 2 * batch_ && batch.points.size() < batch_; ++draw) {
+      const SingleIncreases drawn = fisher_increases(space_, learnt, &random_);
+      add(best_point(space_, drawn.increase, *setup_.budget).levels);
+    }
   }
 
   std::vector<std::size_t> select(std::span<const Proposal> candidates, std::size_t most) const {
@@ -246,7 +275,8 @@ class FrontStrategy final : public Strategy {
   double focus_;
   std::size_t evaluations_ = 0;  ///< most of them
   std::size_t rounds_ = 0;       ///< most of them
-  bool has_prior_ = false;       ///< Fisher costs instead of single changes
+  Random random_{setup_.seed};
+  bool has_prior_ = false;  ///< Fisher costs instead of single changes
   std::vector<Point> singles_;
   std::size_t round_ = 0;
   std::vector<Sample> samples_;    ///< all finite
