@@ -38,7 +38,7 @@ constexpr Effort kSweep{12, 24};
 constexpr Effort kSweepAtBudget{6, 24};
 // Without a sweep: a quarter of those in all. At one size learning often pays more than sharing prefixes.
 constexpr Effort kFisher{7, 12};
-constexpr Effort kFisherAtBudget{7, 3};
+constexpr Effort kFisherAtBudget{9, 3};
 
 /// Knapsaq's own strategy.
 ///
@@ -298,8 +298,9 @@ StrategyInfo front_strategy() {
         "Rounds; auto: 7 by Fisher costs, 12 after a sweep, a twentieth of AMQ's cost; --evaluations "
         "overrides"},
        {"rounds-at-budget", "auto",
-        "The same when one size is requested; auto: 7 by Fisher costs, 6 after a sweep"},
-       {"batch", "auto", "Full passes in a round; auto: 12 by Fisher costs, 3 at one size, 24 after a sweep"},
+        "The same when one size is requested; auto: 9 by Fisher costs, 6 after a sweep"},
+       {"batch", "auto",
+        "Full passes in a round; auto: 12 by Fisher costs (3 measurements at one size), 24 after a sweep"},
        {"budgets", "129", "Sizes at which a round searches for the predicted front"},
        {"prior", "fisher",
         "What is known before the first round: fisher (a backward pass told it to the bank; without that "
