@@ -88,6 +88,29 @@ TEST(FisherIncreases, LastLevelsAddNothingAndNoneIsNegative) {
   }
 }
 
+TEST(FisherIncreases, DrawsSpreadByWhatTheSamplesLeaveOpen) {
+  const Made made(20);
+  const auto spread = [&](std::size_t count) {
+    const std::vector<Sample> samples = made.samples(count);
+    const SingleIncreases mean = fisher_increases(made.space, samples);
+    Random random(8);
+    double squares = 0;
+    for (int draw = 0; draw < 10; ++draw) {
+      const SingleIncreases drawn = fisher_increases(made.space, samples, &random);
+      for (std::size_t v = 0; v < mean.increase.size(); ++v)
+        squares += std::pow(std::log(drawn.increase[v][0] / mean.increase[v][0]), 2);
+    }
+    return std::sqrt(squares / (10 * 20));
+  };
+  EXPECT_GT(spread(5), 0.1);
+  EXPECT_LT(spread(150), 0.7 * spread(5));
+  Random one(9);
+  Random same(9);
+  const std::vector<Sample> samples = made.samples(10);
+  EXPECT_EQ(fisher_increases(made.space, samples, &one).increase,
+            fisher_increases(made.space, samples, &same).increase);
+}
+
 TEST(FisherIncreases, DoNotDependOnThreads) {
   const Made made(12);
   const std::vector<Sample> samples = made.samples(50);

@@ -131,6 +131,26 @@ TEST(FrontStrategy, FisherCostsFindTheFrontWithFewerMeasurements) {
   EXPECT_GT(with, without);
 }
 
+TEST(FrontStrategy, FisherCostsNeedFewMeasurementsAtOneSize) {
+  SearchSpace space = made_space(42);
+  SyntheticEvaluator evaluator(space, {.interaction = 0.3});
+  tell_fisher(space, evaluator);
+  const std::uint64_t budget =
+      (2 * space.linear_bytes(space.smallest()) + space.linear_bytes(space.largest())) / 3;
+  const auto best = [&](const Course& course) {
+    double least = 1e9;
+    for (std::size_t i = 0; i < course.points.size(); ++i)
+      if (space.linear_bytes(course.points[i]) <= budget)
+        least = std::min(least, course.outcomes[i].divergence);
+    return least;
+  };
+  const Course few = follow(space, evaluator, limited(0, budget));
+  EXPECT_LE(few.points.size(), 31u);
+  const Course sweep = follow(space, evaluator, limited(0, budget), {"prior=sweep"});
+  EXPECT_GT(sweep.points.size(), 5 * few.points.size());
+  EXPECT_LT(best(few), 1.1 * best(sweep));
+}
+
 TEST(FrontStrategy, FisherCostsAskTheSameWhateverTheThreadsAndCopeWithBrokenModels) {
   SearchSpace space = made_space(21);
   SyntheticEvaluator evaluator(space, {.interaction = 0.6});
