@@ -16,7 +16,8 @@ struct TuneOptions {
   /// Files to tune on (UTF-8, or JSONL with a field "text"), of whose end the held-out windows are; kSelf
   /// alone or nothing: text that the full-precision model samples.
   std::vector<std::string> text;
-  std::string foreign;  ///< a file that is only measured, before and after; empty: none
+  std::int64_t held_back = 0;  ///< tokens at the end of these files that are not looked at (SampleOptions)
+  std::string foreign;         ///< a file that is only measured, before and after; empty: none
   std::int64_t steps = 100;
   std::int64_t batch = 4;          ///< windows of a step
   std::int64_t window = 0;         ///< tokens; 0: 512, or what the model can see if that is less

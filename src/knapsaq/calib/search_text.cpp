@@ -38,7 +38,8 @@ Samples shuffled_windows(std::span<const std::int32_t> stream, const Tokenizer& 
 SearchText search_windows(const CalibrationText& text, const Tokenizer& tokenizer,
                           const SampleOptions& search, std::int64_t heldout) {
   const SampleOptions held = heldout_options(search, heldout);
-  const std::vector<std::int32_t> stream = encode_documents(text, tokenizer);
+  const std::vector<std::int32_t> all = encode_documents(text, tokenizer);
+  const std::span<const std::int32_t> stream = front_of(all, search);
   SampleOptions split = search;
   split.held_back = held.samples * held.window;
   const std::span<const std::int32_t> front = front_of(stream, split);
@@ -50,7 +51,7 @@ SearchText search_windows(const CalibrationText& text, const Tokenizer& tokenize
         "quarter or more, need {} at least: give more text, or fewer or shorter windows",
         stream.size(), search.samples, search.window, held.samples, windows * search.window));
   return {shuffled_windows(front, tokenizer, search, text.hash),
-          shuffled_windows(std::span(stream).subspan(front.size()), tokenizer, held, text.hash)};
+          shuffled_windows(stream.subspan(front.size()), tokenizer, held, text.hash)};
 }
 
 }  // namespace knapsaq

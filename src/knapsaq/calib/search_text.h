@@ -15,10 +15,10 @@ struct SearchText {
   Samples heldout;
 };
 
-/// From a text: `heldout` windows from its end (its last quarter, or more if needed) and `search.samples`
-/// windows from front_of() with as much held back; places as drawn by place_windows(), in random order.
-/// `search` is resolved, `heldout` at least 1 (else UsageError). Throws InputError for a text that is too
-/// short.
+/// From the part of a text that search.held_back leaves: `heldout` windows from its end (its last quarter, or
+/// more if needed) and `search.samples` windows from front_of() with as much held back; places as drawn by
+/// place_windows(), in random order. `search` is resolved, `heldout` at least 1 (else UsageError). Throws
+/// InputError for a text that is too short.
 SearchText search_windows(const CalibrationText& text, const Tokenizer& tokenizer,
                           const SampleOptions& search, std::int64_t heldout);
 

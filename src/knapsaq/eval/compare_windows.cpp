@@ -12,15 +12,16 @@ namespace knapsaq {
 
 double WindowsComparison::perplexity() const { return std::exp(loss); }
 
-WindowsComparison compare_windows(Decoder& decoder, const ReferencedWindows& reference, std::int64_t windows,
-                                  Progress& progress) {
+std::vector<RowComparison> compare_rows(Decoder& decoder, const ReferencedWindows& reference,
+                                        std::int64_t windows, bool jsd, Progress& progress) {
   if (windows < 1 || windows > reference.windows)
-    throw std::invalid_argument("compare_windows: more windows than there are");
+    throw std::invalid_argument("compare_rows: more windows than there are");
   Backend& backend = decoder.backend();
   const std::int64_t length = reference.length;
   const std::int64_t batch = decoder.windows_per_batch(length);
   ProgressScope scope(progress, "comparing", static_cast<std::uint64_t>(windows * length), "tokens");
-  WindowsComparison result;
+  std::vector<RowComparison> result;
+  result.reserve(static_cast<std::size_t>(windows * (length - 1)));
   for (std::int64_t first = 0; first < windows; first += batch) {
     check_cancelled();
     const std::int64_t count = std::min(batch, windows - first);
@@ -38,20 +39,28 @@ WindowsComparison compare_windows(Decoder& decoder, const ReferencedWindows& ref
       targets[r] = (r + 1) % static_cast<std::size_t>(length) == 0 ? -1 : tokens[r + 1];
     std::vector<RowComparison> compared(static_cast<std::size_t>(rows));
     const Compared candidate{&inputs, compared, decoder.head().get()};
-    backend.compare(backend.view(reference.head_inputs, first * length, rows), *reference.head, targets,
-                    false, std::span(&candidate, 1));
-    for (std::size_t r = 0; r < targets.size(); ++r) {
-      if (targets[r] < 0) continue;
-      ++result.tokens;
-      result.kl += static_cast<double>(compared[r].kl);
-      result.loss += static_cast<double>(compared[r].loss);
-      result.agreement += compared[r].agrees ? 1 : 0;
-    }
-    if (!std::isfinite(result.kl) || !std::isfinite(result.loss)) {
-      decoder.require_finite(tokens, count, length);
-      throw NotFiniteError("the model's divergence from the full model is not finite");
-    }
+    backend.compare(backend.view(reference.head_inputs, first * length, rows), *reference.head, targets, jsd,
+                    std::span(&candidate, 1));
+    for (std::size_t r = 0; r < targets.size(); ++r)
+      if (targets[r] >= 0) result.push_back(compared[r]);
     scope.advance(static_cast<std::uint64_t>(rows));
+  }
+  return result;
+}
+
+WindowsComparison compare_windows(Decoder& decoder, const ReferencedWindows& reference, std::int64_t windows,
+                                  Progress& progress) {
+  const std::vector<RowComparison> rows = compare_rows(decoder, reference, windows, false, progress);
+  WindowsComparison result;
+  result.tokens = std::ssize(rows);
+  for (const RowComparison& row : rows) {
+    result.kl += static_cast<double>(row.kl);
+    result.loss += static_cast<double>(row.loss);
+    result.agreement += row.agrees ? 1 : 0;
+  }
+  if (!std::isfinite(result.kl) || !std::isfinite(result.loss)) {
+    decoder.require_finite(reference.tokens, reference.windows, reference.length);
+    throw NotFiniteError("the model's divergence from the full model is not finite");
   }
   const auto scored = static_cast<double>(result.tokens);
   result.kl /= scored;

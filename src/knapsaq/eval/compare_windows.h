@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "knapsaq/base/progress.h"
 #include "knapsaq/eval/referenced_windows.h"
@@ -16,6 +17,12 @@ struct WindowsComparison {
   double agreement = 0;  ///< share of tokens whose most likely next token is the full model's
   double perplexity() const;
 };
+
+/// Every scored token of the first `windows` windows of `reference`, window after window, as `decoder`
+/// predicts it; it uses the same backend. What is not finite stays so. Cancelled between batches.
+std::vector<RowComparison> compare_rows(Decoder& decoder, const ReferencedWindows& reference,
+                                        std::int64_t windows, bool jsd,
+                                        Progress& progress = Progress::none());
 
 /// Runs the first `windows` windows of `reference` through `decoder`, which uses the same backend. Throws
 /// NotFiniteError for a model that computes no finite numbers; Cancelled between batches.
