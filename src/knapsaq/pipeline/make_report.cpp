@@ -52,6 +52,7 @@ ReportData report_of(const Run& run, const ErrorTable& table) {
       throw InputError(fmt::format("{}: {}", study.string(), error.what()));
     }
   }
+  sources.written = read_written_steps(run.folder());
   sources.tasks = read_task_scores(run.folder());
   return collect_report(std::move(sources));
 }

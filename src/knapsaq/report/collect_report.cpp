@@ -47,6 +47,7 @@ class Collector {
     data_.windows = sources.windows;
     data_.tokens = sources.tokens;
     data_.study = std::move(sources.study);
+    data_.written = std::move(sources.written);
     data_.tasks = std::move(sources.tasks);
     describe_space(sources.table);
   }

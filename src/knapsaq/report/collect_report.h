@@ -20,9 +20,10 @@ struct ReportSources {
   std::int64_t windows = 0;  ///< of the token set of the search
   std::int64_t tokens = 0;   ///< scored tokens of it
   ReportModel model;
-  std::string run;                   ///< folder of the run, as the user wrote it: for the shown command
-  std::optional<ReportStudy> study;  ///< parse_study()
-  std::vector<TaskScores> tasks;     ///< read_task_scores()
+  std::string run;                    ///< folder of the run, as the user wrote it: for the shown command
+  std::optional<ReportStudy> study;   ///< parse_study()
+  std::vector<WrittenSteps> written;  ///< read_written_steps()
+  std::vector<TaskScores> tasks;      ///< read_task_scores()
 };
 
 /// Everything that is known of a run so far, also while it is being written. Points that no search asked for

@@ -229,6 +229,21 @@ json variable_json(const ReportVariable& variable) {
           {"levels", std::move(levels)}};
 }
 
+json written_json(const WrittenSteps& model) {
+  json steps = json::array();
+  for (const WrittenSteps::Step& step : model.steps)
+    steps.push_back({{"name", step.name},
+                     {"divergence", number(step.divergence)},
+                     {"standardError", number(step.standard_error)},
+                     {"perplexity", number(step.perplexity)},
+                     {"agreement", number(step.agreement)}});
+  return {{"model", model.model},
+          {"effort", model.effort},
+          {"bytes", model.bytes},
+          {"bits", number(model.bits)},
+          {"steps", std::move(steps)}};
+}
+
 }  // namespace
 
 json to_json(const ReportData& data, std::size_t most_digits) {
@@ -256,6 +271,8 @@ json to_json(const ReportData& data, std::size_t most_digits) {
                        {"loss", number(one.measurement.loss)},
                        {"agreement", number(one.measurement.agreement)},
                        {"standardError", number(one.standard_error)}});
+  json written = json::array();
+  for (const WrittenSteps& one : data.written) written.push_back(written_json(one));
   json tasks = json::array();
   for (const TaskScores& one : data.tasks) tasks.push_back(task_scores_json(one));
   return {{"model",
@@ -281,6 +298,7 @@ json to_json(const ReportData& data, std::size_t most_digits) {
           {"hypervolume", number(data.hypervolume)},
           {"sensitivities", std::move(sensitivities)},
           {"heldout", std::move(heldout)},
+          {"written", std::move(written)},
           {"tasks", std::move(tasks)},
           {"study", data.study ? study_json(*data.study) : json(nullptr)}};
 }

@@ -11,6 +11,7 @@
 
 #include "knapsaq/bank/error_table.h"
 #include "knapsaq/report/task_scores.h"
+#include "knapsaq/report/written_steps.h"
 #include "knapsaq/search/front.h"
 #include "knapsaq/search/measurement.h"
 #include "knapsaq/search/space.h"
@@ -169,7 +170,8 @@ struct ReportData {
   double hypervolume = 0;          ///< of that front
   std::vector<ReportSensitivity> sensitivities;
   std::vector<ReportHeldout> heldout;
-  std::vector<TaskScores> tasks;  ///< of the models that were judged by tasks, smallest first
+  std::vector<WrittenSteps> written;  ///< what each step after the search gained, smallest model first
+  std::vector<TaskScores> tasks;      ///< of the models that were judged by tasks, smallest first
   std::optional<ReportStudy> study;
 };
 

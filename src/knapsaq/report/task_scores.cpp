@@ -9,9 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include "knapsaq/base/error.h"
-#include "knapsaq/base/files.h"
-#include "knapsaq/base/hash.h"
 #include "knapsaq/base/json_text.h"
+#include "knapsaq/report/kept_files.h"
 
 namespace knapsaq {
 namespace {
@@ -56,11 +55,9 @@ void keep_task_scores(const TaskScores& scores, const fs::path& run, const fs::p
                       {"data", scores.data},
                       {"tasks", std::move(tasks)},
                       {"average", json_of(scores.average)}};
-  fs::create_directories(run / kFolder);
-  const std::string place = hash_hex(fs::weakly_canonical(path).string()).substr(0, 8);
   // Names of folders need not be UTF-8.
-  write_file(run / kFolder / fmt::format("{}-{}.json", scores.model, place),
-             value.dump(1, ' ', false, json::error_handler_t::replace) + "\n");
+  keep_file(run / kFolder, scores.model, path,
+            value.dump(1, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
 TaskScores parse_task_scores(std::string_view text) {
@@ -93,18 +90,8 @@ TaskScores parse_task_scores(std::string_view text) {
 
 std::vector<TaskScores> read_task_scores(const fs::path& run) {
   std::vector<TaskScores> all;
-  if (!fs::is_directory(run / kFolder)) return all;
-  std::vector<fs::path> files;
-  for (const fs::directory_entry& entry : fs::directory_iterator(run / kFolder))
-    if (entry.path().extension() == ".json") files.push_back(entry.path());
-  for (const fs::path& file : files) {
-    try {
-      all.push_back(parse_task_scores(read_file(file)));
-    } catch (const InputError& error) {
-      throw InputError(
-          fmt::format("{}: {}; remove it, or judge the model again", file.string(), error.what()));
-    }
-  }
+  read_kept_files(run / kFolder, "remove it, or judge the model again",
+                  [&](std::string_view text) { all.push_back(parse_task_scores(text)); });
   std::ranges::sort(all, [](const TaskScores& a, const TaskScores& b) {
     return std::tie(a.bytes, a.model) < std::tie(b.bytes, b.model);
   });

@@ -56,8 +56,8 @@ struct RunFollower::Impl {
   std::string data_stamp() const {
     std::string text = stamp(archive());
     if (text.empty()) return text;
-    text +=
-        "/" + stamp(archive() += "-wal") + "/" + stamp(folder / kStudyName) + "/" + stamp(folder / "tasks");
+    text += "/" + stamp(archive() += "-wal") + "/" + stamp(folder / kStudyName) + "/" +
+            stamp(folder / "written-models") + "/" + stamp(folder / "tasks");
     return text;
   }
   fs::path archive() const { return folder / kArchiveName; }

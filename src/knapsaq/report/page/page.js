@@ -65,6 +65,7 @@ const kSections = [
   ['allocation', makeAllocation],
   ['quality', makeQuality],
   ['heldout', makeHeldout, (report) => [report.heldout, report.model]],
+  ['steps', makeSteps, (report) => [report.written, report.divergence]],
   ['tasks', makeTasks, (report) => report.tasks],
   ['convergence', makeConvergence],
   ['sensitivity', makeSensitivity, (report) => report.sensitivities],
