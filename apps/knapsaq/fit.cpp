@@ -73,6 +73,12 @@ void add_fit(CommandLine& app) {
               "HTML page about the run; default: report.html in the run's folder")
       .not_empty();
   add_strategy_flags(verb, options->fit.search);
+  verb.option(
+          "--effort", options->fit.effort,
+          "What is spent after the search on the same bytes: quick (nothing), normal (codes that correct the "
+          "errors before them, then tuning), best (of three allocations, three times the tuning)")
+      .one_of({"quick", "normal", "best"})
+      .show_default();
   verb.flag("--force", options->fit.force, "Replace the output folder");
   add_run_flags(verb, options->run);
   add_watch_flag(verb, options->common);

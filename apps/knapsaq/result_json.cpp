@@ -53,6 +53,14 @@ nlohmann::ordered_json json_of(const WrittenModel& model) {
     json["difference"] = model.difference;
     json["difference_standard_error"] = model.difference_standard_error;
   }
+  json["steps"] = nlohmann::ordered_json::array();
+  for (const WritingStep& step : model.steps) {
+    nlohmann::ordered_json one = {{"name", step.name},
+                                  {"divergence", step.divergence},
+                                  {"divergence_standard_error", step.divergence_standard_error}};
+    one.update(json_of(step.judged));
+    json["steps"].push_back(std::move(one));
+  }
   json["notes"] = model.notes;
   json["allocation"] = allocation_json(model.allocation);
   return json;
@@ -70,6 +78,10 @@ void print_summary(const WrittenModel& model, const std::string& output) {
   fmt::print("  {:<16} {:>12} {:>8} {:>10} {:>21} {:>8}\n", "", "bytes", "bits", "KL", "perplexity",
              "agrees");
   fmt::print("{}   written\n", line_of(model.is_uniform, model.chosen));
+  for (const WritingStep& step : model.steps)
+    if (&step != &model.steps.back())
+      fmt::print("{}   {}\n", line_of(model.is_uniform, step.judged),
+                 step.name == "bank" ? "with the search's codes" : "with corrected codes");
   if (!model.other) return;
   fmt::print("{}\n", line_of(!model.is_uniform, *model.other));
   fmt::print("the written one's {} is lower by {:.5f} +- {:.5f}\n", model.divergence, -model.difference,

@@ -163,7 +163,8 @@ TEST_F(Ends, FitDecidesAboutAllMatrices) {
       "/wiki-llama-6m-sample.txt --set rounds-at-budget=1 ";
   const std::string out = scratch("fitted");
   const nlohmann::json said =
-      must("fit " + apart_ + " --budget 330kB -o " + out + small + "--pin 'lm_head>=4' --json").json();
+      must("fit " + apart_ + " --budget 330kB --effort quick -o " + out + small + "--pin 'lm_head>=4' --json")
+          .json();
   EXPECT_LE(weight_bytes(out), 330000U);
   EXPECT_EQ(said["bytes"], weight_bytes(out));
   ASSERT_EQ(said["allocation"].size(), 16U);
@@ -177,7 +178,7 @@ TEST_F(Ends, FitDecidesAboutAllMatrices) {
   expect_refused("fit " + apart_ + " --bits 3 -o " + scratch("bits") + " --run " + out + ".run", 2,
                  "embedding and head");
   const nlohmann::json bits =
-      must("fit " + apart_ + " --bits 4 -o " + scratch("bits") + small + " --json").json();
+      must("fit " + apart_ + " --bits 4 --effort quick -o " + scratch("bits") + small + " --json").json();
   EXPECT_EQ(bits["allocation"].size(), 14U);
   EXPECT_EQ(stored(scratch("bits")).at("lm_head"), "f32");
 }

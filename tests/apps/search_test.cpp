@@ -25,8 +25,9 @@ class SearchCommand : public InterventionTest {
 
 TEST_F(SearchCommand, FitWritesTheModelItsReportAndSaysWhatItIs) {
   const std::string out = scratch("fitted");
-  const nlohmann::json said =
-      must("fit " + opt_ + " --budget 2.1MiB -o " + out + small_ + "--set rounds-at-budget=1 --json").json();
+  const nlohmann::json said = must("fit " + opt_ + " --budget 2.1MiB -o " + out + small_ +
+                                   "--effort quick --set rounds-at-budget=1 --json")
+                                  .json();
   const auto budget = said["budget_bytes"].get<std::uint64_t>();
   EXPECT_EQ(budget, 2202009u);
   std::uint64_t written = 0;
@@ -148,9 +149,10 @@ TEST_F(SearchCommand, AnotherBankIsNoticed) {
 }
 
 TEST_F(SearchCommand, PinsHold) {
-  const nlohmann::json said = must("fit " + opt_ + " --bits 3 -o " + scratch("pinned") + small_ +
-                                   "--set rounds-at-budget=1 --pin '0.*=b4g128' --pin '*.fc2>=3' --json")
-                                  .json();
+  const nlohmann::json said =
+      must("fit " + opt_ + " --bits 3 --effort quick -o " + scratch("pinned") + small_ +
+           "--set rounds-at-budget=1 --pin '0.*=b4g128' --pin '*.fc2>=3' --json")
+          .json();
   for (const nlohmann::json& entry : said["allocation"]) {
     const std::string name = entry["linear"];
     const std::string scheme = entry["scheme"];

@@ -131,7 +131,7 @@ TEST_F(Verbs, PrintWholeOrFail) {
   must(filled("quantize " + llama_ + " -o {l} --scheme rtn:b4g64"));
   // Each may be run again.
   const std::map<std::string, std::string> lines = {
-      {"fit", "fit {m} --bits 3 -o {f} --strategy uniform --force" + run_options},
+      {"fit", "fit {m} --bits 3 -o {f} --strategy uniform --effort quick --force" + run_options},
       {"search", "search {m} --run {r}"},
       {"front", "front {r}"},
       {"pick", "pick {r} --bits 3 -o {p} --force"},

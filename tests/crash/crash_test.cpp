@@ -110,7 +110,7 @@ const std::vector<Scenario> kScenarios = {
      .whole = {"c"},
      .before = {"calibrate {S}/model -o {W}/c" + kSmall}},
     {.name = "fit",
-     .command = "fit {S}/model -o {W}/out --bits 3.5 --strategy random --evaluations 4" + kRun,
+     .command = "fit {S}/model -o {W}/out --bits 3.5 --strategy random --evaluations 4 --effort quick" + kRun,
      .whole = {"out", "out.run/report.html"}},
     {.name = "search", .command = "search {S}/model --run {W}/run --strategy uniform" + kRun},
     {.name = "pick",

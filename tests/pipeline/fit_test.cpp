@@ -41,9 +41,10 @@ class Recorder final : public Listener {
   Cancellation cancellation;
 };
 
-/// A search of seconds, in a folder of its own.
+/// A search of seconds, in a folder of its own, and nothing after it (effort_test.cpp).
 FitOptions small_fit(const Scratch& scratch, const std::string& output) {
   FitOptions options;
+  options.effort = "quick";
   options.output = (scratch / output).string();
   options.budget.bytes = 4'300'000;
   options.of.menu = "b2g64,b3g64,b4g64";
@@ -106,6 +107,7 @@ TEST(Fit, ARunMayBeGoneOnWithWhateverItIsOf) {
   options.run = (scratch / "run").string();
   fit_with(recorder, options);
   FitOptions other;
+  other.effort = "quick";
   other.output = (scratch / "second").string();
   other.run = options.run;
   other.budget.bytes = 4'000'000;

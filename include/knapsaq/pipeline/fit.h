@@ -17,7 +17,8 @@ struct FitOptions {
   std::string report;  ///< page about the run; empty: report.html in the run's folder
   RunOptions of;
   StrategyOptions search;
-  bool force = false;  ///< replace the output
+  std::string effort = "normal";  ///< parse_effort(): what is spent on codes and tuning after the search
+  bool force = false;             ///< replace the output
 };
 
 struct FitResult {
@@ -31,7 +32,8 @@ struct FitResult {
 };
 
 /// All of it: calibrates, quantizes every matrix in every scheme, searches, judges the best within the budget
-/// and the best uniform model on held-out text, and writes the better one. What is finished is kept in the
+/// and the best uniform model on held-out text, and writes the better one, with the codes and the tuning that
+/// the effort asks for. What is finished is kept in the
 /// run's folder: after a kill the same call goes on. Throws UsageError for what cannot be, before any work;
 /// InfeasibleError naming the smallest size; Cancelled.
 FitResult fit(Session& session, const FitOptions& options);

@@ -20,6 +20,14 @@ struct JudgedModel {
   double agreement = 0;  ///< share of tokens whose most likely next token is the full model's
 };
 
+/// A step on the way from the search's codes to the written ones, judged like the models.
+struct WritingStep {
+  std::string name;  ///< "bank": the codes that were searched on; "corrected"; "tuned"
+  JudgedModel judged;
+  double divergence = 0;  ///< what the choice was made by, nats per token
+  double divergence_standard_error = 0;
+};
+
 /// A model that a run has chosen and written, and why.
 struct WrittenModel {
   std::filesystem::path path;  ///< of the folder or file
@@ -37,7 +45,10 @@ struct WrittenModel {
   double reference_perplexity = 0;  ///< of the full model on the held-out text
   std::vector<NamedScheme> allocation;
   std::vector<SchemeCount> counts;
-  std::string codes;               ///< the other bank that the codes are from; empty: the run's
+  std::string codes;  ///< the other bank that the codes are from; empty: the run's
+  /// What the effort after the search made of it, the written model last; empty: the bank's codes are
+  /// written.
+  std::vector<WritingStep> steps;
   std::vector<std::string> notes;  ///< what the engine's readers do otherwise; lines for people
 };
 

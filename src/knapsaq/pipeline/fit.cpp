@@ -4,6 +4,8 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/output_plan.h"
+#include "knapsaq/pipeline/effort.h"
+#include "knapsaq/pipeline/improve_selection.h"
 #include "knapsaq/pipeline/make_report.h"
 #include "knapsaq/pipeline/open_run.h"
 #include "knapsaq/pipeline/search_steps.h"
@@ -11,6 +13,7 @@
 #include "knapsaq/pipeline/work_on_run.h"
 #include "knapsaq/pipeline/write_selection.h"
 #include "knapsaq/report/html_page.h"
+#include "knapsaq/report/written_steps.h"
 #include "knapsaq/search/strategy.h"
 
 namespace knapsaq {
@@ -45,6 +48,32 @@ Outputs plan_outputs(OutputPlan& plan, const Session& session, const FitOptions&
   return outputs;
 }
 
+WrittenSteps steps_for_report(const WrittenModel& model, Effort effort) {
+  WrittenSteps written;
+  written.model = model.path.filename().string();
+  written.effort = name_of(effort);
+  written.bytes = model.bytes;
+  written.bits = model.bits;
+  for (const WritingStep& step : model.steps)
+    written.steps.push_back({.name = step.name,
+                             .divergence = step.divergence,
+                             .standard_error = step.divergence_standard_error,
+                             .perplexity = step.judged.perplexity,
+                             .agreement = step.judged.agreement});
+  return written;
+}
+
+/// Before the work begins.
+void tell_cost(Listener& listener, Effort effort, const Run& run, const CalibrationOptions& calibration) {
+  const EffortCost cost = cost_of(effort, run, calibration);
+  if (cost.codes + cost.tuning == 0) return;
+  listener.note(
+      fmt::format("effort {}: after the search corrected codes cost about {:.0f} full passes, tuning about "
+                  "{:.0f}; --effort quick "
+                  "leaves both out",
+                  name_of(effort), cost.codes, cost.tuning));
+}
+
 FitResult fit_planned(Session& session, const FitOptions& options, OutputPlan& plan, const Outputs& outputs) {
   const Stopwatch watch;
   Budget budget;
@@ -54,6 +83,8 @@ FitResult fit_planned(Session& session, const FitOptions& options, OutputPlan& p
                        check_search(options.search, space, budget);
                      });
   plan.reads("the bank", run.bank().folder());
+  const Effort effort = parse_effort(options.effort);
+  tell_cost(session.listener(), effort, run, options.of.calibration);
   SearchReport report;
   Selection selection;
   {
@@ -63,7 +94,10 @@ FitResult fit_planned(Session& session, const FitOptions& options, OutputPlan& p
     selection = choose(run, budget, evaluators, {}, session.listener());
   }
   FitResult result;
-  result.model = write_selection(run, selection, {}, outputs.model, options.force, session.listener());
+  result.model = write_improved(session, run, selection, budget, effort, options.of.calibration,
+                                outputs.model, options.force);
+  if (!result.model.steps.empty())
+    keep_written_steps(steps_for_report(result.model, effort), run.folder(), outputs.model);
   make_report(run, outputs.report);
   result.search = summary_of(report);
   result.run = outputs.run_name;
@@ -80,6 +114,7 @@ FitResult fit(Session& session, const FitOptions& options) {
   const ExecutionScope scope(session.execution());
   if (!options.budget.given()) throw UsageError("give one of --budget, --bpw and --bits");
   find_strategy(options.search.strategy);
+  static_cast<void>(parse_effort(options.effort));
   OutputPlan plan;
   const Outputs outputs = plan_outputs(plan, session, options);
   return work_on_run(session.environment(), [&] { return fit_planned(session, options, plan, outputs); });

@@ -15,22 +15,12 @@
 #include "knapsaq/checkpoint/gguf_file.h"
 #include "knapsaq/export/engine.h"
 #include "knapsaq/export/matrix_source.h"
+#include "knapsaq/export/rewrite_quantized.h"
 #include "knapsaq/export/writer.h"
 #include "knapsaq/pipeline/named_allocation.h"
 
 namespace knapsaq {
 namespace {
-
-JudgedModel judged(const Candidate& one) {
-  const double perplexity = one.heldout.perplexity();
-  return {.bytes = one.bytes,
-          .bits = one.bits,
-          .kl = one.heldout.kl,
-          .perplexity = perplexity,
-          // From that of its logarithm.
-          .perplexity_standard_error = perplexity * loss_standard_error(one.heldout),
-          .agreement = one.heldout.agreement};
-}
 
 /// The scheme of the same bits, groups and metadata by another method.
 Scheme counterpart(const BankIndex& bank, const Scheme& scheme, const std::string& linear) {
@@ -53,8 +43,17 @@ constexpr std::string_view kWrittenName = "written";
 /// Folders of corrected codes, in the run's folder.
 constexpr std::string_view kCorrectedName = "corrected";
 
-std::vector<MatrixScheme> allocation_of(const Run& run, const Point& point) {
-  return allocation_of(find_matrices(run.config(), run.space().linears), run.space().allocation(point));
+/// A folder in Knapsaq's own format in that of the run's engine.
+WrittenPoint export_folder(const Run& run, const std::filesystem::path& folder,
+                           const std::filesystem::path& output, bool force, Progress& progress) {
+  const Engine& engine = find_engine(run.settings().engine);
+  ExportOptions how;
+  how.replace = force;
+  how.fusing_readers = engine.ties != "none";
+  how.name = run.model_name();
+  ExportReport report =
+      writer(engine.format).write(Checkpoint::open_folder(folder), run.config(), output, how, progress);
+  return {report.bytes, 0, std::move(report.notes)};
 }
 
 /// Writes the matrices of `source` in the format of the run's engine.
@@ -74,17 +73,27 @@ WrittenPoint write_matrices(const Run& run, std::span<const MatrixScheme> alloca
   const std::filesystem::path native = work.path() / "model";
   const QuantizedModel model =
       write_quantized(run.checkpoint(), run.config(), allocation, source, native, true, progress, writing);
-  const Engine& engine = find_engine(run.settings().engine);
-  ExportOptions how;
-  how.replace = force;
-  how.fusing_readers = engine.ties != "none";
-  how.name = run.model_name();
-  const ExportReport report =
-      writer(engine.format).write(Checkpoint::open_folder(native), run.config(), output, how, progress);
-  return {report.bytes, model.bits, report.notes};
+  WrittenPoint written = export_folder(run, native, output, force, progress);
+  written.bits = model.bits;
+  return written;
 }
 
 }  // namespace
+
+std::vector<MatrixScheme> allocation_of(const Run& run, const Point& point) {
+  return allocation_of(find_matrices(run.config(), run.space().linears), run.space().allocation(point));
+}
+
+JudgedModel judged_model(const Candidate& one) {
+  const double perplexity = one.heldout.perplexity();
+  return {.bytes = one.bytes,
+          .bits = one.bits,
+          .kl = one.heldout.kl,
+          .perplexity = perplexity,
+          // From that of its logarithm.
+          .perplexity_standard_error = perplexity * loss_standard_error(one.heldout),
+          .agreement = one.heldout.agreement};
+}
 
 std::filesystem::path plan_result(OutputPlan& plan, const std::string& engine, const std::string& output,
                                   bool force) {
@@ -115,18 +124,24 @@ WrittenPoint write_point(const Run& run, const Point& point, const std::string& 
                         progress);
 }
 
-WrittenModel write_selection(const Run& run, const Selection& selection, const std::string& codes,
-                             const std::filesystem::path& output, bool force, Progress& progress) {
+WrittenPoint write_folder(const Run& run, const std::filesystem::path& folder,
+                          const std::filesystem::path& output, bool force, Progress& progress) {
+  if (!run.settings().engine.empty()) return export_folder(run, folder, output, force, progress);
+  return {
+      rewrite_quantized(Checkpoint::open_folder(folder), run.config(), {}, output, force, progress), 0, {}};
+}
+
+WrittenModel describe(const Run& run, const Selection& selection, WrittenPoint written,
+                      const std::filesystem::path& output) {
   const Point& point = selection.chosen.point;
-  WrittenPoint written = write_point(run, point, codes, output, force, progress);
   WrittenModel model;
   model.path = output;
   model.bytes = written.bytes;
   model.bits = written.bits;
   model.is_uniform = selection.is_uniform;
-  model.chosen = judged(selection.chosen);
+  model.chosen = judged_model(selection.chosen);
   if (selection.other) {
-    model.other = judged(*selection.other);
+    model.other = judged_model(*selection.other);
     model.difference = selection.difference.mean;
     model.difference_standard_error = selection.difference.standard_error;
   }
@@ -135,8 +150,15 @@ WrittenModel write_selection(const Run& run, const Selection& selection, const s
   model.reference_perplexity = std::exp(selection.reference_loss);
   model.allocation = named_allocation(run.space(), point);
   model.counts = scheme_counts(run.space(), point);
-  model.codes = codes;
   model.notes = std::move(written.notes);
+  return model;
+}
+
+WrittenModel write_selection(const Run& run, const Selection& selection, const std::string& codes,
+                             const std::filesystem::path& output, bool force, Progress& progress) {
+  WrittenModel model = describe(
+      run, selection, write_point(run, selection.chosen.point, codes, output, force, progress), output);
+  model.codes = codes;
   return model;
 }
 
@@ -145,7 +167,7 @@ std::unique_ptr<const MatrixSource> correct_point(const Run& run, const Point& p
   const std::vector<MatrixScheme> allocation = allocation_of(run, point);
   auto bank = std::make_unique<BankSource>(run.bank(), run.config());
   std::string name = samples.hash;
-  if (outputs != nullptr) name += " " + outputs->identity();
+  if (outputs != nullptr) name += fmt::format(" {}", outputs->identity());
   for (const MatrixScheme& one : allocation)
     name += fmt::format(" {}={}", one.matrix.name, to_string(one.scheme));
   const std::filesystem::path folder = run.folder() / kCorrectedName / hash_hex(name);
@@ -164,11 +186,13 @@ std::unique_ptr<const MatrixSource> correct_point(const Run& run, const Point& p
   return std::make_unique<CorrectedSource>(std::move(files), allocation, std::move(bank));
 }
 
-WrittenPoint write_corrected(const Run& run, const Point& point, const Samples& samples,
-                             const InputSource* outputs, const std::filesystem::path& output, bool force,
-                             Progress& progress) {
-  const std::unique_ptr<const MatrixSource> source = correct_point(run, point, samples, outputs, progress);
-  return write_matrices(run, allocation_of(run, point), *source, output, force, progress);
+void remove_corrections(const Run& run) {
+  const std::filesystem::path place = run.folder() / kCorrectedName;
+  if (!std::filesystem::exists(place)) return;
+  for (const std::filesystem::directory_entry& entry : std::filesystem::directory_iterator(place))
+    remove_corrected(entry.path(), run.config());
+  std::error_code not_empty;
+  std::filesystem::remove(place, not_empty);
 }
 
 }  // namespace knapsaq

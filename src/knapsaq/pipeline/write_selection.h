@@ -3,7 +3,9 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "knapsaq/bank/matrix_scheme.h"
 #include "knapsaq/base/output_plan.h"
 #include "knapsaq/calib/input_statistics.h"
 #include "knapsaq/calib/samples.h"
@@ -24,7 +26,8 @@ void check_codes(const Run& run, const std::string& codes);
 /// What write_point() wrote.
 struct WrittenPoint {
   std::uint64_t bytes = 0;
-  double bits = 0;
+  double bits =
+      0;  ///< average per quantized weight, metadata included; 0 where a folder was only carried over
   std::vector<std::string> notes;
 };
 /// Writes the model of a point in the format of the run's engine. `codes`: a bank with the same bits and
@@ -44,9 +47,18 @@ WrittenModel write_selection(const Run& run, const Selection& selection, const s
 /// correct_codes() does.
 std::unique_ptr<const MatrixSource> correct_point(const Run& run, const Point& point, const Samples& samples,
                                                   const InputSource* outputs, Progress& progress);
-/// write_point() with correct_point()'s codes.
-WrittenPoint write_corrected(const Run& run, const Point& point, const Samples& samples,
-                             const InputSource* outputs, const std::filesystem::path& output, bool force,
-                             Progress& progress);
+/// Removes what correct_point() keeps of all points.
+void remove_corrections(const Run& run);
+
+/// The schemes of a point, one for each matrix of the space.
+std::vector<MatrixScheme> allocation_of(const Run& run, const Point& point);
+/// What is told of a candidate.
+JudgedModel judged_model(const Candidate& one);
+/// Writes a folder in Knapsaq's own format, of the run's model, in the format of the run's engine.
+WrittenPoint write_folder(const Run& run, const std::filesystem::path& folder,
+                          const std::filesystem::path& output, bool force, Progress& progress);
+/// Everything that is known of a selection that was written.
+WrittenModel describe(const Run& run, const Selection& selection, WrittenPoint written,
+                      const std::filesystem::path& output);
 
 }  // namespace knapsaq

@@ -180,6 +180,17 @@ Selection choose(Run& run, const Budget& budget, Evaluators& evaluators, std::st
       run, [&] { return best.next(); }, budget, evaluators, progress);
 }
 
+std::vector<Point> best_searched(const Run& run, const Budget& budget, std::size_t most) {
+  Searched searched(run, budget, {});
+  std::vector<Point> points;
+  while (points.size() < most) {
+    const std::optional<Point> point = searched.next();
+    if (!point) break;
+    points.push_back(*point);
+  }
+  return points;
+}
+
 Selection choose_near(Run& run, double bits, double tolerance, Evaluators& evaluators,
                       std::string_view strategy, Progress& progress) {
   const std::vector<Archive::Entry> entries = searched(run, strategy);

@@ -41,8 +41,12 @@ struct Selection {
 Selection choose(Run& run, const Budget& budget, Evaluators& evaluators, std::string_view strategy = {},
                  Progress& progress = Progress::none());
 
-/// The same for a size that need not be kept exactly, as AMQ picks its models: pick_near() among the measured
-/// points, against the best uniform one of at most its bytes.
+/// The points within the budget that the searches found best on the whole token set, the best first; at most
+/// `most`.
+std::vector<Point> best_searched(const Run& run, const Budget& budget, std::size_t most);
+
+/// The same as choose() for a size that need not be kept exactly, as AMQ picks its models: pick_near() among
+/// the measured points, against the best uniform one of at most its bytes.
 Selection choose_near(Run& run, double bits, double tolerance, Evaluators& evaluators,
                       std::string_view strategy = {}, Progress& progress = Progress::none());
 

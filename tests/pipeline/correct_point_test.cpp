@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "knapsaq/base/files.h"
+#include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/pipeline/fit.h"
 #include "knapsaq/pipeline/write_selection.h"
 #include "knapsaq/search/run.h"
@@ -33,7 +34,15 @@ void make_run(const Scratch& scratch, const std::string& method) {
   options.of.tokens = 64;
   options.of.heldout = 64;
   options.search.strategy = "uniform";
+  options.effort = "quick";
   fit(session, options);
+}
+
+std::uint64_t write(const knapsaq::Run& run, const Point& point, const Samples& samples,
+                    const fs::path& folder) {
+  return write_quantized(run.checkpoint(), run.config(), allocation_of(run, point),
+                         *correct_point(run, point, samples, nullptr, Progress::none()), folder, false)
+      .bytes;
 }
 
 std::vector<fs::path> files_in(const fs::path& folder) {
@@ -43,7 +52,7 @@ std::vector<fs::path> files_in(const fs::path& folder) {
   return files;
 }
 
-TEST(WriteCorrected, GoesOnWhereItStoppedAndWritesTheBanksEnds) {
+TEST(CorrectPoint, GoesOnWhereItStoppedAndWritesTheBanksEnds) {
   for (const std::string method : {"gptq", "awq"}) {
     const Scratch scratch;
     make_run(scratch, method);
@@ -51,10 +60,9 @@ TEST(WriteCorrected, GoesOnWhereItStoppedAndWritesTheBanksEnds) {
     const Samples samples =
         make_samples(std::vector<std::int32_t>(8 * 32, 17), {.samples = 8, .window = 32}, "made");
     const Point point = run.space().smallest();
-    const WrittenPoint written =
-        write_corrected(run, point, samples, nullptr, scratch / "corrected", false, Progress::none());
-    EXPECT_EQ(written.bytes, run.space().bytes(point));
-    EXPECT_EQ(write_point(run, point, {}, scratch / "bank", false, Progress::none()).bytes, written.bytes);
+    EXPECT_EQ(write(run, point, samples, scratch / "corrected"), run.space().bytes(point));
+    EXPECT_EQ(write_point(run, point, {}, scratch / "bank", false, Progress::none()).bytes,
+              run.space().bytes(point));
     EXPECT_TRUE(read_file(scratch / "corrected/model.safetensors") !=
                 read_file(scratch / "bank/model.safetensors"));
 
@@ -63,7 +71,7 @@ TEST(WriteCorrected, GoesOnWhereItStoppedAndWritesTheBanksEnds) {
     EXPECT_EQ(kept.size(), linears(run.config()).size());
     for (std::size_t i = 0; i < kept.size(); i += 2) fs::remove(kept[i]);
     const auto made = fs::last_write_time(kept[1]);
-    write_corrected(run, point, samples, nullptr, scratch / "again", false, Progress::none());
+    write(run, point, samples, scratch / "again");
     EXPECT_TRUE(read_file(scratch / "again/model.safetensors") ==
                 read_file(scratch / "corrected/model.safetensors"));
     EXPECT_EQ(fs::last_write_time(kept[1]), made);
@@ -76,6 +84,8 @@ TEST(WriteCorrected, GoesOnWhereItStoppedAndWritesTheBanksEnds) {
     EXPECT_EQ(run.space().linears.front(), embedding.name);
     EXPECT_TRUE(std::ranges::equal(std::get<PackedMatrix>(source->matrix(embedding, scheme).stored).codes,
                                    std::get<PackedMatrix>(run.bank().matrix(embedding.name, scheme)).codes));
+    remove_corrections(run);
+    EXPECT_FALSE(fs::exists(scratch / "run/corrected"));
   }
 }
 
