@@ -12,7 +12,7 @@ model=${1:-assets/wiki-llama-6m}
 text=${2:-assets/wiki-llama-6m-sample.txt}
 report=${3:-report.html}
 # A quarter of the default texts and rounds: enough to beat uniform models, and the same files and commands.
-effort=(--tokens 2048 --heldout 4096 --samples 32 --set rounds-at-budget=2)
+effort=(--effort quick --tokens 2048 --heldout 4096 --samples 32 --set rounds-at-budget=2)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

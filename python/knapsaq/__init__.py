@@ -55,6 +55,7 @@ from ._results import (
     TuneMeasurement,
     TuneResult,
     Windows,
+    WritingStep,
     WrittenModel,
 )
 from ._run import Fit, Run, Search
@@ -147,6 +148,7 @@ __all__ = [
     "TunedText",
     "UsageError",
     "Windows",
+    "WritingStep",
     "WrittenModel",
     "allocate",
     "bank",

@@ -102,12 +102,20 @@ def set_calibration(
     samples: int | None = None,
     window: int | None = None,
     seed: int | None = None,
+    fisher: bool | None = None,
+    fisher_tokens: int | None = None,
     precision: str | None = None,
 ) -> None:
     if precision is not None and precision not in ("bf16", "fp32"):
         raise UsageError('precision has to be "bf16" or "fp32"')
     fill(options, folder=path(folder) or None, text=None if text is None else paths(text), precision=precision)
-    for name, value in (("samples", samples), ("window", window), ("seed", seed)):
+    fill(options, fisher=fisher, fisher_tokens=fisher_tokens)
+    for name, value in (
+        ("samples", samples),
+        ("window", window),
+        ("seed", seed),
+        ("fisher_tokens", fisher_tokens),
+    ):
         if value is not None and value < 0:
             raise UsageError(f"{name} has to be 0 or more")
     fill(options.samples, samples=samples, window=window, seed=seed)
@@ -130,6 +138,7 @@ def set_run(
     samples: int | None,
     window: int | None,
     text_seed: int | None,
+    fisher_tokens: int | None,
     precision: str | None,
 ) -> None:
     """What a run is of. Where nothing is given, an existing run is gone on with, whatever it is of."""
@@ -148,6 +157,7 @@ def set_run(
         samples,
         window,
         text_seed,
+        fisher_tokens,
         precision,
     )
     fill(
@@ -164,7 +174,15 @@ def set_run(
         divergence=divergence,
         any_run=all(one is None for one in given),
     )
-    set_calibration(options.calibration, text=text, samples=samples, window=window, seed=text_seed, precision=precision)
+    set_calibration(
+        options.calibration,
+        text=text,
+        samples=samples,
+        window=window,
+        seed=text_seed,
+        fisher_tokens=fisher_tokens,
+        precision=precision,
+    )
 
 
 def windows(options: Any, window: int, stride: int, limit: int) -> None:

@@ -55,6 +55,16 @@ class JudgedModel:
 
 
 @dataclass(frozen=True)
+class WritingStep:
+    """A step on the way from the search's codes to the written ones."""
+
+    name: str  #: "bank": the codes that were searched on; "corrected"; "tuned"
+    judged: JudgedModel
+    divergence: float  #: what the choice was made by, nats per token
+    divergence_standard_error: float
+
+
+@dataclass(frozen=True)
 class WrittenModel:
     """A model that a run has chosen and written, and why."""
 
@@ -72,6 +82,7 @@ class WrittenModel:
     allocation: list[NamedScheme]
     counts: list[SchemeCount]
     codes: str  #: the other bank that the codes are from; empty: the run's
+    steps: list[WritingStep]  #: what the effort made of it, the written model last; empty: the bank's codes
     notes: list[str]  #: what the engine's readers do otherwise
 
 
@@ -533,6 +544,7 @@ _KINDS: dict[type, type] = {
     _native.NamedScheme: NamedScheme,
     _native.SchemeCount: SchemeCount,
     _native.JudgedModel: JudgedModel,
+    _native.WritingStep: WritingStep,
     _native.WrittenModel: WrittenModel,
     _native.SearchSummary: SearchSummary,
     _native.FrontResult: Front,

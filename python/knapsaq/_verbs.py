@@ -39,7 +39,7 @@ def _run_options(options: Any, arguments: dict[str, Any]) -> None:
 #: What a run is of: arguments of fit(), search() and study().
 _RUN = (
     "engine", "menu", "method", "bank", "ties", "pins", "keep", "tokens", "heldout", "divergence", "text", "samples",
-    "window", "text_seed", "precision",
+    "window", "text_seed", "fisher_tokens", "precision",
 )  # fmt: skip
 
 
@@ -56,6 +56,7 @@ def fit(
     set: Mapping[str, Any] | Strings = None,
     evaluations: int = 0,
     seed: int = 0,
+    effort: str = "normal",
     force: bool = False,
     engine: str | None = None,
     menu: str | None = None,
@@ -71,6 +72,7 @@ def fit(
     samples: int | None = None,
     window: int | None = None,
     text_seed: int | None = None,
+    fisher_tokens: int | None = None,
     precision: str | None = None,
     watch: bool = False,
     threads: int = 0,
@@ -93,6 +95,8 @@ def fit(
         report: HTML page about the run; default: report.html in the run's folder.
         strategy, set, evaluations, seed: the search: its strategy (see :func:`strategies`), that one's constants as
             ``{"rounds": 8}``, most measurements (0: what the constants make of it), its seed.
+        effort: what is spent after the search on the same bytes: "quick" (nothing), "normal" (codes that correct the
+            errors before them, then tuning) or "best" (of three allocations, three times the tuning).
         force: replace the output.
         engine: what has to load the result: "llama.cpp", "mlx", "vllm", "transformers" or "gptqmodel" (``--for``);
             it sets menu, method, ties, what stays dense, and the format that is written.
@@ -108,6 +112,8 @@ def fit(
         divergence: "kl" (default), or "jsd" as AMQ measures.
         text: calibration text: files, or "self" (default) for text that the model itself samples.
         samples, window, text_seed: calibration windows, tokens in each, seed of their places.
+        fisher_tokens: tokens for Fisher information, by one backward pass; default 2048; 0: none, and "front" begins
+            with a sweep of single changes.
         precision: arithmetic of the forward pass, "bf16" (default) or "fp32".
         watch: serve a page on this machine that follows the run; a note says where.
         threads: to work with; 0: one per core.
@@ -121,7 +127,7 @@ def fit(
         KeyboardInterrupt: on Ctrl-C, once the work has stopped.
     """
     options = _native.FitOptions()
-    fill(options, output=path(output), run=path(run), report=path(report), force=force)
+    fill(options, output=path(output), run=path(run), report=path(report), effort=effort, force=force)
     _options.set_budget(options.budget, budget, bpw, bits)
     _search_options(options.search, strategy, set, evaluations, seed, None)
     _run_options(options.of, locals())
@@ -156,6 +162,7 @@ def search(
     samples: int | None = None,
     window: int | None = None,
     text_seed: int | None = None,
+    fisher_tokens: int | None = None,
     precision: str | None = None,
     watch: bool = False,
     threads: int = 0,
@@ -210,6 +217,7 @@ def study(
     samples: int | None = None,
     window: int | None = None,
     text_seed: int | None = None,
+    fisher_tokens: int | None = None,
     precision: str | None = None,
     watch: bool = False,
     threads: int = 0,
@@ -272,6 +280,8 @@ def quantize(
     samples: int | None = None,
     window: int | None = None,
     text_seed: int | None = None,
+    fisher: bool = False,
+    fisher_tokens: int | None = None,
     precision: str | None = None,
     threads: int = 0,
     progress: ProgressLike = True,
@@ -288,10 +298,11 @@ def quantize(
         menu: schemes to choose from without a bank; default "mxq".
         table: errors from this CSV of :func:`tables`; default: they are measured.
         pins: with ``scheme``: "PATTERN=SCHEME".
-        cost: what is made small: "fnorm", "relative", "hessian"; default: the usual of the table.
+        cost: what is made small: "fnorm", "relative", "hessian", "fisher"; default: the usual of the table.
         ties: "none", "qkv", "gate-up", "vllm", "layer"; several with commas (``--tie``).
         solver: "knapsack", exact, or "highs", which ``gap`` and ``time_limit`` (seconds) are for.
         propagate: quantize anew, stage by stage, with errors of what is quantized before corrected.
+        fisher: a calibration that is made here has Fisher information, and "gptq" uses it (see :func:`calibrate`).
         calibration: folder of :func:`calibrate`, made there from ``text`` if it does not exist, or llama.cpp's imatrix.
 
     The others are those of :func:`fit`. Raises as :func:`fit` does.
@@ -323,6 +334,8 @@ def quantize(
         samples=samples,
         window=window,
         seed=text_seed,
+        fisher=fisher,
+        fisher_tokens=fisher_tokens,
         precision=precision,
     )
     return _results.of(call(_native.quantize, path(model), options, threads=threads, progress=progress))
@@ -341,6 +354,8 @@ def bank(
     samples: int | None = None,
     window: int | None = None,
     text_seed: int | None = None,
+    fisher: bool = False,
+    fisher_tokens: int | None = None,
     precision: str | None = None,
     threads: int = 0,
     progress: ProgressLike = True,
@@ -359,6 +374,8 @@ def bank(
         samples=samples,
         window=window,
         seed=text_seed,
+        fisher=fisher,
+        fisher_tokens=fisher_tokens,
         precision=precision,
     )
     return _results.of(call(_native.bank, path(model), options, path(output), threads=threads, progress=progress))
@@ -431,6 +448,8 @@ def calibrate(
     samples: int | None = None,
     window: int | None = None,
     text_seed: int | None = None,
+    fisher: bool = False,
+    fisher_tokens: int | None = None,
     precision: str | None = None,
     imatrix: Path | None = None,
     force: bool = False,
@@ -441,6 +460,7 @@ def calibrate(
 
     Args:
         output: folder; one that was begun with the same options is gone on with.
+        fisher: also measure gradients by the matrices' outputs (Fisher information), on ``fisher_tokens`` tokens.
         imatrix: also write the mean squares to this GGUF file, as llama.cpp reads them.
         force: replace another calibration in ``output``, and the imatrix file.
         text_seed: seed of the windows' places (the command's ``--seed``).
@@ -450,7 +470,8 @@ def calibrate(
     options = _native.CalibrateOptions()
     fill(options, output=path(output), imatrix=path(imatrix), force=force)
     _options.set_calibration(
-        options.calibration, text=text, samples=samples, window=window, seed=text_seed, precision=precision
+        options.calibration, text=text, samples=samples, window=window, seed=text_seed, fisher=fisher,
+        fisher_tokens=fisher_tokens, precision=precision
     )
     return _results.of(call(_native.calibrate, path(model), options, threads=threads, progress=progress))
 

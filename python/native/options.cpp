@@ -107,6 +107,7 @@ void bind_runs(nb::module_& module) {
       .def_rw("report", &FitOptions::report)
       .def_rw("of", &FitOptions::of)
       .def_rw("search", &FitOptions::search)
+      .def_rw("effort", &FitOptions::effort)
       .def_rw("force", &FitOptions::force);
   nb::class_<SearchOptions>(module, "SearchOptions")
       .def(nb::init<>())

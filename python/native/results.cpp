@@ -54,6 +54,11 @@ void bind_written(nb::module_& module) {
       .def_ro("perplexity", &JudgedModel::perplexity)
       .def_ro("perplexity_standard_error", &JudgedModel::perplexity_standard_error)
       .def_ro("agreement", &JudgedModel::agreement);
+  nb::class_<WritingStep>(module, "WritingStep")
+      .def_ro("name", &WritingStep::name)
+      .def_ro("judged", &WritingStep::judged)
+      .def_ro("divergence", &WritingStep::divergence)
+      .def_ro("divergence_standard_error", &WritingStep::divergence_standard_error);
   nb::class_<WrittenModel>(module, "WrittenModel")
       .def_ro("path", &WrittenModel::path)
       .def_ro("bytes", &WrittenModel::bytes)
@@ -69,6 +74,7 @@ void bind_written(nb::module_& module) {
       .def_ro("allocation", &WrittenModel::allocation)
       .def_ro("counts", &WrittenModel::counts)
       .def_ro("codes", &WrittenModel::codes)
+      .def_ro("steps", &WrittenModel::steps)
       .def_ro("notes", &WrittenModel::notes);
 }
 

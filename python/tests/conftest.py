@@ -14,9 +14,10 @@ import pytest
 
 import knapsaq
 
-#: A search of seconds: what fit(), search() and pick() are tested with.
+#: A search of seconds: what fit() is tested with, and without `effort` search().
 QUICK = dict(
-    menu="b2g64,b4g64,b8g64", method="hqq", samples=4, window=64, tokens=256, heldout=256, evaluations=24, threads=2
+    menu="b2g64,b4g64,b8g64", method="hqq", samples=4, window=64, tokens=256, heldout=256, evaluations=24, effort="quick",
+    threads=2,
 )
 
 

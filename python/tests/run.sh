@@ -14,7 +14,7 @@ skip() { echo "skipped: $*"; exit 77; }
 
 # Nothing but the environment: no compiler, no linker, none of this machine's programs.
 alone() { env -i HOME="$venv" PATH="$venv/bin" LANG=C.UTF-8 "$@"; }
-quick=(--menu b2g64,b4g64,b8g64 --method hqq --samples 4 --window 64 --tokens 256 --heldout 256 --evaluations 12)
+quick=(--effort quick --menu b2g64,b4g64,b8g64 --method hqq --samples 4 --window 64 --tokens 256 --heldout 256 --evaluations 12)
 
 case $step in
   wheel) scripts/wheel.sh --built ;;
@@ -31,7 +31,7 @@ case $step in
     alone python - "$venv/tried/call" "$text" <<'END'
 import sys, knapsaq
 print(knapsaq.fit(knapsaq.example_model(), "2.5MiB", output=sys.argv[1], text=sys.argv[2], menu="b2g64,b4g64,b8g64",
-                  method="hqq", samples=4, window=64, tokens=256, heldout=256, evaluations=12))
+                  method="hqq", samples=4, window=64, tokens=256, heldout=256, evaluations=12, effort="quick"))
 END
     for file in "$venv/tried/verb/"*; do cmp "$file" "$venv/tried/call/$(basename "$file")"; done
     ;;

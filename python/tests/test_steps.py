@@ -131,6 +131,7 @@ def test_compare(tmp_path, model, text, verb):
 
 def test_search_and_study(tmp_path, model, quick, verb):
     options = dict(quick, evaluations=12)
+    del options["effort"]
     found = knapsaq.search(model, tmp_path / "run", strategy="random", seed=3, progress=False, **options)
     said = verb.json(
         "search", model, "--run", tmp_path / "by-verb", "--strategy", "random", "--seed", 3, *flags(options)
