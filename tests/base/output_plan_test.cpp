@@ -123,6 +123,25 @@ TEST_F(OutputPlanTest, OutputsLeaveEachOtherAlone) {
             "");
 }
 
+// A source may become known when the outputs are planned already.
+TEST_F(OutputPlanTest, ALaterSourceLeavesWhatIsAllowedAlone) {
+  const auto plan_run = [&](OutputPlan& plan) {
+    plan.allows(scratch_ / "run/report.html");
+    plan.workspace(scratch_ / "run");
+    plan.file(scratch_ / "run/report.html", true, is_ours);
+  };
+  EXPECT_EQ(said([&](OutputPlan& plan) {
+              plan_run(plan);
+              plan.reads("the bank", scratch_ / "q");
+            }),
+            "");
+  EXPECT_THAT(said([&](OutputPlan& plan) {
+                plan_run(plan);
+                plan.reads("the bank", scratch_ / "run/bank");
+              }),
+              HasSubstr("holds the bank"));
+}
+
 TEST_F(OutputPlanTest, NamesThatCannotBeAreRefusedAtOnce) {
   const std::string long_name(300, 'x');
   const std::string too_long_with_its_ending(250, 'x');

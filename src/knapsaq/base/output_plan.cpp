@@ -82,7 +82,7 @@ void OutputPlan::refuse_relatives(const fs::path& name, const FileIdentity& outp
   if (is_allowed(output)) return;
   for (const std::vector<Place>* places : {&sources_, &outputs_}) {
     for (const auto& [what, place] : *places) {
-      if (&place == &output) continue;
+      if (&place == &output || is_allowed(place)) continue;
       const char* how = output.is(place)         ? "is"
                         : place.lies_in(output)  ? "holds"
                         : output.lies_in(place)  ? "lies in"
