@@ -11,8 +11,9 @@ cd "$(dirname "$0")/.."
 model=${1:-assets/wiki-llama-6m}
 text=${2:-assets/wiki-llama-6m-sample.txt}
 report=${3:-report.html}
-# A quarter of the default texts and rounds: enough to beat uniform models, and the same files and commands.
-effort=(--effort quick --tokens 2048 --heldout 4096 --samples 32 --set rounds-at-budget=2)
+# A quarter of the default texts and rounds: enough to beat uniform models, and the same files and commands. The sweep
+# of single changes measures all over the front, so that smaller models can be picked too.
+effort=(--effort quick --tokens 2048 --heldout 4096 --samples 32 --set rounds-at-budget=2 --set prior=sweep)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

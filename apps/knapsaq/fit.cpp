@@ -53,7 +53,10 @@ void run(const Options& options) {
   print_summary(result.model, fit.output);
   fmt::print("{} evaluations ({:.1f} full passes), {}; report: {}\n", result.search.evaluations,
              result.search.full_passes, format_seconds(result.seconds), result.report);
-  fmt::print("other sizes from the same run: knapsaq pick {} --budget SIZE -o OUT\n", in_shell(result.run));
+  fmt::print(
+      "another size: the same command with another --budget and --run {0}, or knapsaq pick {0} --budget SIZE "
+      "-o OUT\n",
+      in_shell(result.run));
 }
 
 }  // namespace
