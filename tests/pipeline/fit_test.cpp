@@ -100,6 +100,18 @@ TEST(Fit, GoesOnWhereItWasStopped) {
   EXPECT_EQ(resumed.count("sampling text"), 0) << "the run had its texts";
 }
 
+// Which errors a bank will have is known when it is there: what asks for them is not refused before.
+TEST(Fit, SearchesByErrorsOfABankThatItMakes) {
+  const Scratch scratch;
+  Recorder recorder;
+  for (const std::string cost : {"fisher", "hessian"}) {
+    FitOptions options = small_fit(scratch, cost);
+    options.search.strategy = "mxq";
+    options.search.set = {"cost=" + cost};
+    EXPECT_LE(fit_with(recorder, options).model.bytes, 4'300'000u) << cost;
+  }
+}
+
 TEST(Fit, ARunMayBeGoneOnWithWhateverItIsOf) {
   const Scratch scratch;
   Recorder recorder;

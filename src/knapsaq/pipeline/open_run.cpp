@@ -36,7 +36,10 @@ SearchSpace space_of(const Session& session, const ErrorTable& table, const RunS
       table, settings.ties, pins, Cost::fnorm,
       output_sizes(settings.engine, session.checkpoint(), session.config(), table, {.kept = settings.kept}));
   for (Variable& variable : space.variables)
-    for (SpaceLevel& level : variable.levels) level.error = 0;
+    for (SpaceLevel& level : variable.levels) {
+      level.error = 0;
+      level.errors.fill(0);
+    }
   return space;
 }
 
