@@ -44,6 +44,7 @@ void DecoderBackward::prepare_work(std::int64_t rows) {
 const Weight& DecoderBackward::transposed(Transposed& place,
                                           const std::shared_ptr<const Weight>& weight) const {
   if (place.of != weight) {
+    place.of.reset();  // what is cancelled leaves no half of a matrix
     place.weight = weights_.backend->transposed(*weight, std::move(place.weight));
     place.of = weight;
   }
