@@ -15,22 +15,12 @@
 #include "knapsaq/base/random.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/model/decoder.h"
+#include "timing.h"
 #include "work_with_threads.h"
 
 namespace {
 
 using namespace knapsaq;
-
-double seconds_of(const auto& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 struct Options {
   std::string folder;

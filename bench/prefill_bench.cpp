@@ -26,23 +26,13 @@
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
+#include "timing.h"
 #include "work_with_threads.h"
 
 namespace {
 
 using namespace knapsaq;
 using dnnl::memory;
-
-double seconds_of(const auto& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 /// The products of one forward pass of `rows` tokens through oneDNN alone.
 class BareProducts {

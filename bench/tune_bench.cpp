@@ -19,22 +19,12 @@
 #include "knapsaq/model/decoder.h"
 #include "knapsaq/tune/adam.h"
 #include "knapsaq/tune/tunable_model.h"
+#include "timing.h"
 #include "work_with_threads.h"
 
 namespace {
 
 using namespace knapsaq;
-
-double seconds_of(const auto& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 struct Options {
   std::string quantized;

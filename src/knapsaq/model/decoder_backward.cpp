@@ -76,6 +76,14 @@ void DecoderBackward::norm_backward(const Array& in, const NormWeights& norm, co
   if (observer.norm && !sums.scale.empty()) observer.norm(name, to_floats(sums.scale), to_floats(sums.shift));
 }
 
+void DecoderBackward::norm_behind(const Array& in, const NormWeights& norm, const std::string& name,
+                                  std::int64_t rows, Array& gradient,
+                                  const GradientObserver& observer) const {
+  Array of_sum = weights_.backend->allocate(rows, gradient.cols(), Element::full);
+  norm_backward(in, norm, name, rows, gradient, of_sum, observer);
+  gradient = of_sum;
+}
+
 void DecoderBackward::forward(std::int64_t index, const Hidden& before, const RowLayout& layout) {
   Backend& backend = *weights_.backend;
   const BlockWeights& block = weights_.block(index);
@@ -132,11 +140,7 @@ void DecoderBackward::mlp_backward(std::int64_t index, std::int64_t rows, Array&
   const BlockWeights& block = weights_.block(index);
   const bool norm_before = weights_.config.norm_before;
   const std::string norm = weights_.mlp_norm_name(index);
-  if (!norm_before) {
-    Array of_sum = backend.allocate(rows, gradient.cols(), Element::full);
-    norm_backward(work_.mlp_sum, block.mlp_norm, norm, rows, gradient, of_sum, observer);
-    gradient = of_sum;
-  }
+  if (!norm_before) norm_behind(work_.mlp_sum, block.mlp_norm, norm, rows, gradient, observer);
   backend.convert(gradient, rows, work_.of_output);
   multiply(work_.of_output, rows, transposed(of_block_[6], block.down), false, work_.of_mlp);
   backend.activate_backward(block.gate ? &work_.gate : nullptr, work_.up, rows,
@@ -161,11 +165,7 @@ void DecoderBackward::attention_backward(std::int64_t index, const Hidden& befor
   const std::int64_t rows = layout.rows();
   const bool norm_before = weights_.config.norm_before;
   const std::string norm = weights_.attention_norm_name(index);
-  if (!norm_before) {
-    Array of_sum = backend.allocate(rows, gradient.cols(), Element::full);
-    norm_backward(work_.attention_sum, block.attention_norm, norm, rows, gradient, of_sum, observer);
-    gradient = of_sum;
-  }
+  if (!norm_before) norm_behind(work_.attention_sum, block.attention_norm, norm, rows, gradient, observer);
   backend.convert(gradient, rows, work_.of_output);
   tell(observer, Role::o, index, work_.attended, work_.of_output, rows);
   multiply(work_.of_output, rows, transposed(of_block_[3], block.o), false, work_.of_attended);

@@ -59,6 +59,9 @@ class DecoderBackward {
   /// where the norm stands before a half block.
   void norm_backward(const Array& in, const NormWeights& norm, const std::string& name, std::int64_t rows,
                      const Array& from, Array& gradient, const GradientObserver& observer) const;
+  /// The same where the norm stands behind a half block: `gradient` becomes that by `in`, in other memory.
+  void norm_behind(const Array& in, const NormWeights& norm, const std::string& name, std::int64_t rows,
+                   Array& gradient, const GradientObserver& observer) const;
   void multiply(const Array& in, std::int64_t rows, const Weight& weight, bool accumulate, Array& out) const;
   void tell(const GradientObserver& observer, Role role, std::int64_t index, const Array& x,
             const Array& gradient, std::int64_t rows) const;

@@ -5,7 +5,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -107,9 +106,7 @@ class Improvement {
           paired_difference(result.chosen.heldout, result.other->heldout, run_.settings().heldout.length - 1);
     WrittenModel model = describe(run_, result, std::move(written), output);
     model.steps = std::move(steps);
-    fs::remove_all(places.folder);
-    std::error_code not_empty;
-    fs::remove(places.folder.parent_path(), not_empty);
+    fs::remove_all(run_.folder() / kImprovedName);  // and what other efforts had begun
     remove_corrections(run_);
     return model;
   }
