@@ -17,6 +17,8 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
 HALVES = {
     "Q2_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0],
     "Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],
+    "IQ4_NL": [0], "IQ4_XS": [0], "IQ3_S": [0], "IQ3_XXS": [0], "IQ2_S": [0], "IQ2_XS": [0], "IQ2_XXS": [0],
+    "IQ1_S": [0], "IQ1_M": [],  # see scatter()
 }  # fmt: skip
 ROWS, COLS = 2, 512
 
@@ -27,6 +29,19 @@ def decode_q2_0(blocks: np.ndarray) -> np.ndarray:
     return d * (codes.reshape(len(blocks), 64).astype(np.float32) - np.float32(1))
 
 
+def factors(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Bytes of fp16 numbers of both signs, from subnormal to large."""
+    numbers = rng.normal(size=count) * 10.0 ** rng.uniform(-7, 3, count)
+    return numbers.astype("<f2").view(np.uint8).reshape(-1, 2)
+
+
+def scatter(d: np.ndarray, blocks: np.ndarray) -> None:
+    """Puts the bytes of d where IQ1_M has them: in the high four bits of its four scales of 16 bits, lowest first."""
+    for i in range(4):
+        nibbles = d[:, i // 2] >> (4 * (i % 2)) & 15
+        blocks[:, 49 + 2 * i] = blocks[:, 49 + 2 * i] & 15 | nibbles << 4
+
+
 def main() -> None:
     folder = pathlib.Path(sys.argv[1]) / "compute"
     rng = np.random.default_rng(1)
@@ -34,9 +49,9 @@ def main() -> None:
         block, size = (64, 18) if name == "Q2_0" else GGML_QUANT_SIZES[GGMLQuantizationType[name]]
         blocks = rng.integers(0, 256, (ROWS * COLS // block, size), dtype=np.uint8)
         for at in halves:
-            # Both signs, magnitudes from subnormal to large.
-            factors = rng.normal(size=len(blocks)) * 10.0 ** rng.uniform(-7, 3, len(blocks))
-            blocks[:, at : at + 2] = factors.astype("<f2").view(np.uint8).reshape(-1, 2)
+            blocks[:, at : at + 2] = factors(rng, len(blocks))
+        if name == "IQ1_M":
+            scatter(factors(rng, len(blocks)), blocks)
         if name == "Q2_0":
             weights = decode_q2_0(blocks)
         else:

@@ -21,6 +21,15 @@ enum class GgmlType : std::uint8_t {
   Q4_K = 12,
   Q5_K = 13,
   Q6_K = 14,
+  IQ2_XXS = 16,
+  IQ2_XS = 17,
+  IQ3_XXS = 18,
+  IQ1_S = 19,
+  IQ4_NL = 20,
+  IQ3_S = 21,
+  IQ2_S = 22,
+  IQ4_XS = 23,
+  IQ1_M = 29,
   Q2_0 = 42,
 };
 
@@ -28,7 +37,7 @@ enum class GgmlType : std::uint8_t {
 struct GgmlTypeInfo {
   GgmlType type;
   std::string_view name;  ///< in lower case, as schemes spell it: "q4_k"
-  int bits;               ///< of a code
+  int bits;               ///< of a code; for the IQ types those of their names
   int block;              ///< consecutive weights of a row that share a block; rows are whole blocks
   int bytes;              ///< of a block
 };

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "knapsaq/compute/ggml_iq_block.h"
+
 namespace knapsaq {
 
 namespace {
@@ -234,6 +236,20 @@ const GgmlRule& rule(GgmlType type) {
   static constexpr GgmlRule kQ4_K{32, 0, 15, 0, 63, true, false};
   static constexpr GgmlRule kQ5_K{32, 0, 31, 0, 63, true, false};
   static constexpr GgmlRule kQ6_K{16, -32, 31, -128, 127, false, false};
+  static const GgmlRule kIQ4_NL{32, -127, 113, 1, 1, false, false, 1, 0, iq4_levels()};
+  static const GgmlRule kIQ4_XS{32, -127, 113, -32, 31, false, false, 1, 0, iq4_levels()};
+  static const auto on_grid = [](GgmlType of, int sub_block, int highest_scale, float step) {
+    const GgmlGrid* const grid = GgmlGrid::of(of);
+    const int largest = grid->signs() == GgmlGrid::Signs::shift ? 9 : grid->levels().back();
+    return GgmlRule{sub_block, -largest, largest, 0, highest_scale, false, false, step, 0.5f, {}, grid};
+  };
+  static const GgmlRule kIQ1_S = on_grid(GgmlType::IQ1_S, 32, 7, 0.25f);
+  static const GgmlRule kIQ1_M = on_grid(GgmlType::IQ1_M, 16, 7, 0.25f);
+  static const GgmlRule kIQ2_XXS = on_grid(GgmlType::IQ2_XXS, 32, 15, 0.25f);
+  static const GgmlRule kIQ2_XS = on_grid(GgmlType::IQ2_XS, 16, 15, 0.25f);
+  static const GgmlRule kIQ2_S = on_grid(GgmlType::IQ2_S, 16, 15, 0.25f);
+  static const GgmlRule kIQ3_XXS = on_grid(GgmlType::IQ3_XXS, 32, 15, 0.5f);
+  static const GgmlRule kIQ3_S = on_grid(GgmlType::IQ3_S, 32, 15, 2);
   switch (type) {
     case GgmlType::Q2_0:
       return kQ2_0;
@@ -257,6 +273,24 @@ const GgmlRule& rule(GgmlType type) {
       return kQ5_K;
     case GgmlType::Q6_K:
       return kQ6_K;
+    case GgmlType::IQ1_S:
+      return kIQ1_S;
+    case GgmlType::IQ1_M:
+      return kIQ1_M;
+    case GgmlType::IQ2_XXS:
+      return kIQ2_XXS;
+    case GgmlType::IQ2_XS:
+      return kIQ2_XS;
+    case GgmlType::IQ2_S:
+      return kIQ2_S;
+    case GgmlType::IQ3_XXS:
+      return kIQ3_XXS;
+    case GgmlType::IQ3_S:
+      return kIQ3_S;
+    case GgmlType::IQ4_NL:
+      return kIQ4_NL;
+    case GgmlType::IQ4_XS:
+      return kIQ4_XS;
   }
   return kQ8_0;  // not reached: the enumeration is complete
 }
@@ -265,11 +299,12 @@ void unpack_block(GgmlType type, std::span<const std::byte> bytes, GgmlBlock& bl
   Bytes b;
   std::memcpy(b.data(), bytes.data(), bytes.size());
   std::int8_t* const codes = block.codes.data();
-  if (rule(type).highest_scale == 1) {
+  const GgmlRule& how = rule(type);
+  if (how.highest_scale == 1) {
     block.scales[0] = 1;
     block.d = half_at(b, 0);
   }
-  if (rule(type).has_offset) block.m = half_at(b, 2);
+  if (how.has_offset) block.m = half_at(b, 2);
   switch (type) {
     case GgmlType::Q2_0:
       for (std::size_t j = 0; j < 64; ++j) codes[j] = code(((b[2 + j / 4] >> (2 * (j % 4))) & 3) - 1);
@@ -295,14 +330,17 @@ void unpack_block(GgmlType type, std::span<const std::byte> bytes, GgmlBlock& bl
       return unpack_q5_k(b, block);
     case GgmlType::Q6_K:
       return unpack_q6_k(b, block);
+    default:
+      return unpack_iq_block(type, b.data(), block);
   }
 }
 
 void pack_block(GgmlType type, const GgmlBlock& block, std::span<std::byte> bytes) {
   Bytes b{};
   const std::int8_t* const codes = block.codes.data();
-  if (rule(type).highest_scale == 1) put_half(b, 0, block.d);
-  if (rule(type).has_offset) put_half(b, 2, block.m);
+  const GgmlRule& how = rule(type);
+  if (how.highest_scale == 1) put_half(b, 0, block.d);
+  if (how.has_offset) put_half(b, 2, block.m);
   switch (type) {
     case GgmlType::Q2_0:
       for (std::size_t j = 0; j < 64; ++j)
@@ -337,6 +375,9 @@ void pack_block(GgmlType type, const GgmlBlock& block, std::span<std::byte> byte
       break;
     case GgmlType::Q6_K:
       pack_q6_k(block, b);
+      break;
+    default:
+      pack_iq_block(type, block, b.data());
       break;
   }
   std::memcpy(bytes.data(), b.data(), bytes.size());

@@ -86,6 +86,15 @@ GgmlType fallback(GgmlType type) {
       return GgmlType::Q5_1;
     case GgmlType::Q6_K:
       return GgmlType::Q8_0;
+    case GgmlType::IQ1_S:
+    case GgmlType::IQ1_M:
+    case GgmlType::IQ2_XXS:
+    case GgmlType::IQ2_XS:
+    case GgmlType::IQ2_S:
+    case GgmlType::IQ3_XXS:
+    case GgmlType::IQ3_S:
+    case GgmlType::IQ4_XS:
+      return GgmlType::IQ4_NL;
     default:
       return type;  // blocks of 32, the smallest there are
   }
@@ -208,7 +217,8 @@ Menu parse_menu(std::string_view text) {
   }
   if (text == "gguf") {
     Menu menu{"gguf", {}};
-    std::ranges::transform(ggml_types(), std::back_inserter(menu.schemes), scheme_of);
+    for (const GgmlTypeInfo& type : ggml_types())
+      if (!type.name.starts_with("iq")) menu.schemes.push_back(scheme_of(type));
     return menu;
   }
   // A list with more schemes than the grammar has is a mistake; the limit also bounds the work on hostile

@@ -132,6 +132,7 @@ std::optional<PackedView> view_of(const PackedMatrix& matrix) {
 
 std::optional<PackedView> view_of(const GgmlMatrix& matrix) {
   const GgmlRule& of = rule(matrix.type);
+  if (!of.levels.empty() || of.grid != nullptr) return std::nullopt;
   PackedView view;
   view.code = code_of(info(matrix.type).bits);
   view.tiles = tiles_of(matrix.cols);

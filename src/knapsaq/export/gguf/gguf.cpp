@@ -84,6 +84,24 @@ std::uint32_t file_type(GgufType type) {
       return 17;
     case GgmlType::Q6_K:
       return 18;
+    case GgmlType::IQ2_XXS:
+      return 19;
+    case GgmlType::IQ2_XS:
+      return 20;
+    case GgmlType::IQ3_XXS:
+      return 23;
+    case GgmlType::IQ1_S:
+      return 24;
+    case GgmlType::IQ4_NL:
+      return 25;
+    case GgmlType::IQ3_S:
+      return 26;
+    case GgmlType::IQ2_S:
+      return 28;
+    case GgmlType::IQ4_XS:
+      return 30;
+    case GgmlType::IQ1_M:
+      return 31;
     case GgmlType::Q2_0:
       return 41;
   }

@@ -147,7 +147,8 @@ class GgmlQuantizer final : public Quantizer {
 std::span<const Quantizer* const> ggml_quantizers() {
   static const std::vector<GgmlQuantizer> instances = [] {
     std::vector<GgmlQuantizer> made;
-    for (const GgmlTypeInfo& type : ggml_types()) made.emplace_back(type.type);
+    for (const GgmlTypeInfo& type : ggml_types())
+      if (!type.name.starts_with("iq")) made.emplace_back(type.type);
     return made;
   }();
   static const std::vector<const Quantizer*> pointers = [] {

@@ -586,6 +586,8 @@ void search(GgmlType type, const float* x, const float* w, std::int64_t count, F
       return search_areas<32, 15, 8, 63>(x, w, count, out, -0.04f, 0.16f, 8);
     case GgmlType::Q5_K:
       return search_areas<32, 31, 8, 63>(x, w, count, out, -0.02f, 0.08f, 8);
+    default:
+      return;
   }
 }
 
