@@ -1,5 +1,6 @@
 // Quantizes the linears of a model in a GGML type, decodes them and prints how fast, by the processor time of
-// all threads; with an output file, for tools/compare_ggml.py, also writes the blocks.
+// all threads, with those that the type can hold; with an output file, for tools/compare_ggml.py, also writes
+// the blocks.
 
 #include <cstdint>
 #include <cstdio>
@@ -54,12 +55,15 @@ void run(const Arguments& arguments) {
     const std::clock_t start = std::clock();
     matrices.push_back(std::get<GgmlMatrix>(
         quantize({linear.out, linear.in, weights}, scheme, importance ? &inputs : nullptr)));
-    seconds += static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+    const double quantizing = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
     std::vector<float> row(static_cast<std::size_t>(linear.in));
     const std::clock_t decoding = std::clock();
     for (std::int64_t r = 0; r < linear.out; ++r) matrices.back().dequantize_row(r, row);
-    decode_seconds += static_cast<double>(std::clock() - decoding) / CLOCKS_PER_SEC;
-    bytes += static_cast<double>(weights.size() * sizeof(float));
+    if (scheme == parse_scheme(arguments.type)) {
+      seconds += quantizing;
+      decode_seconds += static_cast<double>(std::clock() - decoding) / CLOCKS_PER_SEC;
+      bytes += static_cast<double>(weights.size() * sizeof(float));
+    }
     specs.push_back({linear.name, DType::U8, {linear.out, matrices.back().row_bytes()}});
   }
   fmt::print("{}: {:.0f} MB of fp32 weights per second of one core, decoding {:.0f}\n", arguments.type,

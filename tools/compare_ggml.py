@@ -18,13 +18,13 @@ import subprocess
 
 import gguf
 import numpy as np
-import torch
-from safetensors.numpy import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 TYPES = ["q2_0", "q2_k", "q3_k", "q4_0", "q4_1", "q4_k", "q5_0", "q5_1", "q5_k", "q6_k", "q8_0"]
+TYPES += ["iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq4_nl", "iq4_xs"]
+# llama-quantize makes these with an imatrix alone.
+NEED_IMATRIX = {"iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs"}
 # llama-quantize's names of files with that type throughout.
-FILE_TYPES = {"q2_k": "Q2_K", "q3_k": "Q3_K_M", "q4_k": "Q4_K_M", "q5_k": "Q5_K_M"}
+FILE_TYPES = {"q2_k": "Q2_K", "q3_k": "Q3_K_M", "q4_k": "Q4_K_M", "q5_k": "Q5_K_M", "iq2_s": "IQ2_M"}
 LINEARS = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
@@ -40,6 +40,9 @@ def linears_of(layers: int):
 
 
 def mean_squares(folder: str, text: str, windows: int, window: int) -> dict[str, np.ndarray]:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     ids = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt").input_ids[0]
     sums: dict[str, torch.Tensor] = {}
@@ -61,6 +64,9 @@ def mean_squares(folder: str, text: str, windows: int, window: int) -> dict[str,
 
 def write_gguf(folder: str, path: pathlib.Path) -> None:
     """Rows of q and k stay in the checkpoint's order: a block never crosses a row, so the codes are the same."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     config, tensors = model.config, model.state_dict()
     out = gguf.GGUFWriter(path, "llama")
@@ -177,6 +183,8 @@ def theirs_of(work: pathlib.Path, root: pathlib.Path | None, kind: str, importan
 
 
 def perplexity(args, weights: dict[str, np.ndarray], name: str) -> float:
+    from safetensors.numpy import load_file, save_file
+
     folder = args.work / name
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(args.model, folder)
@@ -193,6 +201,9 @@ def perplexity(args, weights: dict[str, np.ndarray], name: str) -> float:
 
 
 def main() -> None:
+    from safetensors.numpy import load_file, save_file
+    from transformers import AutoConfig
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("work", type=pathlib.Path)
@@ -211,7 +222,7 @@ def main() -> None:
         name.removesuffix(".weight"): value.astype(np.float32)
         for name, value in load_file(f"{args.model}/model.safetensors").items()
     }
-    layers = AutoModelForCausalLM.from_pretrained(args.model).config.num_hidden_layers
+    layers = AutoConfig.from_pretrained(args.model).num_hidden_layers
     if not (args.work / "importance.safetensors").exists():
         text = pathlib.Path(args.text).read_text()
         save_file(mean_squares(args.model, text, args.windows, args.window), args.work / "importance.safetensors")
@@ -221,7 +232,7 @@ def main() -> None:
 
     print("type   importance  ours/llama  ours (relative)  llama (relative)  ppl ours  ppl llama")
     for kind in args.types.split(","):
-        for with_importance in (True, False):
+        for with_importance in (True,) if kind in NEED_IMATRIX else (True, False):
             theirs = theirs_of(args.work, args.root, kind, with_importance)
             made = args.work / f"ours-{kind}.safetensors"
             command = [args.ours, args.model, kind, str(made)]

@@ -12,7 +12,7 @@ import sys
 
 import gguf
 import numpy as np
-from compare_ggml import TYPES, decode, finish, theirs_of
+from compare_ggml import NEED_IMATRIX, TYPES, decode, finish, theirs_of
 from made_weights import made_weights
 
 ROWS, COLS = 32, 512
@@ -54,7 +54,7 @@ def main() -> None:
     write_imatrix(work / "imatrix.gguf", importance)
     lines = []
     for kind in TYPES:
-        for weighted in (True, False):
+        for weighted in (True,) if kind in NEED_IMATRIX else (True, False):
             tensors = theirs_of(work, root, kind, weighted)
             for weights, name in TENSORS.items():
                 x = made_weights(weights, ROWS, COLS).astype(np.float64)

@@ -16,7 +16,10 @@ using Pair = std::pair<std::string, std::string>;
 TEST(FittingScheme, IsWhatLlamaCppStoresWhereRowsAreNotWholeBlocks) {
   for (const auto& [asked, stored] :
        std::array{Pair{"q2_k", "q4_0"}, Pair{"q3_k", "q4_0"}, Pair{"q4_k", "q5_0"}, Pair{"q5_k", "q5_1"},
-                  Pair{"q6_k", "q8_0"}, Pair{"q2_0", "q4_0"}, Pair{"q4_1", "q4_1"}, Pair{"q8_0", "q8_0"}}) {
+                  Pair{"q6_k", "q8_0"}, Pair{"q2_0", "q4_0"}, Pair{"q4_1", "q4_1"}, Pair{"q8_0", "q8_0"},
+                  Pair{"iq4_nl", "iq4_nl"}, Pair{"iq4_xs", "iq4_nl"}, Pair{"iq3_s", "iq4_nl"},
+                  Pair{"iq3_xxs", "iq4_nl"}, Pair{"iq2_s", "iq4_nl"}, Pair{"iq2_xs", "iq4_nl"},
+                  Pair{"iq2_xxs", "iq4_nl"}, Pair{"iq1_m", "iq4_nl"}, Pair{"iq1_s", "iq4_nl"}}) {
     EXPECT_EQ(to_string(fitting(parse_scheme(asked), 96)), stored) << asked;
     EXPECT_EQ(fitting(parse_scheme(asked), 512), parse_scheme(asked));
   }

@@ -40,11 +40,19 @@ void pack_nibbles(const std::int8_t* scales, std::size_t count, std::uint8_t* ou
 
 // ---- IQ4: places among levels -----------------------------------------------------------------------------
 
+/// Of a code as a byte; -1: none of them.
+constexpr std::array<std::int8_t, 256> kIq4Places = [] {
+  std::array<std::int8_t, 256> places{};
+  places.fill(-1);
+  for (std::size_t i = 0; i < kIq4Levels.size(); ++i)
+    places[static_cast<std::uint8_t>(kIq4Levels[i])] = static_cast<std::int8_t>(i);
+  return places;
+}();
+
 unsigned iq4_place(std::int8_t code) {
-  const auto* const found = std::ranges::lower_bound(kIq4Levels, code);
-  if (found == kIq4Levels.end() || *found != code)
-    throw std::logic_error("pack_block: a code that IQ4 has not");
-  return static_cast<unsigned>(found - kIq4Levels.begin());
+  const int place = kIq4Places[static_cast<std::uint8_t>(code)];
+  if (place < 0) throw std::logic_error("pack_block: a code that IQ4 has not");
+  return static_cast<unsigned>(place);
 }
 
 /// 32 codes in 16 bytes, code j low and code j + 16 high in byte j.

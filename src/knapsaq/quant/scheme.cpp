@@ -217,8 +217,7 @@ Menu parse_menu(std::string_view text) {
   }
   if (text == "gguf") {
     Menu menu{"gguf", {}};
-    for (const GgmlTypeInfo& type : ggml_types())
-      if (!type.name.starts_with("iq")) menu.schemes.push_back(scheme_of(type));
+    std::ranges::transform(ggml_types(), std::back_inserter(menu.schemes), scheme_of);
     return menu;
   }
   // A list with more schemes than the grammar has is a mistake; the limit also bounds the work on hostile

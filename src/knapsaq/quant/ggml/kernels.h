@@ -25,6 +25,12 @@ struct GgmlKernels {
   /// `w` are [count, info(type).block], finite, w > 0. Squares and their products with w must be finite in
   /// fp32, and |x| at most kLargestWeight.
   void (*search)(GgmlType type, const float* x, const float* w, std::int64_t count, FoundBlock* out);
+  /// The points of a type with a grid that are nearest to eight columns of sixteen rows, which are its eight
+  /// consecutive codes (two points of four or one of eight): q that make sum_j w_j (x_j - a q_j)^2 least in
+  /// every row among all that the type can store there, signs included; a tie or what is lost to rounding
+  /// apart. `x`, `w` and `codes` are [8][16], `a` [16] with w > 0; all products must be finite in fp32. Codes
+  /// of IQ1 types may have either shift.
+  void (*nearest_points)(GgmlType type, const float* x, const float* w, const float* a, std::int8_t* codes);
 };
 
 /// The fastest table that this processor can run and KNAPSAQ_ISA allows.

@@ -13,89 +13,11 @@
 
 #include <cstdint>
 
-#include "knapsaq/base/simd/simd.h"
-#include "knapsaq/quant/ggml/kernels.h"
+#include "knapsaq/quant/ggml/grid_search.h"
+#include "knapsaq/quant/ggml/lanes_simd.h"
 
 namespace knapsaq::KNAPSAQ_SET {
 namespace {
-
-using namespace simd::KNAPSAQ_SET;
-
-constexpr int kParts = 16;
-
-/// Sixteen sub-blocks, element j of sub-block l at [j * 16 + l].
-template <int kSize>
-struct Tile {
-  alignas(64) float x[kSize * kParts];
-  alignas(64) float w[kSize * kParts];
-};
-
-/// `present` sub-blocks that lie one after the other; the remaining lanes get zeros of weight 1.
-template <int kSize>
-void fill(Tile<kSize>& tile, const float* x, const float* w, int present) {
-  for (int lane = 0; lane < kParts; ++lane) {
-    for (int j = 0; j < kSize; ++j) {
-      tile.x[j * kParts + lane] = lane < present ? x[lane * kSize + j] : 0.0f;
-      tile.w[j * kParts + lane] = lane < present ? w[lane * kSize + j] : 1.0f;
-    }
-  }
-}
-
-inline Floats16 zero() { return splat16(0.0f); }
-inline Floats16 clamped(Floats16 x, float low, float high) {
-  return vmax(vmin(x, splat16(high)), splat16(low));
-}
-/// 1 / x, and 0 for 0.
-inline Floats16 inverse(Floats16 x) { return if_less(zero(), magnitude(x), splat16(1.0f) / x, zero()); }
-/// x / y, and 0 where y is not above `least`.
-inline Floats16 quotient(Floats16 x, Floats16 y, Floats16 least) { return if_less(least, y, x / y, zero()); }
-
-/// An fp16 number next to x; the largest one for what is beyond it.
-inline Floats16 half(Floats16 x) {
-  constexpr float kLargestHalf = 65504.0f;
-  const Floats16 bounded = clamped(x, -kLargestHalf, kLargestHalf);
-  // Below 2^-14 fp16 has steps of 2^-24, the last bit of numbers in [1/2, 1); adding 3/4 rounds to them.
-  const Floats16 subnormal = (bounded + splat16(0.75f)) - splat16(0.75f);
-  // Else 11 bits of the 24: Dekker's splitting with 2^13 + 1.
-  const Floats16 large = bounded * splat16(8193.0f);
-  const Floats16 normal = large - (large - bounded);
-  return if_less(magnitude(bounded), splat16(0x1p-14f), subnormal,
-                 clamped(normal, -kLargestHalf, kLargestHalf));
-}
-
-/// An fp16 number next to x for a factor: not 0 for weights too small for the best one, which the smallest
-/// fp16 with smaller integers or codes still stores.
-inline Floats16 factor(Floats16 x) {
-  constexpr float kSmallestHalf = 0x1p-24f;
-  const Floats16 smallest =
-      if_less(zero(), x, splat16(kSmallestHalf), if_less(x, zero(), splat16(-kSmallestHalf), zero()));
-  return if_less(magnitude(x), splat16(kSmallestHalf), smallest, half(x));
-}
-
-/// Over each run of kRun lanes, in every lane of the run.
-template <int kRun, class Function>
-inline Floats16 over_block(Floats16 x, Function&& fold) {
-  alignas(64) float lanes[kParts];
-  store(lanes, x);
-  for (int first = 0; first < kParts; first += kRun) {
-    float result = lanes[first];
-    for (int lane = first + 1; lane < first + kRun; ++lane) result = fold(result, lanes[lane]);
-    for (int lane = first; lane < first + kRun; ++lane) lanes[lane] = result;
-  }
-  return load16(lanes);
-}
-template <int kRun>
-inline Floats16 total(Floats16 x) {
-  return over_block<kRun>(x, [](float a, float b) { return a + b; });
-}
-template <int kRun>
-inline Floats16 highest(Floats16 x) {
-  return over_block<kRun>(x, [](float a, float b) { return a > b ? a : b; });
-}
-template <int kRun>
-inline Floats16 lowest(Floats16 x) {
-  return over_block<kRun>(x, [](float a, float b) { return a < b ? a : b; });
-}
 
 /// The lanes' smallest and largest weights and the sum of w.
 struct Extent {
@@ -123,17 +45,38 @@ struct LineSums {
   Floats16 curve;  ///< sum w q^2
 };
 
-/// The codes kLow .. kHigh of sub-blocks of kSize.
-template <int kSize, int kLow, int kHigh>
-struct Line {
-  static constexpr float kLowest = kLow;
-  static constexpr float kHighest = kHigh;
+/// The codes kLow .. kHigh.
+template <int kLow, int kHigh>
+struct Even {
   /// The code of the larger size.
   static constexpr float kReach = -kLow > kHigh ? -kLow : kHigh;
+  static Floats16 nearest_code(Floats16 x) { return nearest(clamped(x, kLow, kHigh)); }
+};
 
-  static Floats16 code(Floats16 x, Floats16 inverse_a) {
-    return nearest(clamped(x * inverse_a, kLowest, kHighest));
+/// The sixteen codes of IQ4_NL and IQ4_XS.
+struct Uneven {
+  static constexpr float kReach = 127;
+  alignas(64) static constexpr float kCodes[17] = {-127, -104, -83, -65, -49, -35, -22, -10, 1,
+                                                   13,   25,   38,  53,  69,  89,  113, 113};
+
+  static Floats16 nearest_code(Floats16 x) {
+    // A curve along which the midpoints between codes, from -115.5 to 101, lie at 0 to 14, each in a step of
+    // its own with the codes on both sides.
+    const Floats16 inner = clamped(x, -116.0f, 102.0f);
+    const Floats16 along = inner * (splat16(0.0862f) - splat16(0.00018f) * magnitude(inner));
+    const Floats16 step = nearest(along + splat16(7.25f));
+    const Floats16 low = lookup(step, kCodes);
+    const Floats16 high = lookup(step, kCodes + 1);
+    return if_less(inner + inner, low + high, low, high);
   }
+};
+
+/// Sub-blocks of kSize with such codes.
+template <int kSize, class Levels>
+struct Line {
+  static constexpr float kReach = Levels::kReach;
+
+  static Floats16 code(Floats16 x, Floats16 inverse_a) { return Levels::nearest_code(x * inverse_a); }
 
   static Floats16 error(const Tile<kSize>& tile, Floats16 a) {
     const Floats16 inverse_a = inverse(a);
@@ -389,9 +332,8 @@ Found scale_and_offset(const Tile<kSize>& tile, float first, float last, int ste
 /// and clips the largest one, a larger d leaves room.
 constexpr float kTops[] = {1.0f, 0.97f, 1.03f, 0.94f, 1.06f, 0.9f, 1.1f, 0.85f, 1.16f};
 
-template <class Codes, int kSize, int kLowScale, int kHighScale>
+template <class Codes, int kSize, int kRun, int kLowScale, int kHighScale>
 Found scaled_scales(const Tile<kSize>& tile, float first, float last, int steps) {
-  constexpr int kRun = kParts;
   const Floats16 real = Codes::real_scale(tile, first, last, steps);
   // The sub-block with the largest scale gets the integer of the largest size, which is negative.
   const Floats16 high = highest<kRun>(real);
@@ -520,18 +462,18 @@ void search_tiles(const float* x, const float* w, std::int64_t count, FoundBlock
   }
 }
 
-/// Types whose codes have a scale alone; kLowScale == 1: no sub-blocks.
-template <int kSize, int kLow, int kHigh, int kLowScale, int kHighScale>
+/// Types whose codes have a scale alone; kLowScale == 1: no sub-blocks, kRun is 1.
+template <int kSize, class Levels, int kRun, int kLowScale, int kHighScale>
 void search_lines(const float* x, const float* w, std::int64_t count, FoundBlock* out, float first,
                   float last, int steps) {
-  using Codes = Line<kSize, kLow, kHigh>;
-  search_tiles<kSize, kLowScale == 1 ? 1 : kParts>(
+  using Codes = Line<kSize, Levels>;
+  search_tiles<kSize, kRun>(
       x, w, count, out,
       [&](const Tile<kSize>& tile) {
         if constexpr (kLowScale == 1) {
           return single_scale<Codes, kSize>(tile, first, last, steps);
         } else {
-          return scaled_scales<Codes, kSize, kLowScale, kHighScale>(tile, first, last, steps);
+          return scaled_scales<Codes, kSize, kRun, kLowScale, kHighScale>(tile, first, last, steps);
         }
       },
       [](const Tile<kSize>& tile, const Found& found, float* codes) {
@@ -565,17 +507,21 @@ void search_areas(const float* x, const float* w, std::int64_t count, FoundBlock
 void search(GgmlType type, const float* x, const float* w, std::int64_t count, FoundBlock* out) {
   switch (type) {
     case GgmlType::Q2_0:
-      return search_lines<64, -1, 2, 1, 1>(x, w, count, out, 0.3f, 1.3f, 16);
+      return search_lines<64, Even<-1, 2>, 1, 1, 1>(x, w, count, out, 0.3f, 1.3f, 16);
     case GgmlType::Q4_0:
-      return search_lines<32, -8, 7, 1, 1>(x, w, count, out, 0.6f, 1.15f, 16);
+      return search_lines<32, Even<-8, 7>, 1, 1, 1>(x, w, count, out, 0.6f, 1.15f, 16);
     case GgmlType::Q5_0:
-      return search_lines<32, -16, 15, 1, 1>(x, w, count, out, 0.75f, 1.1f, 16);
+      return search_lines<32, Even<-16, 15>, 1, 1, 1>(x, w, count, out, 0.75f, 1.1f, 16);
     case GgmlType::Q8_0:
-      return search_lines<32, -128, 127, 1, 1>(x, w, count, out, 0.97f, 1.02f, 16);
+      return search_lines<32, Even<-128, 127>, 1, 1, 1>(x, w, count, out, 0.97f, 1.02f, 16);
+    case GgmlType::IQ4_NL:
+      return search_lines<32, Uneven, 1, 1, 1>(x, w, count, out, 0.65f, 1.45f, 16);
     case GgmlType::Q3_K:
-      return search_lines<16, -4, 3, -32, 31>(x, w, count, out, 0.5f, 1.3f, 12);
+      return search_lines<16, Even<-4, 3>, 16, -32, 31>(x, w, count, out, 0.5f, 1.3f, 12);
     case GgmlType::Q6_K:
-      return search_lines<16, -32, 31, -128, 127>(x, w, count, out, 0.85f, 1.06f, 12);
+      return search_lines<16, Even<-32, 31>, 16, -128, 127>(x, w, count, out, 0.85f, 1.06f, 12);
+    case GgmlType::IQ4_XS:
+      return search_lines<32, Uneven, 8, -32, 31>(x, w, count, out, 0.65f, 1.45f, 16);
     case GgmlType::Q4_1:
       return search_areas<32, 15, 1, 1>(x, w, count, out, -0.04f, 0.16f, 8);
     case GgmlType::Q5_1:
@@ -586,14 +532,20 @@ void search(GgmlType type, const float* x, const float* w, std::int64_t count, F
       return search_areas<32, 15, 8, 63>(x, w, count, out, -0.04f, 0.16f, 8);
     case GgmlType::Q5_K:
       return search_areas<32, 31, 8, 63>(x, w, count, out, -0.02f, 0.08f, 8);
-    default:
-      return;
+    case GgmlType::IQ1_S:
+    case GgmlType::IQ1_M:
+    case GgmlType::IQ2_XXS:
+    case GgmlType::IQ2_XS:
+    case GgmlType::IQ2_S:
+    case GgmlType::IQ3_XXS:
+    case GgmlType::IQ3_S:
+      return search_grid(type, x, w, count, out);
   }
 }
 
 }  // namespace
 
 extern const GgmlKernels kGgmlKernels;
-constexpr GgmlKernels kGgmlKernels = {kFamily, search};
+constexpr GgmlKernels kGgmlKernels = {kFamily, search, nearest_points};
 
 }  // namespace knapsaq::KNAPSAQ_SET
