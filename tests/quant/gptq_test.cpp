@@ -118,7 +118,8 @@ TEST(Gptq, IsThePublishedAlgorithm) {
     PackedMatrix packed = packed_by(weights.view(), "rtn:" + scheme, inputs);
     const auto factor = factor_hessian(&inputs);
     EXPECT_EQ(factor->damping, 0.01);
-    choose_gptq_codes(weights.view(), *factor, packed);
+    RoundedPacked rounded(packed);
+    choose_gptq_codes(weights.view(), *factor, rounded);
     std::vector<std::uint8_t> codes(static_cast<std::size_t>(inputs.width));
     for (std::int64_t r = 0; r < rows; ++r) {
       unpack_codes(std::span(packed.codes).subspan(r * packed.words_per_row(), packed.words_per_row()),
@@ -177,7 +178,8 @@ TEST(Gptq, UncorrelatedInputsLeaveNothingToMakeUpFor) {
   }
   PackedMatrix packed = packed_by(weights.view(), "rtn:b3g64", inputs);
   const PackedMatrix nearest = packed;
-  choose_gptq_codes(weights.view(), *factor_hessian(&inputs), packed);
+  RoundedPacked rounded(packed);
+  choose_gptq_codes(weights.view(), *factor_hessian(&inputs), rounded);
   EXPECT_TRUE(equal(nearest, packed));
 }
 
@@ -190,7 +192,8 @@ TEST(Gptq, DeadColumnsKeepTheirWeights) {
   }
   PackedMatrix packed = packed_by(weights.view(), "rtn:b4g64", inputs);
   const PackedMatrix nearest = packed;
-  choose_gptq_codes(weights.view(), *factor_hessian(&inputs), packed);
+  RoundedPacked rounded(packed);
+  choose_gptq_codes(weights.view(), *factor_hessian(&inputs), rounded);
   std::vector<float> ours(128);
   std::vector<float> wanted(128);
   for (std::int64_t r = 0; r < 16; ++r) {
@@ -200,7 +203,7 @@ TEST(Gptq, DeadColumnsKeepTheirWeights) {
   }
   // And when no input was ever other than zero, everything is rounded to the nearest.
   std::ranges::fill(inputs.second_moment, 0.0f);
-  choose_gptq_codes(weights.view(), *factor_hessian(&inputs), packed);
+  choose_gptq_codes(weights.view(), *factor_hessian(&inputs), rounded);
   EXPECT_TRUE(equal(nearest, packed));
 }
 

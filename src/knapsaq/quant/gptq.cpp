@@ -41,15 +41,15 @@ namespace {
 // matrices would not occupy all threads.
 constexpr std::int64_t kPanelRows = 256;
 
-float inverse_of(float scale) { return scale > 0 ? 1 / scale : 0; }
-
-/// Quantizes rows [first, first + rows) and packs their codes.
+/// Quantizes rows [first, first + rows) and stores their codes.
 class Panel {
  public:
-  Panel(const MatrixView& weights, const HessianFactor& factor, PackedMatrix& packed, std::int64_t first)
+  Panel(const MatrixView& weights, const HessianFactor& factor, const LevelTable& levels,
+        RoundedMatrix& matrix, std::int64_t first)
       : weights_(weights),
         factor_(factor),
-        packed_(packed),
+        levels_(levels),
+        matrix_(matrix),
         first_(first),
         rows_(std::min(kPanelRows, weights.rows - first)),
         padded_((rows_ + kGptqRows - 1) / kGptqRows * kGptqRows),
@@ -78,15 +78,17 @@ class Panel {
  private:
   /// [groups, stride] each. Rows beyond the last have scale 0 and weight 0, which gives no error.
   void read_metadata() {
-    const std::int64_t groups = packed_.groups();
+    const std::int64_t groups = matrix_.groups();
     for (auto* values : {&scales_, &inverses_, &biases_})
       values->resize(static_cast<std::size_t>(groups * stride_));
+    std::vector<float> scales(static_cast<std::size_t>(groups));
+    std::vector<float> biases(scales.size());
     for (std::int64_t r = 0; r < rows_; ++r) {
+      matrix_.read_groups(first_ + r, scales, biases);
       for (std::int64_t g = 0; g < groups; ++g) {
-        const PackedMatrix::Affine affine = packed_.affine(first_ + r, g);
-        scales_[g * stride_ + r] = affine.scale;
-        inverses_[g * stride_ + r] = inverse_of(affine.scale);
-        biases_[g * stride_ + r] = affine.bias;
+        scales_[g * stride_ + r] = scales[g];
+        inverses_[g * stride_ + r] = inverse_of(scales[g]);
+        biases_[g * stride_ + r] = biases[g];
       }
     }
   }
@@ -106,7 +108,7 @@ class Panel {
     std::uint8_t* codes[kGptqCols];
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t col = factor_.order[first + i];
-      const std::int64_t at = col / packed_.group * stride_;
+      const std::int64_t at = col / matrix_.group() * stride_;
       weights[i] = weights_t_.data() + col * stride_;
       scales[i] = scales_.data() + at;
       inverses[i] = inverses_.data() + at;
@@ -121,7 +123,10 @@ class Panel {
     block.scales = scales;
     block.inverses = inverses;
     block.biases = biases;
-    block.largest = static_cast<float>((1 << packed_.bits) - 1);
+    block.largest = matrix_.largest();
+    block.levels = levels_.levels.data();
+    block.thresholds = levels_.thresholds.data();
+    block.level_count = std::ssize(levels_.levels);
     block.made_up = made_up;
     block.feedback = factor_.feedback.get() + first * cols_ + first;
     block.stride = cols_;
@@ -136,11 +141,8 @@ class Panel {
     // Local copies: as far as the compiler knows, a stored byte may be part of a vector's pointer.
     for_tiles([from = codes_.data(), to = codes.data(), stride = stride_, line](
                   std::int64_t r, std::int64_t k) { to[r * line + k] = from[k * stride + r]; });
-    const auto words = static_cast<std::size_t>(packed_.words_per_row());
-    for (std::int64_t r = 0; r < rows_; ++r) {
-      pack_codes(std::span(codes).subspan(r * line, cols_), packed_.bits,
-                 std::span(packed_.codes).subspan(static_cast<std::size_t>(first_ + r) * words, words));
-    }
+    for (std::int64_t r = 0; r < rows_; ++r)
+      matrix_.write_codes(first_ + r, std::span(codes).subspan(r * line, cols_));
   }
 
   /// Calls fn(row, column) for all of the panel, in tiles whose lines stay in the L1 cache during the
@@ -160,7 +162,8 @@ class Panel {
 
   const MatrixView& weights_;
   const HessianFactor& factor_;
-  PackedMatrix& packed_;
+  const LevelTable& levels_;
+  RoundedMatrix& matrix_;
   std::int64_t first_;
   std::int64_t rows_;
   std::int64_t padded_;
@@ -215,8 +218,9 @@ class Gptq final : public Quantizer {
           fit_groups(rows, scheme, factor.importance, Fit::affine, m);
         },
         Codes::none);
+    RoundedPacked rounded(packed);
     if (outputs == nullptr) {
-      choose_gptq_codes(weights, factor, packed);
+      choose_gptq_codes(weights, factor, rounded);
       return packed;
     }
     const auto& output_factor = dynamic_cast<const OutputFactor&>(*outputs);
@@ -224,17 +228,18 @@ class Gptq final : public Quantizer {
       throw InputError(fmt::format("gptq: statistics of {} outputs for a linear with {}", output_factor.width,
                                    weights.rows));
     }
-    choose_two_sided_codes(weights, factor, output_factor, packed);
+    choose_two_sided_codes(weights, factor, &output_factor, rounded);
     return packed;
   }
 };
 
 }  // namespace
 
-void choose_gptq_codes(const MatrixView& weights, const HessianFactor& factor, PackedMatrix& packed) {
+void choose_gptq_codes(const MatrixView& weights, const HessianFactor& factor, RoundedMatrix& matrix) {
+  const LevelTable levels(matrix.levels());
   const auto panels = static_cast<std::size_t>((weights.rows + kPanelRows - 1) / kPanelRows);
   parallel_for(panels, [&](std::size_t panel) {
-    Panel(weights, factor, packed, static_cast<std::int64_t>(panel) * kPanelRows).quantize();
+    Panel(weights, factor, levels, matrix, static_cast<std::int64_t>(panel) * kPanelRows).quantize();
   });
 }
 

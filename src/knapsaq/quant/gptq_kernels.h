@@ -16,6 +16,10 @@ struct GptqBlock {
   const float* const* inverses = nullptr;
   const float* const* biases = nullptr;
   float largest = 0;  ///< the largest code
+  /// What codes there are, ascending, and the numbers between them: LevelTable. None: every whole number.
+  const float* levels = nullptr;
+  const float* thresholds = nullptr;
+  std::int64_t level_count = 0;
   const float* made_up =
       nullptr;  ///< [cols, row_stride] what the errors of earlier blocks add to the weights
   const float* feedback = nullptr;       ///< HessianFactor::feedback at the block's diagonal

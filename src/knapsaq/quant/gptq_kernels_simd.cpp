@@ -4,6 +4,7 @@
 
 #include "knapsaq/base/simd/simd.h"
 #include "knapsaq/quant/gptq_kernels.h"
+#include "knapsaq/quant/nearest_level.h"
 
 namespace knapsaq::KNAPSAQ_SET {
 namespace {
@@ -15,7 +16,7 @@ constexpr int kTogether = kRegisters / 2;
 
 /// Columns [first, first + kCount) of kLanes rows. What the errors of all columns before them in the block
 /// add is gathered first, in registers; `errors` holds the errors of the lanes, column by column.
-template <int kCount>
+template <int kCount, bool kLevels>
 inline __attribute__((always_inline)) void columns(const GptqBlock& b, std::int64_t row, std::int64_t first,
                                                    Floats* errors) {
   Floats made_up[kCount];
@@ -31,7 +32,11 @@ inline __attribute__((always_inline)) void columns(const GptqBlock& b, std::int6
     const Floats weight = load(b.weights[k] + row);
     const Floats bias = load(b.biases[k] + row);
     const Floats x = (weight + made_up[i] - bias) * load(b.inverses[k] + row);
-    const Floats code = nearest(vmin(vmax(x, splat(0)), splat(b.largest)));
+    Floats code;
+    if constexpr (kLevels)
+      code = nearest_level(x, b.levels, b.thresholds, b.level_count);
+    else
+      code = nearest(vmin(vmax(x, splat(0)), splat(b.largest)));
     const Floats error = weight - fma(load(b.scales[k] + row), code, bias);
     errors[k] = error;
     store(b.errors + k * b.row_stride + row, error);
@@ -42,13 +47,21 @@ inline __attribute__((always_inline)) void columns(const GptqBlock& b, std::int6
   }
 }
 
-void quantize_block(const GptqBlock& b) {
+template <bool kLevels>
+void quantize_columns(const GptqBlock& b) {
   Floats errors[kGptqCols];
   for (std::int64_t row = 0; row < b.rows; row += kLanes) {
     std::int64_t k = 0;
-    for (; k + kTogether <= b.cols; k += kTogether) columns<kTogether>(b, row, k, errors);
-    for (; k < b.cols; ++k) columns<1>(b, row, k, errors);
+    for (; k + kTogether <= b.cols; k += kTogether) columns<kTogether, kLevels>(b, row, k, errors);
+    for (; k < b.cols; ++k) columns<1, kLevels>(b, row, k, errors);
   }
+}
+
+void quantize_block(const GptqBlock& b) {
+  if (b.level_count > 0)
+    quantize_columns<true>(b);
+  else
+    quantize_columns<false>(b);
 }
 
 }  // namespace

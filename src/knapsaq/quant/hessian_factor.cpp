@@ -17,14 +17,14 @@ constexpr double kDamping = 0.01;
 
 }  // namespace
 
-std::unique_ptr<const HessianFactor> factor_hessian(const InputStatistics* inputs) {
+std::unique_ptr<const HessianFactor> factor_hessian(const InputStatistics* inputs, std::int64_t together) {
   if (inputs == nullptr || inputs->second_moment.empty()) {
     throw UsageError(fmt::format("gptq needs second moments of the inputs{}; calibrate the model on text",
                                  inputs == nullptr ? "" : " of " + inputs->name));
   }
   const std::int64_t n = inputs->width;
   const double mean = mean_of_moments(inputs->second_moment, n, inputs->name, "inputs");
-  std::optional<MomentFactor> moments = factor_moments(inputs->second_moment, n, mean, kDamping);
+  std::optional<MomentFactor> moments = factor_moments(inputs->second_moment, n, mean, kDamping, together);
   if (!moments) {
     throw InputError(
         fmt::format("{}: its second moments are not those of any inputs (far from positive definite); "
@@ -40,6 +40,8 @@ std::unique_ptr<const HessianFactor> factor_hessian(const InputStatistics* input
     const double moment = static_cast<double>(inputs->second_moment[col * n + col]) / mean + factor->damping;
     factor->importance[col] = moments->diagonal[i] * static_cast<float>(std::sqrt(moment));
   }
+  factor->together = together;
+  factor->diagonal = std::move(moments->diagonal);
   factor->order = std::move(moments->order);
   factor->feedback = std::move(moments->feedback);
   return factor;

@@ -20,12 +20,15 @@ namespace knapsaq {
 /// of the operations (width^3 / 3) and keeps more digits.
 struct HessianFactor final : PreparedInputs {
   std::int64_t width = 0;
+  std::int64_t together = 1;
   /// [width] order[i] is the column quantized i-th: by descending mean square of its input (GPTQ's activation
-  /// order); of equal columns, the lower index comes first.
+  /// order); of equal columns, the lower index comes first. Runs of `together` columns, whose codes are
+  /// chosen together, stay so; see MomentFactor::order.
   std::vector<std::int32_t> order;
   /// [width, width] in that order, row-major: [j, k] for j < k is R_jk / R_kk. Elements on and below the
   /// diagonal are unused.
   std::unique_ptr<const float[]> feedback;
+  std::vector<float> diagonal;  ///< [width] in that order: R_kk of the Hessian over the mean of its diagonal
   /// [width] by column as in the weights: the weight of this column's squared error when scales are chosen,
   /// R_kk sqrt(H_kk), over the mean of the diagonal. R_kk^2 is the cost of an error that later columns
   /// compensate as well as they can; H_kk is its cost without compensation. On the embedded models, the
@@ -41,6 +44,6 @@ struct HessianFactor final : PreparedInputs {
 /// then not positive definite in fp32 is factored in fp64, then with ten times the damping, and so on up to a
 /// hundred times the mean. Throws UsageError if `inputs` is null or has no second moments, and InputError,
 /// naming the input, if they are not finite or not those of any inputs.
-std::unique_ptr<const HessianFactor> factor_hessian(const InputStatistics* inputs);
+std::unique_ptr<const HessianFactor> factor_hessian(const InputStatistics* inputs, std::int64_t together = 1);
 
 }  // namespace knapsaq

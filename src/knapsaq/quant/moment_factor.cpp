@@ -32,6 +32,23 @@ void for_row_pieces(std::int64_t rows, Function&& fn) {
   });
 }
 
+/// MomentFactor::order
+std::vector<std::int32_t> order_of(std::span<const float> moments, std::int64_t n, std::int64_t together) {
+  std::vector<double> sums(static_cast<std::size_t>(n / together));
+  for (std::int64_t run = 0; run < n / together; ++run)
+    for (std::int64_t k = run * together; k < (run + 1) * together; ++k)
+      sums[run] += static_cast<double>(moments[k * n + k]);
+  std::vector<std::int64_t> runs(sums.size());
+  std::iota(runs.begin(), runs.end(), 0);
+  std::ranges::stable_sort(runs, std::greater{}, [&](std::int64_t run) { return sums[run]; });
+  std::vector<std::int32_t> order;
+  for (const std::int64_t run : runs)
+    for (std::int64_t k = run * together; k < (run + 1) * together; ++k)
+      order.push_back(static_cast<std::int32_t>(k));
+  for (std::int64_t k = std::ssize(order); k < n; ++k) order.push_back(static_cast<std::int32_t>(k));
+  return order;
+}
+
 /// A square matrix whose memory is first touched by the threads that use it.
 template <class Real>
 using Square = std::unique_ptr<Real[]>;
@@ -119,11 +136,9 @@ double mean_of_moments(std::span<const float> moments, std::int64_t n, std::stri
 }
 
 std::optional<MomentFactor> factor_moments(std::span<const float> moments, std::int64_t n, double mean,
-                                           double damping) {
+                                           double damping, std::int64_t together) {
   MomentFactor factor;
-  factor.order.resize(static_cast<std::size_t>(n));
-  std::iota(factor.order.begin(), factor.order.end(), 0);
-  std::ranges::stable_sort(factor.order, std::greater{}, [&](std::int32_t k) { return moments[k * n + k]; });
+  factor.order = order_of(moments, n, together);
   factor.damping = damping;
   if (Square<float> l = reversed<float>(moments, factor.order, mean, damping); tiled_cholesky(n, l.get())) {
     take(std::move(l), factor);

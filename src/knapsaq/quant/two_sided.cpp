@@ -6,6 +6,7 @@
 #include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/quant/blas.h"
+#include "knapsaq/quant/point_rounding.h"
 #include "knapsaq/quant/two_sided_kernels.h"
 
 namespace knapsaq {
@@ -44,12 +45,13 @@ void copy_feedback(const float* feedback, std::int64_t width, std::int64_t first
 
 class TwoSided {
  public:
-  TwoSided(const MatrixView& weights, const HessianFactor& inputs, const OutputFactor& outputs,
-           PackedMatrix& packed)
+  TwoSided(const MatrixView& weights, const HessianFactor& inputs, const OutputFactor* outputs,
+           RoundedMatrix& matrix)
       : weights_(weights),
         inputs_(inputs),
         outputs_(outputs),
-        packed_(packed),
+        matrix_(matrix),
+        levels_(matrix.levels()),
         made_up_(static_cast<std::size_t>(weights.rows * weights.cols)),
         codes_(made_up_.size()) {}
 
@@ -71,19 +73,19 @@ class TwoSided {
   }
 
  private:
+  /// The row that is quantized i-th.
+  std::int64_t row_at(std::int64_t i) const { return outputs_ == nullptr ? i : outputs_->order[i]; }
+
   /// [rows, groups] each, rows in the factor's order.
   void read_metadata() {
-    const std::int64_t groups = packed_.groups();
+    const std::int64_t groups = matrix_.groups();
     for (auto* values : {&scales_, &inverses_, &biases_})
       values->resize(static_cast<std::size_t>(weights_.rows * groups));
     for (std::int64_t i = 0; i < weights_.rows; ++i) {
-      for (std::int64_t g = 0; g < groups; ++g) {
-        const auto [scale, bias] = packed_.affine(outputs_.order[i], g);
-        scales_[i * groups + g] = scale;
-        inverses_[i * groups + g] = scale > 0 ? 1 / scale : 0;
-        biases_[i * groups + g] = bias;
-      }
+      matrix_.read_groups(row_at(i), std::span(scales_).subspan(i * groups, groups),
+                          std::span(biases_).subspan(i * groups, groups));
     }
+    std::ranges::transform(scales_, inverses_.begin(), inverse_of);
   }
 
   void quantize_tile(std::int64_t first_row, std::int64_t first_col, Workspace& w) {
@@ -93,8 +95,8 @@ class TwoSided {
     const std::int64_t height = weights_.rows;
     const std::int64_t width = weights_.cols;
     float* const made_up = made_up_.data() + first_row * width + first_col;
-    if (first_row > 0) {
-      blas::add_transposed_product(rows, cols, first_row, 1.0f, outputs_.feedback.get() + first_row, height,
+    if (first_row > 0 && outputs_ != nullptr) {
+      blas::add_transposed_product(rows, cols, first_row, 1.0f, outputs_->feedback.get() + first_row, height,
                                    made_up_.data() + first_col, width, w.above.data(), kCols);
     }
     TwoSidedTile tile;
@@ -104,17 +106,23 @@ class TwoSided {
     tile.scales = w.scales.data();
     tile.inverses = w.inverses.data();
     tile.biases = w.biases.data();
-    tile.largest = static_cast<float>((1 << packed_.bits) - 1);
+    tile.largest = matrix_.largest();
+    tile.levels = levels_.levels.data();
+    tile.thresholds = levels_.thresholds.data();
+    tile.level_count = std::ssize(levels_.levels);
     tile.column_feedback = w.column_feedback.data();
     tile.row_feedback = w.row_feedback.data();
     tile.above = w.above.data();
     tile.made_up = w.made_up.data();
     tile.errors = w.errors.data();
     tile.codes = w.codes.data();
-    two_sided_kernels().quantize(tile);
+    if (matrix_.has_points())
+      round_points(tile, inputs_.diagonal.data() + first_col, matrix_);
+    else
+      two_sided_kernels().quantize(tile);
     for (std::int64_t i = 0; i < rows; ++i) {
       std::copy_n(w.made_up.data() + i * kCols, cols, made_up + i * width);
-      std::uint8_t* const codes = codes_.data() + outputs_.order[first_row + i] * width;
+      std::uint8_t* const codes = codes_.data() + row_at(first_row + i) * width;
       for (std::int64_t j = 0; j < cols; ++j) codes[inputs_.order[first_col + j]] = w.codes[i * kCols + j];
     }
     if (const std::int64_t next = first_col + cols; next < width) {
@@ -130,13 +138,13 @@ class TwoSided {
         std::ranges::fill(*values, 0.0f);
     }
     std::ranges::fill(w.above, 0.0f);
-    const std::int64_t groups = packed_.groups();
+    const std::int64_t groups = matrix_.groups();
     for (std::int64_t i = 0; i < rows; ++i) {
-      const float* const row = weights_.row(outputs_.order[first_row + i]).data();
+      const float* const row = weights_.row(row_at(first_row + i)).data();
       const std::int64_t at = (first_row + i) * groups;
       for (std::int64_t j = 0; j < cols; ++j) {
         const std::int32_t col = inputs_.order[first_col + j];
-        const std::int64_t g = at + col / packed_.group;
+        const std::int64_t g = at + col / matrix_.group();
         w.weights[i * kCols + j] = row[col];
         w.scales[i * kCols + j] = scales_[g];
         w.inverses[i * kCols + j] = inverses_[g];
@@ -146,24 +154,24 @@ class TwoSided {
                   w.made_up.data() + i * kCols);
     }
     copy_feedback(inputs_.feedback.get(), weights_.cols, first_col, cols, kCols, w.column_feedback);
-    copy_feedback(outputs_.feedback.get(), weights_.rows, first_row, rows, kRows, w.row_feedback);
+    if (outputs_ != nullptr)
+      copy_feedback(outputs_->feedback.get(), weights_.rows, first_row, rows, kRows, w.row_feedback);
   }
 
   void write_codes() {
-    const auto words = static_cast<std::size_t>(packed_.words_per_row());
     parallel_for(static_cast<std::size_t>(tiles_of(weights_.rows, kRows)), [&](std::size_t piece) {
       const std::int64_t first = static_cast<std::int64_t>(piece) * kRows;
       for (std::int64_t r = first; r < std::min(first + kRows, weights_.rows); ++r) {
-        pack_codes(std::span(codes_).subspan(r * weights_.cols, weights_.cols), packed_.bits,
-                   std::span(packed_.codes).subspan(static_cast<std::size_t>(r) * words, words));
+        matrix_.write_codes(r, std::span(codes_).subspan(r * weights_.cols, weights_.cols));
       }
     });
   }
 
   const MatrixView& weights_;
   const HessianFactor& inputs_;
-  const OutputFactor& outputs_;
-  PackedMatrix& packed_;
+  const OutputFactor* outputs_;
+  RoundedMatrix& matrix_;
+  LevelTable levels_;
   std::vector<float> scales_;
   std::vector<float> inverses_;
   std::vector<float> biases_;
@@ -175,8 +183,8 @@ class TwoSided {
 }  // namespace
 
 void choose_two_sided_codes(const MatrixView& weights, const HessianFactor& inputs,
-                            const OutputFactor& outputs, PackedMatrix& packed) {
-  TwoSided(weights, inputs, outputs, packed).quantize();
+                            const OutputFactor* outputs, RoundedMatrix& matrix) {
+  TwoSided(weights, inputs, outputs, matrix).quantize();
 }
 
 }  // namespace knapsaq

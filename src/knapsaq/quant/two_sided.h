@@ -1,12 +1,12 @@
 #pragma once
 
-#include "knapsaq/compute/packed_matrix.h"
 #include "knapsaq/quant/hessian_factor.h"
 #include "knapsaq/quant/output_factor.h"
+#include "knapsaq/quant/rounded_matrix.h"
 
 namespace knapsaq {
 
-/// Codes for the metadata already in `packed` that minimise tr(G dW H dW^T), the second-order estimate of the
+/// Codes for the metadata already in `matrix` that minimise tr(G dW H dW^T), the second-order estimate of the
 /// model's divergence, where GPTQ's minimise tr(dW H dW^T): adaptive rounding with the Kronecker-factored
 /// Fisher information (YAQA, Tseng et al. 2025, arXiv:2505.22988).
 ///
@@ -18,7 +18,10 @@ namespace knapsaq {
 /// Elements are taken tile by tile, tiles on an antidiagonal in parallel; all but the sums inside of a tile
 /// are matrix products. For m rows and n columns they take m n (m + n) operations, GPTQ's m n^2. Takes 5 m n
 /// bytes of memory. The result does not depend on the number of threads.
+///
+/// `outputs` null: G = I, which is GPTQ's error. A matrix with points (RoundedMatrix::has_points()) needs
+/// inputs with runs of kPointCols columns together; see point_rounding.h.
 void choose_two_sided_codes(const MatrixView& weights, const HessianFactor& inputs,
-                            const OutputFactor& outputs, PackedMatrix& packed);
+                            const OutputFactor* outputs, RoundedMatrix& matrix);
 
 }  // namespace knapsaq

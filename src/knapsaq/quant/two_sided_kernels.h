@@ -20,6 +20,10 @@ struct TwoSidedTile {
   const float* inverses = nullptr;  ///< 1 / scale; 0 for a scale of 0
   const float* biases = nullptr;
   float largest = 0;  ///< the largest code
+  /// What codes there are, ascending, and the numbers between them: LevelTable. None: every whole number.
+  const float* levels = nullptr;
+  const float* thresholds = nullptr;
+  std::int64_t level_count = 0;
   /// [kTwoSidedCols, kTwoSidedCols] HessianFactor::feedback of the tile's columns; 0 on and below the
   /// diagonal and behind the last column.
   const float* column_feedback = nullptr;

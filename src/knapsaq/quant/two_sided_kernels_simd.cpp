@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "knapsaq/base/simd/simd.h"
+#include "knapsaq/quant/nearest_level.h"
 #include "knapsaq/quant/two_sided_kernels.h"
 
 namespace knapsaq::KNAPSAQ_SET {
@@ -30,6 +31,7 @@ void add_rows_before(const TwoSidedTile& t, std::int64_t row) {
 }
 
 /// One register of columns of each of kTogether rows: those at `at`, from column `cols` of the tile.
+template <bool kLevels>
 inline __attribute__((always_inline)) void quantize_chunks(const TwoSidedTile& t, const std::int64_t* at,
                                                            const std::int64_t* cols) {
   Floats made_up[kTogether];
@@ -43,7 +45,11 @@ inline __attribute__((always_inline)) void quantize_chunks(const TwoSidedTile& t
       const Floats weight = load(t.weights + at[p]);
       const Floats bias = load(t.biases + at[p]);
       const Floats x = (weight + (made_up[p] + load(t.above + at[p])) - bias) * load(t.inverses + at[p]);
-      const Floats code = nearest(vmin(vmax(x, splat(0)), splat(t.largest)));
+      Floats code;
+      if constexpr (kLevels)
+        code = nearest_level(x, t.levels, t.thresholds, t.level_count);
+      else
+        code = nearest(vmin(vmax(x, splat(0)), splat(t.largest)));
       error[p] = weight - fma(load(t.scales + at[p]), code, bias);
       store(lanes + p * kLanes, error[p]);
       if (i == kLanes - 1) store_codes(t.codes + at[p], code, kLanes);
@@ -82,7 +88,8 @@ inline void add_to_rows(const TwoSidedTile& t, std::int64_t row, std::int64_t en
   }
 }
 
-void quantize_tile(const TwoSidedTile& t) {
+template <bool kLevels>
+void quantize_elements(const TwoSidedTile& t) {
   const std::int64_t chunks = (t.cols + kLanes - 1) / kLanes;
   for (std::int64_t row = 0; row < t.rows; row += kTogether) {
     add_rows_before(t, row);
@@ -95,7 +102,7 @@ void quantize_tile(const TwoSidedTile& t) {
         cols[p] = there ? chunk * kLanes : 0;
         at[p] = there ? (row + p) * kCols + cols[p] : kTwoSidedRows * kCols;
       }
-      quantize_chunks(t, at, cols);
+      quantize_chunks<kLevels>(t, at, cols);
       for (int p = 0; p < kTogether; ++p) {
         if (at[p] == kTwoSidedRows * kCols) continue;
         add_to_row(t, row + p, cols[p]);
@@ -103,6 +110,13 @@ void quantize_tile(const TwoSidedTile& t) {
       }
     }
   }
+}
+
+void quantize_tile(const TwoSidedTile& t) {
+  if (t.level_count > 0)
+    quantize_elements<true>(t);
+  else
+    quantize_elements<false>(t);
 }
 
 }  // namespace
