@@ -5,7 +5,11 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <string>
+#include <tuple>
+#include <vector>
 
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -18,6 +22,7 @@
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/local_errors.h"
 #include "knapsaq/quant/quantizer.h"
+#include "message_of.h"
 #include "scratch.h"
 #include "work_with_threads.h"
 
@@ -459,6 +464,23 @@ TEST(BankIndex, RefusesWhatIsNotOne) {
   broken("[2,64]", "[2,6400000000000000000]");
   broken("[2,64]}", "[2,64],\"schemes\":[\"b4g64\",\"b3g64\"]}");
   broken("[2,64]}", R"([2,64]},{"name":"a.b","block":0,"module":"b","shape":[2,64]})");
+}
+
+TEST(BankIndex, GgmlTypesOfEarlierVersionsAreRefusedWhereTheyKnewTheInputs) {
+  const auto index = [](int version, const std::string& scheme, const std::string& inputs) {
+    return fmt::format(
+        R"({{"format":"knapsaq-bank","version":{},"model":"0","menu":{{"name":"m","schemes":["{}"]}},)"
+        R"("inputs":"{}","folding":"","linears":[{{"name":"a","block":0,"module":"a","shape":[2,256]}}]}})",
+        version, scheme, inputs);
+  };
+  for (const auto& [version, scheme, inputs] : std::vector<std::tuple<int, std::string, std::string>>{
+           {1, "b4g64", "calibration"}, {1, "q4_k", ""}, {2, "q4_k", "calibration"}}) {
+    const BankIndex read = parse_bank_index(index(version, scheme, inputs));
+    EXPECT_THAT(to_json(read), HasSubstr(fmt::format("\"version\": {}", version)));
+    EXPECT_THAT(
+        message_of<InputError>([&] { parse_bank_index(index(3 - version, scheme, inputs)); }),
+        HasSubstr(fmt::format("version '{}', and this Knapsaq reads version {}", 3 - version, version)));
+  }
 }
 
 }  // namespace

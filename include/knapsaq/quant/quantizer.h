@@ -79,6 +79,9 @@ class Quantizer {
   virtual std::unique_ptr<const PreparedInputs> prepare(const InputStatistics* /*inputs*/) const {
     return nullptr;
   }
+  /// Methods that prepare alike: what prepare() and prepare_outputs() of one give, unless null, serves all
+  /// that have the same name here.
+  virtual std::string_view preparation() const { return name(); }
   /// quantize() with the result of the same method's prepare(inputs), or null; the same result.
   virtual StoredMatrix quantize_prepared(const MatrixView& weights, const Scheme& scheme,
                                          const InputStatistics* inputs,

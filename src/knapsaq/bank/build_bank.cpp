@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -77,7 +78,7 @@ class CurrentInput {
   /// Null if there are none.
   const InputStatistics* statistics() const { return statistics_ ? &*statistics_ : nullptr; }
   const PreparedInputs* prepared(const Quantizer& method) {
-    const auto [place, is_new] = prepared_.try_emplace(&method);
+    const auto [place, is_new] = prepared_.try_emplace(method.preparation());
     if (is_new) place->second = method.prepare(statistics());
     return place->second.get();
   }
@@ -87,7 +88,7 @@ class CurrentInput {
   std::string name_;  ///< of the input that `prepared_` belongs to
   std::int64_t width_ = 0;
   std::optional<InputStatistics> statistics_;
-  std::map<const Quantizer*, std::unique_ptr<const PreparedInputs>> prepared_;
+  std::map<std::string_view, std::unique_ptr<const PreparedInputs>> prepared_;  ///< by preparation()
 };
 
 /// How often the rows are looked up: equal shares if unknown. Empty for a matrix that is not looked up.
@@ -108,7 +109,7 @@ class LinearOutputs {
 
   /// Null if the method has no use for them or they are unknown.
   const PreparedOutputs* prepared(const Quantizer& method) {
-    const auto [place, is_new] = prepared_.try_emplace(&method);
+    const auto [place, is_new] = prepared_.try_emplace(method.preparation());
     if (is_new) {
       const auto outputs = weighed_outputs(method, linear_, inputs_, folding_);
       if (outputs) place->second = method.prepare_outputs(&*outputs);
@@ -120,7 +121,7 @@ class LinearOutputs {
   const Matrix& linear_;
   const InputSource* inputs_;
   const Folding* folding_;
-  std::map<const Quantizer*, std::unique_ptr<const PreparedOutputs>> prepared_;
+  std::map<std::string_view, std::unique_ptr<const PreparedOutputs>> prepared_;  ///< by preparation()
 };
 
 /// Mean squares of the gradients by what a matrix gives, as far as the source has them.

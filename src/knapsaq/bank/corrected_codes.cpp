@@ -46,7 +46,7 @@ std::string key_of(const CorrectionRecipe& recipe, const StoredMatrix* embedding
     hasher.update(fmt::format("{}:", field.size()));
     hasher.update(field);
   };
-  add("knapsaq corrected linear 1");  // changes whenever the same arguments give other codes
+  add("knapsaq corrected linear 2");  // changes whenever the same arguments give other codes
   add(fmt::format("{}", recipe.most_share));
   add(recipe.model);
   add(recipe.folding == nullptr ? "" : recipe.folding->identity());

@@ -94,7 +94,7 @@ StoredMatrix StageCorrection::quantize(const MatrixView& weights, const Scheme& 
                                        const OutputStatistics* outputs) {
   const std::vector<float> values = corrected(weights);
   const Quantizer& method = quantizer(scheme.method);
-  const auto [prepared, is_new] = prepared_.try_emplace(&method);
+  const auto [prepared, is_new] = prepared_.try_emplace(method.preparation());
   if (is_new) prepared->second = method.prepare(&statistics_);
   return method.quantize_for_outputs({weights.rows, weights.cols, values}, scheme, &statistics_,
                                      prepared->second.get(), method.prepare_outputs(outputs).get());

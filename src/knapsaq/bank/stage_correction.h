@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "knapsaq/bank/paired_streams.h"
@@ -46,7 +47,7 @@ class StageCorrection {
   InputCorrection of_fit_;
   InputCorrection of_all_;
   std::vector<float> judge_moments_;  ///< [in, in] sum y y^T of the part that judges
-  std::map<const Quantizer*, std::unique_ptr<const PreparedInputs>> prepared_;
+  std::map<std::string_view, std::unique_ptr<const PreparedInputs>> prepared_;  ///< by preparation()
 };
 
 }  // namespace knapsaq
