@@ -12,8 +12,8 @@ namespace knapsaq {
 /// errors e = w - w_hat of a run, the run's share of the error is
 ///   sum_k D_k (c_k + sum_{j<=k} e_j V_jk)^2 = sum_k D_k (sum_{j<=k} (t_j - w_hat_j) V_jk)^2,
 /// with t the weights at which every term is zero. Taken is the point that makes sum_k D_k (t_k - w_hat_k)^2
-/// least. To look for the least of the whole sum among points near it, by rounds of steps in a metric that
-/// bounds it, changed the models of IQ3_S and IQ2_XS by less than 1 %.
+/// least. Rounds of steps from there towards the least of the whole sum, in a metric that bounds it, were no
+/// better: KL of wiki-llama-6m in IQ3_S and IQ2_XS .0061 and .0370 for .0058 and .0360.
 void round_points(const TwoSidedTile& tile, const float* diagonal, const RoundedMatrix& matrix);
 
 }  // namespace knapsaq

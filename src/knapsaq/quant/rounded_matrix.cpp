@@ -5,8 +5,7 @@
 namespace knapsaq {
 
 RoundedPacked::RoundedPacked(PackedMatrix& packed)
-    : RoundedMatrix(packed.cols, packed.group, static_cast<float>((1 << packed.bits) - 1)),
-      packed_(packed) {}
+    : RoundedMatrix(packed.cols, packed.group, static_cast<float>((1 << packed.bits) - 1)), packed_(packed) {}
 
 void RoundedPacked::read_groups(std::int64_t row, std::span<float> scales, std::span<float> biases) const {
   for (std::int64_t g = 0; g < groups(); ++g) {
