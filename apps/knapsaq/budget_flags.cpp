@@ -12,6 +12,17 @@ void add_budget_flags(Verb verb, BudgetFlags& flags) {
   verb.option("--bits", flags.others.bits,
               "Budget as average bits per weight of the linears, embedding and head as stored")
       .positive();
+  add_context_flags(verb, flags.others);
+}
+
+void add_context_flags(Verb verb, BudgetOptions& options) {
+  verb.option("--context", options.context,
+              "With --budget: it has to hold, beside the files, keys and values of so many tokens and the "
+              "engine's work space")
+      .range(1);
+  verb.option("--cache", options.cache,
+              "With --context: how the engine stores keys and values, as fp16 (default) or q8_0")
+      .not_empty();
 }
 
 BudgetOptions budget_of(const BudgetFlags& flags) {

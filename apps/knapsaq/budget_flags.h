@@ -13,8 +13,10 @@ struct BudgetFlags {
   BudgetOptions others;
 };
 
-/// --budget, --bpw and --bits.
+/// --budget, --bpw and --bits, --context and --cache.
 void add_budget_flags(Verb verb, BudgetFlags& flags);
+/// --context and --cache alone, of a budget in bytes.
+void add_context_flags(Verb verb, BudgetOptions& options);
 /// Throws UsageError for a size that is none.
 BudgetOptions budget_of(const BudgetFlags& flags);
 

@@ -37,6 +37,7 @@ nlohmann::ordered_json json_of(const QuantizeResult& result, const Options& opti
     json["bound"] = result.solved->bound;
     json["gap"] = result.solved->gap;
   }
+  json["memory"] = memory_json(result.memory);
   json["allocation"] = allocation_json(result.allocation);
   return json;
 }
@@ -61,6 +62,7 @@ void run(const Options& options) {
     fmt::print("error {:.6g}", result.error);
   }
   fmt::print(", {}\n", format_seconds(result.seconds));
+  if (result.memory) fmt::print("  {}\n", describe(*result.memory));
 }
 
 }  // namespace
@@ -79,6 +81,7 @@ void add_quantize(CommandLine& app) {
       .positive();
   verb.option("--budget", options->budget.bytes,
               "Budget: bytes of all weight files, as 4200000, 4.2MiB, 1.5GB; never exceeded");
+  add_context_flags(verb, options->budget.others);
   verb.option("--scheme", options->quantize.scheme,
               "No search: this scheme for every linear of the blocks, as hqq:b4g64");
   verb.option("--allocation", options->quantize.allocation,

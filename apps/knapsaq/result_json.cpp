@@ -61,6 +61,7 @@ nlohmann::ordered_json json_of(const WrittenModel& model) {
     one.update(json_of(step.judged));
     json["steps"].push_back(std::move(one));
   }
+  json["memory"] = memory_json(model.memory);
   json["notes"] = model.notes;
   json["allocation"] = allocation_json(model.allocation);
   return json;
@@ -71,6 +72,7 @@ void print_summary(const WrittenModel& model, const std::string& output) {
   fmt::print("{}: {} ({} bytes), {:.4f} bits per quantized weight\n", output, format_bytes(model.bytes),
              model.bytes, model.bits);
   fmt::print("  {}\n", in_words(model.counts));
+  if (model.memory) fmt::print("  {}\n", describe(*model.memory));
   if (!model.codes.empty())
     fmt::print("  with the codes of {}; what follows was measured with the run's own\n", model.codes);
   fmt::print("on {} held-out tokens (perplexity of the full model {:.4f}):\n", model.heldout_tokens,
@@ -86,6 +88,23 @@ void print_summary(const WrittenModel& model, const std::string& output) {
   fmt::print("{}\n", line_of(!model.is_uniform, *model.other));
   fmt::print("the written one's {} is lower by {:.5f} +- {:.5f}\n", model.divergence, -model.difference,
              model.difference_standard_error);
+}
+
+nlohmann::ordered_json memory_json(const std::optional<MemoryUse>& memory) {
+  if (!memory) return nullptr;
+  nlohmann::ordered_json json = {{"context", memory->context}, {"cache_type", memory->cache_type},
+                                 {"weights", memory->weights}, {"cache", memory->cache},
+                                 {"work_space", nullptr},      {"total", memory->total()}};
+  if (memory->work_space) json["work_space"] = *memory->work_space;
+  return json;
+}
+
+std::string describe(const MemoryUse& memory) {
+  std::string text = fmt::format("in memory: {} of weights, {} of keys and values of {} tokens ({})",
+                                 format_bytes(memory.weights), format_bytes(memory.cache), memory.context,
+                                 memory.cache_type);
+  if (memory.work_space) text += fmt::format(", {} of work space", format_bytes(*memory.work_space));
+  return text + fmt::format("; together {}", format_bytes(memory.total()));
 }
 
 std::string describe(const ModelMemory& memory) {

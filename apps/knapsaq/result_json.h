@@ -2,12 +2,14 @@
 
 // Parts of results that several verbs print.
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "knapsaq/pipeline/evaluate.h"
+#include "knapsaq/pipeline/memory_use.h"
 #include "knapsaq/pipeline/written_model.h"
 
 namespace knapsaq::command {
@@ -20,6 +22,12 @@ std::string in_words(const std::vector<SchemeCount>& counts);
 /// What pick and fit print of the model that they wrote.
 nlohmann::ordered_json json_of(const WrittenModel& model);
 void print_summary(const WrittenModel& model, const std::string& output);
+
+/// Null without a value; "work_space" may be null.
+nlohmann::ordered_json memory_json(const std::optional<MemoryUse>& memory);
+/// "in memory: 2.20 GiB of weights, 4.00 GiB of keys and values of 32768 tokens (fp16), 0.30 GiB of work
+/// space; together 6.50 GiB"
+std::string describe(const MemoryUse& memory);
 
 /// "linears 1.20 GiB, head 60.00 MiB, embedding 60.00 MiB, work space 12.00 MiB"
 std::string describe(const ModelMemory& memory);

@@ -76,14 +76,21 @@ def size(value: str | int) -> int:
     return count
 
 
-def _positive(name: str, value: float | None) -> float | None:
+def _positive(name: str, value: Any) -> Any:
     if value is not None and not value > 0:
         raise UsageError(f"{name} has to be above 0")
     return value
 
 
-def set_budget(options: Any, budget: str | int | None, bpw: float | None, bits: float | None) -> None:
-    """One of the three at most."""
+def set_budget(
+    options: Any,
+    budget: str | int | None,
+    bpw: float | None,
+    bits: float | None,
+    context: int | None,
+    cache: str | None,
+) -> None:
+    """One of the first three at most; ``context`` and ``cache`` go with ``budget``."""
     if sum(one is not None for one in (budget, bpw, bits)) > 1:
         raise UsageError("give one of budget, bpw and bits")
     fill(
@@ -91,6 +98,8 @@ def set_budget(options: Any, budget: str | int | None, bpw: float | None, bits: 
         bytes=None if budget is None else size(budget),
         bits_per_weight=_positive("bpw", bpw),
         bits=_positive("bits", bits),
+        context=_positive("context", context),
+        cache=cache,
     )
 
 

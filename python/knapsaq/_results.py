@@ -55,6 +55,18 @@ class JudgedModel:
 
 
 @dataclass(frozen=True)
+class MemoryUse:
+    """What a model takes in an engine's memory for one sequence, in bytes."""
+
+    context: int  #: tokens that the cache has room for
+    cache_type: str  #: how keys and values are stored: "fp16", "q8_0"
+    weights: int  #: the model's files
+    cache: int  #: keys and values of all layers
+    work_space: int | None  #: activations, logits; None: the engine's is not known
+    total: int
+
+
+@dataclass(frozen=True)
 class WritingStep:
     """A step on the way from the search's codes to the written ones."""
 
@@ -83,6 +95,7 @@ class WrittenModel:
     counts: list[SchemeCount]
     codes: str  #: the other bank that the codes are from; empty: the run's
     steps: list[WritingStep]  #: what the effort made of it, the written model last; empty: the bank's codes
+    memory: MemoryUse | None  #: where the budget was for a context
     notes: list[str]  #: what the engine's readers do otherwise
 
 
@@ -200,7 +213,8 @@ class QuantizeResult:
     bytes: int  #: of all weight files
     bits: float  #: average per quantized weight, metadata included
     error: float  #: sum over the matrices of || W - Q(W) ||_F
-    budget_bytes: int | None
+    budget_bytes: int | None  #: as asked for
+    memory: MemoryUse | None  #: where the budget was for a context: in Knapsaq itself
     solved: Solved | None  #: None for a given scheme or allocation
     allocation: list[NamedScheme]
     seconds: float
@@ -476,6 +490,7 @@ class ModelInfo:
     notes: list[str]  #: what is remarkable about the files
     unread_tensors: list[str]  #: that the architecture has no use for
     matrices: list[StoredAs]
+    memory: MemoryUse | None  #: with ``context``: what the model takes as it is stored
 
 
 @dataclass(frozen=True)
@@ -544,6 +559,7 @@ _KINDS: dict[type, type] = {
     _native.NamedScheme: NamedScheme,
     _native.SchemeCount: SchemeCount,
     _native.JudgedModel: JudgedModel,
+    _native.MemoryUse: MemoryUse,
     _native.WritingStep: WritingStep,
     _native.WrittenModel: WrittenModel,
     _native.SearchSummary: SearchSummary,

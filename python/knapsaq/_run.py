@@ -44,6 +44,8 @@ class Run:
         output: Path,
         bpw: float | None = None,
         bits: float | None = None,
+        context: int | None = None,
+        cache: str | None = None,
         near: float | None = None,
         codes: Path | None = None,
         strategy: str | None = None,
@@ -55,6 +57,7 @@ class Run:
 
         Args:
             budget, bpw, bits: one of them, as :func:`fit`; ``bits`` is an average over all that the run decides about.
+            context, cache: as :func:`fit`.
             output: folder, or the engine's file.
             near: with ``bits``: the best within so many bits above or below, as AMQ picks; no hard budget then.
             codes: a bank of the same menu by another method, whose codes are written.
@@ -75,7 +78,7 @@ class Run:
             strategy=strategy,
             force=force,
         )
-        _options.set_budget(options.budget, budget, bpw, bits)
+        _options.set_budget(options.budget, budget, bpw, bits, context, cache)
         return _results.of(call(_native.pick, options, threads=threads, progress=progress))
 
     def watch(self) -> str:

@@ -50,6 +50,8 @@ def fit(
     output: Path,
     bpw: float | None = None,
     bits: float | None = None,
+    context: int | None = None,
+    cache: str | None = None,
     run: Path | None = None,
     report: Path | None = None,
     strategy: str = "front",
@@ -91,6 +93,8 @@ def fit(
         bpw: the budget as bits of all files per weight of the whole model; one of the three (``--bpw``).
         bits: the budget as average bits per weight of the linears in the blocks, embedding and head as stored
             (``--bits``).
+        context, cache: with ``budget``: it has to hold, beside the files, keys and values of so many tokens, stored
+            as ``cache`` ("fp16", for llama.cpp also "q8_0", ..; default: the engine's), and the engine's work space.
         run: folder of bank and archive, kept for other budgets; default: ``output`` + ".run".
         report: HTML page about the run; default: report.html in the run's folder.
         strategy, set, evaluations, seed: the search: its strategy (see :func:`strategies`), that one's constants as
@@ -128,7 +132,7 @@ def fit(
     """
     options = _native.FitOptions()
     fill(options, output=path(output), run=path(run), report=path(report), effort=effort, force=force)
-    _options.set_budget(options.budget, budget, bpw, bits)
+    _options.set_budget(options.budget, budget, bpw, bits, context, cache)
     _search_options(options.search, strategy, set, evaluations, seed, None)
     _run_options(options.of, locals())
     return Fit(call(_native.fit, path(model), options, threads=threads, progress=progress, watch=watch), path(model))
@@ -147,6 +151,8 @@ def search(
     budget: str | int | None = None,
     bpw: float | None = None,
     bits: float | None = None,
+    context: int | None = None,
+    cache: str | None = None,
     resume: bool = False,
     engine: str | None = None,
     menu: str | None = None,
@@ -175,14 +181,14 @@ def search(
     Args:
         goal: what ga, pso, sa and de look for: "budget" (divergence within it; default) or "paper".
         amq_faithful: amq with the known flaws of its reference code.
-        budget, bpw, bits: the size that is wanted in the end; may be left out.
+        budget, bpw, bits: the size that is wanted in the end; may be left out. context, cache: as :func:`fit`.
         resume: refuse to start anew: this search has to have begun in the folder.
 
     All others are those of :func:`fit`. Raises as :func:`fit` does.
     """
     options = _native.SearchOptions()
     fill(options, run=path(run), resume=resume)
-    _options.set_budget(options.budget, budget, bpw, bits)
+    _options.set_budget(options.budget, budget, bpw, bits, context, cache)
     constants = _options.constants(set) + (["faithful=1"] if amq_faithful else [])
     _search_options(options.search, strategy, constants, evaluations, seed, goal)
     _run_options(options.of, locals())
@@ -203,6 +209,8 @@ def study(
     budget: str | int | None = None,
     bpw: float | None = None,
     bits: float | None = None,
+    context: int | None = None,
+    cache: str | None = None,
     engine: str | None = None,
     menu: str | None = None,
     method: str | None = None,
@@ -249,7 +257,7 @@ def study(
         set=_options.constants(set),
         goal=goal,
     )
-    _options.set_budget(options.budget, budget, bpw, bits)
+    _options.set_budget(options.budget, budget, bpw, bits, context, cache)
     _run_options(options.of, locals())
     return _results.Study(call(_native.study, path(model), options, threads=threads, progress=progress, watch=watch))
 
@@ -261,6 +269,8 @@ def quantize(
     output: Path,
     bpw: float | None = None,
     bits: float | None = None,
+    context: int | None = None,
+    cache: str | None = None,
     scheme: str | None = None,
     allocation: Path | None = None,
     bank: Path | None = None,
@@ -288,8 +298,9 @@ def quantize(
 ) -> _results.QuantizeResult:
     """Writes one quantized model, without a search. ``knapsaq quantize``.
 
-    Give one of: a budget (``budget``, ``bpw`` or ``bits``), which MXQ's allocation fills; ``scheme``, for every linear
-    of the blocks; ``allocation``, a file with the JSON that ``knapsaq allocate --json`` printed.
+    Give one of: a budget (``budget``, with ``context`` and ``cache`` as in :func:`fit`; ``bpw``; ``bits``), which MXQ's
+    allocation fills; ``scheme``, for every linear of the blocks; ``allocation``, a file with the JSON that
+    ``knapsaq allocate --json`` printed.
 
     Args:
         model: folder in Hugging Face layout, full precision.
@@ -310,7 +321,7 @@ def quantize(
     if bank is not None and (menu is not None or table is not None):
         raise UsageError("a bank has its menu and its errors: leave menu and table out")
     options = _native.QuantizeOptions()
-    _options.set_budget(options.budget, budget, bpw, bits)
+    _options.set_budget(options.budget, budget, bpw, bits, context, cache)
     fill(
         options,
         output=path(output),
@@ -665,9 +676,19 @@ def compare(
     return _results.of(call(_native.compare, path(model), options, threads=threads, progress=progress))
 
 
-def info(model: Path) -> _results.ModelInfo:
-    """What a model is and how its matrices are stored. ``knapsaq info``."""
-    return _results.of(call(_native.info, path(model), threads=1, progress=False))
+def info(
+    model: Path, *, context: int | None = None, cache: str | None = None, engine: str | None = None
+) -> _results.ModelInfo:
+    """What a model is and how its matrices are stored. ``knapsaq info``.
+
+    Args:
+        context: tokens for which ``memory`` says what the model takes. cache: how keys and values are stored.
+        engine: where: "llama.cpp", "mlx", ..; default: in Knapsaq itself.
+    """
+    if context is not None and context < 1:
+        raise UsageError("context has to be above 0")
+    options = fill(_native.InfoOptions(), context=context, cache=cache, engine=engine)
+    return _results.of(call(_native.info, path(model), options, threads=1, progress=False))
 
 
 def bench(

@@ -13,6 +13,7 @@
 #include "knapsaq/pipeline/export_model.h"
 #include "knapsaq/pipeline/fit.h"
 #include "knapsaq/pipeline/front.h"
+#include "knapsaq/pipeline/info.h"
 #include "knapsaq/pipeline/make_bank.h"
 #include "knapsaq/pipeline/pick.h"
 #include "knapsaq/pipeline/quantize.h"
@@ -45,7 +46,14 @@ void bind_parts(nb::module_& module) {
       .def(nb::init<>())
       .def_rw("bytes", &BudgetOptions::bytes)
       .def_rw("bits_per_weight", &BudgetOptions::bits_per_weight)
-      .def_rw("bits", &BudgetOptions::bits);
+      .def_rw("bits", &BudgetOptions::bits)
+      .def_rw("context", &BudgetOptions::context)
+      .def_rw("cache", &BudgetOptions::cache);
+  nb::class_<InfoOptions>(module, "InfoOptions")
+      .def(nb::init<>())
+      .def_rw("context", &InfoOptions::context)
+      .def_rw("cache", &InfoOptions::cache)
+      .def_rw("engine", &InfoOptions::engine);
   nb::class_<SolverOptions>(module, "SolverOptions")
       .def(nb::init<>())
       .def_rw("solver", &SolverOptions::solver)

@@ -54,6 +54,13 @@ void bind_written(nb::module_& module) {
       .def_ro("perplexity", &JudgedModel::perplexity)
       .def_ro("perplexity_standard_error", &JudgedModel::perplexity_standard_error)
       .def_ro("agreement", &JudgedModel::agreement);
+  nb::class_<MemoryUse>(module, "MemoryUse")
+      .def_ro("context", &MemoryUse::context)
+      .def_ro("cache_type", &MemoryUse::cache_type)
+      .def_ro("weights", &MemoryUse::weights)
+      .def_ro("cache", &MemoryUse::cache)
+      .def_ro("work_space", &MemoryUse::work_space)
+      .def_prop_ro("total", &MemoryUse::total);
   nb::class_<WritingStep>(module, "WritingStep")
       .def_ro("name", &WritingStep::name)
       .def_ro("judged", &WritingStep::judged)
@@ -75,6 +82,7 @@ void bind_written(nb::module_& module) {
       .def_ro("counts", &WrittenModel::counts)
       .def_ro("codes", &WrittenModel::codes)
       .def_ro("steps", &WrittenModel::steps)
+      .def_ro("memory", &WrittenModel::memory)
       .def_ro("notes", &WrittenModel::notes);
 }
 
@@ -152,6 +160,7 @@ void bind_steps(nb::module_& module) {
       .def_ro("bits", &QuantizeResult::bits)
       .def_ro("error", &QuantizeResult::error)
       .def_ro("budget_bytes", &QuantizeResult::budget_bytes)
+      .def_ro("memory", &QuantizeResult::memory)
       .def_ro("solved", &QuantizeResult::solved)
       .def_ro("allocation", &QuantizeResult::allocation)
       .def_ro("seconds", &QuantizeResult::seconds);
@@ -269,7 +278,8 @@ void bind_measured(nb::module_& module) {
       .def_ro("tied", &ModelInfo::tied)
       .def_ro("notes", &ModelInfo::notes)
       .def_ro("unread_tensors", &ModelInfo::unread_tensors)
-      .def_ro("matrices", &ModelInfo::matrices);
+      .def_ro("matrices", &ModelInfo::matrices)
+      .def_ro("memory", &ModelInfo::memory);
 }
 
 }  // namespace

@@ -124,10 +124,11 @@ void bind_verbs(nb::module_& module) {
       nb::arg("host"), nb::arg("quantized"), nb::arg("model"), nb::arg("options"));
   module.def(
       "info",
-      [](const Host& host, std::string model) {
-        return start(host, [=](Environment& environment) { return info(Session(environment, model)); });
+      [](const Host& host, std::string model, InfoOptions options) {
+        return start(host,
+                     [=](Environment& environment) { return info(Session(environment, model), options); });
       },
-      nb::arg("host"), nb::arg("model"));
+      nb::arg("host"), nb::arg("model"), nb::arg("options"));
   module.def("strategies", &all_strategies, "Name, summary and (name, default, help) of every constant.");
   module.def("find_model", &find_model, nb::arg("name"));
 }

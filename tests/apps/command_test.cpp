@@ -60,6 +60,52 @@ TEST_F(Command, InfoTellsWhatTheModelIs) {
   EXPECT_THAT(run("info " + opt_).out, HasSubstr("OPTForCausalLM"));
 }
 
+TEST_F(Command, InfoTellsTheMemoryOfAContext) {
+  EXPECT_EQ(run("info " + llama_ + " --json").json()["memory"], nullptr);
+  const nlohmann::json info =
+      run("info " + llama_ + " --context 300 --cache q8_0 --for llama.cpp --json").json();
+  const nlohmann::json& memory = info["memory"];
+  EXPECT_EQ(memory["context"], 300);
+  EXPECT_EQ(memory["cache_type"], "q8_0");
+  EXPECT_EQ(memory["weights"], info["bytes"]);
+  EXPECT_EQ(memory["cache"], 2 * 6 * 512 * 128 / 32 * 34);
+  EXPECT_EQ(memory["total"].get<std::uint64_t>(), memory["weights"].get<std::uint64_t>() +
+                                                      memory["cache"].get<std::uint64_t>() +
+                                                      memory["work_space"].get<std::uint64_t>());
+  const Outcome unknown = run("info " + llama_ + " --context 300 --for vllm");
+  EXPECT_THAT(unknown.out, HasSubstr("its work space, which is not known"));
+  expect_refused("info " + llama_ + " --context 513", 2, "at most 512 tokens");
+  expect_refused("info " + llama_ + " --cache int8", 2, "--context");
+}
+
+TEST_F(Command, ABudgetMayBeForAContextToo) {
+  const std::string out = scratch("out");
+  const std::string quantize = "quantize " + llama_ + " -o " + out + " --context 512 ";
+  const nlohmann::json result = must(quantize + "--cache int8 --budget 8MB --json").json();
+  EXPECT_EQ(result["budget_bytes"], 8'000'000);
+  const nlohmann::json& memory = result["memory"];
+  EXPECT_EQ(memory["weights"].get<std::uint64_t>(), weight_bytes(out));
+  EXPECT_EQ(memory["cache"], 2 * 6 * 512 * 4 * (32 + 4));
+  EXPECT_LE(memory["total"].get<std::uint64_t>(), 8'000'000u);
+  EXPECT_GT(memory["total"].get<double>(), 8e6 * 0.995);
+
+  const std::string again = "quantize " + llama_ + " -o " + scratch("other") + " --context 512 ";
+  expect_refused(again + "--bits 3", 2, "--context goes with --budget");
+  expect_refused(again + "--budget 8MB --cache q8_0", 2, "give fp16, int8");
+  expect_refused("quantize " + llama_ + " -o " + scratch("other") + " --budget 8MB --cache int8", 2,
+                 "--cache goes with --context");
+  // What it takes is said, and what would fit: the sum that is named does.
+  const std::string refused = run(again + "--budget 5.7MB").err;
+  EXPECT_THAT(refused, HasSubstr("keys and values of 512 tokens (fp16) take 1572864"));
+  EXPECT_THAT(refused, HasSubstr("this budget would do for"));
+  const std::size_t digits = refused.find("together ") + 9;
+  const std::string least = refused.substr(digits, refused.find(' ', digits) - digits);
+  must(again + "--budget " + least);
+  expect_refused(again + "--force --budget " + std::to_string(std::stoull(least) - 1), 1,
+                 "together " + least);
+  EXPECT_THAT(run(again + "--force --budget 1MB").err, Not(HasSubstr("would do")));
+}
+
 TEST_F(Command, EvalReportsItsContract) {
   const nlohmann::json result =
       run("eval " + llama_ + " --text " + text_ + " --window 256 --windows 4 --precision fp32 --json").json();

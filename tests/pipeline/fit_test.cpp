@@ -77,6 +77,48 @@ TEST(Fit, LoadsTheDecoderOnce) {
   EXPECT_FALSE(result.model.allocation.empty());
 }
 
+TEST(Fit, LeavesRoomForAContextInTheEngine) {
+  const Scratch scratch;
+  Recorder recorder;
+  FitOptions options = small_fit(scratch, "out.gguf");
+  options.of.engine = "llama.cpp";
+  options.of.menu = "q3_k,q4_k,q6_k";
+  options.budget.bytes = 15'000'000;
+  options.budget.context = 500;
+  options.budget.cache = "q8_0";
+  const FitResult result = fit_with(recorder, options);
+  EXPECT_EQ(result.budget_bytes, 15'000'000u);
+  ASSERT_TRUE(result.model.memory.has_value());
+  const MemoryUse memory = result.model.memory.value();
+  EXPECT_EQ(memory.weights, fs::file_size(result.model.path));
+  EXPECT_EQ(memory.cache, 2u * 6 * 512 * 128 / 32 * 34);
+  EXPECT_LE(memory.total(), 15'000'000u);
+  EXPECT_GT(memory.weights, 3'000'000u);
+
+  // The run's engine counts for its picks.
+  PickOptions pick;
+  pick.run = result.run;
+  pick.output = (scratch / "picked.gguf").string();
+  pick.budget = options.budget;
+  pick.budget.cache.clear();
+  Environment environment({.threads = 2, .listener = &recorder});
+  const WrittenModel picked = knapsaq::pick(environment, pick);
+  EXPECT_EQ(picked.memory.value().cache, 2u * 6 * 512 * 128 * 2);
+  EXPECT_LE(picked.memory.value().total(), 15'000'000u);
+  pick.force = true;
+  pick.budget.cache = "int8";
+  EXPECT_THROW(knapsaq::pick(environment, pick), UsageError);
+  pick.budget.cache = "q8_0";
+  pick.budget.bytes = 12'000'000;
+  try {
+    knapsaq::pick(environment, pick);
+    ADD_FAILURE() << "nothing was refused";
+  } catch (const InfeasibleError& error) {
+    pick.budget.bytes = static_cast<std::uint64_t>(error.smallest());
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("together"));
+  }
+}
+
 TEST(Fit, IsTheSameOnAnyNumberOfThreads) {
   const Scratch scratch;
   Recorder recorder;

@@ -26,7 +26,8 @@ struct FitResult {
   SearchSummary search;
   std::string run;     ///< as it was given, or made up
   std::string report;  ///< as it was given, or made up
-  /// The budget: bytes of all files, or none where it was bits per weight of the linears.
+  /// The budget as asked for: bytes of all files (with a context, of all memory), or none where it was bits
+  /// per weight of the linears.
   std::optional<std::uint64_t> budget_bytes;
   double seconds = 0;
 };

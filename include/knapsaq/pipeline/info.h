@@ -1,12 +1,21 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "knapsaq/pipeline/memory_use.h"
 #include "knapsaq/pipeline/session.h"
 
 namespace knapsaq {
+
+/// A context whose memory is asked for.
+struct InfoOptions {
+  std::int64_t context = 0;  ///< tokens; 0: none
+  std::string cache;         ///< how keys and values are stored; empty: the engine's default
+  std::string engine;        ///< "llama.cpp", ..; empty: Knapsaq itself
+};
 
 /// What a model is and how its matrices are stored.
 struct ModelInfo {
@@ -32,8 +41,10 @@ struct ModelInfo {
   std::vector<std::string> notes;           ///< what is remarkable about the files
   std::vector<std::string> unread_tensors;  ///< that the architecture has no use for
   std::vector<StoredAs> matrices;
+  std::optional<MemoryUse> memory;  ///< with InfoOptions::context: of this model as it is stored
 };
 
-ModelInfo info(const Session& session);
+/// Throws UsageError for a context that context_memory() refuses, and for a cache or an engine without one.
+ModelInfo info(const Session& session, const InfoOptions& options = {});
 
 }  // namespace knapsaq

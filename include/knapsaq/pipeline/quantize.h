@@ -38,10 +38,11 @@ struct QuantizeOptions {
 
 struct QuantizeResult {
   std::filesystem::path path;
-  std::uint64_t bytes = 0;  ///< of all weight files
-  double bits = 0;          ///< average per quantized weight, metadata included
-  double error = 0;         ///< sum over the matrices of || W - Q(W) ||_F: MXQ's objective
-  std::optional<std::uint64_t> budget_bytes;
+  std::uint64_t bytes = 0;                    ///< of all weight files
+  double bits = 0;                            ///< average per quantized weight, metadata included
+  double error = 0;                           ///< sum over the matrices of || W - Q(W) ||_F: MXQ's objective
+  std::optional<std::uint64_t> budget_bytes;  ///< as asked for
+  std::optional<MemoryUse> memory;            ///< where the budget was for a context: in Knapsaq itself
   /// What the solver proved; none for a given scheme or allocation.
   struct Solved {
     std::string cost;  ///< what was made small

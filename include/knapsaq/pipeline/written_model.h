@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "knapsaq/pipeline/allocation.h"
+#include "knapsaq/pipeline/memory_use.h"
 
 namespace knapsaq {
 
@@ -49,7 +50,8 @@ struct WrittenModel {
   /// What the effort after the search made of it, the written model last; empty: the bank's codes are
   /// written.
   std::vector<WritingStep> steps;
-  std::vector<std::string> notes;  ///< what the engine's readers do otherwise; lines for people
+  std::optional<MemoryUse> memory;  ///< where the budget was for a context
+  std::vector<std::string> notes;   ///< what the engine's readers do otherwise; lines for people
 };
 
 }  // namespace knapsaq

@@ -8,6 +8,8 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/quote.h"
+#include "knapsaq/export/llama_memory.h"
+#include "knapsaq/export/mlx_memory.h"
 
 namespace knapsaq {
 namespace {
@@ -47,6 +49,18 @@ constexpr std::string_view kSymmetric =
 constexpr std::string_view kWholeZeros =
     "b2g32z,b2g64z,b2g128z,b3g32z,b3g64z,b3g128z,b4g32z,b4g64z,b4g128z,b8g32s,b8g64s,b8g128s";
 
+constexpr std::array kLlamaCaches = {CacheType{"fp16"},           CacheType{"q8_0", 8, 32, 2},
+                                     CacheType{"q5_1", 5, 32, 4}, CacheType{"q5_0", 5, 32, 2},
+                                     CacheType{"q4_1", 4, 32, 4}, CacheType{"q4_0", 4, 32, 2}};
+constexpr std::array kMlxCaches = {CacheType{"fp16"}, CacheType{"q8", 8, 64, 4}, CacheType{"q6", 6, 64, 4},
+                                   CacheType{"q4", 4, 64, 4}};
+constexpr std::array kVllmCaches = {CacheType{"fp16"}, CacheType{"fp8", 8}};
+constexpr std::array kPlainCache = {CacheType{"fp16"}};
+constexpr std::string_view kWholePrompt =
+    "it computes a prompt in one piece, in as much work space as the prompt's length and the attention that "
+    "is "
+    "installed ask for";
+
 // vLLM fuses q, k, v and gate, up; a fused matrix has one scheme.
 constexpr std::array<Engine, 5> kEngines = {{
     {.name = "llama.cpp",
@@ -55,7 +69,8 @@ constexpr std::array<Engine, 5> kEngines = {{
      .ties = "none",
      .ends = true,
      .inputs_multiple = 32,
-     .obstacle = of_llama_cpp},
+     .obstacle = of_llama_cpp,
+     .memory = {.caches = kLlamaCaches, .step = kLlamaCells, .work_space = llama_work_space}},
     {.name = "mlx",
      .format = "mlx",
      .menu = "affine",
@@ -64,7 +79,8 @@ constexpr std::array<Engine, 5> kEngines = {{
      .ends = true,
      .rows_of_groups = true,
      .inputs_multiple = 32,
-     .obstacle = of_mlx},
+     .obstacle = of_mlx,
+     .memory = {.caches = kMlxCaches, .step = kMlxCells, .work_space = mlx_work_space}},
     {.name = "vllm",
      .format = "compressed-tensors",
      .menu = kSymmetric,
@@ -72,7 +88,11 @@ constexpr std::array<Engine, 5> kEngines = {{
      .ties = "vllm",
      .rows_of_groups = true,
      .inputs_multiple = 32,
-     .obstacle = of_compressed_tensors},
+     .obstacle = of_compressed_tensors,
+     .memory = {.caches = kVllmCaches,
+                .step = 16,
+                .why_unknown =
+                    "it finds its work space by a trial run on the card, of which it takes nine tenths"}},
     {.name = "transformers",
      .format = "compressed-tensors",
      .menu = kSymmetric,
@@ -80,7 +100,8 @@ constexpr std::array<Engine, 5> kEngines = {{
      .ties = "none",
      .rows_of_groups = true,
      .inputs_multiple = 32,
-     .obstacle = of_compressed_tensors},
+     .obstacle = of_compressed_tensors,
+     .memory = {.caches = kPlainCache, .why_unknown = kWholePrompt}},
     {.name = "gptqmodel",
      .format = "gptq",
      .menu = kWholeZeros,
@@ -89,7 +110,8 @@ constexpr std::array<Engine, 5> kEngines = {{
      .rows_of_groups = true,
      .rows_multiple = 32,
      .inputs_multiple = 32,
-     .obstacle = of_gptqmodel},
+     .obstacle = of_gptqmodel,
+     .memory = {.caches = kPlainCache, .why_unknown = kWholePrompt}},
 }};
 
 }  // namespace

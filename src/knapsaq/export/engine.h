@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "knapsaq/export/engine_memory.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/quant/scheme.h"
 
@@ -24,6 +25,7 @@ struct Engine {
   std::int64_t inputs_multiple = 1;  ///< the same for W's `in`
   /// The reason why the engine does not load matrices in a scheme: a clause. Empty if it does.
   std::string (*obstacle)(const Scheme& scheme) = nullptr;
+  EngineMemory memory = {};  ///< what it needs beside the weights
 };
 
 /// Throws UsageError listing the known engines.

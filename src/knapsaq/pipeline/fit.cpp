@@ -78,9 +78,10 @@ FitResult fit_planned(Session& session, const FitOptions& options, OutputPlan& p
   const Stopwatch watch;
   Budget budget;
   Run run = open_run(session, options.of, outputs.run, options.budget.bits > 0,
-                     [&](const SearchSpace& space, std::int64_t parameters) {
-                       budget = resolve(options.budget, space, parameters);
+                     [&](const SearchSpace& space, const ModelConfig& config, const std::string& engine) {
+                       budget = resolve(options.budget, space, config, engine);
                        check_search(options.search, space, budget);
+                       tell_file_budget(session.listener(), options.budget, config, engine);
                      });
   plan.reads("the bank", run.bank().folder());
   const Effort effort = parse_effort(options.effort);
@@ -96,13 +97,14 @@ FitResult fit_planned(Session& session, const FitOptions& options, OutputPlan& p
   FitResult result;
   result.model = write_improved(session, run, selection, budget, effort, options.of.calibration,
                                 outputs.model, options.force);
+  result.model.memory = memory_use(options.budget, run.config(), run.settings().engine, result.model.bytes);
   if (!result.model.steps.empty())
     keep_written_steps(steps_for_report(result.model, effort), run.folder(), outputs.model);
   make_report(run, outputs.report);
   result.search = summary_of(report);
   result.run = outputs.run_name;
   result.report = outputs.report_name;
-  if (budget.of == Budget::Of::files) result.budget_bytes = budget.bytes;
+  if (budget.of == Budget::Of::files) result.budget_bytes = options.budget.bytes.value_or(budget.bytes);
   result.seconds = watch.seconds();
   session.environment().status().run_finished(fmt::format("wrote {}", outputs.model.string()));
   return result;
@@ -113,6 +115,7 @@ FitResult fit_planned(Session& session, const FitOptions& options, OutputPlan& p
 FitResult fit(Session& session, const FitOptions& options) {
   const ExecutionScope scope(session.execution());
   if (!options.budget.given()) throw UsageError("give one of --budget, --bpw and --bits");
+  check(options.budget);
   find_strategy(options.search.strategy);
   static_cast<void>(parse_effort(options.effort));
   OutputPlan plan;

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cctype>
 
+#include "knapsaq/base/error.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/model/stored_tensors.h"
+#include "knapsaq/pipeline/budget.h"
 
 namespace knapsaq {
 namespace {
@@ -20,10 +22,12 @@ std::string storage_of(const Checkpoint& checkpoint, const Matrix& matrix) {
 
 }  // namespace
 
-ModelInfo info(const Session& session) {
+ModelInfo info(const Session& session, const InfoOptions& options) {
   const Checkpoint& checkpoint = session.checkpoint();
   const ModelConfig& config = session.config();
   check_shapes(checkpoint, config);
+  if (options.context == 0 && !(options.cache.empty() && options.engine.empty()))
+    throw UsageError("--cache and --for go with --context");
   ModelInfo info;
   info.architecture = config.architecture;
   info.parameters = parameters(config);
@@ -42,6 +46,10 @@ ModelInfo info(const Session& session) {
   for (const Matrix& matrix : matrices(config))
     info.matrices.push_back(
         {matrix.name, matrix.out, matrix.in, storage_of(checkpoint, matrix), matrix.in_block()});
+  BudgetOptions budget;
+  budget.context = options.context;
+  budget.cache = options.cache;
+  info.memory = memory_use(budget, config, options.engine, checkpoint.tensor_bytes());
   return info;
 }
 

@@ -155,7 +155,7 @@ Run open_run(Session& session, const RunOptions& options, const fs::path& folder
           fmt::format("{}: holds a run that decides about embedding and head too, and --bits is an average "
                       "over the linears of the blocks: give --budget or --bpw, or another --run",
                       folder.string()));
-    check(run.space(), parameters(run.config()));
+    check(run.space(), run.config(), run.settings().engine);
     session.listener().run_begins(folder);
     return run;
   }
@@ -174,7 +174,7 @@ Run open_run(Session& session, const RunOptions& options, const fs::path& folder
   settings.engine = options.engine;
   settings.dense = selection.dense;
   settings.kept = selection.kept;
-  check(space_of(session, sizes, settings), parameters(config));
+  check(space_of(session, sizes, settings), config, settings.engine);
   settings.model = session.fingerprint();
   if (!options.bank.empty()) {
     const Bank given = Bank::open(options.bank);

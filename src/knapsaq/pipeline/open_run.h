@@ -15,9 +15,10 @@ namespace knapsaq {
 std::filesystem::path plan_run(OutputPlan& plan, const Session& session, const RunOptions& options,
                                const std::string& name);
 
-/// Sees the search space before any work is done (local errors are not known then), with the weights of the
-/// whole model, and throws for what cannot be done in it.
-using SpaceCheck = std::function<void(const SearchSpace& space, std::int64_t parameters)>;
+/// Sees the search space before any work is done (local errors are not known then), with the model and the
+/// engine ("": Knapsaq itself), and throws for what cannot be done in it.
+using SpaceCheck =
+    std::function<void(const SearchSpace& space, const ModelConfig& config, const std::string& engine)>;
 
 /// The run of the folder, if there is one and `options.any_run`; else one that is made as the options say,
 /// with its bank, or gone on with if it is the same. With `keep_ends` embedding and head are as stored: what

@@ -2,7 +2,6 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/output_plan.h"
-#include "knapsaq/model/stored_tensors.h"
 #include "knapsaq/pipeline/write_selection.h"
 
 namespace knapsaq {
@@ -15,6 +14,7 @@ WrittenModel pick(Environment& environment, const PickOptions& options) {
   plan.reads("the model", options.model);
   const std::filesystem::path output =
       plan_result(plan, read_run_settings(options.run).engine, options.output, options.force);
+  check(options.budget);
   if (options.near > 0 && (options.budget.bits <= 0 || options.budget.bytes))
     throw UsageError("--near goes with --bits alone");
   Run run = Run::open(options.run, Access::write_if_free, options.model);
@@ -26,9 +26,11 @@ WrittenModel pick(Environment& environment, const PickOptions& options) {
   const Selection selection =
       options.near > 0
           ? choose_near(run, options.budget.bits, options.near, evaluators, options.strategy, listener)
-          : choose(run, resolve(options.budget, run.space(), parameters(run.config())), evaluators,
+          : choose(run, resolve(options.budget, run.space(), run.config(), run.settings().engine), evaluators,
                    options.strategy, listener);
-  return write_selection(run, selection, options.codes, output, options.force, listener);
+  WrittenModel model = write_selection(run, selection, options.codes, output, options.force, listener);
+  model.memory = memory_use(options.budget, run.config(), run.settings().engine, model.bytes);
+  return model;
 }
 
 }  // namespace knapsaq

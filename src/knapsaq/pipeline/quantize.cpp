@@ -39,11 +39,8 @@ struct Plan {
   Cost cost = Cost::fnorm;
 };
 
-/// Bytes of the files; nothing for a budget of bits.
-std::optional<std::uint64_t> bytes_of(const BudgetOptions& budget, const ModelConfig& config) {
-  if (budget.bits_per_weight > 0) return bits_budget(budget.bits_per_weight, parameters(config)).bytes;
-  return budget.bytes;
-}
+/// What runs the result: Knapsaq itself.
+const std::string kRunsOn;
 
 /// The errors to choose by. An impossible budget is refused before they are measured, not after it.
 ErrorTable table_of(Session& session, const QuantizeOptions& options, const MatrixSelection& selection,
@@ -91,7 +88,7 @@ Plan plan_model(Session& session, const QuantizeOptions& options, const Bank* ba
     return planned;
   }
   // Without a budget for all that is written, embedding and head stay as they are stored.
-  const std::optional<std::uint64_t> bytes = bytes_of(options.budget, config);
+  const std::optional<std::uint64_t> bytes = file_budget(options.budget, config, kRunsOn);
   const MatrixSelection selection = select_matrices(config, options.keep, bytes.has_value());
   planned.writing.kept = selection.kept;
   if (!options.scheme.empty()) {
@@ -107,10 +104,20 @@ Plan plan_model(Session& session, const QuantizeOptions& options, const Bank* ba
                                 options.ties, solving, cost);
   };
   const SolveOptions solving = solve_options(options.solver, session.listener());
-  const ErrorTable table = table_of(session, options, selection, bank,
-                                    [&](const ErrorTable& sizes) { solve(sizes, Cost::fnorm, {}); });
+  const ErrorTable table = table_of(session, options, selection, bank, [&](const ErrorTable& sizes) {
+    try {
+      solve(sizes, Cost::fnorm, {});
+    } catch (const InfeasibleError& error) {
+      refuse(error, options.budget, config, kRunsOn);
+    }
+  });
   planned.cost = options.cost.empty() ? usual_cost(table) : parse_cost(options.cost);
-  planned.solved = solve(table, planned.cost, solving);
+  try {
+    planned.solved = solve(table, planned.cost, solving);
+  } catch (const InfeasibleError& error) {
+    refuse(error, options.budget, config, kRunsOn);
+  }
+  tell_file_budget(session.listener(), options.budget, config, kRunsOn);
   std::vector<std::string> names;
   for (const ErrorRow& row : table.rows) names.push_back(row.name);
   planned.allocation = allocation_of(find_matrices(config, names), planned.solved->schemes);
@@ -223,6 +230,7 @@ void check(const QuantizeOptions& options) {
                       options.budget.bytes.has_value() + !options.scheme.empty() +
                       !options.allocation.empty();
   if (targets != 1) throw UsageError("give one of --budget, --bpw, --bits, --scheme and --allocation");
+  check(options.budget);
   if (!options.keep.empty() && !options.allocation.empty())
     throw UsageError("--allocation says what is quantized: leave --keep out");
   if (!options.pins.empty() && options.scheme.empty())
@@ -258,7 +266,9 @@ QuantizeResult quantize(Session& session, const QuantizeOptions& options) {
   result.bytes = model.bytes;
   result.bits = model.bits;
   result.error = model.error;
-  result.budget_bytes = bytes_of(options.budget, session.config());
+  result.budget_bytes =
+      options.budget.bytes ? options.budget.bytes : file_budget(options.budget, session.config(), kRunsOn);
+  result.memory = memory_use(options.budget, session.config(), kRunsOn, model.bytes);
   if (planned.solved)
     result.solved = QuantizeResult::Solved{std::string(to_string(planned.cost)), planned.solved->objective,
                                            planned.solved->bound, planned.solved->gap};

@@ -16,14 +16,18 @@ SearchResult search(Session& session, const SearchOptions& options) {
   OutputPlan plan;
   const std::filesystem::path folder = plan_run(plan, session, options.of, options.run);
   find_strategy(options.search.strategy);
+  check(options.budget);
   if (options.resume && !has_run(folder))
     throw UsageError(
         fmt::format("{}: holds no run that could be resumed: leave out --resume to start one", options.run));
   return work_on_run(session.environment(), [&] {
     std::optional<Budget> budget;
     Run run = open_run(session, options.of, folder, options.budget.bits > 0,
-                       [&](const SearchSpace& space, std::int64_t parameters) {
-                         if (options.budget.given()) budget = resolve(options.budget, space, parameters);
+                       [&](const SearchSpace& space, const ModelConfig& config, const std::string& engine) {
+                         if (options.budget.given()) {
+                           budget = resolve(options.budget, space, config, engine);
+                           tell_file_budget(session.listener(), options.budget, config, engine);
+                         }
                          check_search(options.search, space, budget);
                          if (options.resume) require_search(folder, options.search, space, budget);
                        });

@@ -183,14 +183,17 @@ StudyResult study(Session& session, const StudyOptions& options) {
   settings.evaluations = options.evaluations;
   if (options.goal == "budget" && !options.budget.given())
     throw UsageError("--goal budget needs --budget or --bits");
+  check(options.budget);
   OutputPlan plan;
   const fs::path folder = plan_run(plan, session, options.of, options.run);
   check_calibration_place(folder / kStudyCalibrationName);
   return work_on_run(session.environment(), [&] {
     std::optional<Budget> budget;
     Run run = open_run(session, options.of, folder, options.budget.bits > 0,
-                       [&](const SearchSpace& space, std::int64_t parameters) {
-                         if (options.budget.given()) budget = resolve(options.budget, space, parameters);
+                       [&](const SearchSpace& space, const ModelConfig& config, const std::string& engine) {
+                         if (!options.budget.given()) return;
+                         budget = resolve(options.budget, space, config, engine);
+                         tell_file_budget(session.listener(), options.budget, config, engine);
                        });
     // AWQ's text, where it is the model's own, is sampled by the model as it came: before candidates take its
     // place.
