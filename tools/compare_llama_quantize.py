@@ -1,29 +1,33 @@
 #!/usr/bin/env python3
-"""Knapsaq against llama-quantize at equal bytes, judged by llama.cpp on text that neither saw.
+"""Knapsaq against llama-quantize and the recipes of well-known GGUF files at equal bytes, judged by llama.cpp on text
+that neither saw.
 
     python tools/compare_llama_quantize.py MODEL --calibration TRAIN.txt --held-out TEST.txt --work DIR \\
-        --llama-bin $(tools/build_llama_cpp.sh) --knapsaq build/release/knapsaq [--fit-options "--seed 1"]
+        --llama-bin $(tools/build_llama_cpp.sh) --knapsaq build/release/knapsaq [--fit-options "--seed 1"] [--sizes 12]
 
-MODEL is a folder in Hugging Face layout of an architecture that GGUF has. For each of llama-quantize's mixtures:
-  theirs  llama-quantize with an importance matrix that llama-imatrix made of the calibration text
-  ours    `knapsaq fit --for llama.cpp` with the same calibration text and theirs' bytes as its budget
-and `llama-perplexity --kl-divergence` of both against the logits of MODEL as F16: mean KL divergence and its 99.9 %
-quantile (nats), perplexity, and how often the most likely token stays the same. Only the second half of each chunk is
-scored, as llama-perplexity does. --no-repack is given to it throughout.
+MODEL is a folder in Hugging Face layout of an architecture that GGUF has.
+  opponents  files of llama-quantize, all with an importance matrix that llama-imatrix made of the calibration text: its
+             mixtures of K and legacy types, its mixtures of IQ types, and the RECIPES below
+  ours       `knapsaq fit --for llama.cpp` with the same calibration text, and an opponent's bytes as its budget
+`llama-perplexity --kl-divergence` judges all of them against the logits of MODEL as F16: mean KL divergence and its
+99.9 % quantile (nats), perplexity, and how often the most likely token stays the same. Only the second half of each
+chunk is scored, as llama-perplexity does. --no-repack is given to it throughout.
 
-Prints a table in Markdown; DIR gets results.json (everything that was measured, and the types in each file) and
-results.svg. Ends with 1 if a file of ours is larger than its budget.
+Ours at a size is compared with the best opponent of at most the same bytes, by each measure on its own. Prints tables
+in Markdown; DIR gets results.json (everything that was measured, and the types in each file) and results.svg. Ends with
+1 if a file of ours is larger than its budget.
 
-DIR keeps all that was made, and what lies there is not made again: a run that was stopped goes on when the same command
-is given. It belongs to one model, the same texts and lengths. Ours lies in DIR/NAME (--name), which belongs to one
-knapsaq program and one set of options: a changed one needs another NAME, and theirs is still not measured again.
---peers-only stops before ours.
+DIR keeps all measurements, and what lies there is not made again: a run that was stopped goes on when the same command
+is given. An opponent's file is removed once it is measured (--keep-files: not). DIR belongs to one model, the same
+texts and lengths. Ours lies in DIR/NAME (--name), which belongs to one knapsaq program and one set of options: a
+changed one needs another NAME, and the opponents are still not measured again. --peers-only stops before ours.
 
 F16's logits take (tokens of the vocabulary x chunks x context) bytes: 0.6 GB for 49152 tokens and 24 chunks of 512.
 Needs Python alone, llama-quantize, llama-imatrix and llama-perplexity.
 """
 import argparse
 import collections
+import dataclasses
 import hashlib
 import html
 import json
@@ -32,11 +36,80 @@ import os
 import pathlib
 import re
 import shlex
+import statistics
 import struct
 import subprocess
 import sys
 
-MIXTURES = ["Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_0", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "Q8_0"]
+K_MIXTURES = ["Q2_K_S", "Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_0", "Q4_1", "Q4_K_S", "Q4_K_M", "Q5_0", "Q5_1",
+              "Q5_K_S", "Q5_K_M", "Q6_K", "Q8_0"]
+IQ_MIXTURES = ["IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M", "IQ4_XS", "IQ4_NL"]
+# Below the sizes that the contest is about; --opponents takes them, too.
+SMALLEST_MIXTURES = ["IQ1_S", "IQ1_M"]
+
+# ------------------------------------------------------------------ recipes of others, re-stated
+
+# Types by bits. One type higher is the next in a base's list.
+LADDERS = [["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q8_0"],
+           ["iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq4_xs", "q5_k", "q6_k", "q8_0"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What the makers of GGUF files change about a type or a mixture of llama-quantize."""
+    base: str  # llama-quantize's type
+    ends: str  # type of embedding and head
+    raised: dict = dataclasses.field(default_factory=dict)  # {role: types higher}; empty: the mixture's own choice
+    edges: int = 0  # so many types higher are all matrices of the first and of the last eighth of the blocks
+
+
+# Embedding and head in Q8_0, the rest as in the mixture: the files that end in _L or _XL (bartowski's model cards).
+LARGE = {"Q2_K_L": Recipe("Q2_K", "q8_0"), "Q3_K_XL": Recipe("Q3_K_L", "q8_0"), "Q4_K_L": Recipe("Q4_K_M", "q8_0"),
+         "Q5_K_L": Recipe("Q5_K_M", "q8_0"), "Q6_K_L": Recipe("Q6_K", "q8_0")}
+# By role: values and what writes to the residual stream higher, keys a little (what descriptions of Unsloth's dynamic
+# files and of ubergarm's have in common; their choices for single blocks are not published as rules).
+BY_ROLE = {"attn_v": 2, "attn_k": 1, "attn_output": 1, "ffn_down": 1}
+# The first and last blocks higher, values and ffn_down everywhere (the rule behind llama.cpp's _M mixtures, and the
+# boosts of llama.cpp #15550, without their exceptions).
+BY_PLACE = {"attn_v": 1, "ffn_down": 1}
+
+
+def recipes():
+    found = dict(LARGE)
+    for base in ["IQ2_XXS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS", "Q2_K", "Q3_K", "Q4_K", "Q5_K"]:
+        found[f"{base}-roles"] = Recipe(base, "q8_0", BY_ROLE)
+        found[f"{base}-edges"] = Recipe(base, "q6_k", BY_PLACE, edges=1)
+    return found
+
+
+RECIPES = recipes()
+OPPONENTS = K_MIXTURES + IQ_MIXTURES + list(RECIPES)
+
+
+def higher(kind, steps):
+    """The type so many places above; the highest one if there are fewer."""
+    ladder = next(ladder for ladder in LADDERS if kind in ladder)
+    return ladder[min(ladder.index(kind) + steps, len(ladder) - 1)]
+
+
+def recipe_options(recipe, blocks):
+    """llama-quantize's options for a model with so many blocks. Of several patterns that match, it takes the first."""
+    def pattern(name, kind):
+        return ["--tensor-type", f"{name}={kind}"]
+    # --tensor-type falls back to a smaller block where a row does not hold whole ones; --token-embedding-type does not.
+    options = pattern(r"^token_embd\.", recipe.ends) + pattern(r"^output\.weight", recipe.ends)
+    if not recipe.raised:
+        return options
+    base = recipe.base.lower()
+    if recipe.edges:
+        eighth = max(1, blocks // 8)
+        ends = "|".join(map(str, [*range(eighth), *range(max(eighth, blocks - eighth), blocks)]))
+        for role, steps in recipe.raised.items():
+            options += pattern(rf"blk\.({ends})\.{role}\.", higher(base, steps + recipe.edges))
+        options += pattern(rf"blk\.({ends})\.", higher(base, recipe.edges))
+    for role, steps in recipe.raised.items():
+        options += pattern(rf"blk\.\d+\.{role}\.", higher(base, steps))
+    return options + pattern(r"blk\.", base)
 
 
 def say(text):
@@ -171,7 +244,7 @@ MEASURES = {
 
 
 class Llama:
-    """llama.cpp's programs, and what they make once for all mixtures."""
+    """llama.cpp's programs, and what they make once for all opponents."""
 
     def __init__(self, options):
         self.work, self.options = options.work, options
@@ -195,7 +268,7 @@ class Llama:
         return once(path, lambda partial: self.call("llama-quantize", whole.name, partial.name, "F16"))
 
     def imatrix(self):
-        # The text's path ends up in every mixture's file and so in the budgets: one that is the same everywhere.
+        # The text's path ends up in every opponent's file and so in the budgets: one that is the same everywhere.
         text = self.work / "calibration.txt"
         text.unlink(missing_ok=True)
         text.symlink_to(self.options.calibration)
@@ -208,9 +281,14 @@ class Llama:
             "llama-perplexity", "-m", "f16.gguf", "-f", self.options.held_out, "--kl-divergence-base", partial.name,
             "--chunks", self.options.chunks, "--no-repack", *self.length))
 
-    def mixture(self, name):
+    def opponent(self, name):
+        recipe, changes = RECIPES.get(name), []
+        if recipe:
+            blocks = {match[1] for match in map(re.compile(r"blk\.(\d+)\.").match, tensor_types(self.f16())) if match}
+            changes = recipe_options(recipe, len(blocks))
         return once(self.work / f"{name}.gguf", lambda partial: self.call(
-            "llama-quantize", "--imatrix", "imatrix.gguf", "f16.gguf", partial.name, name, self.options.threads))
+            "llama-quantize", "--imatrix", "imatrix.gguf", *changes, "f16.gguf", partial.name,
+            recipe.base if recipe else name, self.options.threads))
 
     def measure(self, path):
         """The reported properties of a GGUF file."""
@@ -226,74 +304,134 @@ class Llama:
 
 # ------------------------------------------------------------------ our side
 
+def chosen_sizes(options, opponents):
+    """{opponent: bytes} of those whose sizes ours is made at. Of equal sizes one is enough."""
+    sizes = {}
+    for name, one in sorted(opponents.items(), key=lambda item: (item[1]["bytes"], item[0])):
+        if one["bytes"] not in sizes.values():
+            sizes[name] = one["bytes"]
+    if options.only:
+        return {name: opponents[name]["bytes"] for name in options.only}
+    if not options.sizes or options.sizes >= len(sizes):
+        return sizes
+    # Evenly by ratio, each at the opponent next to it.
+    low, high = math.log(min(sizes.values())), math.log(max(sizes.values()))
+    steps = max(1, options.sizes - 1)
+    wanted = [low + (high - low) * step / steps for step in range(options.sizes)]
+    near = {min(sizes, key=lambda name: abs(math.log(sizes[name]) - place)) for place in wanted}
+    return {name: size for name, size in sizes.items() if name in near}
+
+
 def fit(options, folder, budgets):
-    """{mixture: GGUF file of ours within its budget}, for `budgets`: {mixture: bytes}. What knapsaq refuses is
-    said and left out.
+    """{opponent: GGUF file of ours within its bytes}, for `budgets`: {opponent: bytes}. What knapsaq refuses is said
+    and left out.
 
     All budgets share one run, so that its bank is made once and nothing is measured twice. --search each: one `fit` for
     every budget, which looks harder near it. --search once: one `fit` for the budget in the middle, the others `pick`
     from what that found."""
-    files = {mixture: folder / f"{mixture}.gguf" for mixture in budgets}
+    files = {name: folder / f"{name}.gguf" for name in budgets}
     run = folder / "run"
 
-    def knapsaq(verb, mixture, *arguments):
-        if not files[mixture].exists():
-            text = output_of([options.knapsaq, *verb, "--budget", budgets[mixture], "-o", files[mixture], "--threads",
+    def knapsaq(verb, name, *arguments):
+        if not files[name].exists():
+            text = output_of([options.knapsaq, *verb, "--budget", budgets[name], "-o", files[name], "--threads",
                               options.threads, *arguments], options.work, may_refuse=True)
-            write(folder / f"{mixture}.log", text)
-            if not files[mixture].exists():
-                say(f"  none within {budgets[mixture]} bytes: {text.strip()[-500:]}")
+            write(folder / f"{name}.log", text)
+            if not files[name].exists():
+                say(f"  none within {budgets[name]} bytes: {text.strip()[-500:]}")
 
     verb = ["fit", options.model]
     arguments = ["--for", "llama.cpp", "--run", run, "--text", options.calibration, *shlex.split(options.fit_options)]
     if options.search == "each":
-        for mixture in budgets:
-            knapsaq(verb, mixture, *arguments)
+        for name in budgets:
+            knapsaq(verb, name, *arguments)
     else:
         knapsaq(verb, sorted(budgets, key=budgets.get)[len(budgets) // 2], *arguments)
-        for mixture in budgets:
-            knapsaq(["pick", run], mixture)
-    return {mixture: path for mixture, path in files.items() if path.exists()}
+        for name in budgets:
+            knapsaq(["pick", run], name)
+    return {name: path for name, path in files.items() if path.exists()}
 
 
 # ------------------------------------------------------------------ what is reported
 
+COMPARED = {"mean_kl": "mean KL", "kl_99_9": "99.9 % KL", "perplexity": "perplexity", "same_top": "same top"}
+
+
+def best(opponents, key, most):
+    """The name of the best opponent of at most so many bytes; None if there is none."""
+    fit_in = [name for name, one in opponents.items() if one["bytes"] <= most]
+    sign = -1 if key == "same_top" else 1
+    return min(fit_in, key=lambda name: (sign * opponents[name][key], opponents[name]["bytes"]), default=None)
+
+
+def opponents_table(results):
+    opponents = results["opponents"]
+    lines = ["| opponent | bytes | mean KL | 99.9 % KL | perplexity | same top | best of its size |", "|---" * 7 + "|"]
+    for name, one in sorted(opponents.items(), key=lambda item: item[1]["bytes"]):
+        ahead = [title for key, title in COMPARED.items() if best(opponents, key, one["bytes"]) == name]
+        lines.append(f"| {name} | {one['bytes']:,} | {one['mean_kl']:.6f} ± {one['mean_kl_error']:.6f} "
+                     f"| {one['kl_99_9']:.5f} | {one['perplexity']:.4f} | {one['same_top']:.2f} % "
+                     f"| {', '.join(ahead)} |")
+    return lines
+
+
+def ours_table(results):
+    opponents = results["opponents"]
+    lines = ["| size of | bytes | ours | mean KL | best | ratio | 99.9 % KL | best | ratio | perplexity | best "
+             "| same top | best |", "|---" * 13 + "|"]
+    ratios, behind = {"mean_kl": [], "kl_99_9": []}, collections.defaultdict(list)
+    for name, one in sorted(results["ours"].items(), key=lambda item: item[1]["budget"]):
+        rival = {key: best(opponents, key, one["budget"]) for key in COMPARED}
+        theirs = {key: opponents[rival[key]][key] for key in COMPARED}
+        for key in ratios:
+            ratios[key].append(one[key] / theirs[key])
+        for key, title in COMPARED.items():
+            if one[key] < theirs[key] if key == "same_top" else one[key] > theirs[key]:
+                behind[title].append(name)
+        over = " (over)" if one["bytes"] > one["budget"] else ""
+        lines.append(
+            f"| {name} | {one['budget']:,} | {one['bytes']:,}{over} "
+            f"| {one['mean_kl']:.6f} ± {one['mean_kl_error']:.6f} | {theirs['mean_kl']:.6f} ± "
+            f"{opponents[rival['mean_kl']]['mean_kl_error']:.6f} {rival['mean_kl']} | {ratios['mean_kl'][-1]:.3f} "
+            f"| {one['kl_99_9']:.5f} | {theirs['kl_99_9']:.5f} {rival['kl_99_9']} | {ratios['kl_99_9'][-1]:.3f} "
+            f"| {one['perplexity']:.4f} | {theirs['perplexity']:.4f} {rival['perplexity']} "
+            f"| {one['same_top']:.2f} % | {theirs['same_top']:.2f} % {rival['same_top']} |")
+    for key, values in ratios.items():
+        if values:
+            lines.append(f"\n{COMPARED[key]}, ours / the best opponent of at most the same bytes: median "
+                         f"{statistics.median(values):.3f}, worst {max(values):.3f}; ours is smaller in "
+                         f"{sum(value < 1 for value in values)} of {len(values)}.")
+    lines += [f"\nBehind in {title}: {', '.join(names)}." for title, names in behind.items()]
+    lines += [f"\n{name}: knapsaq writes no file of at most so many bytes." for name in results.get("refused", [])]
+    return lines
+
+
 def table(results):
     f16 = results["f16"]
     lines = [f"F16: {f16['bytes']:,} bytes, perplexity {f16['perplexity']:.4f}; {results['scored']} tokens scored. "
-             "Theirs | ours; KL in nats.", "",
-             "| mixture | bytes | ours | mean KL | ours | ratio | 99.9 % KL | ours | perplexity | ours | same top "
-             "| ours |", "|---" * 12 + "|"]
-    ratios = []
-    for name, pair in results["mixtures"].items():
-        theirs, ours = pair["theirs"], pair.get("ours")
-        ratio = ours["mean_kl"] / theirs["mean_kl"] if ours else None
-        ratios += [ratio] if ours else []
-
-        def both(key, form, unit=""):
-            return [format(theirs[key], form) + unit, format(ours[key], form) + unit if ours else ""]
-        size = both("bytes", ",")
-        if ours and ours["bytes"] > theirs["bytes"]:
-            size[1] += " (over)"
-        lines.append("| " + " | ".join(
-            [name, *size, *both("mean_kl", ".6f"), f"{ratio:.3f}" if ours else "", *both("kl_99_9", ".5f"),
-             *both("perplexity", ".4f"), *both("same_top", ".2f", " %")]) + " |")
-    lines += [f"\n{name}: knapsaq writes no file of at most so many bytes."
-              for name, pair in results["mixtures"].items() if "ours" in results and "ours" not in pair]
-    if ratios:
-        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-        lines += [f"\nMean KL, ours / theirs: geometric mean {mean:.3f}; ours is smaller in "
-                  f"{sum(ratio < 1 for ratio in ratios)} of {len(ratios)}."]
+             "KL in nats; ± is a standard error; \"best\": the best opponent of at most the same bytes.", "",
+             *opponents_table(results)]
+    if "ours" in results:
+        lines += ["", *ours_table(results)]
     return "\n".join(lines)
 
 
 # ------------------------------------------------------------------ the picture
 
+def family(name):
+    return "recipes" if name in RECIPES else "IQ mixtures" if name.startswith("IQ") else "K and legacy mixtures"
+
+
+COLOURS = {"knapsaq": "#1d4ed8", "recipes": "#15803d", "IQ mixtures": "#7e22ce", "K and legacy mixtures": "#c2410c"}
+
+
 def panel(key, title, results, left, width, height):
-    """SVG of one measure (log scale) over megabytes, a mark per file."""
-    sides = [("theirs", "#c2410c", "llama-quantize"), ("ours", "#1d4ed8", "knapsaq")]
-    points = {side: [(name, pair[side]["bytes"] / 1e6, max(pair[side][key], 1e-6))
-                     for name, pair in results["mixtures"].items() if side in pair] for side, _, _ in sides}
+    """SVG of one measure (log scale) over megabytes, a mark per file; a line through ours."""
+    points = collections.defaultdict(list)
+    for name, one in results["opponents"].items():
+        points[family(name)].append((name, one["bytes"] / 1e6, max(one[key], 1e-6)))
+    for name, one in results.get("ours", {}).items():
+        points["knapsaq"].append((name, one["bytes"] / 1e6, max(one[key], 1e-6)))
     xs = [x for some in points.values() for _, x, _ in some]
     ys = [math.log10(y) for some in points.values() for _, _, y in some]
     low, high = math.floor(min(ys) * 2) / 2, math.ceil(max(ys) * 2 + 0.3) / 2
@@ -319,21 +457,18 @@ def panel(key, title, results, left, width, height):
         x, _ = place(count * step, 10**low)
         parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle" fill="#555">{count * step:g}</text>')
     parts.append(f'<text x="{left + width / 2}" y="{height - 6}" text-anchor="middle" fill="#555">MB</text>')
-    for row, (side, colour, label) in enumerate(sides):
-        some = sorted(points[side], key=lambda point: point[1])
-        if not some:
-            continue
-        spots = [place(x, y) for _, x, y in some]
-        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" opacity="0.6" points="'
-                     + " ".join(f"{x:.1f},{y:.1f}" for x, y in spots) + '"/>')
-        for (name, size, value), (x, y) in zip(some, spots):
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"><title>{label} {name}: '
-                         f'{size:.2f} MB, {value:.5f}</title></circle>')
-            if side == "theirs":
-                parts.append(f'<text transform="translate({x + 4:.1f} {y - 6:.1f}) rotate(-40)" font-size="10" '
-                             f'fill="#555">{name}</text>')
+    shown = [name for name in COLOURS if points[name]]
+    for row, name in enumerate(shown):
+        colour = COLOURS[name]
+        spots = [(one, place(one[1], one[2])) for one in sorted(points[name], key=lambda point: point[1])]
+        if name == "knapsaq":
+            parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" opacity="0.6" points="'
+                         + " ".join(f"{x:.1f},{y:.1f}" for _, (x, y) in spots) + '"/>')
+        for (label, size, value), (x, y) in spots:
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"><title>{html.escape(label)} '
+                         f'({name}): {size:.2f} MB, {value:.5f}</title></circle>')
         parts.append(f'<text x="{left + width}" y="{top + 16 * (row + 1)}" text-anchor="end" '
-                     f'fill="{colour}">{label}</text>')
+                     f'fill="{colour}">{name}</text>')
     return "\n".join(parts)
 
 
@@ -358,7 +493,12 @@ def parse():
     parser.add_argument("--work", type=pathlib.Path, required=True, help="folder that keeps everything")
     parser.add_argument("--llama-bin", type=pathlib.Path, required=True, help="folder with llama.cpp's programs")
     parser.add_argument("--knapsaq", type=pathlib.Path, default=pathlib.Path("build/release/knapsaq"))
-    parser.add_argument("--mixtures", nargs="+", default=MIXTURES, metavar="MIXTURE", help=" ".join(MIXTURES))
+    parser.add_argument("--opponents", nargs="+", default=OPPONENTS, metavar="NAME",
+                        help="default: " + " ".join(OPPONENTS) + "; also " + " ".join(SMALLEST_MIXTURES))
+    parser.add_argument("--sizes", type=int, default=0, metavar="N",
+                        help="ours at so many of the opponents' sizes, evenly from the smallest to the largest (all)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="ours at the sizes of these opponents")
+    parser.add_argument("--keep-files", action="store_true", help="keep the opponents' files once they are measured")
     parser.add_argument("--fit-options", default="", help="further options of knapsaq fit, in one word")
     parser.add_argument("--search", choices=["each", "once"], default="each",
                         help="a fit for every budget in one run (each), or one fit, then picks (once)")
@@ -374,6 +514,15 @@ def parse():
         setattr(options, key, getattr(options, key).resolve())
         if key != "work" and not getattr(options, key).exists():
             fail(f"there is no {getattr(options, key)} (--{key.replace('_', '-')})")
+    known = OPPONENTS + SMALLEST_MIXTURES
+    for name in [*options.opponents, *(options.only or [])]:
+        if name not in known:
+            fail(f"there is no opponent {name}; there are {', '.join(known)}")
+    for name in options.only or []:
+        if name not in options.opponents:
+            fail(f"--only {name}: that is none of the --opponents")
+    if options.sizes < 0 or options.sizes and options.only:
+        fail("--sizes is a number from 1 on, and does not go with --only")
     for program in ("llama-quantize", "llama-imatrix", "llama-perplexity"):
         if not (options.llama_bin / program).exists():
             fail(f"there is no {program} in {options.llama_bin}; tools/build_llama_cpp.sh makes one")
@@ -395,29 +544,37 @@ def main():
     llama.logits()
 
     results = {"model": options.model.name, "settings": json.loads((options.work / "settings.json").read_text()),
-               "scored": options.chunks * (options.context - 1 - options.context // 2), "mixtures": {}}
-    for name in options.mixtures:
+               "scored": options.chunks * (options.context - 1 - options.context // 2), "opponents": {}}
+    for name in options.opponents:
         say(f"{name} by llama-quantize")
-        path = llama.mixture(name)
-        results["mixtures"][name] = {"theirs": kept(options.work / f"{name}.json", lambda: llama.measure(path))}
+        # The options are kept with what was measured: a recipe that has changed since is measured again.
+        measured = options.work / f"{name}.json"
+        recipe = dataclasses.asdict(RECIPES[name]) if name in RECIPES else None
+        if measured.exists() and json.loads(measured.read_text()).get("recipe") != recipe:
+            measured.unlink()
+            (options.work / f"{name}.gguf").unlink(missing_ok=True)
+        results["opponents"][name] = kept(measured, lambda: {**llama.measure(llama.opponent(name)), "recipe": recipe})
+        if not options.keep_files:
+            (options.work / f"{name}.gguf").unlink(missing_ok=True)
     results["f16"] = {"bytes": f16.stat().st_size,
-                      "perplexity": results["mixtures"][options.mixtures[0]]["theirs"]["f16_perplexity"]}
+                      "perplexity": results["opponents"][options.opponents[0]]["f16_perplexity"]}
 
     if not options.peers_only:
         folder = options.work / options.name
         belongs(folder, {"knapsaq program": digest(options.knapsaq), "set of fit options": options.fit_options,
                          "search": options.search}, "give another --name")
         say("ours by knapsaq")
-        budgets = {name: pair["theirs"]["bytes"] for name, pair in results["mixtures"].items()}
-        for name, path in fit(options, folder, budgets).items():
-            results["mixtures"][name]["ours"] = kept(folder / f"{name}.json", lambda: llama.measure(path))
-        results["ours"] = json.loads((folder / "settings.json").read_text())
+        budgets = chosen_sizes(options, results["opponents"])
+        files = fit(options, folder, budgets)
+        results["ours"] = {name: {**kept(folder / f"{name}.json", lambda: llama.measure(path)), "budget": budgets[name]}
+                           for name, path in files.items()}
+        results["refused"] = [name for name in budgets if name not in files]
+        results["our_settings"] = json.loads((folder / "settings.json").read_text())
 
     write(options.work / "results.json", json.dumps(results, indent=1))
     write(options.work / "results.svg", picture(results))
     print(table(results))
-    over = [name for name, pair in results["mixtures"].items()
-            if "ours" in pair and pair["ours"]["bytes"] > pair["theirs"]["bytes"]]
+    over = [name for name, one in results.get("ours", {}).items() if one["bytes"] > one["budget"]]
     if over:
         fail(f"larger than the budget: {', '.join(over)}")
 
