@@ -32,10 +32,22 @@ Words task_names() {
   return names;
 }
 
+/// Of all engines; which of them the wanted one has is not known here.
+Words cache_names() {
+  std::vector<std::string> engines = engine_names();
+  engines.emplace_back();  // Knapsaq itself
+  Words names;
+  for (const std::string& engine : engines)
+    for (const CacheType& type : engine_memory(engine).caches)
+      if (std::ranges::find(names, type.name) == names.end()) names.emplace_back(type.name);
+  return names;
+}
+
 std::vector<KnownValues> known_values() {
   return {{"--strategy", strategy_names()},
           {"--strategies", strategy_names(), ','},
           {"--for", engine_names()},
+          {"--cache", cache_names()},
           {"--format", export_formats()},
           {"--tasks", task_names(), ','},
           {"--protocol", {"gptq", "stride", "llama"}},

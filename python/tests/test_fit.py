@@ -104,6 +104,10 @@ def test_too_small_a_budget_names_the_smallest(tmp_path, fitted, model, quick):
         (dict(budget="2MiB", engine="abacus"), "abacus"),
         (dict(budget="2MiB", threads=-1), "threads"),
         (dict(budget="2MiB", run=""), "empty"),
+        (dict(bits=3, context=256), "context"),
+        (dict(budget="2MiB", cache="int8"), "context"),
+        (dict(budget="2MiB", context=0), "above 0"),
+        (dict(budget="9MiB", context=256, cache="q8_0"), "fp16, int8"),
     ],
 )
 def test_wrong_use_is_said_before_any_work(tmp_path, model, wrong, named):

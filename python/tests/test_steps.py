@@ -23,6 +23,21 @@ def test_info(model, verb):
     ]
 
 
+def test_memory_of_a_context(model, tmp_path, verb):
+    said = verb.json("info", model, "--context", "64", "--cache", "int8")["memory"]
+    memory = knapsaq.info(model, context=64, cache="int8").memory
+    assert {name: getattr(memory, name) for name in said} == said
+    assert knapsaq.info(model).memory is None
+    assert knapsaq.info(model, context=64, engine="vllm").memory.work_space is None
+    with pytest.raises(knapsaq.UsageError, match="at most"):
+        knapsaq.info(model, context=10**9)
+    budget = memory.total
+    wanted = dict(context=64, cache="int8", menu="b2g64,b4g64", progress=False)
+    written = knapsaq.quantize(model, budget, output=tmp_path / "out", **wanted)
+    assert written.memory.total <= budget and written.budget_bytes == budget
+    assert written.memory.weights == written.bytes
+
+
 def test_bank_then_all_that_use_it(tmp_path, model, text, verb, same_files):
     menu = "gptq:b2g64,gptq:b4g64"
     made = knapsaq.bank(model, tmp_path / "bank", menu=menu, text=text, progress=False, **CALIBRATION)

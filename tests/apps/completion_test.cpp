@@ -16,6 +16,7 @@ using nlohmann::json;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::UnorderedElementsAre;
 using testing::UnorderedElementsAreArray;
 
 class Completion : public CommandTest {
@@ -104,6 +105,8 @@ TEST_F(Completion, KnowsTheNamesThatTheProgramHas) {
   EXPECT_THAT(offered({"knapsaq", "front", "--strategy", ""}), UnorderedElementsAreArray(strategies));
   EXPECT_THAT(offered({"knapsaq", "export", "--format", "m"}), ElementsAre("mlx"));
   EXPECT_THAT(offered({"knapsaq", "fit", "--for", "ll"}), ElementsAre("llama.cpp"));
+  EXPECT_THAT(offered({"knapsaq", "fit", "--cache", "q8"}), UnorderedElementsAre("q8", "q8_0"));
+  EXPECT_THAT(offered({"knapsaq", "generate", "--cache", ""}), UnorderedElementsAre("fp16", "int8"));
   // A list goes on behind its comma.
   EXPECT_THAT(offered({"knapsaq", "study", "--strategies", "ga,p"}), ElementsAre("ga,pso"));
   EXPECT_THAT(offered({"knapsaq", "eval", "--tasks", "piqa,bo"}), ElementsAre("piqa,boolq"));
