@@ -15,6 +15,7 @@ using ::testing::HasSubstr;
 
 ModelConfig made_config() {
   ModelConfig config;
+  config.architecture = "LlamaForCausalLM";
   config.hidden = 512;
   config.layers = 3;
   config.heads = 8;
@@ -87,6 +88,15 @@ TEST(EngineMemory, SaysWhatItRefuses) {
   narrow.head_dim = 80;
   EXPECT_THAT(refused("llama.cpp", narrow, 100, "q8_0"),
               HasSubstr("groups of 32 numbers, and the model's heads have 80"));
+}
+
+TEST(EngineMemory, ArchitecturesThatAnEngineLacksHaveNoMemoryThere) {
+  ModelConfig config = made_config();
+  config.architecture = "OPTForCausalLM";
+  config.positions = Positions::learned;
+  EXPECT_THROW(context_memory("llama.cpp", config, 100, ""), InputError);
+  EXPECT_THROW(context_memory("mlx", config, 100, ""), InputError);
+  EXPECT_GT(context_memory("", config, 100, "").cache, 0u);
 }
 
 TEST(EngineMemory, SizesBeyondAllMemoryDoNotWrapAround) {

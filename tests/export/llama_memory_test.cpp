@@ -20,6 +20,12 @@ constexpr double kPrinted = 0.0051 * kMebi;  // two digits of MiB are printed
 
 ModelConfig config_of(const nlohmann::json& shape) {
   ModelConfig config;
+  const std::string arch = shape["arch"];
+  config.architecture = arch == "llama"   ? "LlamaForCausalLM"
+                        : arch == "qwen2" ? "Qwen2ForCausalLM"
+                                          : "Qwen3ForCausalLM";
+  config.qkv_bias = arch == "qwen2";
+  config.qk_norm = arch == "qwen3";
   config.hidden = shape["hidden"];
   config.layers = shape["layers"];
   config.heads = shape["heads"];

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "knapsaq/export/gguf/model_metadata.h"
+
 namespace knapsaq {
 namespace {
 
@@ -153,6 +155,7 @@ std::uint64_t compute_buffer(const ModelConfig& config, std::int64_t context, bo
 }  // namespace
 
 std::uint64_t llama_work_space(const ModelConfig& config, std::int64_t context, const CacheType& cache) {
+  static_cast<void>(gguf_architecture(config));
   // What is quantized is rotated before it is stored.
   const bool rotates = cache.group > 0 && config.head_dim % kSmallRotation == 0;
   const std::int64_t widest = std::max({config.hidden, config.heads * config.head_dim, config.ffn});

@@ -20,7 +20,7 @@ inline constexpr std::int64_t kLlamaCells = 256;
 ///  - what the CPU's products copy of their input into the weights' block format, at most 292/256 bytes a
 ///  value.
 ///
-/// The configuration is one that GGUF holds.
+/// Throws InputError for an architecture that llama.cpp does not have (gguf_architecture()).
 std::uint64_t llama_work_space(const ModelConfig& config, std::int64_t context, const CacheType& cache);
 
 }  // namespace knapsaq

@@ -8,6 +8,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/export/affine_folder.h"
 #include "knapsaq/export/formats.h"
+#include "knapsaq/export/mlx_memory.h"
 
 namespace knapsaq {
 namespace {
@@ -33,10 +34,7 @@ class MlxWriter final : public AffineFolderWriter {
  private:
   AffineRules rules() const override { return {obstacle, false, false, true}; }
 
-  void check_architecture(const ModelConfig& config) const override {
-    if (config.positions == Positions::learned)
-      throw InputError(fmt::format("mlx: mlx-lm has no model for {}", config.architecture));
-  }
+  void check_architecture(const ModelConfig& config) const override { check_mlx_architecture(config); }
 
   std::vector<std::string> notes(const std::vector<PlannedLinear>&,
                                  const ModelConfig& config) const override {

@@ -2,6 +2,10 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
+#include "knapsaq/base/error.h"
+
 namespace knapsaq {
 namespace {
 
@@ -12,7 +16,13 @@ constexpr std::int64_t kMask = 1;
 
 }  // namespace
 
+void check_mlx_architecture(const ModelConfig& config) {
+  if (config.positions == Positions::learned)
+    throw InputError(fmt::format("mlx: mlx-lm has no model for {}", config.architecture));
+}
+
 std::uint64_t mlx_work_space(const ModelConfig& config, std::int64_t context, const CacheType& cache) {
+  check_mlx_architecture(config);
   const std::int64_t tokens = std::min(context, kStep);
   const std::int64_t cells = (context + kMlxCells - 1) / kMlxCells * kMlxCells;
   const std::int64_t queries = config.heads * config.head_dim;
