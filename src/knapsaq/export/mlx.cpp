@@ -5,7 +5,6 @@
 
 #include <fmt/format.h>
 
-#include "knapsaq/base/error.h"
 #include "knapsaq/export/affine_folder.h"
 #include "knapsaq/export/formats.h"
 #include "knapsaq/export/mlx_memory.h"
