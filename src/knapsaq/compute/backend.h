@@ -128,7 +128,7 @@ struct RowComparison {
 struct Compared {
   const Array* in = nullptr;     ///< what its head multiplies: [>= rows, head.in()], `working`
   std::span<RowComparison> out;  ///< one for each row
-  const Weight* head = nullptr;  ///< of the reference head's shape; null: the reference's
+  const Weight* head = nullptr;  ///< of as many outputs as the reference's; null: that one
 };
 
 /// The loss of a backward pass, summed over rows, in nats. One of the three is set.
@@ -308,11 +308,21 @@ enum class Packed : std::uint8_t {
   int8    ///< they stay packed; inputs are rounded to int8, every 32 of a row with a scale of their own
 };
 
+/// What a matrix multiplies.
+enum class Inputs : std::uint8_t {
+  as_computed,  ///< in the working precision
+  /// Rounded as llama.cpp's kernels for processors do it before they multiply: to int8 in blocks for matrices
+  /// in GGML's types, to 16 bits for those in 16 bits. Products are then llama.cpp's but for the last bits of
+  /// sums. For dense weights (Packed::off) and Precision::fp32.
+  as_llama_cpp,
+};
+
 struct BackendOptions {
   /// A backend ("cpu": the best that it has on this machine), or one of devices() ("cpu:avx2").
   std::string device = "cpu";
   Precision precision = Precision::bf16;
   Packed packed = Packed::off;
+  Inputs inputs = Inputs::as_computed;
 };
 
 /// What this machine can compute on, the best first, backend after backend: "cpu:avx512_bf16", "cpu:avx2",

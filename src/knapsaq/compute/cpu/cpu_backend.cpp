@@ -230,20 +230,26 @@ class CpuBackend final : public Backend {
       heads.push_back(candidate.head == nullptr ? &head : &dense(*candidate.head));
       check_input(*candidate.in, rows, *heads.back());
       // Then it is cut into the same chunks.
-      require(heads.back()->out() == head.out() && heads.back()->in() == head.in(),
-              "compare: heads of different shapes");
+      require(heads.back()->out() == head.out(), "compare: heads of different numbers of outputs");
       require(candidate.out.size() == targets.size(), "compare: output of another length");
     }
     for (const std::int32_t target : targets) require(target < head.out(), "compare: no such target");
+    const Array of_reference_head = linears_.inputs_of(head, reference, rows);
+    std::vector<Array> of_heads;  // what each candidate's multiplies
+    for (std::size_t c = 0; c < candidates.size(); ++c)
+      of_heads.push_back(linears_.inputs_of(*heads[c], *candidates[c].in, rows));
     const RowTiles tiles = head_tiles(head, rows);
     for_tiles(tiles, [&](const RowTile& tile) {
+      const auto of_tile =
+          targets.subspan(static_cast<std::size_t>(tile.first), static_cast<std::size_t>(tile.count));
+      if (std::ranges::all_of(of_tile, [](std::int32_t target) { return target < 0; })) return;
       const std::int64_t elements = tile.computed * head.out();
       t_tile.reserve(static_cast<std::size_t>(3 * elements) * sizeof(float));
       float* log_p = reinterpret_cast<float*>(t_tile.data());
       float* p = log_p + elements;
       float* logits = p + elements;
       const HeadTile of_reference =
-          head_products(linears_.products(), kernels_, head, reference, tile, log_p);
+          head_products(linears_.products(), kernels_, head, of_reference_head, tile, log_p);
       // log p and log q are rounded to fp32 after the same subtraction, so that they are equal where p = q
       // is; what the rounding of the two sums leaves is added at the end.
       for (std::int64_t r = 0; r < tile.count; ++r) {
@@ -256,7 +262,7 @@ class CpuBackend final : public Backend {
       for (std::size_t c = 0; c < candidates.size(); ++c) {
         const Compared& candidate = candidates[c];
         const HeadTile of_candidate =
-            head_products(linears_.products(), kernels_, *heads[c], *candidate.in, tile, logits);
+            head_products(linears_.products(), kernels_, *heads[c], of_heads[c], tile, logits);
         for (std::int64_t r = 0; r < tile.count; ++r) {
           const auto i = static_cast<std::size_t>(r);
           const std::int32_t target = targets[static_cast<std::size_t>(tile.first + r)];
@@ -422,8 +428,10 @@ std::vector<std::string> cpu_variants() {
 }
 
 std::unique_ptr<Backend> make_cpu_variant(const BackendOptions& options, std::string_view variant) {
-  return make_cpu_backend(
-      {.precision = options.precision, .kernels = std::string(variant), .packed = options.packed});
+  return make_cpu_backend({.precision = options.precision,
+                           .kernels = std::string(variant),
+                           .packed = options.packed,
+                           .inputs = options.inputs});
 }
 
 }  // namespace knapsaq

@@ -18,6 +18,7 @@ struct CpuOptions {
   /// Products of at most so many rows are computed from the codes; for more rows the matrix is dequantized
   /// piece by piece on the way. 16 rows of inputs fit the registers' reuse of one decoded group.
   std::int64_t packed_rows = 16;
+  Inputs inputs = Inputs::as_computed;
 };
 
 /// A backend on this machine's processor: oneDNN for dense products, own kernels for the rest, threads of

@@ -64,18 +64,26 @@ Linears<T>::Linears(const CpuOptions& options, const Kernels<T>& kernels, const 
     : precision_(options.precision),
       packed_(options.packed),
       packed_rows_(options.packed_rows),
+      rounds_inputs_(options.inputs == Inputs::as_llama_cpp),
       kernels_(kernels),
       packed_kernels_(packed_kernels),
       products_(kWorking<T>, own_product(kernels)),
-      inputs_(packed_kernels, options.packed) {}
+      inputs_(packed_kernels, options.packed) {
+  require(!rounds_inputs_ || (packed_ == Packed::off && std::is_same_v<T, float>),
+          "inputs as llama.cpp's are for dense weights and fp32");
+}
 
 template <class T>
 std::unique_ptr<Weight> Linears<T>::prepare(std::int64_t out, std::int64_t in, std::span<const float> bias,
-                                            const DenseRows& read) {
+                                            const DenseRows& read, InputRounding rounding) {
   require(bias.empty() || static_cast<std::int64_t>(bias.size()) == out, "prepare: bias of another length");
   std::vector<float> biases(bias.begin(), bias.end());
   const bool rounded = precision_ == Precision::bf16;
-  if (packed_ == Packed::off) return products_.prepare(out, in, std::move(biases), read, rounded);
+  if (packed_ == Packed::off) {
+    std::unique_ptr<DenseWeight> weight = products_.prepare(out, in, std::move(biases), read, rounded);
+    if (rounds_inputs_) weight->set_input_rounding(rounding);
+    return weight;
+  }
   return pack(out, in, rounded ? Code::bf16 : Code::f32, std::move(biases), read, arena_);
 }
 
@@ -91,7 +99,7 @@ std::unique_ptr<Weight> Linears<T>::prepare(const TensorView& weight, std::span<
     return pack(weight.shape[0], in, weight.type == DType::F16 ? Code::f16 : Code::bf16,
                 {bias.begin(), bias.end()}, read, arena_);
   }
-  return prepare(weight.shape[0], in, bias, read);
+  return prepare(weight.shape[0], in, bias, read, input_rounding(weight.type));
 }
 
 template <class T>
@@ -101,10 +109,31 @@ std::unique_ptr<Weight> Linears<T>::prepare(const StoredMatrix& weight, std::spa
     require(bias.empty() || std::ssize(bias) == rows_of(weight), "prepare: bias of another length");
     return pack(weight, {bias.begin(), bias.end()}, arena_);
   }
-  return prepare(rows_of(weight), cols, bias, [&](std::int64_t first, std::int64_t n, float* out) {
+  const DenseRows read = [&](std::int64_t first, std::int64_t n, float* out) {
     for (std::int64_t r = 0; r < n; ++r)
       dequantize_row(weight, first + r, {out + r * cols, static_cast<std::size_t>(cols)});
-  });
+  };
+  return prepare(rows_of(weight), cols, bias, read, input_rounding(weight));
+}
+
+template <class T>
+Array Linears<T>::inputs_of(const Weight& weight, const Array& in, std::int64_t rows) const {
+  if constexpr (std::is_same_v<T, float>) {
+    const auto* dense = dynamic_cast<const DenseWeight*>(&weight);
+    if (dense == nullptr || dense->input_rounding() == InputRounding::none) return in;
+    const std::int64_t cols = in.cols();
+    auto bytes =
+        std::make_shared<AlignedBytes>(static_cast<std::size_t>((rows + kRowStep) * cols) * sizeof(float));
+    bytes->clear();
+    const Array out(std::shared_ptr<void>(bytes, bytes->data()), rows, cols, Element::working);
+    for_tiles(RowTiles(rows), [&](const RowTile& tile) {
+      round_inputs(dense->input_rounding(), working<T>(in) + tile.first * cols, tile.count * cols,
+                   working<T>(out) + tile.first * cols);
+    });
+    return out;
+  } else {
+    return in;
+  }
 }
 
 template <class T>
@@ -154,6 +183,11 @@ void Linears<T>::multiply(const Array& in, std::int64_t rows, std::span<const Pr
   if (std::all_of(products.begin(), products.end(),
                   [&](const Product& product) { return few(rows, *product.weight); }))
     return multiply_few(in, rows, products);
+  if (rounds_inputs_ && products.size() > 1) {  // each may round them in another way
+    for (const Product& product : products) multiply(in, rows, {&product, 1});
+    return;
+  }
+  const Array inputs = inputs_of(*products.front().weight, in, rows);
 
   struct Task {
     const Product* product;
@@ -179,7 +213,7 @@ void Linears<T>::multiply(const Array& in, std::int64_t rows, std::span<const Pr
     const std::size_t row_bytes = static_cast<std::size_t>(matrix.cols) * size;
     for (std::int64_t t = task.first_tile; t < task.end_tile; ++t) {
       const RowTile tile = tiles[t];
-      const T* x = working<T>(in) + tile.first * in.cols();
+      const T* x = working<T>(inputs) + tile.first * in.cols();
       std::byte* target = static_cast<std::byte*>(out.data()) + static_cast<std::size_t>(tile.first) * pitch +
                           static_cast<std::size_t>(matrix.first) * size;
       if (matrix.cols == out.cols() && !task.product->accumulate) {
@@ -258,6 +292,8 @@ void Linears<T>::activate(const Array& in, std::int64_t rows, const Weight* gate
           "activate: output of another shape");
   if (rows == 0) return;
   if (few(rows, up)) return activate_few(in, rows, as_packed(gate), *as_packed(&up), activation, out);
+  const Array inputs_of_up = inputs_of(up, in, rows);
+  const Array inputs_of_gate = gate == nullptr ? Array() : inputs_of(*gate, in, rows);
 
   const RowTiles tiles(rows);
   const std::int64_t together = tiles_per_task(up);
@@ -270,13 +306,14 @@ void Linears<T>::activate(const Array& in, std::int64_t rows, const Weight* gate
     if (gate != nullptr) gates = open(*gate, piece, 1);
     for (std::int64_t t = first_tile; t < std::min(first_tile + together, tiles.size()); ++t) {
       const RowTile tile = tiles[t];
-      const T* x = working<T>(in) + tile.first * in.cols();
+      const std::int64_t at = tile.first * in.cols();
       const std::int64_t elements = tile.computed * ups.cols;
       t_tile.reserve(static_cast<std::size_t>(2 * elements) * sizeof(T));
       T* of_up = reinterpret_cast<T*>(t_tile.data());
       T* of_gate = gate == nullptr ? nullptr : of_up + elements;
-      if (gate != nullptr) products_.run(gates, tile.computed, x, of_gate, false);
-      products_.run(ups, tile.computed, x, of_up, false);
+      if (gate != nullptr)
+        products_.run(gates, tile.computed, working<T>(inputs_of_gate) + at, of_gate, false);
+      products_.run(ups, tile.computed, working<T>(inputs_of_up) + at, of_up, false);
       for (std::int64_t r = 0; r < tile.count; ++r)
         kernels_.activate(activation, gate == nullptr ? nullptr : of_gate + r * ups.cols,
                           of_up + r * ups.cols, ups.cols,
@@ -323,6 +360,7 @@ void Linears<T>::losses(const Array& in, const Weight& head, std::span<const std
   check_input(in, rows, head);
   require(losses.size() == targets.size(), "losses: output of another length");
   if (rows == 0) return;
+  const Array inputs = inputs_of(head, in, rows);
   const bool from_codes = few(rows, head);
   if (from_codes) {
     const PackedWeight* const weight = as_packed(&head);
@@ -363,7 +401,7 @@ void Linears<T>::losses(const Array& in, const Weight& head, std::span<const std
       const RowTile tile = tiles[t];
       t_tile.reserve(static_cast<std::size_t>(tile.computed * matrix.cols) * sizeof(float));
       float* logits = reinterpret_cast<float*>(t_tile.data());
-      products_.run(matrix, tile.computed, working<T>(in) + tile.first * in.cols(), logits, true);
+      products_.run(matrix, tile.computed, working<T>(inputs) + tile.first * in.cols(), logits, true);
       look(tile, piece, matrix.first, matrix.cols, logits, matrix.cols);
     }
   });

@@ -34,12 +34,15 @@ class Linears {
   void losses(const Array& in, const Weight& head, std::span<const std::int32_t> targets,
               std::span<float> losses);
 
+  /// What `weight` multiplies of `in`: `in` itself, or its first `rows` rows rounded (Inputs::as_llama_cpp).
+  Array inputs_of(const Weight& weight, const Array& in, std::int64_t rows) const;
+
   /// For compare(), which takes dense heads only.
   Products& products() { return products_; }
 
  private:
   std::unique_ptr<Weight> prepare(std::int64_t out, std::int64_t in, std::span<const float> bias,
-                                  const DenseRows& read);
+                                  const DenseRows& read, InputRounding rounding);
   bool few(std::int64_t rows, const Weight& weight) const;
   void multiply_few(const Array& in, std::int64_t rows, std::span<const Product> products);
   void activate_few(const Array& in, std::int64_t rows, const PackedWeight* gate, const PackedWeight& up,
@@ -55,6 +58,7 @@ class Linears {
   Precision precision_;
   Packed packed_;
   std::int64_t packed_rows_;
+  bool rounds_inputs_;
   const Kernels<T>& kernels_;
   const PackedKernels& packed_kernels_;
   Products products_;

@@ -14,6 +14,7 @@
 #include "knapsaq/compute/backend.h"
 #include "knapsaq/compute/cpu/aligned.h"
 #include "knapsaq/compute/cpu/kernels.h"
+#include "knapsaq/compute/cpu/rounded_inputs.h"
 
 namespace knapsaq::cpu {
 
@@ -37,8 +38,12 @@ class DenseWeight final : public Weight {
   }
   std::vector<Chunk>& chunks() { return chunks_; }
   const std::vector<Chunk>& chunks() const { return chunks_; }
+  /// What its inputs become before it multiplies them.
+  InputRounding input_rounding() const { return input_rounding_; }
+  void set_input_rounding(InputRounding rounding) { input_rounding_ = rounding; }
 
  private:
+  InputRounding input_rounding_ = InputRounding::none;
   std::vector<Chunk> chunks_;
 };
 
