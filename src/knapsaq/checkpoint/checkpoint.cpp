@@ -68,6 +68,7 @@ std::vector<float> Checkpoint::floats(std::string_view name) const {
 void Checkpoint::release(std::string_view name) const { source_->release(name); }
 
 std::uint64_t Checkpoint::tensor_bytes() const { return source_->tensor_bytes(); }
+std::uint64_t Checkpoint::file_bytes() const { return source_->file_bytes(); }
 
 std::optional<Checkpoint::Packing> Checkpoint::packing(std::string_view module) const {
   return source_->packing(module);

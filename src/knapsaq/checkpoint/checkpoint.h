@@ -62,6 +62,9 @@ class Checkpoint {
   void release(std::string_view name) const;
   /// Bytes of all tensors. A tensor with several names (tied ones in a pytorch_model.bin) counts once.
   std::uint64_t tensor_bytes() const;
+  /// Bytes of the files that hold the tensors, headers and padding included, and the index of a folder's
+  /// shards: what a budget limits.
+  std::uint64_t file_bytes() const;
 
   /// How the linear `module` (a name without ".weight") is quantized, according to config.json's
   /// `quantization` and knapsaq.schemes, or to its type in a GGUF file; nullopt for a dense one.

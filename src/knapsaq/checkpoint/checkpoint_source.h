@@ -34,6 +34,7 @@ class CheckpointSource {
   virtual TensorView tensor(std::string_view name) const = 0;
   virtual void release(std::string_view name) const = 0;
   virtual std::uint64_t tensor_bytes() const = 0;
+  virtual std::uint64_t file_bytes() const = 0;
   virtual std::optional<Checkpoint::Packing> packing(std::string_view module) const = 0;
   /// Of a linear that has a packing.
   virtual StoredMatrix stored(std::string_view module, const StoredShape& shape) const = 0;

@@ -166,6 +166,12 @@ class FolderSource final : public CheckpointSource {
     return bytes;
   }
 
+  std::uint64_t file_bytes() const override {
+    std::uint64_t bytes = index_bytes_;
+    for (const File& file : files_) bytes += mapping_of(file).bytes().size();
+    return bytes;
+  }
+
   std::optional<Checkpoint::Packing> packing(std::string_view module) const override {
     const std::string name(module);
     const auto pointer = json::json_pointer("/knapsaq/schemes") / name;
@@ -231,6 +237,7 @@ class FolderSource final : public CheckpointSource {
 
   void open_sharded(const fs::path& index_path) {
     const std::string text = read_file(index_path, kLargestIndex);
+    index_bytes_ = text.size();
     std::map<std::string, std::string> index;
     try {
       index = parse_shard_index(text);
@@ -352,6 +359,7 @@ class FolderSource final : public CheckpointSource {
 
   json quantization_;
   std::vector<File> files_;
+  std::uint64_t index_bytes_ = 0;  ///< 0 without shards
   std::map<std::string, Entry, std::less<>> tensors_;
 };
 

@@ -102,6 +102,11 @@ class GgufSource final : public CheckpointSource {
     return bytes;
   }
 
+  std::uint64_t file_bytes() const override {
+    std::uint64_t bytes = 0;
+    for (const GgufFile& part : files_) bytes += part.file().bytes().size();
+    return bytes;
+  }
   std::optional<Checkpoint::Packing> packing(std::string_view module) const override {
     const auto found = tensors_.find(std::string(module) + ".weight");
     if (found == tensors_.end()) return std::nullopt;

@@ -24,6 +24,11 @@ std::vector<RowComparison> compare_rows(Decoder& decoder, const ReferencedWindow
                                         std::int64_t windows, bool jsd,
                                         Progress& progress = Progress::none());
 
+/// The reference as it predicts these tokens itself: kl 0, its loss, and agreement. No pass is run: `backend`
+/// is that of the decoder that made `reference`.
+std::vector<RowComparison> reference_rows(Backend& backend, const ReferencedWindows& reference,
+                                          Progress& progress = Progress::none());
+
 /// Runs the first `windows` windows of `reference` through `decoder`, which uses the same backend. Throws
 /// NotFiniteError for a model that computes no finite numbers; Cancelled between batches.
 WindowsComparison compare_windows(Decoder& decoder, const ReferencedWindows& reference, std::int64_t windows,
