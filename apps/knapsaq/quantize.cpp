@@ -84,8 +84,9 @@ void add_quantize(CommandLine& app) {
   add_context_flags(verb, options->budget.others);
   verb.option("--scheme", options->quantize.scheme,
               "No search: this scheme for every linear of the blocks, as hqq:b4g64");
-  verb.option("--allocation", options->quantize.allocation,
-              "No search: the JSON that `knapsaq allocate --json` printed");
+  verb.option(
+      "--allocation", options->quantize.allocation,
+      "No search: the JSON that `knapsaq allocate --json` printed, or a recipe (`knapsaq export --recipe`)");
   const Option bank = verb.option("--bank", options->quantize.bank,
                                   "Choose among and write the linears of a bank made by `knapsaq bank`");
   verb.option("--menu", options->quantize.menu,

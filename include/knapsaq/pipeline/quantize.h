@@ -19,8 +19,10 @@ struct QuantizeOptions {
   std::string output;  ///< folder
   // One of these three:
   BudgetOptions budget;
-  std::string scheme;      ///< for every linear of the blocks, as "hqq:b4g64"
-  std::string allocation;  ///< file: the JSON that `knapsaq allocate --json` printed
+  std::string scheme;  ///< for every linear of the blocks, as "hqq:b4g64"
+  /// File: the JSON that `knapsaq allocate --json` printed, or a recipe for llama-quantize
+  /// (--tensor-type-file).
+  std::string allocation;
 
   std::string bank;               ///< choose among and write the matrices of this bank
   std::string menu = "mxq";       ///< schemes to choose from, without a bank

@@ -84,7 +84,7 @@ Plan plan_model(Session& session, const QuantizeOptions& options, const Bank* ba
   const ModelConfig& config = session.config();
   Plan planned;
   if (!options.allocation.empty()) {
-    planned.allocation = read_allocation(options.allocation, matrices(config));
+    planned.allocation = read_allocation(options.allocation, config);
     return planned;
   }
   // Without a budget for all that is written, embedding and head stay as they are stored.

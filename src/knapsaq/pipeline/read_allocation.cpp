@@ -10,18 +10,23 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/json_text.h"
+#include "knapsaq/pipeline/read_recipe.h"
 
 namespace knapsaq {
 
-std::vector<MatrixScheme> read_allocation(const std::filesystem::path& path,
-                                          const std::vector<Matrix>& matrices) {
+std::vector<MatrixScheme> read_allocation(const std::filesystem::path& path, const ModelConfig& config) {
+  const std::string text = read_file(path);
+  const std::size_t begin = text.find_first_not_of(" \t\r\n");
+  const bool is_json = begin == std::string::npos || text[begin] == '{' || text[begin] == '[';
+  if (!is_json) return read_recipe(path, text, config);
+  const std::vector<Matrix> matrices = knapsaq::matrices(config);
   const auto wrong = [&](const std::string& what) {
     return InputError(
-        fmt::format("{}: {}: give what `knapsaq allocate --json` printed", path.string(), what));
+        fmt::format("{}: {}: give what `knapsaq allocate --json` printed, or a recipe", path.string(), what));
   };
   nlohmann::json list;
   try {
-    const nlohmann::json json = parse_json(read_file(path));
+    const nlohmann::json json = parse_json(text);
     list = json.is_object() && json.contains("allocation") ? json["allocation"] : json;
   } catch (const InputError& error) {
     throw wrong(error.what());

@@ -20,6 +20,7 @@
 #include "knapsaq/export/formats.h"
 #include "knapsaq/export/gguf/blocks.h"
 #include "knapsaq/export/gguf/model_metadata.h"
+#include "knapsaq/export/gguf/recipe.h"
 #include "knapsaq/export/gguf/vocabulary.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
@@ -184,6 +185,18 @@ class Export {
     }
     writer.commit();
     return std::move(report_);
+  }
+
+  /// Of all matrices, in their order.
+  std::vector<TensorType> types() {
+    check_shapes(model_, config_);
+    std::vector<TensorType> result;
+    for (const Matrix& one : matrices(config_)) {
+      check_cancelled();
+      linear(one);
+      result.push_back({pieces_.back().spec.name, pieces_.back().spec.type, one.parameters()});
+    }
+    return result;
   }
 
  private:
@@ -391,6 +404,12 @@ class GgufExport final : public Writer {
 };
 
 }  // namespace
+
+std::vector<TensorType> gguf_types(const Checkpoint& model, const ModelConfig& config, bool requantize) {
+  ExportOptions options;
+  options.requantize = requantize;
+  return Export(model, config, options).types();
+}
 
 const Writer& gguf_writer() {
   static const GgufExport writer;
