@@ -15,7 +15,7 @@ run_in_browser() {
   browse "file://$work/test.html" "$size" | sed -n 's/.*<title>\([^<]*\)<\/title>.*/\1/p' | head -n 1
 }
 
-for kind in finished large begun empty; do "$make_page" $kind "$work/$kind.html"; done
+for kind in finished large begun empty files; do "$make_page" $kind "$work/$kind.html"; done
 
 everything="front allocation quality heldout tasks convergence sensitivity prediction weights study cost"
 look="$library document.title = problems() + ' ' + sections();"
@@ -26,6 +26,17 @@ expect "large run" "ok $everything" "$(run_in_browser "$work/large.html" "$look"
 expect "run that has begun" "ok front allocation quality convergence cost" "$(run_in_browser "$work/begun.html" "$look")"
 expect "run without measurements" "ok  true" "$(run_in_browser "$work/empty.html" "$library
   document.title = problems() + ' ' + sections() + ' ' + !document.getElementById('running').hidden;")"
+
+# Files that were judged: a dot and a row for each, those that are worth their bytes told apart, a switch of the axis.
+expect "files" "ok files 5 6 3 true" "$(run_in_browser "$work/files.html" "$library
+  const { plots } = window.knapsaq;
+  const dots = () => plots.get('files-chart').chart.getOption().series[0].data;
+  const rows = document.getElementById('files-table').tBodies[0].rows;
+  const [before, strong] = [dots(), [...rows].filter((row) => row.querySelector('.strong')).length];
+  document.querySelectorAll('#files-y button')[2].click();
+  const after = dots();
+  document.title = problems() + ' ' + sections() + ' ' + (before.length + 1) + ' ' + rows.length + ' ' + strong + ' ' +
+    (Math.abs(after[0].value[1] / before[0].value[1] - 12) < 1e-9 && document.getElementById('title').textContent === 'model <b>');")"
 
 # A name that holds markup is a name: shown as it is, and no script of its own.
 expect "name with markup" "true" "$(run_in_browser "$work/finished.html" "document.title =

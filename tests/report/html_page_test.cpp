@@ -84,6 +84,19 @@ TEST(HtmlPage, NeedsNoNetwork) {
     EXPECT_THAT(page, Not(HasSubstr(part)));
 }
 
+TEST(HtmlPage, IsAboutFilesToo) {
+  const std::string page = html_page(files_report());
+  EXPECT_THAT(page, HasSubstr("comparison of files"));
+  EXPECT_EQ(count(page, "</script"), count(html_page(ReportData{}), "</script"));
+  const json files = data_of(page).at("files");
+  ASSERT_EQ(files.size(), 5u);
+  EXPECT_EQ(files[0].at("name"), "two <script>");
+  EXPECT_TRUE(files[0].at("rival").is_null());
+  EXPECT_EQ(files[2].at("rival"), 1);
+  EXPECT_TRUE(files[3].at("mean").is_null());
+  EXPECT_EQ(files[4].at("kl999"), 0.0012);
+}
+
 TEST(HtmlPage, ReplacesAnOlderOne) {
   const Scratch scratch;
   write_file(scratch / "report.html", "older");

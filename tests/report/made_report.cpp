@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -410,6 +411,34 @@ ReportData begun_report(std::size_t points) {
   data.model.loss.reset();
   data.model.heldout_loss.reset();
   return std::move(data);
+}
+
+ReportData files_report() {
+  ReportData data;
+  data.model.name = "model <b>";
+  data.model.bytes = 8'000'000;
+  data.model.loss = 2.5;
+  data.tokens = 6300;
+  data.windows = 100;
+  const auto add = [&](const char* name, std::uint64_t bytes, double kl, std::optional<std::size_t> rival) {
+    ReportFile file;
+    file.name = name;
+    file.bytes = bytes;
+    file.bits = static_cast<double>(bytes) / 500'000;
+    file.kl = {kl, kl / 50, kl / 3, 5 * kl, 12 * kl, 30 * kl};
+    file.flips = kl;
+    file.perplexity = 12 * (1 + kl);
+    file.rival = rival;
+    if (rival) file.difference = kl - data.files[*rival].kl.mean;
+    file.difference_error = kl / 100;
+    data.files.push_back(file);
+  };
+  add("two <script>", 1'200'000, 0.3, std::nullopt);
+  add("three", 1'700'000, 0.06, 0);
+  add("worse", 1'700'000, 0.09, 1);
+  add("broken", 1'900'000, std::numeric_limits<double>::quiet_NaN(), std::nullopt);
+  add("eight", 4'300'000, 0.0001, 1);
+  return data;
 }
 
 }  // namespace knapsaq

@@ -22,4 +22,8 @@ ReportData made_report(const MadeRun& run = {});
 /// A run that has just begun: a space and a model, and of one search the first points that were asked for.
 ReportData begun_report(std::size_t points);
 
+/// Files that were judged on a text: two of one size, one that is not worth its bytes, one without finite
+/// numbers.
+ReportData files_report();
+
 }  // namespace knapsaq

@@ -1,5 +1,5 @@
 // Writes reports of made runs for the browser's test:
-//   make_report_page KIND FILE.html    KIND: finished, large, begun, empty
+//   make_report_page KIND FILE.html    KIND: finished, large, begun, empty, files
 #include <cstdio>
 #include <string_view>
 
@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
   if (kind == "large") data = made_report({.blocks = 32, .amq_evaluations = 10250, .seeds = 3});
   if (kind == "begun") data = begun_report(5);
   if (kind == "empty") data = begun_report(0);
+  if (kind == "files") data = files_report();
   // A name that is more than a name.
   if (kind == "finished") data.model.name += " </script><script>document.title='broken'</script>";
   try {

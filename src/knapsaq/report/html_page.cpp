@@ -83,8 +83,8 @@ std::string page_of(const PageParts& page) {
 std::string html_page(const ReportData& data) {
   PageParts page;
   page.title = data.model.name;
-  page.kind = "search report";
-  page.maker = "knapsaq report";
+  page.kind = data.files.empty() ? "search report" : "comparison of files";
+  page.maker = data.files.empty() ? "knapsaq report" : "knapsaq compare";
   // The page is whole in itself; the policy makes sure that it asks nothing of a network.
   page.head = fmt::format(
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "

@@ -21,8 +21,8 @@ struct PageParts {
 /// The frame with its parts filled in.
 std::string page_of(const PageParts& page);
 
-/// One self-contained HTML page: data, script, style and charts are inside, and its own policy forbids
-/// network requests. No data can become markup or script.
+/// One self-contained HTML page, about a run or about files (ReportData::files): data, script, style and
+/// charts are inside, and its own policy forbids network requests. No data can become markup or script.
 std::string html_page(const ReportData& data);
 
 /// The content of the page's script element of type application/json: "<" only occurs in strings, where its

@@ -244,6 +244,21 @@ json written_json(const WrittenSteps& model) {
           {"steps", std::move(steps)}};
 }
 
+json file_json(const ReportFile& file) {
+  return {{"name", file.name},
+          {"bytes", file.bytes},
+          {"bits", number(file.bits)},
+          {"mean", number(file.kl.mean)},
+          {"standardError", number(file.kl.standard_error)},
+          {"kl99", number(file.kl.quantile_99)},
+          {"kl999", number(file.kl.quantile_99_9)},
+          {"flips", number(file.flips)},
+          {"perplexity", number(file.perplexity)},
+          {"rival", file.rival ? json(*file.rival) : json(nullptr)},
+          {"difference", number(file.difference)},
+          {"differenceError", number(file.difference_error)}};
+}
+
 }  // namespace
 
 json to_json(const ReportData& data, std::size_t most_digits) {
@@ -275,6 +290,8 @@ json to_json(const ReportData& data, std::size_t most_digits) {
   for (const WrittenSteps& one : data.written) written.push_back(written_json(one));
   json tasks = json::array();
   for (const TaskScores& one : data.tasks) tasks.push_back(task_scores_json(one));
+  json files = json::array();
+  for (const ReportFile& one : data.files) files.push_back(file_json(one));
   return {{"model",
            {{"name", data.model.name},
             {"architecture", data.model.architecture},
@@ -300,7 +317,8 @@ json to_json(const ReportData& data, std::size_t most_digits) {
           {"heldout", std::move(heldout)},
           {"written", std::move(written)},
           {"tasks", std::move(tasks)},
-          {"study", data.study ? study_json(*data.study) : json(nullptr)}};
+          {"study", data.study ? study_json(*data.study) : json(nullptr)},
+          {"files", std::move(files)}};
 }
 
 }  // namespace knapsaq

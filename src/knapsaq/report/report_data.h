@@ -10,6 +10,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "knapsaq/bank/error_table.h"
+#include "knapsaq/eval/kl_statistics.h"
 #include "knapsaq/report/task_scores.h"
 #include "knapsaq/report/written_steps.h"
 #include "knapsaq/search/front.h"
@@ -151,6 +152,21 @@ struct ReportStudy {
   std::vector<Baseline> baselines;
 };
 
+/// A file that was judged on a text by the model that it was made from.
+struct ReportFile {
+  std::string name;
+  std::uint64_t bytes = 0;
+  double bits = 0;  ///< of the file per weight of the model
+  KlStatistics kl;  ///< NaN: the file computes no finite numbers
+  double flips = 0;
+  double perplexity = 0;
+  /// Index into ReportData::files of the closest to the model of the others that are at most as large, and by
+  /// how much this file's KL is above that one's.
+  std::optional<std::size_t> rival;
+  double difference = 0;
+  double difference_error = 0;
+};
+
 /// Everything that the report's page shows. What there is not is empty, and its section missing.
 struct ReportData {
   ReportModel model;
@@ -173,6 +189,7 @@ struct ReportData {
   std::vector<WrittenSteps> written;  ///< what each step after the search gained, smallest model first
   std::vector<TaskScores> tasks;      ///< of the models that were judged by tasks, smallest first
   std::optional<ReportStudy> study;
+  std::vector<ReportFile> files;  ///< ascending by bytes; `tokens` and `windows` are of their text
 };
 
 /// What the page's script reads (page/data.js): numbers rounded to what can be seen, points as strings of

@@ -19,6 +19,11 @@ function makeTiles(report) {
     tile(formatCount(report.count), 'measurements, of ' + possibleModels(report) + ' possible models');
     tile(formatNumber(report.searches.reduce((sum, search) => sum + search.fullPasses, 0)), 'full passes by ' + report.searches.length + (report.searches.length === 1 ? ' search' : ' searches'));
   }
+  if (report.files.length > 0) {
+    tile(formatCount(report.files.length), report.files.length === 1 ? 'file' : 'files');
+    tile(formatCount(report.tokens), 'tokens scored, in ' + formatCount(report.windows) + ' windows');
+    if (isNumber(report.model.loss)) tile(formatFixed(Math.exp(report.model.loss), 2), 'perplexity of the full model');
+  }
   if (report.front.length > 0) {
     const { points, front } = report;
     tile(formatCount(front.length), front.length === 1 ? 'model on the front' : 'models on the front');
@@ -61,6 +66,7 @@ function firstPoint(report) {
  * drawn from where that is not everything: such a section is left alone until it changes.
  */
 const kSections = [
+  ['files', makeFiles],
   ['front', makeFront],
   ['allocation', makeAllocation],
   ['quality', makeQuality],
