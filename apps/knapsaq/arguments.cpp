@@ -111,6 +111,7 @@ Option Option::help(const std::string& text) const {
 }
 
 bool Option::given() const { return entry_->option->count() > 0; }
+std::string Option::name() const { return entry_->option->get_name(); }
 
 Option Verb::option(std::string_view names, std::string& value, std::string_view help) const {
   return add(*entry_, names, value, help, Takes::name);

@@ -75,6 +75,8 @@ class Option {
   Option help(const std::string& text) const;
   /// Whether the user gave it. False before parsing.
   bool given() const;
+  /// As in messages: "--menu".
+  std::string name() const;
 
   friend bool operator==(Option, Option) = default;
 

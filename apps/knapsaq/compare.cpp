@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "command.h"
+#include "compare_files.h"
+#include "knapsaq/base/error.h"
 #include "knapsaq/base/units.h"
 #include "task_flags.h"
 
@@ -15,8 +17,11 @@ namespace {
 
 struct Options {
   Common common;
-  std::string model;
+  std::vector<std::string> models;
   CompareOptions compare;
+  std::string reference;  ///< with it, the models are compared as they are
+  std::string page;
+  std::vector<Option> for_methods;  ///< what only says how a model is quantized and scored
 };
 
 nlohmann::ordered_json json_of(const CaseResult& one, const std::vector<std::string>& tasks) {
@@ -49,9 +54,10 @@ void print_row(const CaseResult& one) {
   flush_output();  // a row that is finished is seen, also through a pipe
 }
 
-void run(const Options& options) {
+void quantize_and_score(const Options& options) {
   Environment environment(environment_options(options.common));
-  Session session(environment, options.model, Session::Accepts::folder);
+  const std::string& model = options.models.front();
+  Session session(environment, model, Session::Accepts::folder);
   const CompareOptions& compare = options.compare;
   if (!options.common.json) {
     knapsaq::compare(session, compare, print_header, print_row);
@@ -60,7 +66,7 @@ void run(const Options& options) {
   const CompareResult result = knapsaq::compare(session, compare);
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const CaseResult& one : result.cases) rows.push_back(json_of(one, result.tasks));
-  print({{"model", options.model},
+  print({{"model", model},
          {"text", compare.text},
          {"protocol", compare.protocol},
          {"window", result.window},
@@ -69,17 +75,61 @@ void run(const Options& options) {
          {"cases", rows}});
 }
 
+void run(const Options& options) {
+  if (options.reference.empty()) {
+    if (options.models.size() > 1)
+      throw UsageError(
+          "several models are compared by the one that they were made from: give --reference MODEL");
+    if (!options.page.empty()) throw UsageError("--page is for models that are compared by --reference");
+    if (options.compare.calibration.precision == "int8")
+      throw UsageError("--precision int8 is for models that are compared by --reference");
+    quantize_and_score(options);
+    return;
+  }
+  for (const Option& option : options.for_methods)
+    if (option.given())
+      throw UsageError(option.name() +
+                       " is for one model that is quantized in many ways, without --reference");
+  compare_files(options.common, {.files = options.models,
+                                 .reference = options.reference,
+                                 .text = options.compare.text,
+                                 .protocol = options.compare.protocol,
+                                 .windows = options.compare.windows,
+                                 .precision = options.compare.calibration.precision,
+                                 .output = options.compare.output,
+                                 .page = options.page});
+}
+
 }  // namespace
 
 void add_compare(CommandLine& app) {
   auto options = std::make_shared<Options>();
-  const Verb verb = app.add("compare", "Quantize a model in many ways and score each of them");
-  verb.option("model", options->model, "Model folder in Hugging Face layout, full precision").required();
+  const Verb verb =
+      app.add("compare", "Judge files by the model that they were made from, or quantize one in many ways");
+  verb.option("models", options->models,
+              "GGUF files and folders to judge by --reference; without it, one folder in full precision to "
+              "quantize")
+      .required();
+  verb.option("--reference", options->reference,
+              "The full-precision model: compare the models as they are, by its predictions")
+      .not_empty();
   verb.option("--text", options->compare.text, "Text file (UTF-8), or C4's documents as .jsonl, to score")
       .required();
   verb.option("-o,--output", options->compare.output,
               "CSV that gets a row per finished case; a run that was stopped goes on with it")
       .not_empty();
+  verb.option("--page", options->page,
+              "With --reference: HTML page with the table and a plot of KL against bytes")
+      .not_empty();
+  verb.option("--protocol", options->compare.protocol, "gptq, stride or llama; see docs/commands.md")
+      .show_default();
+  verb.option("--window", options->compare.windows.window, "Tokens in a window that is scored").range(0);
+  verb.option("--windows", options->compare.windows.limit, "Score the first N windows only; 0: all").range(0);
+  verb.option("--precision", options->compare.calibration.precision,
+              "Arithmetic of the forward pass: bf16, fp32, or int8 for inputs rounded as llama.cpp does")
+      .one_of({"bf16", "fp32", "int8"})
+      .show_default();
+  const std::size_t common_options = verb.options().size();
   verb.option("--methods", options->compare.methods, "Methods, with commas; mxq allocates within --budgets")
       .separated_by(',')
       .show_default();
@@ -92,12 +142,8 @@ void add_compare(CommandLine& app) {
       .show_default();
   verb.option("--menu", options->compare.menu, "Schemes that mxq chooses from: mxq, mxq-f16, gguf or a list")
       .show_default();
-  verb.option("--protocol", options->compare.protocol, "gptq, stride or llama; see docs/commands.md")
-      .show_default();
-  verb.option("--window", options->compare.windows.window, "Tokens in a window that is scored").range(0);
   verb.option("--stride", options->compare.windows.stride, "Tokens between windows of protocol stride")
       .range(0);
-  verb.option("--windows", options->compare.windows.limit, "Score the first N windows only; 0: all").range(0);
   add_task_flags(verb, options->compare.tasks);
   verb.option("--calibration-text", options->compare.calibration.text,
               "Texts for gptq and awq, or self (the default) for text that the model itself samples");
@@ -108,12 +154,12 @@ void add_compare(CommandLine& app) {
               "Tokens in each; default: 2048 (self: 512), or what the model can see if that is less")
       .range(0);
   verb.option("--seed", options->compare.calibration.samples.seed, "Which windows").range(0).show_default();
-  verb.option("--precision", options->compare.calibration.precision,
-              "Arithmetic of the forward pass: bf16 or fp32")
-      .one_of({"bf16", "fp32"})
-      .show_default();
+  const std::vector<Option> all = verb.options();
+  options->for_methods.assign(all.begin() + static_cast<std::ptrdiff_t>(common_options), all.end());
   add_common(verb, options->common);
-  verb.example("knapsaq compare MODEL --text wiki.test.raw -o compare.csv");
+  verb.example(
+      "knapsaq compare A.gguf B.gguf OUT --reference MODEL --text wiki.test.raw --page page.html\n"
+      "  knapsaq compare MODEL --text wiki.test.raw -o compare.csv");
   verb.runs([options] { run(*options); });
 }
 

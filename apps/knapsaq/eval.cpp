@@ -36,6 +36,11 @@ nlohmann::ordered_json json_of(const EvaluateResult& result, const Options& opti
                  {"windows", text.windows},
                  {"seconds", text.seconds}});
     if (text.how.protocol == Protocol::stride) json["stride"] = text.how.stride;
+    if (text.reference)
+      json["reference"] = {{"model", how.reference},
+                           {"perplexity", text.reference->perplexity},
+                           {"kl", command::json_of(text.reference->kl)},
+                           {"flips", text.reference->flips}};
   }
   if (result.tasks) {
     json["precision"] = how.precision;
@@ -61,6 +66,14 @@ void run(const Options& options) {
         "perplexity {:.4f}   nll {:.5f} +- {:.5f}   {} tokens in {} windows of {}, protocol {}, {}, {}\n",
         text.perplexity, text.nll, text.standard_error, text.tokens, text.windows, text.how.window,
         name_of(text.how.protocol), options.evaluate.precision, format_seconds(text.seconds));
+    if (text.reference) {
+      const EvaluateResult::Text::Reference& found = *text.reference;
+      fmt::print("KL {:.6f} +- {:.6f}   median {:.6f}, 99 % {:.5f}, 99.9 % {:.5f}, largest {:.4f}\n",
+                 found.kl.mean, found.kl.standard_error, found.kl.median, found.kl.quantile_99,
+                 found.kl.quantile_99_9, found.kl.largest);
+      fmt::print("another most likely token {:.3f} %   perplexity of {} {:.4f}\n", 100 * found.flips,
+                 options.evaluate.reference, found.perplexity);
+    }
   }
   if (result.tasks) {
     print(*result.tasks);
@@ -79,6 +92,9 @@ void add_eval(CommandLine& app) {
   verb.option("model", options->model, "Model folder in Hugging Face layout, quantized or not, or GGUF file")
       .required();
   verb.option("--text", options->evaluate.text, "Text file (UTF-8), or C4's documents as .jsonl");
+  verb.option("--reference", options->evaluate.reference,
+              "The full-precision model: how far the model's predictions of the text are from its")
+      .not_empty();
   verb.option("--protocol", options->evaluate.protocol, "gptq, stride or llama; see docs/commands.md")
       .show_default();
   verb.option("--window", options->evaluate.windows.window,
@@ -89,8 +105,9 @@ void add_eval(CommandLine& app) {
       .range(0);
   verb.option("--windows", options->evaluate.windows.limit, "Score the first N windows only; 0: all")
       .range(0);
-  verb.option("--precision", options->evaluate.precision, "Arithmetic of the forward pass: bf16 or fp32")
-      .one_of({"bf16", "fp32"})
+  verb.option("--precision", options->evaluate.precision,
+              "Arithmetic of the forward pass: bf16, fp32, or int8 for inputs rounded as llama.cpp does")
+      .one_of({"bf16", "fp32", "int8"})
       .show_default();
   add_task_flags(verb, options->evaluate.tasks);
   verb.option("--items", options->evaluate.items, "JSONL file that gets a line for every item of the tasks")
@@ -100,6 +117,7 @@ void add_eval(CommandLine& app) {
   add_common(verb, options->common);
   verb.example(
       "knapsaq eval MODEL --text wiki.test.raw --protocol gptq --window 512\n"
+      "  knapsaq eval A.gguf --text wiki.test.raw --reference MODEL\n"
       "  knapsaq eval MODEL --tasks all --data FOLDER");
   verb.runs([options] { run(*options); });
 }

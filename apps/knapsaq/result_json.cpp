@@ -107,6 +107,15 @@ std::string describe(const MemoryUse& memory) {
   return text + fmt::format("; together {}", format_bytes(memory.total()));
 }
 
+nlohmann::ordered_json json_of(const KlStatistics& kl) {
+  return {{"mean", kl.mean},
+          {"standard_error", kl.standard_error},
+          {"median", kl.median},
+          {"quantile_99", kl.quantile_99},
+          {"quantile_99_9", kl.quantile_99_9},
+          {"largest", kl.largest}};
+}
+
 std::string describe(const ModelMemory& memory) {
   return fmt::format("linears {}, head {}, embedding {}, work space {}", format_bytes(memory.linears),
                      format_bytes(memory.head), format_bytes(memory.embedding),

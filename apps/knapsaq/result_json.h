@@ -29,6 +29,9 @@ nlohmann::ordered_json memory_json(const std::optional<MemoryUse>& memory);
 /// space; together 6.50 GiB"
 std::string describe(const MemoryUse& memory);
 
+/// {"mean": .., "standard_error": .., "median": .., "quantile_99": .., "quantile_99_9": .., "largest": ..}
+nlohmann::ordered_json json_of(const KlStatistics& kl);
+
 /// "linears 1.20 GiB, head 60.00 MiB, embedding 60.00 MiB, work space 12.00 MiB"
 std::string describe(const ModelMemory& memory);
 /// Adds linear_bytes, head_bytes, embedding_bytes and workspace_bytes.

@@ -318,14 +318,26 @@ class AllocateResult:
 
 
 @dataclass(frozen=True)
-class ExportResult:
-    """A model in another format."""
+class Recipe:
+    """The types of a model's matrices, for llama.cpp's llama-quantize --tensor-type-file."""
 
     path: Path
+    matrices: int  #: one entry each
+    file_type: str  #: the last argument for llama-quantize
+    needs_imatrix: bool  #: llama-quantize makes these types with an importance matrix only
+    command: str  #: for a shell
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """A model in another format, a recipe, or both."""
+
+    path: Path  #: empty for a recipe alone
     format: str
     bytes: int  #: of the weight files
     changes: list[str]  #: a line for every matrix that was not carried exactly
     notes: list[str]  #: what the format's readers do otherwise
+    recipe: Recipe | None = None
 
 
 @dataclass(frozen=True)
@@ -339,6 +351,27 @@ class Windows:
 
 
 @dataclass(frozen=True)
+class KlStatistics:
+    """KL(reference || model) over the scored tokens of a text, in nats; NaN for a model without finite numbers."""
+
+    mean: float
+    standard_error: float  #: of the mean, from the spread between windows
+    median: float
+    quantile_99: float  #: 99 % of the tokens are at most this far
+    quantile_99_9: float  #: 99.9 %
+    largest: float
+
+
+@dataclass(frozen=True)
+class BesideReference:
+    """A model on a text beside the full-precision one."""
+
+    kl: KlStatistics
+    flips: float  #: share of tokens whose most likely next token is not the reference's
+    perplexity: float  #: the reference's own
+
+
+@dataclass(frozen=True)
 class TextScore:
     """A model on a text."""
 
@@ -349,6 +382,7 @@ class TextScore:
     windows: int
     how: Windows
     seconds: float
+    reference: BesideReference | None = None
 
 
 @dataclass(frozen=True)
@@ -437,6 +471,57 @@ class CompareResult:
         for case in self.cases:
             row = dataclasses.asdict(case)
             row.update(zip(self.tasks, row.pop("tasks")))
+            rows.append(row)
+        return _pandas().DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class KlDifference:
+    """Mean over the same tokens of the KL of two files."""
+
+    mean: float
+    standard_error: float  #: from the spread between windows
+
+
+@dataclass(frozen=True)
+class JudgedFile:
+    """A file on a text, judged by the model that it was made from. NaN for one that computes no finite numbers."""
+
+    path: str  #: as it was given
+    name: str
+    bytes: int  #: of its file or files
+    bits: float  #: 8 bytes / weights of the model
+    kl: KlStatistics
+    flips: float  #: share of tokens whose most likely next token is not the reference's
+    perplexity: float
+    loss: float  #: its logarithm
+    loss_standard_error: float
+    rival: int | None  #: index of the closest to the reference of the other files that are at most as large
+    difference: KlDifference  #: this file's KL minus the rival's; above 0 the file is not worth its bytes
+    broken: str  #: why there are no numbers; empty: there are
+
+
+@dataclass(frozen=True)
+class FilesComparison:
+    """Files of one model, judged on one text."""
+
+    files: list[JudgedFile]  #: ascending by bytes
+    differences: list[list[KlDifference]]  #: of every two of them: the first's KL minus the second's
+    reference_bytes: int
+    reference_perplexity: float
+    how: Windows
+    windows: int
+    tokens: int  #: scored ones
+    prediction_bytes: int  #: memory that the reference's predictions took
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for every file."""
+        rows = []
+        for one in self.files:
+            row = dataclasses.asdict(one)
+            row.update({f"kl_{name}": value for name, value in row.pop("kl").items()})
+            row.update({f"difference_{name}": value for name, value in row.pop("difference").items()})
+            row["rival"] = "" if one.rival is None else self.files[one.rival].path
             rows.append(row)
         return _pandas().DataFrame(rows)
 
@@ -577,6 +662,12 @@ _KINDS: dict[type, type] = {
     _native.TablesResult: TablesResult,
     _native.AllocateResult: AllocateResult,
     _native.ExportResult: ExportResult,
+    _native.ExportResult.Recipe: Recipe,
+    _native.KlStatistics: KlStatistics,
+    _native.KlDifference: KlDifference,
+    _native.JudgedFile: JudgedFile,
+    _native.JudgeFilesResult: FilesComparison,
+    _native.EvaluateResult.Reference: BesideReference,
     _native.EvaluateResult: EvaluateResult,
     _native.EvaluateResult.Text: TextScore,
     _native.EvaluateResult.Tasks: TaskScores,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from . import _native, _options, _results
 from ._errors import UsageError
 from ._job import call
-from ._options import Path, Paths, Strings, fill, path, strings
+from ._options import Path, Paths, Strings, fill, path, paths, strings
 from ._progress import Progress
 from ._run import Fit, Run, Search
 
@@ -550,25 +550,34 @@ def allocate(
 
 def export(
     model: Path,
-    format: str,
-    output: Path,
+    format: str | None = None,
+    output: Path | None = None,
     *,
+    recipe: Path | None = None,
     requantize: bool = False,
     force: bool = False,
     threads: int = 0,
     progress: ProgressLike = True,
 ) -> _results.ExportResult:
-    """Writes a quantized model in a format that others load. ``knapsaq export``.
+    """Writes a quantized model in a format that others load, a recipe of its types, or both. ``knapsaq export``.
 
     Args:
-        model: folder that :func:`quantize`, :func:`fit` or :meth:`Run.pick` wrote.
+        model: folder that :func:`quantize`, :func:`fit` or :meth:`Run.pick` wrote; for a recipe alone also a GGUF file.
         format: "gguf", "mlx", "compressed-tensors", "gptq" or "auto-round".
         output: file or folder, as the format has it.
+        recipe: file for llama.cpp's ``llama-quantize --tensor-type-file``, which makes the same types by it.
         requantize: quantize matrices once more where the format cannot hold them exactly.
 
     Raises UsageError, before anything is written, naming the first matrix that the format cannot carry.
     """
-    options = fill(_native.ExportOptions(), format=format, output=path(output), requantize=requantize, force=force)
+    if format is None:
+        if output is not None:
+            raise UsageError("format is needed to write a model")
+        format = "gguf"  # what a recipe is of
+    options = fill(
+        _native.ExportOptions(), format=format, output=path(output), recipe=path(recipe), requantize=requantize,
+        force=force
+    )
     return _results.of(call(_native.export, path(model), options, threads=threads, progress=progress))
 
 
@@ -576,6 +585,7 @@ def evaluate(
     model: Path,
     *,
     text: Path | None = None,
+    reference: Path | None = None,
     protocol: str = "gptq",
     window: int = 0,
     stride: int = 0,
@@ -594,11 +604,14 @@ def evaluate(
     Args:
         model: folder, quantized or not, or GGUF file.
         text: file (UTF-8), or C4's documents as .jsonl.
+        reference: the full-precision model: how far the model's predictions of the text are from its
+            (``.text.reference``).
         protocol: "gptq", "stride" or "llama". Numbers of different protocols do not compare.
         window: tokens in a window; 0: gptq 2048, stride 1024, llama 512, or what the model can see.
         stride: tokens between windows of protocol stride; 0: half a window.
         windows: score the first so many windows only; 0: all.
-        precision: arithmetic of the forward pass: "bf16" or "fp32".
+        precision: arithmetic of the forward pass: "bf16", "fp32", or "int8" for fp32 with inputs rounded as llama.cpp's
+            kernels for processors do.
         tasks: zero-shot tasks: "arc_easy", "piqa", ..; "all". ``data``: folder with a NAME.jsonl for every task;
             ``limit``: the first so many items of every task; ``items``: JSONL file that gets a line for every item.
         run: folder of a run whose report is to show what the tasks found.
@@ -606,11 +619,11 @@ def evaluate(
     Returns: with ``.perplexity``, ``.text``, ``.tasks``. Raises NotFiniteError for a model that computes no finite
     numbers, UsageError, InputError.
     """
-    if precision not in ("bf16", "fp32"):
-        raise UsageError('precision has to be "bf16" or "fp32"')
+    if precision not in ("bf16", "fp32", "int8"):
+        raise UsageError('precision has to be "bf16", "fp32" or "int8"')
     _at_least(0, limit=limit)
     options = _native.EvaluateOptions()
-    fill(options, text=path(text), protocol=protocol, precision=precision, items=path(items), run=path(run))
+    fill(options, text=path(text), reference=path(reference), protocol=protocol, precision=precision, items=path(items), run=path(run))
     _options.windows(options.windows, window, stride, windows)
     fill(options.tasks, names=_options.commas(tasks), data=path(data), limit=limit)
     return _results.of(call(_native.evaluate, path(model), options, threads=threads, progress=progress))
@@ -674,6 +687,46 @@ def compare(
         precision=precision,
     )
     return _results.of(call(_native.compare, path(model), options, threads=threads, progress=progress))
+
+
+def compare_files(
+    files: Paths,
+    *,
+    reference: Path,
+    text: Path,
+    output: Path | None = None,
+    page: Path | None = None,
+    protocol: str = "gptq",
+    window: int = 0,
+    windows: int = 0,
+    precision: str = "bf16",
+    threads: int = 0,
+    progress: ProgressLike = True,
+) -> _results.FilesComparison:
+    """Judges files of one model, whoever made them, by that model on one text. ``knapsaq compare --reference``.
+
+    Args:
+        files: GGUF files and folders.
+        reference: the full-precision model.
+        output: CSV with a row for every file; a comparison that was stopped goes on with it.
+        page: HTML page with the table and a plot of KL against bytes.
+        protocol: "gptq" or "llama".
+
+    The others are those of :func:`evaluate`. Raises InputError for files of other vocabularies, UsageError.
+    """
+    options = _native.JudgeFilesOptions()
+    fill(
+        options,
+        files=paths(files),
+        reference=path(reference),
+        text=path(text),
+        output=path(output),
+        page=path(page),
+        protocol=protocol,
+        precision=precision,
+    )
+    _options.windows(options.windows, window, 0, windows)
+    return _results.of(call(_native.compare_files, options, threads=threads, progress=progress))
 
 
 def info(

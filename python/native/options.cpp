@@ -14,6 +14,7 @@
 #include "knapsaq/pipeline/fit.h"
 #include "knapsaq/pipeline/front.h"
 #include "knapsaq/pipeline/info.h"
+#include "knapsaq/pipeline/judge_files.h"
 #include "knapsaq/pipeline/make_bank.h"
 #include "knapsaq/pipeline/pick.h"
 #include "knapsaq/pipeline/quantize.h"
@@ -223,11 +224,13 @@ void bind_steps(nb::module_& module) {
       .def(nb::init<>())
       .def_rw("format", &ExportModelOptions::format)
       .def_rw("output", &ExportModelOptions::output)
+      .def_rw("recipe", &ExportModelOptions::recipe)
       .def_rw("requantize", &ExportModelOptions::requantize)
       .def_rw("force", &ExportModelOptions::force);
   nb::class_<EvaluateOptions>(module, "EvaluateOptions")
       .def(nb::init<>())
       .def_rw("text", &EvaluateOptions::text)
+      .def_rw("reference", &EvaluateOptions::reference)
       .def_rw("protocol", &EvaluateOptions::protocol)
       .def_rw("windows", &EvaluateOptions::windows)
       .def_rw("precision", &EvaluateOptions::precision)
@@ -246,6 +249,16 @@ void bind_steps(nb::module_& module) {
       .def_rw("windows", &CompareOptions::windows)
       .def_rw("calibration", &CompareOptions::calibration)
       .def_rw("tasks", &CompareOptions::tasks);
+  nb::class_<JudgeFilesOptions>(module, "JudgeFilesOptions")
+      .def(nb::init<>())
+      .def_rw("files", &JudgeFilesOptions::files)
+      .def_rw("reference", &JudgeFilesOptions::reference)
+      .def_rw("text", &JudgeFilesOptions::text)
+      .def_rw("protocol", &JudgeFilesOptions::protocol)
+      .def_rw("windows", &JudgeFilesOptions::windows)
+      .def_rw("precision", &JudgeFilesOptions::precision)
+      .def_rw("output", &JudgeFilesOptions::output)
+      .def_rw("page", &JudgeFilesOptions::page);
   nb::class_<BenchOptions>(module, "BenchOptions")
       .def(nb::init<>())
       .def_rw("runtime", &BenchOptions::runtime)

@@ -12,6 +12,7 @@
 #include "knapsaq/pipeline/fit.h"
 #include "knapsaq/pipeline/front.h"
 #include "knapsaq/pipeline/info.h"
+#include "knapsaq/pipeline/judge_files.h"
 #include "knapsaq/pipeline/make_bank.h"
 #include "knapsaq/pipeline/quantize.h"
 #include "knapsaq/pipeline/tables.h"
@@ -199,7 +200,14 @@ void bind_steps(nb::module_& module) {
       .def_ro("budget_bytes", &AllocateResult::budget_bytes)
       .def_ro("seconds", &AllocateResult::seconds)
       .def_ro("allocation", &AllocateResult::allocation);
-  nb::class_<ExportModelResult>(module, "ExportResult")
+  nb::class_<ExportModelResult> exported(module, "ExportResult");
+  nb::class_<ExportModelResult::Recipe>(exported, "Recipe")
+      .def_ro("path", &ExportModelResult::Recipe::path)
+      .def_ro("matrices", &ExportModelResult::Recipe::matrices)
+      .def_ro("file_type", &ExportModelResult::Recipe::file_type)
+      .def_ro("needs_imatrix", &ExportModelResult::Recipe::needs_imatrix)
+      .def_ro("command", &ExportModelResult::Recipe::command);
+  exported.def_ro("recipe", &ExportModelResult::recipe)
       .def_ro("path", &ExportModelResult::path)
       .def_ro("format", &ExportModelResult::format)
       .def_ro("bytes", &ExportModelResult::bytes)
@@ -208,7 +216,18 @@ void bind_steps(nb::module_& module) {
 }
 
 void bind_measured(nb::module_& module) {
+  nb::class_<KlStatistics>(module, "KlStatistics")
+      .def_ro("mean", &KlStatistics::mean)
+      .def_ro("standard_error", &KlStatistics::standard_error)
+      .def_ro("median", &KlStatistics::median)
+      .def_ro("quantile_99", &KlStatistics::quantile_99)
+      .def_ro("quantile_99_9", &KlStatistics::quantile_99_9)
+      .def_ro("largest", &KlStatistics::largest);
   nb::class_<EvaluateResult> evaluated(module, "EvaluateResult");
+  nb::class_<EvaluateResult::Text::Reference>(evaluated, "Reference")
+      .def_ro("kl", &EvaluateResult::Text::Reference::kl)
+      .def_ro("flips", &EvaluateResult::Text::Reference::flips)
+      .def_ro("perplexity", &EvaluateResult::Text::Reference::perplexity);
   nb::class_<EvaluateResult::Text>(evaluated, "Text")
       .def_ro("perplexity", &EvaluateResult::Text::perplexity)
       .def_ro("nll", &EvaluateResult::Text::nll)
@@ -216,7 +235,8 @@ void bind_measured(nb::module_& module) {
       .def_ro("tokens", &EvaluateResult::Text::tokens)
       .def_ro("windows", &EvaluateResult::Text::windows)
       .def_ro("how", &EvaluateResult::Text::how)
-      .def_ro("seconds", &EvaluateResult::Text::seconds);
+      .def_ro("seconds", &EvaluateResult::Text::seconds)
+      .def_ro("reference", &EvaluateResult::Text::reference);
   nb::class_<EvaluateResult::Tasks>(evaluated, "Tasks")
       .def_ro("scores", &EvaluateResult::Tasks::scores)
       .def_ro("average", &EvaluateResult::Tasks::average)
@@ -242,6 +262,31 @@ void bind_measured(nb::module_& module) {
       .def_ro("tasks", &CompareResult::tasks)
       .def_ro("window", &CompareResult::window)
       .def_ro("text_tokens", &CompareResult::text_tokens);
+  nb::class_<KlDifference>(module, "KlDifference")
+      .def_ro("mean", &KlDifference::mean)
+      .def_ro("standard_error", &KlDifference::standard_error);
+  nb::class_<JudgedFile>(module, "JudgedFile")
+      .def_ro("path", &JudgedFile::path)
+      .def_ro("name", &JudgedFile::name)
+      .def_ro("bytes", &JudgedFile::bytes)
+      .def_ro("bits", &JudgedFile::bits)
+      .def_ro("kl", &JudgedFile::kl)
+      .def_ro("flips", &JudgedFile::flips)
+      .def_ro("perplexity", &JudgedFile::perplexity)
+      .def_ro("loss", &JudgedFile::loss)
+      .def_ro("loss_standard_error", &JudgedFile::loss_standard_error)
+      .def_ro("rival", &JudgedFile::rival)
+      .def_ro("difference", &JudgedFile::difference)
+      .def_ro("broken", &JudgedFile::broken);
+  nb::class_<JudgeFilesResult>(module, "JudgeFilesResult")
+      .def_ro("files", &JudgeFilesResult::files)
+      .def_ro("differences", &JudgeFilesResult::differences)
+      .def_ro("reference_bytes", &JudgeFilesResult::reference_bytes)
+      .def_ro("reference_perplexity", &JudgeFilesResult::reference_perplexity)
+      .def_ro("how", &JudgeFilesResult::how)
+      .def_ro("windows", &JudgeFilesResult::windows)
+      .def_ro("tokens", &JudgeFilesResult::tokens)
+      .def_ro("prediction_bytes", &JudgeFilesResult::prediction_bytes);
   nb::class_<BenchResult>(module, "BenchResult")
       .def_ro("backend", &BenchResult::backend)
       .def_ro("load_seconds", &BenchResult::load_seconds)

@@ -18,6 +18,7 @@
 #include "knapsaq/pipeline/fit.h"
 #include "knapsaq/pipeline/front.h"
 #include "knapsaq/pipeline/info.h"
+#include "knapsaq/pipeline/judge_files.h"
 #include "knapsaq/pipeline/make_bank.h"
 #include "knapsaq/pipeline/pick.h"
 #include "knapsaq/pipeline/quantize.h"
@@ -85,8 +86,16 @@ void bind_verbs(nb::module_& module) {
                                [](Session& s, const StudyOptions& o) { return study(s, o).run; });
   def_model_verb<QuantizeOptions>(module, "quantize", kFolder,
                                   [](Session& s, const QuantizeOptions& o) { return quantize(s, o); });
-  def_model_verb<ExportModelOptions>(
-      module, "export", kFolder, [](Session& s, const ExportModelOptions& o) { return export_model(s, o); });
+  module.def(
+      "export",
+      [](const Host& host, std::string model, ExportModelOptions options) {
+        return start(host, [=](Environment& environment) {
+          // A recipe alone may be of a GGUF file.
+          Session session(environment, model, options.output.empty() ? kAny : kFolder);
+          return export_model(session, options);
+        });
+      },
+      nb::arg("host"), nb::arg("model"), nb::arg("options"));
   def_model_verb<CompareOptions>(module, "compare", kFolder,
                                  [](Session& s, const CompareOptions& o) { return compare(s, o); });
   def_model_verb<CalibrateOptions>(module, "calibrate", kAny,
@@ -95,6 +104,8 @@ void bind_verbs(nb::module_& module) {
                                   [](Session& s, const EvaluateOptions& o) { return evaluate(s, o); });
   def_model_verb<BenchOptions>(module, "bench", kAny,
                                [](Session& s, const BenchOptions& o) { return bench(s, o); });
+  def_verb<JudgeFilesOptions>(module, "compare_files",
+                              [](Environment& e, const JudgeFilesOptions& o) { return judge_files(e, o); });
   def_verb<FrontOptions>(module, "front", [](Environment& e, const FrontOptions& o) { return front(e, o); });
   def_verb<PickOptions>(module, "pick", [](Environment& e, const PickOptions& o) { return pick(e, o); });
   def_verb<ReportOptions>(module, "report",

@@ -174,6 +174,7 @@ def test_the_documentation_has_every_pair(verbs):
                 "protocol": "protocol",
             },
         ),
+        ("compare_files", "JudgeFilesOptions", {"protocol": "protocol", "precision": "precision"}),
         (
             "bench",
             "BenchOptions",

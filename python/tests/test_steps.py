@@ -144,6 +144,29 @@ def test_compare(tmp_path, model, text, verb):
     assert pandas is not None
 
 
+def test_compare_files(tmp_path, model, text, verb):
+    for scheme in ("q4_k", "rtn:b2g64"):
+        knapsaq.quantize(model, scheme=scheme, output=tmp_path / scheme.replace(":", "-"), progress=False)
+    made = knapsaq.export(tmp_path / "q4_k", "gguf", tmp_path / "a.gguf", recipe=tmp_path / "types.txt", progress=False)
+    assert made.recipe.file_type == "Q4_K" and "--tensor-type-file" in made.recipe.command
+    alone = knapsaq.export(tmp_path / "a.gguf", recipe=tmp_path / "again.txt", progress=False)
+    assert (tmp_path / "again.txt").read_text() == (tmp_path / "types.txt").read_text()
+    assert alone.bytes == 0
+    files = [tmp_path / "a.gguf", tmp_path / "rtn-b2g64"]
+    options = dict(window=64, windows=3, precision="fp32")
+    found = knapsaq.compare_files(files, reference=model, text=text, page=tmp_path / "p.html", progress=False, **options)
+    said = verb.json("compare", *files, "--reference", model, "--text", text, "--window", 64, "--windows", 3,
+                     "--precision", "fp32")  # fmt: skip
+    assert [one["kl"]["mean"] for one in said["files"]] == [one.kl.mean for one in found.files]
+    assert [one.bytes for one in found.files] == sorted(one.bytes for one in found.files)
+    assert found.files[1].rival == 0 and found.files[1].difference == found.differences[1][0]
+    evaluated = knapsaq.evaluate(files[0], text=text, reference=model, progress=False, **options)
+    assert evaluated.text.reference.kl in [one.kl for one in found.files]
+    assert evaluated.text.reference.perplexity == found.reference_perplexity
+    with pytest.raises(knapsaq.UsageError, match="format"):
+        knapsaq.export(tmp_path / "q4_k", output=tmp_path / "b.gguf", progress=False)
+
+
 def test_search_and_study(tmp_path, model, quick, verb):
     options = dict(quick, evaluations=12)
     del options["effort"]

@@ -134,7 +134,7 @@ TEST_F(Completion, GoesOnFromWhatIsThere) {
   EXPECT_THAT(offered({"knapsaq", "gen"}), ElementsAre("generate"));
   EXPECT_THAT(offered({"knapsaq", "fit", "model", "--rep"}), ElementsAre("--report"));
   EXPECT_THAT(offered({"knapsaq", "eval", "--precision", "f"}), ElementsAre("fp32"));
-  EXPECT_THAT(offered({"knapsaq", "eval", "--precision", "="}), ElementsAre("bf16", "fp32"));
+  EXPECT_THAT(offered({"knapsaq", "eval", "--precision", "="}), ElementsAre("bf16", "fp32", "int8"));
   EXPECT_THAT(offered({"knapsaq", "eval", "--text", "my"}), ElementsAre("my text.txt"));
   EXPECT_THAT(offered({"knapsaq", "eval", "--windows", ""}), IsEmpty());
   // A flag before: what follows is not its value.

@@ -87,6 +87,8 @@ TEST_F(Outputs, SourcesAreNeverReplaced) {
       "search {m} --run {O}" + run_,
       "study {m} --run {O}" + run_,
       "compare {m} --text {t.txt} --methods rtn -o {O}",
+      "compare {m} --text {t.txt} --reference {m} -o {O}",
+      "compare {m} --text {t.txt} --reference {m} --page {O}",
       "pick {r} --bits 3 --force -o {O}",
       "report {r} -o {O}",
       tasks,

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "knapsaq/eval/kl_statistics.h"
 #include "knapsaq/eval/windows.h"
 #include "knapsaq/pipeline/session.h"
 #include "knapsaq/pipeline/task_options.h"
@@ -13,10 +14,12 @@ namespace knapsaq {
 
 /// How a model is judged: by a text, by tasks, or both.
 struct EvaluateOptions {
-  std::string text;                ///< file (UTF-8), or C4's documents as .jsonl; empty: none
-  std::string protocol = "gptq";   ///< "gptq", "stride" or "llama" (eval/windows.h); for `windows`
-  WindowOptions windows;           ///< length, stride and number; 0: the protocol's
-  std::string precision = "bf16";  ///< arithmetic of the forward pass: "bf16" or "fp32"
+  std::string text;               ///< file (UTF-8), or C4's documents as .jsonl; empty: none
+  std::string reference;          ///< the full-precision model, by which `text` judges; empty: none
+  std::string protocol = "gptq";  ///< "gptq", "stride" or "llama" (eval/windows.h); for `windows`
+  WindowOptions windows;          ///< length, stride and number; 0: the protocol's
+  std::string precision =
+      "bf16";  ///< arithmetic of the forward pass: "bf16", "fp32" or "int8" (judge_files.h)
   TaskOptions tasks;
   std::string items;  ///< JSONL file that gets a line for every item of the tasks; empty: none
   std::string run;    ///< folder of a run whose report is to show what the tasks found; empty: none
@@ -39,6 +42,13 @@ struct EvaluateResult {
     std::int64_t windows = 0;
     WindowOptions how;  ///< with what was left open filled in
     double seconds = 0;
+    /// Beside the full-precision model.
+    struct Reference {
+      KlStatistics kl;        ///< KL(reference || model)
+      double flips = 0;       ///< share of tokens whose most likely next token is not the reference's
+      double perplexity = 0;  ///< the reference's own
+    };
+    std::optional<Reference> reference;
   };
   struct Tasks {
     std::vector<TaskScore> scores;

@@ -1,6 +1,8 @@
 #include "knapsaq/pipeline/evaluate.h"
 
 #include <filesystem>
+#include <memory>
+#include <optional>
 
 #include <fmt/core.h>
 
@@ -16,6 +18,7 @@
 #include "knapsaq/pipeline/model_memory.h"
 #include "knapsaq/pipeline/stopwatch.h"
 #include "knapsaq/pipeline/tasks.h"
+#include "knapsaq/pipeline/text_judge.h"
 #include "knapsaq/report/task_scores.h"
 #include "knapsaq/search/run.h"
 #include "knapsaq/text/tokenizer.h"
@@ -47,8 +50,11 @@ fs::path check_and_plan(const Session& session, const EvaluateOptions& options) 
     throw UsageError("there is nothing to do: give --text, --tasks or both");
   if (!options.items.empty() && options.tasks.names.empty())
     throw UsageError("--items writes what the items of --tasks got: name tasks");
+  if (!options.reference.empty() && options.text.empty())
+    throw UsageError("--reference judges by a text: give --text");
   OutputPlan plan;
   plan.reads("the model", session.path());
+  plan.reads("the reference", options.reference);
   plan.reads("the text", options.text);
   plan.reads("the tasks", options.tasks.data);
   plan.reads("the run", options.run);
@@ -72,7 +78,22 @@ EvaluateResult::Text score_text(Session& session, Decoder& decoder, std::span<co
           std::span<float> out) { decoder.losses(batch, count, length, out); },
       session.listener());
   return {found.perplexity, found.nll, found.standard_error, found.tokens,
-          found.windows,    windows,   watch.seconds()};
+          found.windows,    windows,   watch.seconds(),      {}};
+}
+
+/// The text beside the full-precision model's predictions of it.
+EvaluateResult::Text compare_text(const TextJudge& judge, Decoder& decoder, const Stopwatch& watch) {
+  const Measurement found = judge.measure(decoder);
+  const Measurement& full = judge.reference();
+  return {found.perplexity(),
+          found.loss,
+          loss_standard_error(found),
+          found.tokens,
+          found.windows,
+          judge.windows(),
+          watch.seconds(),
+          EvaluateResult::Text::Reference{kl_statistics(found.per_token, found.windows), 1 - found.agreement,
+                                          full.perplexity()}};
 }
 
 }  // namespace
@@ -82,21 +103,38 @@ EvaluateResult evaluate(Session& session, const EvaluateOptions& options) {
   const fs::path items = check_and_plan(session, options);
   WindowOptions requested = options.windows;
   requested.protocol = parse_protocol(options.protocol);
+  const std::unique_ptr<Backend> backend = make_judging_backend(options.precision);
   const WindowOptions windows = resolve(requested, session.config().max_positions);
-  // What is wrong with texts and tasks is said before the model is loaded.
+  // What is wrong with texts and tasks is said before a model is loaded.
+  const Stopwatch judging;
+  std::optional<Session> full;
+  std::optional<TextJudge> judge;
   std::vector<std::int32_t> tokens;
-  if (!options.text.empty()) {
+  if (!options.reference.empty()) {
+    full.emplace(session.environment(), options.reference);
+    judge.emplace(*full, options.text, requested, options.precision);
+    judge->check(session);
+  } else if (!options.text.empty()) {
     tokens = read_evaluation_text(options.text, session.tokenizer(), windows).tokens;
     plan_windows(std::ssize(tokens), windows);
   }
   const TaskSet tasks = read_tasks(session, options.tasks);
 
-  Decoder& decoder = session.decoder(options.precision == "fp32" ? Precision::fp32 : Precision::bf16);
+  if (judge) judge->predict();
+  const std::unique_ptr<Decoder> loaded =
+      judge ? judge->load(session)
+            : std::make_unique<Decoder>(
+                  Decoder::load(session.checkpoint(), session.config(), *backend, session.listener()));
+  Decoder& decoder = *loaded;
   EvaluateResult result;
-  if (!options.text.empty()) result.text = score_text(session, decoder, tokens, windows);
+  if (judge) {
+    result.text = compare_text(*judge, decoder, judging);
+  } else if (!options.text.empty()) {
+    result.text = score_text(session, decoder, tokens, windows);
+  }
   if (!tasks.empty()) {
     const Stopwatch watch;
-    const std::vector<TaskResult> found = judge(tasks, decoder, session.listener());
+    const std::vector<TaskResult> found = knapsaq::judge(tasks, decoder, session.listener());
     const Accuracy mean = average(found);
     result.tasks = {scores_of(found), {mean.value, mean.standard_error}, tasks.items(), watch.seconds()};
     if (!items.empty()) write_items(found, items);
