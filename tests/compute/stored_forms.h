@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <numeric>
 #include <span>
 #include <string>
 #include <vector>
@@ -81,6 +83,51 @@ inline PackedMatrix affine_matrix(std::int64_t rows, std::int64_t cols, int bits
   return matrix;
 }
 
+/// Codes on the grid of a type: of any points and signs, or of the points of the largest and the smallest
+/// sum.
+inline void fill_from_grid(GgmlType type, Random& random, Codes codes, std::span<std::int8_t> out) {
+  const GgmlGrid& grid = *rule(type).grid;
+  const auto size = static_cast<std::size_t>(grid.size());
+  const auto sum = [&](std::size_t n) { return std::accumulate(grid.point(n), grid.point(n) + size, 0); };
+  std::size_t least = 0;
+  std::size_t most = 0;
+  for (std::size_t n = 0; n < grid.count(); ++n) {
+    if (sum(n) < sum(least)) least = n;
+    if (sum(n) > sum(most)) most = n;
+  }
+  const auto sign = [&](std::size_t i) {
+    return static_cast<int>(2 * code_between(random, codes, static_cast<std::int64_t>(i), 0, 1) - 1);
+  };
+  const bool shifts = grid.signs() == GgmlGrid::Signs::shift;
+  const std::size_t alike = type == GgmlType::IQ1_S ? 32 : 8;  // codes with the same shift
+  int shift = 1;
+  bool negative = false;  // of eight codes, an odd number so far
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    if (shifts && i % alike == 0) shift = sign(i / alike);
+    if (i % size == 0) {
+      const std::size_t extreme = shifts && shift < 0 ? least : most;
+      const std::size_t n = codes == Codes::random ? random.below(grid.count()) : extreme;
+      std::copy_n(grid.point(n), size, out.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+    int factor = shifts ? 8 : sign(i);
+    if (grid.signs() == GgmlGrid::Signs::even && i % 8 == 7) factor = negative ? -1 : 1;
+    negative = i % 8 != 7 && negative != (factor < 0);
+    out[i] = static_cast<std::int8_t>(factor * out[i] + (shifts ? shift : 0));
+  }
+}
+
+inline void fill_codes(GgmlType type, Random& random, Codes codes, std::span<std::int8_t> out) {
+  const GgmlRule& of = rule(type);
+  if (of.grid != nullptr) return fill_from_grid(type, random, codes, out);
+  const bool listed = !of.levels.empty();
+  const std::int64_t first = listed ? 0 : of.lowest;
+  const std::int64_t last = listed ? std::ssize(of.levels) - 1 : of.highest;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const std::int64_t code = code_between(random, codes, static_cast<std::int64_t>(i), first, last);
+    out[i] = listed ? of.levels[static_cast<std::size_t>(code)] : static_cast<std::int8_t>(code);
+  }
+}
+
 inline GgmlMatrix ggml_matrix(GgmlType type, std::int64_t rows, std::int64_t cols, Codes codes,
                               std::uint64_t seed) {
   Random random(seed);
@@ -101,9 +148,7 @@ inline GgmlMatrix ggml_matrix(GgmlType type, std::int64_t rows, std::int64_t col
       block.mins[i] =
           static_cast<std::int8_t>(random.below(static_cast<std::uint64_t>(bounds.highest_scale) + 1));
     }
-    for (std::size_t i = 0; i < 256; ++i)
-      block.codes[i] = static_cast<std::int8_t>(
-          code_between(random, codes, static_cast<std::int64_t>(i), bounds.lowest, bounds.highest));
+    fill_codes(type, random, codes, std::span(block.codes).first(static_cast<std::size_t>(of.block)));
     pack_block(type, block, std::span(matrix.blocks).subspan(at, static_cast<std::size_t>(of.bytes)));
   }
   return matrix;

@@ -131,11 +131,11 @@ template <std::uint64_t, class V>
 V permuted(V v);
 
 #ifndef KNAPSAQ_SIMD_OWN_DOT  // a set that includes this one has instructions for it
-/// Products of neighbours are summed in 16 bits: 2 * 63 * 127 fits.
+/// Products of neighbours are summed in 16 bits: 2 * 128 * 127 fits.
 inline __m256i dot_narrow(__m256i u, __m256i x) {
   return _mm256_madd_epi16(_mm256_maddubs_epi16(u, x), _mm256_set1_epi16(1));
 }
-/// Codes above 63 in two halves of four bits.
+/// Codes above 128 in two halves of four bits.
 inline __m256i dot_wide(__m256i u, __m256i x) {
   const __m256i nibble = _mm256_set1_epi8(15);
   const __m256i high = dot_narrow(_mm256_and_si256(_mm256_srli_epi16(u, 4), nibble), x);
@@ -150,6 +150,16 @@ inline Ints dot(Ints sum, Bytes u, const std::int8_t* x) {
   return sum + reinterpret_cast<Ints>(kWide ? dot_wide(codes, all) : dot_narrow(codes, all));
 }
 #endif
+
+/// A size times an input with the size's sign.
+constexpr bool kSignedDots = true;
+inline Ints dot_signed(Ints sum, Bytes w, const std::int8_t* x) {
+  std::int32_t four;
+  __builtin_memcpy(&four, x, sizeof(four));
+  const auto codes = reinterpret_cast<__m256i>(w);
+  return sum + reinterpret_cast<Ints>(
+                   dot_narrow(_mm256_abs_epi8(codes), _mm256_sign_epi8(_mm256_set1_epi32(four), codes)));
+}
 
 inline Bytes lookup(Bytes u, const std::uint8_t* table) {
   const __m256i entries =

@@ -16,6 +16,9 @@ inline Bytes permuted(Bytes v) {
   return reinterpret_cast<Bytes>(_mm512_gf2p8affine_epi64_epi8(
       reinterpret_cast<__m512i>(v), _mm512_set1_epi64(static_cast<long long>(kMatrix)), 0));
 }
+constexpr bool kSignedDots = false;
+template <class S, class V>
+S dot_signed(S sum, V w, const std::int8_t* x);
 template <bool kWide>
 inline Ints dot(Ints sum, Bytes u, const std::int8_t* x) {
   std::int32_t four;

@@ -120,6 +120,9 @@ constexpr bool kPermutesBits = false;
 template <std::uint64_t, class V>
 V permuted(V v);
 
+constexpr bool kSignedDots = false;
+template <class S, class V>
+S dot_signed(S sum, V w, const std::int8_t* x);
 template <bool kWide>
 inline Ints dot(Ints sum, Bytes u, const std::int8_t* x) {
   // A product of eight bits takes 16 with its sign: two of a row in a lane, one in its lower and one in its

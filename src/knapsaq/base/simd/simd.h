@@ -46,7 +46,8 @@
 //
 //   merged(low, high, m)     low & m | high & ~m
 //   kPermutesBits            whether an instruction moves the bits of every byte: permuted<matrix>(v)
-//   dot<kWide>(sum, u, x)    sum[row] += u[row][4] . x[4], u unsigned, x signed; u below 64 unless kWide
+//   dot<kWide>(sum, u, x)    sum[row] += u[row][4] . x[4], u unsigned, x signed; u up to 128 unless kWide
+//   kSignedDots              whether wide codes are better signed: dot_signed(sum, w, x), w at least -127
 //   lookup(u, table)         16 bytes by indices in bytes; 16 floats by indices as floats
 //   first_half, second_half  fp16 of the pairs in Words, as floats
 //   store_rounded(v, q)      to the nearest int8, lanes 0, 2, 1, 3 of every four; their sum

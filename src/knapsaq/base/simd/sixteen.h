@@ -201,6 +201,10 @@ template <bool kWide, class S, class V>
 inline Twice<S> dot(Twice<S> sum, Twice<V> u, const std::int8_t* x) {
   return {dot<kWide>(sum.a, u.a, x), dot<kWide>(sum.b, u.b, x)};
 }
+template <class S, class V>
+inline Twice<S> dot_signed(Twice<S> sum, Twice<V> w, const std::int8_t* x) {
+  return {dot_signed(sum.a, w.a, x), dot_signed(sum.b, w.b, x)};
+}
 template <class V>
 inline float store_rounded(Twice<V> x, std::int8_t* q) {
   return store_rounded(x.a, q) + store_rounded(x.b, q + kLanesOf<V>);

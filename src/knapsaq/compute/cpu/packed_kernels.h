@@ -41,10 +41,23 @@ constexpr HighBits high_bits(int low, int high, int operand) {
   return {number / places, (field < fields ? 4 : 0) + number % places * high};
 }
 
-/// What an element of a packed matrix is. b2 .. b8: unsigned codes; nf4: an index into nf4_values(). The
-/// dense ones are rows of numbers in panels: [columns / 2][16 rows][2] for 16 bits, [columns][16 rows] for
-/// f32.
-enum class Code : std::uint8_t { b2, b3, b4, b5, b6, b8, nf4, bf16, f16, f32 };
+/// What an element of a packed matrix is. The dense ones are rows of numbers in panels: [columns / 2][16
+/// rows][2] for 16 bits, [columns][16 rows] for f32.
+enum class Code : std::uint8_t {
+  b2,  ///< unsigned codes
+  b3,
+  b4,
+  b5,
+  b6,
+  b8,
+  level3,  ///< an index of so many bits into PackedView::levels, which are integers, with bytes up to 128
+  level4,
+  wide4,  ///< as level4, with bytes up to 255
+  nf4,    ///< as wide4; levels are no integers, and their bytes are rounded
+  bf16,
+  f16,
+  f32
+};
 
 /// What makes a weight w of a code u, and how that lies in a panel. `x[16]`: one for each row.
 enum class Factors : std::uint8_t {
@@ -57,24 +70,30 @@ enum class Factors : std::uint8_t {
   super_pair,
   /// Q2_K: the same with s and t for every 16 columns, in half a byte each (s the low one)
   super_nibbles,
-  /// Q3_K, Q6_K: w = (d s) (u - zero); per 8 tiles {half d[16], 32 bytes unused, 8 x {i8 s[16], i8
+  /// Q3_K, Q6_K: w = (d step s) (u - zero); per 8 tiles {half d[16], 32 bytes unused, 8 x {i8 s[16], i8
   /// s'[16]}}, s of the first and s' of the last 16 columns
-  super_scale
+  super_scale,
+  /// IQ3_S, IQ4_XS: the same with one scale for a tile: {half d[16], 32 bytes unused, 8 x {i8 s[16]}}
+  super_scale32
 };
 
 struct PackedView {
   Code code = Code::b4;
   Factors factors = Factors::half_pair;
-  std::int64_t tiles = 0;               ///< of a row
-  std::int64_t group = 0;               ///< tiles that share factors; not for super_*
-  float zero = 0;                       ///< half_scale, float_scale, super_scale
-  std::int64_t unit = 0;                ///< tiles of a unit; the last of a panel may have fewer
-  std::int64_t factor_bytes = 0;        ///< of a unit, a multiple of 64
-  std::int64_t unit_bytes = 0;          ///< factors and codes of a whole unit
-  std::int64_t panel_bytes = 0;         ///< all of it, a multiple of 64
-  const std::byte* data = nullptr;      ///< aligned to 64
-  const float* values = nullptr;        ///< of nf4: nf4_values()
-  const std::uint8_t* bytes = nullptr;  ///< and 127 (value + 1), rounded
+  std::int64_t tiles = 0;           ///< of a row
+  std::int64_t group = 0;           ///< tiles that share factors; not for super_*
+  float zero = 0;                   ///< half_scale, float_scale, super_scale, super_scale32
+  float step = 1;                   ///< super_scale, super_scale32: what d is multiplied by in fp32
+  std::int64_t unit = 0;            ///< tiles of a unit; the last of a panel may have fewer
+  std::int64_t factor_bytes = 0;    ///< of a unit, a multiple of 64
+  std::int64_t unit_bytes = 0;      ///< factors and codes of a whole unit
+  std::int64_t panel_bytes = 0;     ///< all of it, a multiple of 64
+  const std::byte* data = nullptr;  ///< aligned to 64
+  /// What indices stand for, [16]: w = s level. For products of int8, levels as integers (nf4: 127 level,
+  /// rounded), and these + zero.
+  const float* levels = nullptr;
+  const std::uint8_t* signed_bytes = nullptr;  ///< as int8
+  const std::uint8_t* bytes = nullptr;
 };
 
 /// A row of inputs for the kernels; every pointer covers all tiles, inputs beyond the matrix are 0.

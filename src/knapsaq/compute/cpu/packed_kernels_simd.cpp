@@ -15,13 +15,22 @@ using Vec = Floats16;
 constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 
 constexpr bool is_dense(Code code) { return code == Code::bf16 || code == Code::f16 || code == Code::f32; }
+/// Whether codes are indices of levels.
+constexpr bool has_levels(Code code) {
+  return code == Code::level3 || code == Code::level4 || code == Code::wide4 || code == Code::nf4;
+}
+/// Whether int8 products multiply bytes beyond 128.
+constexpr bool is_wide(Code code) { return code == Code::b8 || code == Code::wide4 || code == Code::nf4; }
 constexpr int bits_of(Code code) {
   switch (code) {
     case Code::b2:
       return 2;
     case Code::b3:
+    case Code::level3:
       return 3;
     case Code::b4:
+    case Code::level4:
+    case Code::wide4:
     case Code::nf4:
       return 4;
     case Code::b5:
@@ -115,15 +124,15 @@ inline void join(const std::byte* p, Bytes16* out) {
 /// The operands of a tile.
 template <Code kCode>
 inline void decode(const std::byte* p, Bytes16* out) {
-  if constexpr (kCode == Code::b8) {
+  if constexpr (bits_of(kCode) == 8) {
     for (int i = 0; i < kOperands; ++i) out[i] = load_bytes16(p + i * kVector);
-  } else if constexpr (kCode == Code::b4 || kCode == Code::nf4) {
+  } else if constexpr (bits_of(kCode) == 4) {
     for (int i = 0; i < 4; ++i) {
       const Bytes16 v = load_bytes16(p + i * kVector);
       out[2 * i] = fields<0, 4>(v);
       out[2 * i + 1] = fields<4, 4>(v);
     }
-  } else if constexpr (kCode == Code::b2) {
+  } else if constexpr (bits_of(kCode) == 2) {
     for (int i = 0; i < 2; ++i) {
       const Bytes16 v = load_bytes16(p + i * kVector);
       out[4 * i] = fields<0, 2>(v);
@@ -131,12 +140,12 @@ inline void decode(const std::byte* p, Bytes16* out) {
       out[4 * i + 2] = fields<4, 2>(v);
       out[4 * i + 3] = fields<6, 2>(v);
     }
-  } else if constexpr (kCode == Code::b3) {
+  } else if constexpr (bits_of(kCode) == 3) {
     join<2, 1>(p, out);
-  } else if constexpr (kCode == Code::b5) {
+  } else if constexpr (bits_of(kCode) == 5) {
     join<4, 1>(p, out);
   } else {
-    static_assert(kCode == Code::b6);
+    static_assert(bits_of(kCode) == 6);
     join<4, 2>(p, out);
   }
 }
@@ -187,7 +196,16 @@ inline void multiply_dense_panel(const PackedView& w, const std::byte* panel, co
 
 // ---- inputs -----------------------------------------------------------------------------------------------
 
-// Each kind of inputs multiplies half a tile (four operands from `first` on) or all of it, as floats.
+// Each kind of inputs multiplies half a tile (four operands from `first` on) or all of it, as floats; before
+// that it prepares the operands. What it multiplies are codes u, or where there are levels, the weights'
+// values. centered() makes of such a sum, of inputs with the sum `ones`, that of u - zero.
+
+/// Where levels are multiplied as they are.
+template <Code kCode>
+inline Vec centered_numbers(const PackedView& w, Vec sum, float ones) {
+  if constexpr (has_levels(kCode)) return sum;
+  return sum - splat16(w.zero * ones);
+}
 
 struct Int8Dots {
   using Input = Int8Input;
@@ -196,19 +214,32 @@ struct Int8Dots {
     return !is_dense(kCode);
   }
   template <Code kCode>
-  static void prepare(const PackedView& w, Bytes16* u) {
-    if constexpr (kCode == Code::nf4)
-      for (int i = 0; i < kOperands; ++i) u[i] = lookup(u[i], w.bytes);
+  static constexpr bool is_signed() {
+    return kSignedDots && has_levels(kCode) && is_wide(kCode);
   }
-  /// sum of values x of NF4 from that of their bytes.
-  static Vec of_nf4(Vec sum, float all) { return (sum - splat16(127.0f * all)) * splat16(1.0f / 127.0f); }
+  template <Code kCode>
+  static void prepare(const PackedView& w, Bytes16* u) {
+    if constexpr (has_levels(kCode))
+      for (int i = 0; i < kOperands; ++i) u[i] = lookup(u[i], is_signed<kCode>() ? w.signed_bytes : w.bytes);
+  }
+  template <Code kCode>
+  static Vec centered(const PackedView& w, Vec sum, float ones) {
+    if constexpr (!is_signed<kCode>()) sum = sum - splat16(w.zero * ones);
+    if constexpr (kCode == Code::nf4) sum = sum * splat16(1.0f / 127.0f);
+    return sum;
+  }
   template <Code kCode>
   static Vec some(const PackedView&, const Bytes16* u, int first, int count, const Int8Input& x,
                   std::int64_t tile) {
     const std::int8_t* q = x.q + tile * kTileColumns;
     Ints16 sum = Ints16{};
-    for (int i = first; i < first + count; ++i)
-      sum = dot < kCode == Code::b8 || kCode == Code::nf4 > (sum, u[i], q + 4 * i);
+    for (int i = first; i < first + count; ++i) {
+      if constexpr (is_signed<kCode>()) {
+        sum = dot_signed(sum, u[i], q + 4 * i);
+      } else {
+        sum = dot<is_wide(kCode)>(sum, u[i], q + 4 * i);
+      }
+    }
     return to_floats(sum) * splat16(x.scales[tile]);
   }
 };
@@ -221,10 +252,13 @@ struct FloatDots {
   }
   template <Code kCode>
   static void prepare(const PackedView&, Bytes16*) {}
-  static Vec of_nf4(Vec sum, float) { return sum; }
+  template <Code kCode>
+  static Vec centered(const PackedView& w, Vec sum, float ones) {
+    return centered_numbers<kCode>(w, sum, ones);
+  }
   template <Code kCode>
   static Vec value(const PackedView& w, Vec u) {
-    if constexpr (kCode == Code::nf4) return lookup(u, w.values);
+    if constexpr (has_levels(kCode)) return lookup(u, w.levels);
     return u;
   }
   template <Code kCode, int kRows>
@@ -250,6 +284,19 @@ struct FloatDots {
 
 // ---- products ---------------------------------------------------------------------------------------------
 
+constexpr bool is_super(Factors factors) {
+  return factors == Factors::super_pair || factors == Factors::super_nibbles ||
+         factors == Factors::super_scale || factors == Factors::super_scale32;
+}
+/// Whether there are minima beside the scales of super-blocks.
+constexpr bool has_minima(Factors factors) {
+  return factors == Factors::super_pair || factors == Factors::super_nibbles;
+}
+/// Of a tile, behind the first level.
+constexpr std::int64_t second_level_bytes(Factors factors) {
+  return factors == Factors::super_scale32 ? 16 : 32;
+}
+
 /// The sum of a panel: out[row][16] = W x, for kRows rows of inputs.
 template <class Dots, Code kCode, Factors kFactors, int kRows>
 inline void multiply_panel(const PackedView& w, const std::byte* panel, const typename Dots::Input* x,
@@ -259,20 +306,21 @@ inline void multiply_panel(const PackedView& w, const std::byte* panel, const ty
   for (int r = 0; r < kRows; ++r) total[r] = splat16(0);
   const auto ones = [&](int r, std::int64_t tile) { return x[r].sums[2 * tile] + x[r].sums[2 * tile + 1]; };
 
-  if constexpr (kFactors == Factors::super_pair || kFactors == Factors::super_nibbles ||
-                kFactors == Factors::super_scale) {
+  if constexpr (is_super(kFactors)) {
     for (std::int64_t first = 0; first < w.tiles; first += kSuper, panel += w.unit_bytes) {
       const std::byte* factors = panel;
       const std::byte* codes = panel + w.factor_bytes;
-      const Vec d = load_half16(factors);
+      const Vec d = load_half16(factors) * splat16(w.step);
       const Vec m = load_half16(factors + 32);
       factors += kVector;
       Vec sum[kRows], least[kRows];
       for (int r = 0; r < kRows; ++r) sum[r] = least[r] = splat16(0);
-      for (std::int64_t t = first; t < first + kSuper; ++t, factors += 32, codes += kCodeBytes) {
+      for (std::int64_t t = first; t < first + kSuper;
+           ++t, factors += second_level_bytes(kFactors), codes += kCodeBytes) {
         Bytes16 u[kOperands];
         prefetch<kCodeBytes>(codes);
         decode<kCode>(codes, u);
+        Dots::template prepare<kCode>(w, u);
         if constexpr (kFactors == Factors::super_pair) {
           const Vec s = load_u8_16(factors);
           const Vec c = load_u8_16(factors + 16);
@@ -280,18 +328,24 @@ inline void multiply_panel(const PackedView& w, const std::byte* panel, const ty
             sum[r] = fma(Dots::template some<kCode>(w, u, 0, 8, x[r], t), s, sum[r]);
             least[r] = fma(splat16(ones(r, t)), c, least[r]);
           }
+        } else if constexpr (kFactors == Factors::super_scale32) {
+          const Vec s = load_i8_16(factors);
+          for (int r = 0; r < kRows; ++r) {
+            const Vec product = Dots::template some<kCode>(w, u, 0, 8, x[r], t);
+            sum[r] = fma(Dots::template centered<kCode>(w, product, ones(r, t)), s, sum[r]);
+          }
         } else {
           for (int half = 0; half < 2; ++half) {
             const std::byte* at = factors + 16 * half;
             const Vec s = kFactors == Factors::super_nibbles ? low_nibbles16(at) : load_i8_16(at);
             for (int r = 0; r < kRows; ++r) {
               const Vec product = Dots::template some<kCode>(w, u, 4 * half, 4, x[r], t);
-              const Vec one = splat16(x[r].sums[2 * t + half]);
+              const float one = x[r].sums[2 * t + half];
               if constexpr (kFactors == Factors::super_nibbles) {
                 sum[r] = fma(product, s, sum[r]);
-                least[r] = fma(one, high_nibbles16(at), least[r]);
+                least[r] = fma(splat16(one), high_nibbles16(at), least[r]);
               } else {
-                sum[r] = fma(product - one * splat16(w.zero), s, sum[r]);
+                sum[r] = fma(Dots::template centered<kCode>(w, product, one), s, sum[r]);
               }
             }
           }
@@ -299,7 +353,7 @@ inline void multiply_panel(const PackedView& w, const std::byte* panel, const ty
       }
       for (int r = 0; r < kRows; ++r) {
         total[r] = fma(d, sum[r], total[r]);
-        if constexpr (kFactors != Factors::super_scale) total[r] = total[r] - m * least[r];
+        if constexpr (has_minima(kFactors)) total[r] = total[r] - m * least[r];
       }
     }
   } else {
@@ -345,10 +399,8 @@ inline void multiply_panel(const PackedView& w, const std::byte* panel, const ty
       for (int r = 0; r < kRows; ++r) {
         if constexpr (kFactors == Factors::half_pair || kFactors == Factors::float_pair) {
           total[r] = fma(s, sum[r], fma(c, splat16(all[r]), total[r]));
-        } else if constexpr (kCode == Code::nf4) {
-          total[r] = fma(s, Dots::of_nf4(sum[r], all[r]), total[r]);
         } else {
-          total[r] = fma(s, sum[r] - splat16(w.zero * all[r]), total[r]);
+          total[r] = fma(s, Dots::template centered<kCode>(w, sum[r], all[r]), total[r]);
         }
       }
     }
@@ -418,6 +470,15 @@ inline void with_packing(const PackedView& w, Function f) {
       return affine.template operator()<Code::b6>();
     case Code::b8:
       return affine.template operator()<Code::b8>();
+    case Code::level3:
+      if (w.factors == Factors::super_scale)
+        return f.template operator()<Code::level3, Factors::super_scale>();
+      return f.template operator()<Code::level3, Factors::super_scale32>();
+    case Code::level4:
+      return f.template operator()<Code::level4, Factors::super_scale32>();
+    case Code::wide4:
+      if (w.factors == Factors::half_scale) return f.template operator()<Code::wide4, Factors::half_scale>();
+      return f.template operator()<Code::wide4, Factors::super_scale32>();
     case Code::nf4:
       return f.template operator()<Code::nf4, Factors::float_scale>();
     case Code::bf16:
@@ -440,8 +501,8 @@ void multiply_packed(const PackedView& w, std::int64_t first, std::int64_t panel
 
 // ---- weights ----------------------------------------------------------------------------------------------
 
-/// Scale and bias of 16 columns of a panel, so that w = scale * (u - zero) + bias, each step rounded as
-/// dequantize_row() does it.
+/// Scale and bias of 16 columns of a panel, so that w = scale * (u - zero) + bias or w = scale * level, each
+/// step rounded as dequantize_row() does it.
 struct SixteenColumns {
   Vec scale, bias;
 };
@@ -449,11 +510,11 @@ struct SixteenColumns {
 template <Factors kFactors>
 inline SixteenColumns factors_at(const PackedView& w, const std::byte* panel, std::int64_t tile, int half) {
   const std::byte* unit = panel + tile / w.unit * w.unit_bytes;
-  if constexpr (kFactors == Factors::super_pair || kFactors == Factors::super_nibbles ||
-                kFactors == Factors::super_scale) {
-    const std::byte* at = unit + kVector + tile % kSuper * 32;
-    const Vec d = load_half16(unit);
+  if constexpr (is_super(kFactors)) {
+    const std::byte* at = unit + kVector + tile % kSuper * second_level_bytes(kFactors);
+    const Vec d = load_half16(unit) * splat16(w.step);
     if constexpr (kFactors == Factors::super_scale) return {d * load_i8_16(at + 16 * half), splat16(0)};
+    if constexpr (kFactors == Factors::super_scale32) return {d * load_i8_16(at), splat16(0)};
     const Vec m = load_half16(unit + 32);
     if constexpr (kFactors == Factors::super_pair)
       return {d * load_u8_16(at), splat16(0) - m * load_u8_16(at + 16)};
@@ -492,13 +553,13 @@ inline void tile_weights(const PackedView& w, const std::byte* panel, std::int64
     Bytes16 u[kOperands];
     decode<kCode>(
         panel + tile / w.unit * w.unit_bytes + w.factor_bytes + tile % w.unit * bits_of(kCode) * kVector, u);
-    constexpr bool kShifted = kFactors == Factors::half_scale || kFactors == Factors::super_scale;
-    constexpr bool kBiased = kFactors == Factors::half_pair || kFactors == Factors::float_pair ||
-                             kFactors == Factors::super_pair || kFactors == Factors::super_nibbles;
+    constexpr bool kBiased =
+        kFactors == Factors::half_pair || kFactors == Factors::float_pair || has_minima(kFactors);
+    constexpr bool kShifted = !kBiased && !has_levels(kCode);
     for (int half = 0; half < 2; ++half) {
       const SixteenColumns f = factors_at<kFactors>(w, panel, tile, half);
       const auto weights = [&](Vec v) {
-        if constexpr (kCode == Code::nf4) v = lookup(v, w.values);
+        if constexpr (has_levels(kCode)) v = lookup(v, w.levels);
         if constexpr (kShifted) v = v - splat16(w.zero);
         v = f.scale * v;
         if constexpr (kBiased) v = v + f.bias;
@@ -552,8 +613,9 @@ void quantize_row(const float* x, std::int64_t n, std::int8_t* q, float* scales,
 
 static_assert(kLanes == 16, "a table of 32 numbers is a register");
 
-/// Codes become bfloat16 by looking them up, two columns of 16 rows at a time. Codes up to 31 are one table;
-/// larger ones and the values of NF4, which have more than eight significant bits, are a sum of two.
+/// Codes become bfloat16 by looking them up, two columns of 16 rows at a time. Codes up to 31 and levels are
+/// one table; larger codes and the levels of NF4, which have more than eight significant bits, are a sum of
+/// two.
 struct Bf16Dots {
   using Input = PlainInput<Bf16>;
   template <Code kCode>
@@ -562,7 +624,10 @@ struct Bf16Dots {
   }
   template <Code kCode>
   static void prepare(const PackedView&, Bytes*) {}
-  static Vec of_nf4(Vec sum, float) { return sum; }
+  template <Code kCode>
+  static Vec centered(const PackedView& w, Vec sum, float ones) {
+    return centered_numbers<kCode>(w, sum, ones);
+  }
 
   static Vec add(Vec sum, Bf16Pairs table, Bytes index, Bf16Pairs x) {
     return dot(sum, lookup(index, table), x);
@@ -582,7 +647,7 @@ struct Bf16Dots {
       Vec c = splat(0), d = splat(0);
       Bf16Pairs low, high;
       if constexpr (kCode == Code::nf4) {
-        const Vec exact = load(w.values);
+        const Vec exact = load(w.levels);
         const Vec rest = exact - rounded_to_bf16(exact);
         low = rounded_behind(exact, exact);
         high = rounded_behind(rest, rest);
@@ -606,7 +671,13 @@ struct Bf16Dots {
       }
       return (a + c) + (b + d);
     } else {
-      const Bf16Pairs table = integers(1);
+      Bf16Pairs table;
+      if constexpr (has_levels(kCode)) {
+        const Vec levels = load(w.levels);
+        table = rounded_behind(levels, levels);
+      } else {
+        table = integers(1);
+      }
       for (int i = first; i < first + count; ++i) {
         a = add(a, table, u[i], splat_pair(x + 4 * i));
         b = add(b, table, shifted_right<8>(u[i]), splat_pair(x + 4 * i + 2));

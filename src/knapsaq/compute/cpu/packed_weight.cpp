@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstring>
 #include <stdexcept>
 #include <utility>
 
 #include "knapsaq/base/float16.h"
 #include "knapsaq/base/threads.h"
+#include "knapsaq/compute/cpu/code_levels.h"
 #include "knapsaq/compute/ggml_block.h"
 
 namespace knapsaq::cpu {
@@ -16,7 +16,8 @@ namespace {
 
 constexpr std::int64_t kVector = 64;
 constexpr std::int64_t kSuperColumns = 256;             ///< of a super-block: 8 tiles
-constexpr std::int64_t kSuperBytes = kVector + 8 * 32;  ///< its factors
+constexpr std::int64_t kSuperBytes = kVector + 8 * 32;  ///< its factors, or with one scale for a tile:
+constexpr std::int64_t kSuper32Bytes = kVector + 8 * 16;
 
 /// Bits of a code, and how they are split into planes.
 struct Planes {
@@ -28,8 +29,11 @@ Planes planes_of(Code code) {
     case Code::b2:
       return {2, 0};
     case Code::b3:
+    case Code::level3:
       return {2, 1};
     case Code::b4:
+    case Code::level4:
+    case Code::wide4:
     case Code::nf4:
       return {4, 0};
     case Code::b5:
@@ -100,6 +104,10 @@ PackedView finished(PackedView view) {
       view.unit = kSuperColumns / kTileColumns;
       view.factor_bytes = kSuperBytes;
       break;
+    case Factors::super_scale32:
+      view.unit = kSuperColumns / kTileColumns;
+      view.factor_bytes = kSuper32Bytes;
+      break;
   }
   const std::int64_t units = (view.tiles + view.unit - 1) / view.unit;
   view.unit_bytes = view.factor_bytes + view.unit * tile_bytes(view.code);
@@ -130,33 +138,41 @@ std::optional<PackedView> view_of(const PackedMatrix& matrix) {
   return finished(view);
 }
 
+void take_levels(PackedView& view, const CodeLevels& levels) {
+  view.levels = levels.levels.data();
+  view.signed_bytes = levels.signed_bytes.data();
+  view.bytes = levels.bytes.data();
+  view.zero = static_cast<float>(levels.zero);
+}
+
+/// The integer that stands for a scale in a panel: where a half is added to it, twice the sum.
+std::int8_t kept_scale(const GgmlRule& rule, int scale) {
+  return static_cast<std::int8_t>(rule.scale_offset == 0 ? scale : 2 * scale + 1);
+}
+
 std::optional<PackedView> view_of(const GgmlMatrix& matrix) {
   const GgmlRule& of = rule(matrix.type);
-  if (!of.levels.empty() || of.grid != nullptr) return std::nullopt;
   PackedView view;
   view.code = code_of(info(matrix.type).bits);
   view.tiles = tiles_of(matrix.cols);
   view.zero = static_cast<float>(-of.lowest);
+  view.step = of.factor(1) / static_cast<float>(kept_scale(of, 1));
+  if (const CodeLevels* levels = code_levels(matrix.type)) {
+    constexpr std::uint8_t kNarrow = 128;
+    const bool wide = std::ranges::max(levels->bytes) > kNarrow;
+    view.code = wide ? Code::wide4 : levels->count > 8 ? Code::level4 : Code::level3;
+    take_levels(view, *levels);
+  }
   if (of.sub_block == info(matrix.type).block) {
     if (of.sub_block % kTileColumns != 0) return std::nullopt;
     view.group = of.sub_block / kTileColumns;
     view.factors = of.has_offset ? Factors::half_pair : Factors::half_scale;
   } else if (of.sub_block == kTileColumns) {
-    view.factors = Factors::super_pair;
+    view.factors = of.has_min ? Factors::super_pair : Factors::super_scale32;
   } else {
     view.factors = of.has_min ? Factors::super_nibbles : Factors::super_scale;
   }
   return finished(view);
-}
-
-const std::array<std::uint8_t, 16>& nf4_bytes() {
-  static const std::array<std::uint8_t, 16> bytes = [] {
-    std::array<std::uint8_t, 16> out{};
-    for (std::size_t i = 0; i < out.size(); ++i)
-      out[i] = static_cast<std::uint8_t>(std::lround(127.0f * nf4_values()[i]) + 127);
-    return out;
-  }();
-  return bytes;
 }
 
 std::optional<PackedView> view_of(const Nf4Matrix& matrix) {
@@ -166,8 +182,7 @@ std::optional<PackedView> view_of(const Nf4Matrix& matrix) {
   view.factors = Factors::float_scale;
   view.tiles = tiles_of(matrix.cols);
   view.group = Nf4Matrix::kBlock / kTileColumns;
-  view.values = nf4_values().data();
-  view.bytes = nf4_bytes().data();
+  take_levels(view, nf4_levels());
   return finished(view);
 }
 
@@ -241,15 +256,19 @@ void write_row(const GgmlMatrix& matrix, const PackedView& view, std::int64_t ro
   const std::span<const std::byte> blocks = std::span(matrix.blocks)
                                                 .subspan(static_cast<std::size_t>(row * matrix.row_bytes()),
                                                          static_cast<std::size_t>(matrix.row_bytes()));
+  const CodeLevels* levels = code_levels(matrix.type);
   GgmlBlock block;
   for (std::int64_t b = 0; b < matrix.cols / type.block; ++b) {
     unpack_block(
         matrix.type,
         blocks.subspan(static_cast<std::size_t>(b * type.bytes), static_cast<std::size_t>(type.bytes)),
         block);
-    for (int i = 0; i < type.block; ++i)
+    for (int i = 0; i < type.block; ++i) {
+      const std::int8_t code = block.codes[static_cast<std::size_t>(i)];
       codes[static_cast<std::size_t>(b * type.block + i)] =
-          static_cast<std::uint8_t>(block.codes[static_cast<std::size_t>(i)] - of.lowest);
+          levels == nullptr ? static_cast<std::uint8_t>(code - of.lowest)
+                            : levels->index_of[static_cast<std::uint8_t>(code)];
+    }
     if (view.group > 0) {
       std::byte* at = factors_of(view, b, panel);
       put(at, lane, block.d);
@@ -267,7 +286,7 @@ void write_row(const GgmlMatrix& matrix, const PackedView& view, std::int64_t ro
       } else if (view.factors == Factors::super_nibbles) {
         put(super + kVector + s * 16, lane, static_cast<std::uint8_t>(block.scales[i] | block.mins[i] << 4));
       } else {
-        put(super + kVector + s * 16, lane, block.scales[i]);
+        put(super + kVector + s * 16, lane, kept_scale(of, block.scales[i]));
       }
     }
   }
