@@ -151,14 +151,14 @@ inline Ints dot(Ints sum, Bytes u, const std::int8_t* x) {
 }
 #endif
 
-/// A size times an input with the size's sign.
+/// An input's size times the code with the input's sign.
 constexpr bool kSignedDots = true;
 inline Ints dot_signed(Ints sum, Bytes w, const std::int8_t* x) {
   std::int32_t four;
   __builtin_memcpy(&four, x, sizeof(four));
-  const auto codes = reinterpret_cast<__m256i>(w);
+  const __m256i all = _mm256_set1_epi32(four);
   return sum + reinterpret_cast<Ints>(
-                   dot_narrow(_mm256_abs_epi8(codes), _mm256_sign_epi8(_mm256_set1_epi32(four), codes)));
+                   dot_narrow(_mm256_abs_epi8(all), _mm256_sign_epi8(reinterpret_cast<__m256i>(w), all)));
 }
 
 inline Bytes lookup(Bytes u, const std::uint8_t* table) {

@@ -88,6 +88,8 @@ struct PackedView {
   std::int64_t factor_bytes = 0;    ///< of a unit, a multiple of 64
   std::int64_t unit_bytes = 0;      ///< factors and codes of a whole unit
   std::int64_t panel_bytes = 0;     ///< all of it, a multiple of 64
+  std::int64_t near = 0;            ///< bytes ahead that are fetched into the L1 cache
+  std::int64_t far = 0;             ///< the same into L2; 0: none are
   const std::byte* data = nullptr;  ///< aligned to 64
   /// What indices stand for, [16]: w = s level. For products of int8, levels as integers (nf4: 127 level,
   /// rounded), and these + zero.

@@ -153,17 +153,12 @@ inline void decode(const std::byte* p, Bytes16* out) {
 // ---- reading ahead ----------------------------------------------------------------------------------------
 
 // The instructions of a few tiles fill the processor's window, so by itself it does not look far enough
-// ahead to keep as many lines on their way as its memory serves. 4 KiB ahead into the L2 cache, 768 bytes
-// into L1: at 2, 3 and 4 bits 17, 17 and 20 GB/s became 28, 29 and 32, where a bare sum reads 35
-// (Sapphire Rapids, two threads; 3 to 8 KiB and 0.5 to 2 KiB are alike).
-constexpr std::int64_t kFarAhead = 4096;
-constexpr std::int64_t kNearAhead = 768;
+// ahead to keep as many lines on their way as its memory serves.
 template <std::int64_t kBytes>
-inline void prefetch(const std::byte* p) {
-  for (std::int64_t i = 0; i < kBytes; i += kVector) {
-    __builtin_prefetch(p + kFarAhead + i, 0, 2);
-    __builtin_prefetch(p + kNearAhead + i, 0, 3);
-  }
+inline void prefetch(const PackedView& w, const std::byte* p) {
+  for (std::int64_t i = 0; i < kBytes; i += kVector) __builtin_prefetch(p + w.near + i, 0, 3);
+  if (w.far == 0) return;
+  for (std::int64_t i = 0; i < kBytes; i += kVector) __builtin_prefetch(p + w.far + i, 0, 2);
 }
 
 // ---- dense numbers ----------------------------------------------------------------------------------------
@@ -177,7 +172,7 @@ inline void multiply_dense_panel(const PackedView& w, const std::byte* panel, co
   const std::int64_t columns = w.tiles * kTileColumns;
   for (std::int64_t k = 0; k < columns; k += 2) {
     Vec first, second;
-    prefetch<bits_of(kCode) * 2 * kPanelRows / 8>(panel + k * bits_of(kCode) * kPanelRows / 8);
+    prefetch<bits_of(kCode) * 2 * kPanelRows / 8>(w, panel + k * bits_of(kCode) * kPanelRows / 8);
     if constexpr (kCode == Code::f32) {
       first = load16(reinterpret_cast<const float*>(panel) + k * kPanelRows);
       second = load16(reinterpret_cast<const float*>(panel) + (k + 1) * kPanelRows);
@@ -318,7 +313,7 @@ inline void multiply_panel(const PackedView& w, const std::byte* panel, const ty
       for (std::int64_t t = first; t < first + kSuper;
            ++t, factors += second_level_bytes(kFactors), codes += kCodeBytes) {
         Bytes16 u[kOperands];
-        prefetch<kCodeBytes>(codes);
+        prefetch<kCodeBytes>(w, codes);
         decode<kCode>(codes, u);
         Dots::template prepare<kCode>(w, u);
         if constexpr (kFactors == Factors::super_pair) {
@@ -373,7 +368,7 @@ inline void multiply_panel(const PackedView& w, const std::byte* panel, const ty
       }
       for (std::int64_t t = first; t < end; ++t, codes += kCodeBytes) {
         Bytes16 u[kOperands];
-        prefetch<kCodeBytes>(codes);
+        prefetch<kCodeBytes>(w, codes);
         decode<kCode>(codes, u);
         Dots::template prepare<kCode>(w, u);
         for (int r = 0; r < kRows; ++r) {
@@ -696,7 +691,7 @@ struct Bf16Dots {
       for (Vec& one : row) one = splat(0);
     const std::int64_t pairs = w.tiles * kTileColumns / 2;
     for (std::int64_t p = 0; p < pairs; p += kSums) {
-      prefetch<kSums * kVector>(panel + p * kVector);
+      prefetch<kSums * kVector>(w, panel + p * kVector);
       for (int s = 0; s < kSums; ++s) {
         const Bf16Pairs weights = load_bf16_pairs(panel + (p + s) * kVector);
         for (int r = 0; r < kRows; ++r) sum[r][s] = dot(sum[r][s], weights, splat_pair(x[r].x + 2 * (p + s)));
