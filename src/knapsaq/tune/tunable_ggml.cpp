@@ -10,9 +10,9 @@
 namespace knapsaq {
 namespace {
 
-/// w = (d * scale) * q - m * min, or d * q + m; see GgmlRule. Sums: of gradient * q and of the gradient, for
-/// every sub-block. Parameters: d of all blocks; then m of all blocks where the type has one; then, where it
-/// has them, scales and minima of all sub-blocks.
+/// w = (d * a(scale)) * q - m * min, or d * q + m; see GgmlRule. Sums: of gradient * q and of the gradient,
+/// for every sub-block. Parameters: d of all blocks; then m of all blocks where the type has one; then, where
+/// it has them, scales and minima of all sub-blocks.
 class TunableGgml final : public TunableMatrix {
  public:
   explicit TunableGgml(GgmlMatrix matrix) : TunableMatrix(std::move(matrix)) {
@@ -29,7 +29,8 @@ class TunableGgml final : public TunableMatrix {
       for (const GgmlBlock& one : all) add(half_to_float(one.m), unit_of_m(one));
     if (has_scales())
       for (const GgmlBlock& one : all)
-        for (std::size_t k = 0; k < in_block_; ++k) add(one.scales[k], tuning_unit(one.scales[k], bits));
+        for (std::size_t k = 0; k < in_block_; ++k)
+          add(one.scales[k], tuning_unit(static_cast<float>(one.scales[k]) + rule_->scale_offset, bits));
     if (rule_->has_min)
       for (const GgmlBlock& one : all)
         for (std::size_t k = 0; k < in_block_; ++k) {
@@ -72,9 +73,9 @@ class TunableGgml final : public TunableMatrix {
       float by_m = 0;
       for (std::size_t k = 0; k < in_block_; ++k) {
         const std::size_t at = b * in_block_ + k;
-        by_d += (has_scales() ? static_cast<float>(block.scales[k]) : 1.0f) * sums[2 * at];
+        by_d += rule_->factor(block.scales[k]) * sums[2 * at];
         by_m += rule_->has_min ? -static_cast<float>(block.mins[k]) * sums[2 * at + 1] : sums[2 * at + 1];
-        if (has_scales()) out[first_scale() + at] = d * sums[2 * at];
+        if (has_scales()) out[first_scale() + at] = d * rule_->step * sums[2 * at];
         if (rule_->has_min) out[first_min() + at] = -m * sums[2 * at + 1];
       }
       out[b] = by_d;
