@@ -55,10 +55,12 @@ def reference_file(path: pathlib.Path) -> None:
     for kind in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"):
         number = gguf.GGMLQuantizationType[kind]
         writer.add_tensor(f"blocks.{kind.lower()}", gguf.quantize(blocks, number), raw_dtype=number)
-    for kind in ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"):  # any bytes: no values are looked at
+    # Any bytes: no values are looked at.
+    for kind in ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS", "IQ4_NL"):
         number = gguf.GGMLQuantizationType[kind]
-        size = gguf.GGML_QUANT_SIZES[number][1]
-        writer.add_tensor(f"blocks.{kind.lower()}", rng.integers(0, 256, (2, size), dtype=np.uint8), raw_dtype=number)
+        weights, size = gguf.GGML_QUANT_SIZES[number]
+        count = max(1, 64 // weights)
+        writer.add_tensor(f"blocks.{kind.lower()}", rng.integers(0, 256, (2, count * size), dtype=np.uint8), raw_dtype=number)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -1,6 +1,8 @@
 // GGUF files as models: what export writes is read back as the folder that it came from.
 
+#include <cmath>
 #include <map>
+#include <set>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -441,16 +443,11 @@ TEST_F(GgufReading, WhatIsNotSupportedIsNamed) {
       HasSubstr("rope_freqs.weight is not a number for each of 8 pairs"));
 }
 
-/// A file by gguf-py (tools/make_gguf_model_references.py): q and k permuted by llama.cpp's own converter.
-TEST(GgufReference, AnotherWritersFileIsRead) {
-  const fs::path folder = fs::path(KNAPSAQ_TEST_DATA) / "checkpoint";
-  const Checkpoint checkpoint = Checkpoint::open(folder / "gguf_model.gguf");
-  const ModelConfig config = parse_model_config(checkpoint.config());
-  check_shapes(checkpoint, config);
-  EXPECT_EQ(config.architecture, "LlamaForCausalLM");
-  EXPECT_TRUE(config.tied);
-  const auto sums = nlohmann::json::parse(read_file(folder / "gguf_model.json"));
-  ASSERT_EQ(sums.size(), 8);
+/// The weights of a file by gguf-py (tools/make_gguf_model_references.py), against the sums of rows beside
+/// it.
+void expect_sums(const fs::path& file, const Checkpoint& checkpoint, std::size_t matrices) {
+  const auto sums = nlohmann::json::parse(read_file(fs::path(file).replace_extension(".json")));
+  ASSERT_EQ(sums.size(), matrices);
   for (const auto& [module, wanted] : sums.items()) {
     SCOPED_TRACE(module);
     const std::vector<float> values = weights_of(checkpoint, module);
@@ -461,6 +458,17 @@ TEST(GgufReference, AnotherWritersFileIsRead) {
       EXPECT_NEAR(sum, wanted[row].get<double>(), 1e-12) << row;
     }
   }
+}
+
+/// q and k are permuted by llama.cpp's own converter.
+TEST(GgufReference, AnotherWritersFileIsRead) {
+  const fs::path folder = fs::path(KNAPSAQ_TEST_DATA) / "checkpoint";
+  const Checkpoint checkpoint = Checkpoint::open(folder / "gguf_model.gguf");
+  const ModelConfig config = parse_model_config(checkpoint.config());
+  check_shapes(checkpoint, config);
+  EXPECT_EQ(config.architecture, "LlamaForCausalLM");
+  EXPECT_TRUE(config.tied);
+  expect_sums(folder / "gguf_model.gguf", checkpoint, 8);
   const auto backend = make_backend({.precision = Precision::fp32});
   Decoder decoder = Decoder::load(checkpoint, config, *backend);
   const Tokenizer tokenizer = Tokenizer::load(folder / "gguf_model.gguf");
@@ -470,6 +478,29 @@ TEST(GgufReference, AnotherWritersFileIsRead) {
   const std::vector<std::int32_t> ids = tokenizer.encode("abc abc a bc");
   for (const float logit : decoder.logits(ids, 0)) ASSERT_TRUE(std::isfinite(logit));
   EXPECT_EQ(gguf_chat_template(folder / "gguf_model.gguf"), "{{ messages }}");
+}
+
+TEST(GgufReference, IqTypesAreReadAndRun) {
+  const fs::path file = fs::path(KNAPSAQ_TEST_DATA) / "checkpoint/gguf_iq_model.gguf";
+  const Checkpoint checkpoint = Checkpoint::open(file);
+  const ModelConfig config = parse_model_config(checkpoint.config());
+  check_shapes(checkpoint, config);
+  expect_sums(file, checkpoint, 15);
+  std::set<std::string> schemes;
+  for (const Matrix& matrix : matrices(config)) schemes.insert(checkpoint.packing(matrix.name)->scheme);
+  EXPECT_THAT(schemes, testing::ElementsAre("iq1_m", "iq1_s", "iq2_s", "iq2_xs", "iq2_xxs", "iq3_s",
+                                            "iq3_xxs", "iq4_nl", "iq4_xs"));
+  // From panels and from dense numbers.
+  const std::vector<std::int32_t> ids = Tokenizer::load(file).encode("abc abc a bc");
+  std::vector<std::vector<float>> logits;
+  for (const Packed packed : {Packed::off, Packed::exact}) {
+    const auto backend = make_backend({.precision = Precision::fp32, .packed = packed});
+    Decoder decoder = Decoder::load(checkpoint, config, *backend);
+    logits.push_back(decoder.logits(ids, 0));
+  }
+  ASSERT_EQ(logits[0].size(), logits[1].size());
+  for (std::size_t i = 0; i < logits[0].size(); ++i)
+    ASSERT_NEAR(logits[0][i], logits[1][i], 1e-4 * (1 + std::abs(logits[0][i]))) << i;
 }
 
 TEST(GgufChatTemplate, IsFound) {

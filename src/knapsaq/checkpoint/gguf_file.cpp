@@ -255,11 +255,17 @@ std::string build_header(const GgufMetadata& metadata, std::span<const GgufTenso
 
 /// ggml's name for a type that is not read here, with its number (enum ggml_type).
 std::string name_of_unsupported(std::uint32_t number) {
-  constexpr std::array<std::pair<std::uint32_t, std::string_view>, 20> kNames{
-      {{9, "Q8_1"},   {15, "Q8_K"},   {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
-       {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"},   {22, "IQ2_S"},  {23, "IQ4_XS"},
-       {24, "I8"},    {25, "I16"},    {26, "I32"},     {27, "I64"},    {28, "F64"},
-       {29, "IQ1_M"}, {34, "TQ1_0"},  {35, "TQ2_0"},   {39, "MXFP4"},  {40, "NVFP4"}}};
+  constexpr std::array<std::pair<std::uint32_t, std::string_view>, 11> kNames{{{9, "Q8_1"},
+                                                                               {15, "Q8_K"},
+                                                                               {24, "I8"},
+                                                                               {25, "I16"},
+                                                                               {26, "I32"},
+                                                                               {27, "I64"},
+                                                                               {28, "F64"},
+                                                                               {34, "TQ1_0"},
+                                                                               {35, "TQ2_0"},
+                                                                               {39, "MXFP4"},
+                                                                               {40, "NVFP4"}}};
   const auto* found = std::ranges::find(kNames, number, &std::pair<std::uint32_t, std::string_view>::first);
   return found == kNames.end() ? fmt::format("number {}", number)
                                : fmt::format("{} (number {})", found->second, number);
