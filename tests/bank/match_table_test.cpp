@@ -2,8 +2,10 @@
 
 #include <cmath>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -17,6 +19,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
 
 std::vector<Matrix> some_matrices(bool tied) { return matrices(parse_model_config(random_llama(tied))); }
 
@@ -46,6 +49,27 @@ TEST(SchemeFor, AnEmbeddingHasNoSecondMoments) {
   // And rows that a type cannot hold get another, wherever they are.
   EXPECT_EQ(of(embedding, "q4_k"), "q5_0");
   EXPECT_EQ(of(head, "q4_k"), "q5_0");
+}
+
+TEST(FallbackNote, SaysWhatIsReplacedAndCounts) {
+  const std::vector<Matrix> all = some_matrices(false);
+  const auto note = [&](std::string_view menu) { return fallback_note(all, parse_menu(menu).schemes); };
+  EXPECT_EQ(note("b4g32,q8_0,nf4"), "");
+  EXPECT_EQ(note("gptq:b4g32"), "");  // the embedding's method is no other type
+  const std::string line = note("q4_k,iq3_s,iq4_xs,q4_0");
+  EXPECT_THAT(line, HasSubstr(fmt::format("{0} of {0} matrices", all.size())));
+  EXPECT_THAT(line, HasSubstr("iq4_nl instead of iq3_s, iq4_xs; q5_0 instead of q4_k"));
+  EXPECT_THAT(line, Not(HasSubstr("q4_0")));
+  EXPECT_THAT(line, Not(HasSubstr("\n")));
+  // Only those that need it.
+  std::vector<Matrix> wide{all[1], all[2]};
+  wide[1].in = 512;
+  const Scheme scheme = parse_scheme("q6_k");
+  EXPECT_EQ(
+      fallback_note(wide, {&scheme, 1}),
+      fmt::format("1 of 2 matrices have rows of {} weights, no whole blocks of some types: they get q8_0 "
+                  "instead of q6_k",
+                  wide[0].in));
 }
 
 TEST(Allocations, HaveOneSchemeForEach) {

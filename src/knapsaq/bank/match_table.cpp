@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/quant/quantizer.h"
@@ -41,6 +43,32 @@ std::vector<Scheme> schemes_for(const Matrix& matrix, const Menu& menu) {
   for (const Scheme& scheme : menu.schemes)
     schemes.push_back(scheme_for(matrix, menu.whole_groups ? with_whole_groups(scheme, matrix.in) : scheme));
   return schemes;
+}
+
+std::string fallback_note(std::span<const Matrix> matrices, std::span<const Scheme> schemes) {
+  std::size_t count = 0;
+  std::set<std::int64_t> widths;
+  std::map<std::string, std::vector<std::string>> replaced;  // by what the matrices get
+  for (const Matrix& matrix : matrices) {
+    bool falls_back = false;
+    for (const Scheme& scheme : schemes) {
+      if (!ggml_type(scheme)) continue;
+      const Scheme other = fitting(scheme, matrix.in);
+      if (other == scheme) continue;
+      falls_back = true;
+      std::vector<std::string>& names = replaced[to_string(other)];
+      if (std::ranges::find(names, to_string(scheme)) == names.end()) names.push_back(to_string(scheme));
+    }
+    if (!falls_back) continue;
+    ++count;
+    widths.insert(matrix.in);
+  }
+  if (count == 0) return {};
+  std::vector<std::string> pairs;
+  for (const auto& [other, names] : replaced)
+    pairs.push_back(fmt::format("{} instead of {}", other, fmt::join(names, ", ")));
+  return fmt::format("{} of {} matrices have rows of {} weights, no whole blocks of some types: they get {}",
+                     count, matrices.size(), fmt::join(widths, ", "), fmt::join(pairs, "; "));
 }
 
 ErrorTable size_table(std::span<const Matrix> linears, const Menu& menu) {

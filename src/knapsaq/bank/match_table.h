@@ -18,6 +18,11 @@ Scheme scheme_for(const Matrix& matrix, const Scheme& scheme);
 /// The same for a whole menu, with its rule about groups. Throws UsageError if no group fills the rows.
 std::vector<Scheme> schemes_for(const Matrix& matrix, const Menu& menu);
 
+/// A line for people about the matrices that cannot hold some of these GGML types, and what they get: how
+/// many there are, their widths, and the types' replacements (fitting()). Empty if there are none. Throws as
+/// fitting().
+std::string fallback_note(std::span<const Matrix> matrices, std::span<const Scheme> schemes);
+
 /// Sizes only, without errors: enough to know the possible budgets, at no cost.
 ErrorTable size_table(std::span<const Matrix> linears, const Menu& menu);
 

@@ -7,6 +7,7 @@
 
 #include <fmt/core.h>
 
+#include "knapsaq/bank/match_table.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/export/engine.h"
@@ -95,6 +96,8 @@ BankReport fill_bank(Session& session, const BankOptions& options, const std::fi
   folder.check(recipe.model, recipe.menu);
   recipe.matrices = selection_of(options, session.config()).quantized;
   folder.check_matrices(recipe.matrices);
+  if (const std::string line = fallback_note(recipe.matrices, recipe.menu.schemes); !line.empty())
+    session.listener().note(line);
   check_full_precision(session.checkpoint(), recipe.matrices);
   std::optional<FoundInputs> found = inputs_for(session, options, recipe.menu, folder.calibration());
   // Whatever is refused is refused before a calibration is written that the bank would have to live with.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
+#include <span>
+#include <string>
 #include <utility>
 
 #include <fmt/core.h>
@@ -42,40 +44,49 @@ struct Plan {
 /// What runs the result: Knapsaq itself.
 const std::string kRunsOn;
 
+void note_fallbacks(const Session& session, std::span<const Matrix> matrices,
+                    std::span<const Scheme> schemes) {
+  if (const std::string line = fallback_note(matrices, schemes); !line.empty()) session.listener().note(line);
+}
+
 /// The errors to choose by. An impossible budget is refused before they are measured, not after it.
 ErrorTable table_of(Session& session, const QuantizeOptions& options, const MatrixSelection& selection,
                     const Bank* bank, const std::function<void(const ErrorTable&)>& check_budget) {
   if (bank != nullptr) return without(bank->table(), selection.kept);
   if (!options.table.empty()) return match_table(read_csv(options.table), selection.quantized, options.table);
   const Menu menu = parse_menu(options.menu);
+  note_fallbacks(session, selection.quantized, menu.schemes);
   check_budget(size_table(selection.quantized, menu));
   return build_error_table(session.checkpoint(), selection.quantized, menu, session.listener());
 }
 
 /// `scheme` for the linears of the blocks, and what pins say about single matrices.
-std::vector<MatrixScheme> given_allocation(const QuantizeOptions& options, const ModelConfig& config,
+std::vector<MatrixScheme> given_allocation(const Session& session, const QuantizeOptions& options,
                                            const MatrixSelection& selection) {
-  std::vector<MatrixScheme> allocation =
-      uniform_allocation(selection.quantized, parse_scheme(options.scheme));
+  const Scheme scheme = parse_scheme(options.scheme);
+  std::vector<MatrixScheme> allocation = uniform_allocation(selection.quantized, scheme);
+  note_fallbacks(session, selection.quantized, {&scheme, 1});
   for (const std::string& text : options.pins) {
     const Pin pin = parse_pin(text);
     if (pin.relation != Pin::Relation::equal)
       throw UsageError(
           fmt::format("--pin {}: with --scheme a pin names a scheme: PATTERN=SCHEME", in_quotes(text)));
-    bool matched = false;
-    for (const Matrix& matrix : matrices(config)) {
+    const Scheme pinned_scheme = parse_scheme(pin.scheme);
+    std::vector<Matrix> matched;
+    for (const Matrix& matrix : matrices(session.config())) {
       if (!is_named(matrix, pin.pattern)) continue;
-      matched = true;
+      matched.push_back(matrix);
       const auto place = std::ranges::find_if(
           allocation, [&](const MatrixScheme& one) { return one.matrix.number >= matrix.number; });
-      const MatrixScheme pinned = {matrix, scheme_for(matrix, parse_scheme(pin.scheme))};
+      const MatrixScheme pinned = {matrix, scheme_for(matrix, pinned_scheme)};
       if (place != allocation.end() && place->matrix.number == matrix.number) {
         *place = pinned;
       } else {
         allocation.insert(place, pinned);
       }
     }
-    if (!matched) refuse_without_match(pin);
+    if (matched.empty()) refuse_without_match(pin);
+    note_fallbacks(session, matched, {&pinned_scheme, 1});
   }
   return allocation;
 }
@@ -92,7 +103,7 @@ Plan plan_model(Session& session, const QuantizeOptions& options, const Bank* ba
   const MatrixSelection selection = select_matrices(config, options.keep, bytes.has_value());
   planned.writing.kept = selection.kept;
   if (!options.scheme.empty()) {
-    planned.allocation = given_allocation(options, config, selection);
+    planned.allocation = given_allocation(session, options, selection);
     return planned;
   }
 
