@@ -466,7 +466,7 @@ TEST(BankIndex, RefusesWhatIsNotOne) {
   broken("[2,64]}", R"([2,64]},{"name":"a.b","block":0,"module":"b","shape":[2,64]})");
 }
 
-TEST(BankIndex, GgmlTypesOfEarlierVersionsAreRefusedWhereTheyKnewTheInputs) {
+TEST(BankIndex, GgmlTypesOfEarlierVersionsAreRefused) {
   const auto index = [](int version, const std::string& scheme, const std::string& inputs) {
     return fmt::format(
         R"({{"format":"knapsaq-bank","version":{},"model":"0","menu":{{"name":"m","schemes":["{}"]}},)"
@@ -474,7 +474,7 @@ TEST(BankIndex, GgmlTypesOfEarlierVersionsAreRefusedWhereTheyKnewTheInputs) {
         version, scheme, inputs);
   };
   for (const auto& [version, scheme, inputs] : std::vector<std::tuple<int, std::string, std::string>>{
-           {1, "b4g64", "calibration"}, {1, "q4_k", ""}, {2, "q4_k", "calibration"}}) {
+           {1, "b4g64", "calibration"}, {2, "q4_k", ""}, {2, "q4_k", "calibration"}}) {
     const BankIndex read = parse_bank_index(index(version, scheme, inputs));
     EXPECT_THAT(to_json(read), HasSubstr(fmt::format("\"version\": {}", version)));
     EXPECT_THAT(

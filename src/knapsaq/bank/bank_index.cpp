@@ -20,9 +20,10 @@ using nlohmann::ordered_json;
 constexpr std::string_view kFormat = "knapsaq-bank";
 /// Incremented by every change after which older banks cannot be read.
 constexpr int kVersion = 1;
-/// The same for banks with GGML types that know the inputs: since 2 their codes are chosen with feedback of
-/// errors. Runs measured those of older banks, so these are not completed.
-constexpr int kFeedbackVersion = 2;
+/// The same for banks with GGML types, whose codes are others since 2: with feedback of errors where the
+/// inputs are known, and of their full size where not. Runs measured those of older banks, so these are not
+/// completed.
+constexpr int kGgmlVersion = 2;
 /// Far above any model; the limit bounds the work on hostile files.
 constexpr std::int64_t kMostLinears = 1 << 20;
 constexpr std::int64_t kMostBlocks = 1 << 20;
@@ -80,8 +81,7 @@ BankedLinear parse_linear(const json& entry, const std::vector<Scheme>& menu) {
 
 int version_of(const BankIndex& index) {
   const auto is_ggml = [](const Scheme& scheme) { return ggml_type(scheme).has_value(); };
-  return !index.inputs.empty() && std::ranges::any_of(index.menu.schemes, is_ggml) ? kFeedbackVersion
-                                                                                   : kVersion;
+  return std::ranges::any_of(index.menu.schemes, is_ggml) ? kGgmlVersion : kVersion;
 }
 
 [[noreturn]] void refuse_version(const json& version, int wanted) {
@@ -139,7 +139,7 @@ BankIndex parse_bank_index(std::string_view text) {
     if (!value.is_object() || value.value("format", "") != kFormat)
       throw InputError("is not the index of a bank");
     const json& version = value.at("version");
-    if (version != kVersion && version != kFeedbackVersion) refuse_version(version, kFeedbackVersion);
+    if (version != kVersion && version != kGgmlVersion) refuse_version(version, kGgmlVersion);
     BankIndex index;
     index.model = value.at("model").get<std::string>();
     index.menu.name = value.at("menu").at("name").get<std::string>();

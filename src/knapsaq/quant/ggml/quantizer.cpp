@@ -63,10 +63,10 @@ enum class Remedy : std::uint8_t {
   favour,   ///< favour_large_weights(), for codes with feedback
 };
 
-/// The factors of a block are enlarged by this much, which restores a share of the loss; an error of e (relative)
-/// grows by some 0.64 e of itself. Measured on wiki-llama-6m with an imatrix, against counting the errors of large
-/// weights for more in the search: mean KL divergence is less by 14 % in IQ2_XXS, 8 % in Q2_K and 2 % in IQ3_S.
-/// Restoring all of it changed nothing more.
+/// The factors of a block are enlarged by this much, which restores a share of the loss; an error of e
+/// (relative) grows by some 0.64 e of itself. Measured on wiki-llama-6m with an imatrix, against counting the
+/// errors of large weights for more in the search: mean KL divergence is less by 14 % in IQ2_XXS, 8 % in Q2_K
+/// and 2 % in IQ3_S. Restoring all of it changed nothing more.
 float restoring_factor(const GgmlRule& how, std::span<const float> x, std::span<const float> w,
                        const FoundBlock& found) {
   constexpr double kShare = 0.8;
@@ -92,11 +92,11 @@ float restoring_factor(const GgmlRule& how, std::span<const float> x, std::span<
   return static_cast<float>(1 + kShare * (std::min(whole / kept, kMost) - 1));
 }
 
-/// Errors of large weights count for more in the search, by 1 + |x| / rms of their 32 neighbours. Where errors are fed
-/// back, later columns make up for part of what large weights lose in smaller ones, and not for a scale that is too
-/// small. On wiki-llama-6m, from none of it to half to all, the divergence of Q2_0 goes from .121 to .098 to .091, of
-/// Q2_K from .0336 to .0305 to .0300, of Q3_K from .0080 to .0074 to .0074, of IQ2_XS from .0411 to .0360 (none and
-/// all); twice as much changes nothing more.
+/// Errors of large weights count for more in the search, by 1 + |x| / rms of their 32 neighbours. Where
+/// errors are fed back, later columns make up for part of what large weights lose in smaller ones, and not
+/// for a scale that is too small. On wiki-llama-6m, from none of it to half to all, the divergence of Q2_0
+/// goes from .121 to .098 to .091, of Q2_K from .0336 to .0305 to .0300, of Q3_K from .0080 to .0074 to
+/// .0074, of IQ2_XS from .0411 to .0360 (none and all); twice as much changes nothing more.
 void favour_large_weights(std::span<const float> x, std::span<float> w) {
   constexpr std::size_t kNeighbours = 32;  // divides every block
   for (std::size_t first = 0; first < x.size(); first += kNeighbours) {
@@ -227,10 +227,11 @@ class GgmlQuantizer final : public Quantizer {
       for (std::size_t i = 0; i < found.size(); ++i) {
         const std::size_t at = i * static_cast<std::size_t>(block);
         const auto length = static_cast<std::size_t>(block);
-        const float enlarged = remedy == Remedy::favour
-                                   ? 1.0f
-                                   : restoring_factor(rule(type_.type), x.subspan(at, length),
-                                                      std::span<const float>(w).subspan(at, length), found[i]);
+        const float enlarged =
+            remedy == Remedy::favour
+                ? 1.0f
+                : restoring_factor(rule(type_.type), x.subspan(at, length),
+                                   std::span<const float>(w).subspan(at, length), found[i]);
         pack_block(type_.type, stored(found[i], enlarged),
                    std::span(out.blocks).subspan((static_cast<std::size_t>(first) + i) * bytes, bytes));
       }
