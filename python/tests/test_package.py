@@ -29,11 +29,15 @@ CALLS = {
     "generate": "Model.generate",
     "chat": "Model.chat",
 }
+#: Second calls of verbs with two forms.
+OTHER_CALLS = {"compare": "compare_files"}
 #: Verbs that are about a terminal.
 ONLY_COMMAND = {"completion"}
 
 #: Options whose words are no names of Python's, or say something else there.
 ARGUMENTS = {"--for": "engine", "--tie": "ties", "--pin": "pins", "model": "model", "run": "run"}
+#: Arguments of calls by the word of the verb that has both of its calls' forms.
+WORDS = {"compare": {"model": "models", "files": "models"}}
 #: What calls have otherwise: results are objects, Python has prompts from files, conversations are lists.
 NOT_IN_CALLS = {"--help", "--json", "--prompt-file", "--system"}
 #: Arguments of methods that belong to their object: Model has what load() was given, Run what open_run() was.
@@ -83,7 +87,9 @@ def test_every_verb_has_a_call(verbs):
 
 def test_verbs_and_calls_have_the_same_words(verbs):
     for name, options in verbs.items():
-        parameters = set(inspect.signature(find(CALLS.get(name, name))).parameters) - NOT_IN_VERBS
+        calls = [CALLS.get(name, name)] + ([OTHER_CALLS[name]] if name in OTHER_CALLS else [])
+        parameters = set().union(*(inspect.signature(find(call)).parameters for call in calls)) - NOT_IN_VERBS
+        parameters = {WORDS.get(name, {}).get(one, one) for one in parameters}
         expected = {argument_of(name, one, parameters) for one in options if one not in NOT_IN_CALLS}
         expected -= OF_THE_OBJECT.get(name, set())
         assert parameters == expected, name

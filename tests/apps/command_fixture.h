@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -27,12 +28,14 @@ class CommandTest : public ::testing::Test {
     EXPECT_EQ(outcome.code, 0) << arguments << "\n" << outcome.err;
     return outcome;
   }
-  /// Fails with `code` and one line that holds `part`; prints nothing else.
+  /// Fails with `code` and one line that holds `part`; prints nothing else but notes, which come before.
   void expect_refused(const std::string& arguments, int code, const std::string& part) {
     const Outcome outcome = run(arguments);
     EXPECT_EQ(outcome.code, code) << arguments << "\n" << outcome.err;
     EXPECT_THAT(outcome.err, testing::HasSubstr(part)) << arguments;
-    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    std::string_view error = outcome.err;
+    while (error.starts_with("note: ")) error.remove_prefix(error.find('\n') + 1);
+    EXPECT_EQ(std::count(error.begin(), error.end(), '\n'), 1) << outcome.err;
     EXPECT_EQ(outcome.out, "");
   }
   std::string scratch(const std::string& name) const { return (scratch_ / name).string(); }
