@@ -189,6 +189,8 @@ TEST_F(CompareFiles, RecipesThatCannotBeAreRefused) {
   const std::string recipe = read_file(scratch_ / "types.txt");
   refused(recipe + "^blk\\.31\\.attn_q\\.weight$=q4_k", "recipe for another model");
   refused(recipe.substr(recipe.find("^blk\\.1\\.")), "no entry names blk.0.attn_q.weight");
+  expect_refused(filled("quantize " + opt_ + " -o {q} --allocation {types.txt}"), 1,
+                 "GGUF has no name for this one's model.decoder.");
   refused("attn_v=q6_k attn_q", "not an entry");
   refused("(=q4_k", "is not one that Knapsaq reads");
   refused("weight=f16", "dense");

@@ -67,13 +67,17 @@ std::vector<MatrixScheme> read_recipe(const std::filesystem::path& path, std::st
   };
   std::vector<MatrixScheme> result;
   for (const Matrix& matrix : matrices(config)) {
-    const auto entry = entry_for(gguf_name(matrix.name + ".weight"));
+    const std::string name = gguf_name(matrix.name + ".weight");
+    const auto entry = entry_for(name);
     if (!entry) {
       if (!matrix.in_block()) continue;
+      if (name.empty())
+        throw wrong(
+            fmt::format("it is a recipe for another model: GGUF has no name for this one's {}", matrix.name));
       throw wrong(fmt::format(
           "no entry names {}, a tensor of the model: it is a recipe for another model, or leaves "
           "that to llama-quantize's own choice; end it with an entry for the rest, as weight=q4_k",
-          gguf_name(matrix.name + ".weight")));
+          name));
     }
     if (const auto* type = std::get_if<GgmlType>(&entries[*entry].type))
       result.push_back({matrix, scheme_for(matrix, parse_scheme(info(*type).name))});
