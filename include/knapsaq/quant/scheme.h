@@ -41,8 +41,9 @@ std::optional<GgmlType> ggml_type(const Scheme& scheme);
 Scheme nf4_scheme();
 
 /// `scheme`, or if rows of `in` weights are not whole blocks of its GGML type, llama.cpp's replacement: Q4_0
-/// for Q2_0, Q2_K and Q3_K, Q5_0 for Q4_K, Q5_1 for Q5_K, Q8_0 for Q6_K, IQ4_NL for the IQ types (llama-quant.cpp). Affine schemes
-/// hold every width. Throws UsageError if `in` is not a multiple of 32, which no GGML type can hold.
+/// for Q2_0, Q2_K and Q3_K, Q5_0 for Q4_K, Q5_1 for Q5_K, Q8_0 for Q6_K, IQ4_NL for the IQ types
+/// (llama-quant.cpp). Affine schemes hold every width. Throws UsageError if `in` is not a multiple of 32,
+/// which no GGML type can hold.
 Scheme fitting(const Scheme& scheme, std::int64_t in);
 
 /// Throws UsageError, which shows the grammar.

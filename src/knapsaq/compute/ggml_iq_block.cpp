@@ -50,7 +50,7 @@ constexpr std::array<std::int8_t, 256> kIq4Places = [] {
 }();
 
 unsigned iq4_place(std::int8_t code) {
-  const int place = kIq4Places[static_cast<std::uint8_t>(code)];
+  const std::int8_t place = kIq4Places[static_cast<std::uint8_t>(code)];
   if (place < 0) throw std::logic_error("pack_block: a code that IQ4 has not");
   return static_cast<unsigned>(place);
 }

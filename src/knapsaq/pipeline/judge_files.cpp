@@ -135,6 +135,7 @@ void settle(JudgeFilesResult& result, const std::vector<Measurement>& measured, 
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::ranges::stable_sort(order, {}, [&](std::size_t i) { return result.files[i].bytes; });
   std::vector<JudgedFile> sorted;
+  sorted.reserve(count);
   for (const std::size_t i : order) sorted.push_back(std::move(result.files[i]));
   result.files = std::move(sorted);
 

@@ -25,8 +25,7 @@ namespace {
 std::optional<std::int32_t> another_token(const Tokenizer& one, const Tokenizer& other,
                                           std::vector<std::int32_t> tokens) {
   std::ranges::sort(tokens);
-  const auto repeated = std::ranges::unique(tokens);
-  tokens.erase(repeated.begin(), repeated.end());
+  tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
   for (const std::int32_t token : tokens) {
     const std::int32_t id[] = {token};
     if (one.decode(id) != other.decode(id)) return token;

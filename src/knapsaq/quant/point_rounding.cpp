@@ -37,7 +37,7 @@ void take(const TwoSidedTile& t, const Place& place, const std::int8_t* codes, i
   float* const made_up = t.made_up + place.row * kCols;
   for (int j = 0; j < kRun; ++j) {
     const std::int64_t at = place.at() + j;
-    const int code = codes[j * kLanes];
+    const std::int8_t code = codes[j * kLanes];
     const float error = t.weights[at] - t.scales[at] * static_cast<float>(code);
     t.codes[at] = static_cast<std::uint8_t>(code - lowest);
     t.errors[at] = error;

@@ -23,7 +23,7 @@ void add(CodeLevels& to, float level, int integer) {
 std::set<int> values_of(const GgmlRule& rule) {
   std::set<int> values(rule.levels.begin(), rule.levels.end());
   if (rule.grid == nullptr) return values;
-  for (const int level : rule.grid->levels()) {
+  for (const std::int8_t level : rule.grid->levels()) {
     const bool shifts = rule.grid->signs() == GgmlGrid::Signs::shift;
     values.insert(shifts ? 8 * level - 1 : -level);
     values.insert(shifts ? 8 * level + 1 : level);
