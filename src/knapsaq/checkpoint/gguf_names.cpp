@@ -50,6 +50,14 @@ std::optional<std::string> gguf_module(std::string_view module) {
   return translate(module, &Pair::first, &Pair::second, kLayers, kBlocks);
 }
 
+std::optional<std::string> gguf_tensor(std::string_view tensor) {
+  const std::size_t dot = tensor.rfind('.');
+  if (dot == std::string_view::npos) return std::nullopt;
+  auto name = gguf_module(tensor.substr(0, dot));
+  if (name) name->append(tensor.substr(dot));
+  return name;
+}
+
 std::optional<std::string> module_of_gguf(std::string_view name) {
   return translate(name, &Pair::second, &Pair::first, kBlocks, kLayers);
 }

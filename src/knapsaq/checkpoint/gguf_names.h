@@ -12,6 +12,8 @@ namespace knapsaq {
 /// empty for modules without one. In both naming schemes, tensors are modules with ".weight" or ".bias"
 /// appended.
 std::optional<std::string> gguf_module(std::string_view module);
+/// The same for a tensor: "blk.3.attn_q.weight".
+std::optional<std::string> gguf_tensor(std::string_view tensor);
 /// The inverse; empty for names that no module of the Llama family has.
 std::optional<std::string> module_of_gguf(std::string_view name);
 

@@ -22,13 +22,6 @@ bool is_found(const Regex& pattern, const std::string& name, RegexScratch& scrat
   return found;
 }
 
-/// llama.cpp's name of a tensor; empty if it has none.
-std::string gguf_name(const std::string& tensor) {
-  const std::size_t dot = tensor.rfind('.');
-  const auto module = gguf_module(std::string_view(tensor).substr(0, dot));
-  return module ? *module + tensor.substr(dot) : std::string();
-}
-
 }  // namespace
 
 std::vector<MatrixScheme> read_recipe(const std::filesystem::path& path, std::string_view text,
@@ -67,7 +60,7 @@ std::vector<MatrixScheme> read_recipe(const std::filesystem::path& path, std::st
   };
   std::vector<MatrixScheme> result;
   for (const Matrix& matrix : matrices(config)) {
-    const std::string name = gguf_name(matrix.name + ".weight");
+    const std::string name = gguf_tensor(matrix.name + ".weight").value_or("");
     const auto entry = entry_for(name);
     if (!entry) {
       if (!matrix.in_block()) continue;
@@ -84,7 +77,7 @@ std::vector<MatrixScheme> read_recipe(const std::filesystem::path& path, std::st
   }
   // What is not a matrix, or not one of its own, may be named: llama-quantize leaves it as it is.
   for (const ExpectedTensor& tensor : dense_tensors(config))
-    static_cast<void>(entry_for(gguf_name(tensor.name)));
+    static_cast<void>(entry_for(gguf_tensor(tensor.name).value_or("")));
   static_cast<void>(entry_for("output.weight"));
   for (std::size_t i = 0; i < entries.size(); ++i)
     if (!used[i])

@@ -240,10 +240,9 @@ class Export {
   }
 
   static std::string name_of_tensor(const std::string& tensor) {
-    const std::size_t dot = tensor.rfind('.');
-    const auto module = gguf_module(std::string_view(tensor).substr(0, dot));
-    if (!module) throw InputError("GGUF: llama.cpp has no name for the tensor " + tensor);
-    return *module + tensor.substr(dot);
+    auto name = gguf_tensor(tensor);
+    if (!name) throw InputError("GGUF: llama.cpp has no name for the tensor " + tensor);
+    return *std::move(name);
   }
 
   std::int64_t rotated_heads(const std::string& tensor) const {
