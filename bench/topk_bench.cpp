@@ -79,7 +79,7 @@ void run(const std::string& folder, const std::string& text) {
     const std::vector<float> q_logits = logits_of(candidates.back());
     std::vector<RowComparison> compared(targets.size());
     const Compared one{&candidates.back(), compared};
-    backend->compare(reference.head_inputs, *decoder.head(), targets, false, {&one, 1});
+    backend->compare(reference.head_inputs, {decoder.head().get()}, targets, false, {&one, 1});
     double recomputed = 0;
     double exact = 0;
     constexpr std::int64_t kKept[] = {128, 512, 1024};
@@ -130,12 +130,12 @@ void run(const std::string& folder, const std::string& text) {
   constexpr int kRepeats = 3;
   for (int repeat = 0; repeat < kRepeats; ++repeat) {
     floor += processor_seconds([&] {
-      for (const Compared& one : compared) backend->losses(*one.in, *decoder.head(), targets, losses);
+      for (const Compared& one : compared) backend->losses(*one.in, {decoder.head().get()}, targets, losses);
     });
     kl += processor_seconds(
-        [&] { backend->compare(reference.head_inputs, *decoder.head(), targets, false, compared); });
+        [&] { backend->compare(reference.head_inputs, {decoder.head().get()}, targets, false, compared); });
     jsd += processor_seconds(
-        [&] { backend->compare(reference.head_inputs, *decoder.head(), targets, true, compared); });
+        [&] { backend->compare(reference.head_inputs, {decoder.head().get()}, targets, true, compared); });
   }
   const double each = 1e3 / (kRepeats * kTogether);
   fmt::print(

@@ -78,7 +78,7 @@ TEST(Tensor, TypesHaveTheNamesAndSizesOfSafetensors) {
   EXPECT_EQ(size_of(DType::BF16), 2u);
   EXPECT_EQ(size_of(DType::BOOL), 1u);
   EXPECT_EQ(size_of(DType::I64), 8u);
-  EXPECT_FALSE(parse_dtype("F8_E4M3").has_value());
+  EXPECT_FALSE(parse_dtype("F8_E5M2").has_value());
 }
 
 TEST(Tensor, TheFirstValueThatIsNotFiniteIsFound) {

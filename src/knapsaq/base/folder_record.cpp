@@ -20,6 +20,11 @@ constexpr std::string_view kFormat = "knapsaq output";
 // A model in ten thousand shards has a record of half a megabyte.
 constexpr std::uint64_t kLargestRecord = std::uint64_t{16} << 20;
 
+/// With slashes, of a file in a folder of the folder.
+std::string name_in(const fs::path& folder, const fs::directory_entry& entry) {
+  return entry.path().lexically_relative(folder).generic_string();
+}
+
 /// Nothing if there is no record, or none that can be read.
 std::optional<std::map<std::string, std::uint64_t>> read_record(const fs::path& folder) {
   try {
@@ -37,8 +42,8 @@ std::optional<std::map<std::string, std::uint64_t>> read_record(const fs::path& 
 
 void write_folder_record(const fs::path& folder) {
   std::map<std::string, std::uint64_t> files;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder))
-    files[entry.path().filename().string()] = entry.file_size();
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder))
+    if (!entry.is_directory()) files[name_in(folder, entry)] = entry.file_size();
   const nlohmann::ordered_json record = {{"format", kFormat}, {"files", files}};
   write_file(folder / kFolderRecordName, record.dump(1) + "\n");
 }
@@ -48,9 +53,13 @@ std::optional<std::string> foreign_in(const fs::path& folder) try {
   const auto record = read_record(folder);
   if (!record)
     return fmt::format("was not written by Knapsaq (it has no {} that says so)", kFolderRecordName);
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
+    const std::string name = name_in(folder, entry);
     if (name == kFolderRecordName) continue;
+    if (fs::is_directory(entry.symlink_status())) {
+      const auto inside = record->lower_bound(name + "/");
+      if (inside != record->end() && inside->first.starts_with(name + "/")) continue;
+    }
     const auto written = record->find(name);
     if (written == record->end() || !fs::is_regular_file(entry.symlink_status()))
       return fmt::format("holds {}, which Knapsaq did not write", in_quotes(name));

@@ -29,7 +29,7 @@ struct TypeInfo {
 };
 
 /// In the order of DType.
-constexpr std::array<TypeInfo, 13> kTypes{{{"BOOL", 1},
+constexpr std::array<TypeInfo, 15> kTypes{{{"BOOL", 1},
                                            {"U8", 1},
                                            {"I8", 1},
                                            {"U16", 2},
@@ -41,7 +41,9 @@ constexpr std::array<TypeInfo, 13> kTypes{{{"BOOL", 1},
                                            {"F16", 2},
                                            {"BF16", 2},
                                            {"F32", 4},
-                                           {"F64", 8}}};
+                                           {"F64", 8},
+                                           {"F8_E4M3", 1},
+                                           {"F8_E8M0", 1}}};
 
 const TypeInfo& info(DType type) { return kTypes.at(static_cast<std::size_t>(type)); }
 

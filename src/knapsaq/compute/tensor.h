@@ -10,7 +10,23 @@
 namespace knapsaq {
 
 /// Element types of tensors on disk; the names are those of safetensors.
-enum class DType : std::uint8_t { BOOL, U8, I8, U16, I16, U32, I32, U64, I64, F16, BF16, F32, F64 };
+enum class DType : std::uint8_t {
+  BOOL,
+  U8,
+  I8,
+  U16,
+  I16,
+  U32,
+  I32,
+  U64,
+  I64,
+  F16,
+  BF16,
+  F32,
+  F64,
+  F8_E4M3,  ///< sign, 4 bits of exponent, 3 of mantissa; no infinities
+  F8_E8M0,  ///< a power of two: 2^(byte - 127); 255 is NaN
+};
 
 /// Bytes of one element.
 std::size_t size_of(DType type);

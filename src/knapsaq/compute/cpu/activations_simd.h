@@ -10,7 +10,7 @@ namespace {
 
 inline Vec sigmoid(Vec x) {
   // Beyond 80 the exponential would leave the range of fp32; the result is 0 or 1 long before.
-  const Vec bounded = vmin(vmax(x, splat(-80.0f)), splat(80.0f));
+  const Vec bounded = vmin(splat(80.0f), vmax(splat(-80.0f), x));
   return splat(1.0f) / (splat(1.0f) + exp_precise(splat(0.0f) - bounded));
 }
 
@@ -42,6 +42,7 @@ inline Vec apply_activation(Activation activation, Vec x) {
       return x * sigmoid(u * splat(1.5957691216057308f));
     }
     case Activation::silu:
+    case Activation::clamped_swiglu:  // has functions of its own
       break;
   }
   return x * sigmoid(x);
@@ -66,10 +67,40 @@ inline Vec activation_slope(Activation activation, Vec x) {
       return s + x * s * (one - s) * splat(1.5957691216057308f) * fma(splat(3.0f), cubic, one);
     }
     case Activation::silu:
+    case Activation::clamped_swiglu:
       break;
   }
   const Vec s = sigmoid(x);
   return s * fma(x, one - s, one);
+}
+
+// gpt-oss's modeling_gpt_oss.py: swiglu_limit and swiglu_alpha.
+constexpr float kSwigluLimit = 7.0f;
+constexpr float kSwigluAlpha = 1.702f;
+
+/// act(gate) * up, and the gradients by both times `gradient`.
+struct GatedGradient {
+  Vec value, by_gate, by_up;
+};
+
+inline Vec clamped_swiglu(Vec gate, Vec up) {
+  const Vec g = vmin(splat(kSwigluLimit), gate);
+  const Vec u = vmin(splat(kSwigluLimit), vmax(splat(-kSwigluLimit), up));
+  return g * sigmoid(splat(kSwigluAlpha) * g) * (u + splat(1.0f));
+}
+
+/// A number outside the limits has no gradient.
+inline GatedGradient clamped_swiglu_gradient(Vec gate, Vec up, Vec gradient) {
+  const Vec one = splat(1.0f);
+  const Vec zero = splat(0.0f);
+  const Vec limit = splat(kSwigluLimit);
+  const Vec g = vmin(limit, gate);
+  const Vec u = vmin(limit, vmax(zero - limit, up)) + one;
+  const Vec s = sigmoid(splat(kSwigluAlpha) * g);
+  const Vec slope = s * fma(splat(kSwigluAlpha) * g, one - s, one);
+  return {.value = g * s * u,
+          .by_gate = if_less(limit, gate, zero, gradient * u * slope),
+          .by_up = if_less(limit, up, zero, if_less(up, zero - limit, zero, gradient * g * s))};
 }
 
 }  // namespace

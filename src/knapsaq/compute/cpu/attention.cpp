@@ -8,41 +8,24 @@
 #include "knapsaq/compute/cpu/tiles.h"
 
 namespace knapsaq::cpu {
-HeadTransform transform_of(const AttentionShape& shape, const Array* norm) {
-  HeadTransform transform{
-      .head_dim = shape.head_dim, .norm = full_or_null(norm), .norm_eps = shape.norm_eps, .rotation = {}};
-  if (shape.cosines != nullptr) transform.rotation = {full(*shape.cosines), full(*shape.sines)};
-  return transform;
-}
-
-void check_attention(const AttentionShape& shape, std::int64_t rows, const Array& q, const Array& k,
-                     const Array& v, const Array& out) {
-  require(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0, "attend: heads are no multiple");
-  for (const Array* array : {&q, &k, &v, static_cast<const Array*>(&out)}) {
-    const std::int64_t heads = array == &k || array == &v ? shape.kv_heads : shape.heads;
-    require(array->element() == Element::working && array->rows() >= rows &&
-                array->cols() == heads * shape.head_dim,
-            "attend: shapes differ");
-  }
-  if (shape.cosines != nullptr) {
-    for (const Array* table : {shape.cosines, shape.sines})
-      require(table->rows() >= shape.past + shape.length && table->cols() * 2 == shape.head_dim,
-              "attend: rotation of another shape");
-  }
-  for (const Array* norm : {shape.q_norm, shape.k_norm})
-    require(norm == nullptr || norm->empty() || norm->cols() == shape.head_dim,
-            "attend: norm of another shape");
-}
 
 template <class T>
 void Attention<T>::attend(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
                           Array& out) {
-  check_attention(shape, shape.windows * shape.length, q, k, v, out);
-  if (shape.windows == 0 || shape.length == 0) return;
+  const std::int64_t rows = shape.windows * shape.length;
+  check_attention(shape, rows, q, k, v, out);
+  if (rows != 0) attend_windows(row_norms_.apply(shape, rows, q, k, v), out);
+}
+
+template <class T>
+void Attention<T>::attend_windows(const typename RowNorms<T>::Inputs& in, Array& out) {
+  const AttentionShape& shape = in.shape;
+  const Array& q = in.q;
+  const Array& k = in.k;
+  const Array& v = in.v;
   const std::int64_t length = shape.length;
   const std::int64_t head_dim = shape.head_dim;
-  const HeadTransform q_transform = transform_of(shape, shape.q_norm);
-  const HeadTransform k_transform = transform_of(shape, shape.k_norm);
+  const HeadTransform k_transform = key_transform(shape);
 
   const std::int64_t keys_size = round_up(kernels_.packed_keys_size(length, head_dim), 32);
   const std::int64_t values_size = round_up(kernels_.packed_values_size(length, head_dim), 32);
@@ -68,7 +51,7 @@ void Attention<T>::attend(const AttentionShape& shape, const Array& q, const Arr
     }
   });
 
-  attend_tiles<T>(kernels_, shape, q_transform, q,
+  attend_tiles<T>(kernels_, shape, q,
                   {packed_keys, packed_values, keys_size, values_size, panels * kernels_.panel}, out);
 }
 
@@ -80,18 +63,20 @@ std::unique_ptr<AttentionCache> Attention<T>::make_cache(const AttentionShape& s
 template <class T>
 void Attention<T>::extend(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
                           AttentionCache& cache, Array& out) {
-  check_attention(shape, shape.windows * shape.length, q, k, v, out);
+  const std::int64_t rows = shape.windows * shape.length;
+  check_attention(shape, rows, q, k, v, out);
   require(shape.length >= 1, "extend: no tokens");
-  const NewTokens tokens{.shape = &shape,
-                         .q_transform = transform_of(shape, shape.q_norm),
-                         .k_transform = transform_of(shape, shape.k_norm),
-                         .q = &q,
-                         .k = &k,
-                         .v = &v,
+  const auto in = row_norms_.apply(shape, rows, q, k, v);
+  const NewTokens tokens{.shape = &in.shape,
+                         .q_transform = query_transform(in.shape),
+                         .k_transform = key_transform(in.shape),
+                         .q = &in.q,
+                         .k = &in.k,
+                         .v = &in.v,
                          .out = &out};
   if (shape.past == 0 && shape.length > 1) {
     cached_.append(tokens, cache);
-    attend(shape, q, k, v, out);
+    if (rows != 0) attend_windows(in, out);
   } else {
     cached_.extend(tokens, cache);
   }

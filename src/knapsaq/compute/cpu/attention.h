@@ -7,21 +7,15 @@
 #include "knapsaq/compute/cpu/aligned.h"
 #include "knapsaq/compute/cpu/cached_attention.h"
 #include "knapsaq/compute/cpu/kernels.h"
+#include "knapsaq/compute/cpu/row_norms.h"
 
 namespace knapsaq::cpu {
-
-/// What happens to a head of q or k (whose norm is given) in this attention.
-HeadTransform transform_of(const AttentionShape& shape, const Array* norm);
-/// Throws std::invalid_argument for arrays that are not `rows` rows of this shape, and for rotations of fewer
-/// than shape.past + shape.length positions.
-void check_attention(const AttentionShape& shape, std::int64_t rows, const Array& q, const Array& k,
-                     const Array& v, const Array& out);
 
 /// The attention of the CPU backend: Backend's functions of the same names. T is what matrix products read.
 template <class T>
 class Attention {
  public:
-  explicit Attention(const Kernels<T>& kernels) : kernels_(kernels), cached_(kernels) {}
+  explicit Attention(const Kernels<T>& kernels) : kernels_(kernels), row_norms_(kernels), cached_(kernels) {}
 
   void attend(const AttentionShape& shape, const Array& q, const Array& k, const Array& v, Array& out);
   void attend(const AttentionShape& shape, std::span<const Segment> segments, const Array& q, const Array& k,
@@ -31,7 +25,11 @@ class Attention {
               AttentionCache& cache, Array& out);
 
  private:
+  /// attend() of windows after the norms of rows.
+  void attend_windows(const typename RowNorms<T>::Inputs& in, Array& out);
+
   const Kernels<T>& kernels_;
+  RowNorms<T> row_norms_;
   CachedAttention<T> cached_;
   AlignedBytes packed_keys_;
   AlignedBytes packed_values_;

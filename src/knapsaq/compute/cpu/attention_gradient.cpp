@@ -7,8 +7,9 @@
 #include <vector>
 
 #include "knapsaq/base/threads.h"
-#include "knapsaq/compute/cpu/attention.h"
+#include "knapsaq/compute/cpu/attention_rules.h"
 #include "knapsaq/compute/cpu/linears.h"
+#include "knapsaq/compute/cpu/row_norms.h"
 #include "knapsaq/compute/cpu/tiles.h"
 
 namespace knapsaq::cpu {
@@ -43,7 +44,7 @@ class Task {
         products_(products),
         shape_(shape),
         dim_(shape.head_dim),
-        factor_(1.0f / std::sqrt(static_cast<float>(shape.head_dim))) {}
+        factor_(attention_scale(shape)) {}
 
   /// All pointers are those of the head's first token; `norms`: sums by the vectors of the heads' norms, or
   /// null.
@@ -53,6 +54,11 @@ class Task {
     T* gradient;
     HeadTransform transform;
     float* norms;
+  };
+  /// A head's logit of no token, or null, and the sum of the gradients by it.
+  struct Sink {
+    const float* logit;
+    double gradient = 0;
   };
 
   void read_keys(const Place& keys, const T* values, std::int64_t values_pitch) {
@@ -69,9 +75,9 @@ class Task {
     }
   }
 
-  void back(const Place& queries, const T* gradient, std::int64_t pitch) {
+  void back(const Place& queries, const T* gradient, std::int64_t pitch, Sink& sink) {
     for (std::int64_t first = 0; first < shape_.length; first += kTileRows)
-      back_tile(queries, transformed(queries, first), plain(gradient, pitch, first));
+      back_tile(queries, transformed(queries, first), plain(gradient, pitch, first), sink);
   }
 
   /// The gradients by keys and values, summed over all queries.
@@ -113,7 +119,7 @@ class Task {
     HeadTileRows<T> tile = room(first);
     std::vector<float> head(static_cast<std::size_t>(dim_));
     for (std::int64_t r = 0; r < tile.count; ++r) {
-      kernels_.transform(place.transform, place.x + (first + r) * place.pitch, first + r, 1.0f, head.data());
+      kernels_.transform(place.transform, place.x + (first + r) * place.pitch, first + r, head.data());
       kernels_.convert(head.data(), dim_, tile.rows.data() + r * dim_);
     }
     return tile;
@@ -147,7 +153,7 @@ class Task {
     return {low, std::clamp<std::int64_t>(position + 1 - keys.first, low, keys.count)};
   }
 
-  void back_tile(const Place& queries, HeadTileRows<T> q, HeadTileRows<T> gradient) {
+  void back_tile(const Place& queries, HeadTileRows<T> q, HeadTileRows<T> gradient, Sink& sink) {
     const std::int64_t rows = q.padded;
     // Tiles of keys that some query of this tile sees.
     const auto end = static_cast<std::size_t>(q.first / kTileRows + 1);
@@ -158,9 +164,11 @@ class Task {
     scores_.resize(count * size);
     slopes_.resize(count * size);
     rounded_.resize(count * size);
+    if (shape_.softcap != 0) caps_.resize(count * size);
 
-    // Scores, and the logarithm of their sum of exponentials in every row.
-    std::vector<SoftmaxStatistics> statistics(count * static_cast<std::size_t>(q.count));
+    // Scores, and the logarithm of their sum of exponentials in every row, to which a sink adds one.
+    const std::size_t parts = count + (sink.logit == nullptr ? 0 : 1);
+    std::vector<SoftmaxStatistics> statistics(parts * static_cast<std::size_t>(q.count));
     for (std::size_t t = 0; t < count; ++t) {
       const KeyTile& tile = tiles_[begin + t];
       const std::int64_t cols = tile.keys.padded;
@@ -169,17 +177,24 @@ class Task {
       for (std::int64_t r = 0; r < q.count; ++r) {
         float* row = scores + r * cols;
         const Range range = seen(q.first + r, tile.keys);
+        for (std::int64_t c = range.low; c < range.high; ++c) row[c] *= factor_;
+        if (shape_.softcap != 0) {
+          kernels_.pointwise->softcap(row, cols, shape_.softcap);
+          kernels_.pointwise->softcap_slopes(row, cols, shape_.softcap, caps_.data() + t * size + r * cols);
+        }
         std::fill(row, row + range.low, kUnseen);
         std::fill(row + range.high, row + cols, kUnseen);
-        for (std::int64_t c = range.low; c < range.high; ++c) row[c] *= factor_;
-        statistics[static_cast<std::size_t>(r) * count + t] = kernels_.softmax_statistics(row, cols);
+        statistics[static_cast<std::size_t>(r) * parts + t] = kernels_.softmax_statistics(row, cols);
       }
     }
     std::vector<float> means(static_cast<std::size_t>(q.count));
+    std::vector<double> of_sink(static_cast<std::size_t>(q.count));
     for (std::int64_t r = 0; r < q.count; ++r) {
       const auto i = static_cast<std::size_t>(r);
+      if (sink.logit != nullptr) statistics[i * parts + count] = {*sink.logit, 1};
       const auto log_sum =
-          static_cast<float>(log_sum_of(&statistics[i * count], static_cast<std::int64_t>(count), 1));
+          static_cast<float>(log_sum_of(&statistics[i * parts], static_cast<std::int64_t>(parts), 1));
+      if (sink.logit != nullptr) of_sink[i] = std::exp(static_cast<double>(*sink.logit - log_sum));
       for (std::size_t t = 0; t < count; ++t) {
         const std::int64_t at = static_cast<std::int64_t>(t * size) + r * tiles_[begin + t].keys.padded;
         kernels_.gradients->probabilities(scores_.data() + at, tiles_[begin + t].keys.padded, log_sum,
@@ -196,6 +211,8 @@ class Task {
         means[static_cast<std::size_t>(r)] +=
             kernels_.gradients->dot(scores_.data() + t * size + r * cols, slopes + r * cols, cols);
     }
+    for (std::size_t i = 0; i < means.size(); ++i)
+      sink.gradient -= of_sink[i] * static_cast<double>(means[i]);
 
     const Operand by_query = operand_of_columns(q.rows, rows);
     const Operand of_gradient = operand_of_columns(gradient.rows, rows);
@@ -207,6 +224,7 @@ class Task {
       add_transposed(rounded, rows, cols, of_gradient, tile.of_values);
       for (std::int64_t r = 0; r < q.count; ++r) {
         const std::int64_t at = static_cast<std::int64_t>(t * size) + r * cols;
+        if (shape_.softcap != 0) kernels_.pointwise->multiply(caps_.data() + at, cols, scores_.data() + at);
         kernels_.gradients->softmax(scores_.data() + at, slopes_.data() + at, cols,
                                     means[static_cast<std::size_t>(r)], factor_, rounded_.data() + at);
       }
@@ -233,26 +251,28 @@ class Task {
     kernels_.add(product_.data(), cols * dim_, sum.data());
   }
 
-  /// The gradient by a head as it was before norm and rotation, from the one after them, which is lost.
+  /// The gradient by a head as it was before its transform, from the one after it, which is lost.
   void write(const Place& place, std::int64_t position, float* gradient) {
     const HeadTransform& transform = place.transform;
+    if (transform.scales != nullptr)
+      for (std::int64_t i = 0; i < dim_; ++i) gradient[i] *= transform.scales[position];
     if (transform.rotation.cosines != nullptr) {
-      const std::int64_t half = dim_ / 2;
-      const float* cosines = transform.rotation.cosines + position * half;
-      const float* sines = transform.rotation.sines + position * half;
-      for (std::int64_t i = 0; i < half; ++i) {
+      const std::int64_t pairs = transform.rotation.pairs;
+      const float* cosines = transform.rotation.cosines + position * pairs;
+      const float* sines = transform.rotation.sines + position * pairs;
+      for (std::int64_t i = 0; i < pairs; ++i) {
         const float a = gradient[i];
-        const float b = gradient[half + i];
+        const float b = gradient[pairs + i];
         gradient[i] = a * cosines[i] + b * sines[i];
-        gradient[half + i] = b * cosines[i] - a * sines[i];
+        gradient[pairs + i] = b * cosines[i] - a * sines[i];
       }
     }
     T* out = place.gradient + position * place.pitch;
     if (transform.norm == nullptr) return kernels_.convert(gradient, dim_, out);
     std::vector<float> x(static_cast<std::size_t>(dim_));
     std::vector<float> sum(static_cast<std::size_t>(dim_));
-    const HeadTransform nothing{.head_dim = dim_, .norm = nullptr, .norm_eps = 0, .rotation = {}};
-    kernels_.transform(nothing, place.x + position * place.pitch, position, 1.0f, x.data());
+    const HeadTransform nothing{.head_dim = dim_};
+    kernels_.transform(nothing, place.x + position * place.pitch, position, x.data());
     kernels_.gradients->norm(Norm::rms, x.data(), transform.norm, transform.norm_eps, dim_, gradient,
                              sum.data(), place.norms, nullptr);
     kernels_.convert(sum.data(), dim_, out);
@@ -269,6 +289,7 @@ class Task {
   std::vector<KeyTile> tiles_;
   // Of a tile of queries, one tile of keys behind another.
   std::vector<float> scores_;  ///< then probabilities
+  std::vector<float> caps_;    ///< derivatives of a soft cap
   std::vector<float> slopes_;  ///< gradients by probabilities
   std::vector<T> rounded_;     ///< probabilities, then gradients by scores
   std::vector<T> turned_;
@@ -278,19 +299,30 @@ class Task {
 }  // namespace
 
 template <class T>
-void attend_back(const Kernels<T>& kernels, Products& products, const AttentionShape& shape, const Array& q,
-                 const Array& k, const Array& v, const Array& gradient, AttentionGradient& out) {
-  const std::int64_t rows = shape.windows * shape.length;
-  require(shape.past == 0, "attend_backward: no cache");
-  check_attention(shape, rows, q, k, v, gradient);
-  check_attention(shape, rows, out.q, out.k, out.v, gradient);
+void attend_back(const Kernels<T>& kernels, Products& products, const AttentionShape& whole,
+                 const Array& of_q, const Array& of_k, const Array& of_v, const Array& gradient,
+                 AttentionGradient& out) {
+  const std::int64_t rows = whole.windows * whole.length;
+  require(whole.past == 0, "attend_backward: no cache");
+  check_attention(whole, rows, of_q, of_k, of_v, gradient);
+  check_attention(whole, rows, out.q, out.k, out.v, gradient);
+  require(out.sinks.empty() || std::ssize(out.sinks) == whole.heads,
+          "attend_backward: not a sum for each head");
   if (rows == 0) return;
-  const HeadTransform q_transform = transform_of(shape, shape.q_norm);
-  const HeadTransform k_transform = transform_of(shape, shape.k_norm);
+  RowNorms<T> row_norms(kernels);
+  const auto inputs = row_norms.apply(whole, rows, of_q, of_k, of_v);
+  const AttentionShape& shape = inputs.shape;
+  const Array& q = inputs.q;
+  const Array& k = inputs.k;
+  const Array& v = inputs.v;
+  HeadTransform q_transform = query_transform(shape);
+  q_transform.factor = 1;  // scores are scaled instead: they are rounded less
+  const HeadTransform k_transform = key_transform(shape);
   const std::int64_t dim = shape.head_dim;
   const std::int64_t group = shape.heads / shape.kv_heads;
   const auto tasks = static_cast<std::size_t>(shape.windows * shape.kv_heads);
   std::vector<float> norms(tasks * static_cast<std::size_t>(2 * dim));  // of q, then of k, task by task
+  std::vector<double> sinks(static_cast<std::size_t>(shape.windows * shape.heads));
   parallel_for(tasks, [&](std::size_t index) {
     const std::int64_t window = static_cast<std::int64_t>(index) / shape.kv_heads;
     const std::int64_t head = static_cast<std::int64_t>(index) % shape.kv_heads;
@@ -304,18 +336,23 @@ void attend_back(const Kernels<T>& kernels, Products& products, const AttentionS
     task.read_keys(keys, start(v, head), v.cols());
     for (std::int64_t h = head * group; h < (head + 1) * group; ++h) {
       const Place queries{start(q, h), q.cols(), start(out.q, h), q_transform, of_norms};
-      task.back(queries, start(gradient, h), gradient.cols());
+      typename Task<T>::Sink sink{sink_of(shape, h)};
+      task.back(queries, start(gradient, h), gradient.cols(), sink);
+      sinks[static_cast<std::size_t>(window * shape.heads + h)] = sink.gradient;
     }
     task.write_keys(keys, start(out.v, head), out.v.cols());
   });
-  const auto add = [&](std::vector<double>& sums, std::size_t offset) {
-    if (sums.empty()) return;
+  const auto add = [&](const HeadTransform& transform, std::vector<double>& sums, std::size_t offset) {
+    if (transform.norm == nullptr || sums.empty()) return;
     for (std::size_t task = 0; task < tasks; ++task)
       for (std::size_t i = 0; i < static_cast<std::size_t>(dim); ++i)
         sums[i] += static_cast<double>(norms[(2 * task + offset) * static_cast<std::size_t>(dim) + i]);
   };
-  add(out.q_norm, 0);
-  add(out.k_norm, 1);
+  add(q_transform, out.q_norm, 0);
+  add(k_transform, out.k_norm, 1);
+  for (std::size_t i = 0; i < sinks.size() && !out.sinks.empty(); ++i)
+    out.sinks[i % out.sinks.size()] += sinks[i];
+  row_norms.back(whole, rows, of_q, of_k, of_v, out);
 }
 
 template void attend_back(const Kernels<float>&, Products&, const AttentionShape&, const Array&, const Array&,

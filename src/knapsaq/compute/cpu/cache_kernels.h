@@ -15,13 +15,14 @@ inline constexpr std::int64_t kCachePiece = 256;
 
 /// Some tokens of one key head, and all query heads that read it.
 struct CachePiece {
-  const float* q = nullptr;  ///< [queries, head_dim], times head_dim^-0.5 * log2(e)
+  const float* q = nullptr;  ///< [queries, head_dim], times the attention's scale * log2(e)
   std::int64_t queries = 0;
   std::int64_t head_dim = 0;
   const std::byte* keys = nullptr;  ///< of the head's first token
   const std::byte* values = nullptr;
   std::int64_t begin = 0;    ///< tokens [begin, end) are seen; no others of their values are touched
   std::int64_t end = 0;      ///< at most kCachePiece behind begin's panel
+  float softcap = 0;         ///< times log2(e); 0: none
   float* scores = nullptr;   ///< scratch: [queries, kCachePiece]
   float* partial = nullptr;  ///< the result, CacheKernels::partial_size() floats, for combine()
 };
@@ -49,8 +50,9 @@ struct CacheKernels {
   std::int64_t (*partial_size)(std::int64_t queries, std::int64_t head_dim);
   void (*attend)(const CachePiece& piece);
   /// out [queries, head_dim] from the partial results of all pieces, one behind another, which are lost.
+  /// sinks: a logit of no token for each query, or null.
   void (*combine)(float* partials, std::int64_t pieces, std::int64_t queries, std::int64_t head_dim,
-                  float* out);
+                  const float* sinks, float* out);
 };
 
 }  // namespace knapsaq::cpu

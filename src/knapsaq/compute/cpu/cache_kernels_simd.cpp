@@ -290,6 +290,7 @@ void attend_piece(const CachePiece& piece) {
   const std::byte* const values = piece.values + first / kCachePanel * value_panel<E>(head_dim);
   for (std::int64_t r = 0; r < piece.queries; ++r) {
     float* scores = piece.scores + r * kCachePiece;
+    if (piece.softcap != 0) soft_cap(scores, extent, piece.softcap);
     partial.largest[r] =
         exponentiate_scores(scores, extent, piece.begin - first, piece.end - first, partial.sums + r);
     if constexpr (kScaleBytes < E >> 0) {
@@ -313,19 +314,24 @@ void attend_piece(const CachePiece& piece) {
 }
 
 void combine_pieces(float* partials, std::int64_t pieces, std::int64_t queries, std::int64_t head_dim,
-                    float* out) {
+                    const float* sinks, float* out) {
   const std::int64_t size = partial_size(queries, head_dim);
   const std::int64_t width = value_width(head_dim);
   for (std::int64_t r = 0; r < queries; ++r) {
-    float largest = kMasked;
+    const float sink = sinks == nullptr ? kMasked : sinks[r] * kLog2E;
+    float largest = sink;
     for (std::int64_t i = 0; i < pieces; ++i) {
       const float one = Partial(partials + i * size, queries).largest[r];
       largest = one > largest ? one : largest;
     }
+    float factor[kLanes];
     float total = 0;
+    if (sinks != nullptr) {
+      store(factor, exp2_precise(splat(sink - largest)));
+      total = factor[0];
+    }
     for (std::int64_t i = 0; i < pieces; ++i) {
       const Partial partial(partials + i * size, queries);
-      float factor[kLanes];
       store(factor, exp2_precise(splat(partial.largest[r] - largest)));
       partial.largest[r] = factor[0];
       total += factor[0] * partial.sums[r];

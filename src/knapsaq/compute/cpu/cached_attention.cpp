@@ -1,7 +1,6 @@
 #include "knapsaq/compute/cpu/cached_attention.h"
 
 #include <algorithm>
-#include <cmath>
 #include <new>
 
 #include "knapsaq/base/threads.h"
@@ -10,9 +9,6 @@
 
 namespace knapsaq::cpu {
 namespace {
-
-// log2(e): scores are logarithms to the base 2.
-constexpr float kLog2E = 1.44269504088896340736f;
 
 // So many new tokens are attended to one after another rather than from an unpacked cache. With 2048 tokens
 // before and eight query heads for every key head, unpacking takes as long as six tokens do, and a tile of
@@ -248,7 +244,7 @@ template <class T>
 void CachedAttention<T>::append(const NewTokens& tokens, Compact& cache) {
   const std::int64_t past = tokens.shape->past;
   const std::int64_t head_dim = cache.head_dim;
-  const HeadTransform as_it_is{.head_dim = head_dim, .norm = nullptr, .norm_eps = 0, .rotation = {}};
+  const HeadTransform as_it_is{.head_dim = head_dim};
   for_groups(cache.heads, past, past + tokens.shape->length,
              [&](std::int64_t head, std::int64_t first, std::int64_t last) {
                const NewHead<T> from(tokens, head);
@@ -257,8 +253,8 @@ void CachedAttention<T>::append(const NewTokens& tokens, Compact& cache) {
                float* const value = scratch.take<float>(head_dim);
                for (std::int64_t position = first; position < last; ++position) {
                  const std::int64_t row = position - past;
-                 kernels_.transform(tokens.k_transform, from.k + row * tokens.k->cols(), position, 1.0f, key);
-                 kernels_.transform(as_it_is, from.v + row * tokens.v->cols(), 0, 1.0f, value);
+                 kernels_.transform(tokens.k_transform, from.k + row * tokens.k->cols(), position, key);
+                 kernels_.transform(as_it_is, from.v + row * tokens.v->cols(), 0, value);
                  cache.kernels.put(key, value, head_dim, position, cache.keys(head), cache.values(head));
                }
              });
@@ -269,7 +265,7 @@ void CachedAttention<T>::unpack(const NewTokens& tokens, Compact& cache, const P
   const std::int64_t past = tokens.shape->past;
   const std::int64_t total = unpacked.capacity;
   const std::int64_t head_dim = cache.head_dim;
-  const HeadTransform as_it_is{.head_dim = head_dim, .norm = nullptr, .norm_eps = 0, .rotation = {}};
+  const HeadTransform as_it_is{.head_dim = head_dim};
   const std::int64_t kernel_bytes = kernels_.attention_scratch(head_dim);
   const std::int64_t panel = kCachePanel * head_dim;
   const std::int64_t scratch_bytes =
@@ -317,7 +313,7 @@ void CachedAttention<T>::unpack(const NewTokens& tokens, Compact& cache, const P
 
 template <class T>
 void CachedAttention<T>::attend(const NewTokens& tokens, const Panels& cache) {
-  attend_tiles<T>(kernels_, *tokens.shape, tokens.q_transform, *tokens.q, cache.all(kernels_), *tokens.out);
+  attend_tiles<T>(kernels_, *tokens.shape, *tokens.q, cache.all(kernels_), *tokens.out);
 }
 
 template <class T>
@@ -337,6 +333,7 @@ void CachedAttention<T>::extend_by_one(const NewTokens& tokens, const Panels& ca
     kernels_.append(tokens.k_transform, from.k, from.v, position, cache.capacity, t_tile.data(),
                     cache.keys(head), cache.values(head));
     for (std::int64_t i = 0; i < heads_per_key; ++i) {
+      const std::int64_t query_head = head % shape.kv_heads * heads_per_key + i;
       const std::int64_t query = (head * heads_per_key + i) * head_dim;
       kernels_.attend_one({.q = working<T>(q) + query,
                            .q_pitch = q.cols(),
@@ -346,6 +343,8 @@ void CachedAttention<T>::extend_by_one(const NewTokens& tokens, const Panels& ca
                            .first = position,
                            .count = 1,
                            .sliding_window = shape.sliding_window,
+                           .softcap = base2_softcap(shape),
+                           .sink = sink_of(shape, query_head),
                            .transform = tokens.q_transform,
                            .head = {cache.keys(head), cache.values(head), padded_length},
                            .scratch = t_tile.data()});
@@ -360,8 +359,7 @@ void CachedAttention<T>::extend_by_one(const NewTokens& tokens, std::int64_t num
   const std::int64_t position = shape.past + number;
   const std::int64_t head_dim = shape.head_dim;
   const std::int64_t queries = shape.heads / shape.kv_heads;
-  const float factor = kLog2E / std::sqrt(static_cast<float>(head_dim));
-  const HeadTransform as_it_is{.head_dim = head_dim, .norm = nullptr, .norm_eps = 0, .rotation = {}};
+  const HeadTransform as_it_is{.head_dim = head_dim};
 
   const std::int64_t first_seen =
       shape.sliding_window == 0 ? 0 : std::max<std::int64_t>(0, position - shape.sliding_window + 1);
@@ -397,15 +395,15 @@ void CachedAttention<T>::extend_by_one(const NewTokens& tokens, std::int64_t num
 
     if (piece == last_piece) {
       const NewHead<T> from(tokens, head);
-      kernels_.transform(tokens.k_transform, from.k + number * tokens.k->cols(), position, 1.0f, key);
-      kernels_.transform(as_it_is, from.v + number * tokens.v->cols(), 0, 1.0f, value);
+      kernels_.transform(tokens.k_transform, from.k + number * tokens.k->cols(), position, key);
+      kernels_.transform(as_it_is, from.v + number * tokens.v->cols(), 0, value);
       code.put(key, value, head_dim, position, cache.keys(head), cache.values(head));
     }
     // Every piece does this again: it takes a hundredth of the piece's time and saves a loop over threads.
     const std::int64_t row = head / shape.kv_heads * shape.length + number;
     const std::int64_t start = row * shape.heads * head_dim + head % shape.kv_heads * q_size;
     for (std::int64_t i = 0; i < queries; ++i)
-      kernels_.transform(tokens.q_transform, working<T>(*tokens.q) + start + i * head_dim, position, factor,
+      kernels_.transform(tokens.q_transform, working<T>(*tokens.q) + start + i * head_dim, position,
                          q + i * head_dim);
     float* const of_head = pieces == 1 ? single : partials + head * pieces * partial_size;
     code.attend({.q = q,
@@ -415,13 +413,14 @@ void CachedAttention<T>::extend_by_one(const NewTokens& tokens, std::int64_t num
                  .values = cache.values(head),
                  .begin = std::max(first_seen, piece * kCachePiece),
                  .end = std::min((piece + 1) * kCachePiece, position + 1),
+                 .softcap = base2_softcap(shape),
                  .scores = scores,
                  .partial = of_head + (piece - first_piece) * partial_size});
     // Whoever is the last of a head combines its pieces.
     if (pieces > 1 &&
         finished_[static_cast<std::size_t>(head)].fetch_add(1, std::memory_order_acq_rel) + 1 < pieces)
       return;
-    code.combine(of_head, pieces, queries, head_dim, result);
+    code.combine(of_head, pieces, queries, head_dim, sink_of(shape, head % shape.kv_heads * queries), result);
     kernels_.convert(result, q_size, working<T>(*tokens.out) + start);
   });
 }

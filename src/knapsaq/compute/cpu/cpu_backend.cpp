@@ -15,10 +15,13 @@
 #include "knapsaq/compute/cpu/attention.h"
 #include "knapsaq/compute/cpu/attention_gradient.h"
 #include "knapsaq/compute/cpu/cpu_kernels.h"
+#include "knapsaq/compute/cpu/experts.h"
 #include "knapsaq/compute/cpu/gradients.h"
 #include "knapsaq/compute/cpu/head_tile.h"
 #include "knapsaq/compute/cpu/linears.h"
+#include "knapsaq/compute/cpu/pointwise.h"
 #include "knapsaq/compute/cpu/product.h"
+#include "knapsaq/compute/cpu/recurrent.h"
 #include "knapsaq/compute/cpu/tiles.h"
 
 namespace knapsaq {
@@ -73,8 +76,11 @@ class CpuBackend final : public Backend {
       : precision_(options.precision),
         kernels_(kernels),
         linears_(options, kernels, packed_kernels),
+        pointwise_(*kernels.pointwise),
         grams_(kWorking),
+        experts_(kernels),
         attention_(kernels),
+        recurrent_(kernels),
         gradients_(kernels, linears_.products(), grams_) {}
 
   Precision precision() const override { return precision_; }
@@ -182,6 +188,19 @@ class CpuBackend final : public Backend {
     });
   }
 
+  void scale(Array& values, std::int64_t rows, float factor) override {
+    pointwise_.scale(values, rows, factor);
+  }
+  void add(const Array& in, std::int64_t rows, float factor, Array& sum) override {
+    pointwise_.add(in, rows, factor, sum);
+  }
+  void gate(const Array& gate, std::int64_t rows, Array& values) override {
+    pointwise_.gate(gate, rows, values);
+  }
+  void softcap(Array& logits, std::int64_t rows, float cap) override {
+    pointwise_.softcap(logits, rows, cap);
+  }
+
   void convert(const Array& in, std::int64_t rows, Array& out) override {
     require(in.element() == Element::full && out.element() == Element::working && in.cols() == out.cols() &&
                 rows <= in.rows() && rows <= out.rows(),
@@ -199,9 +218,27 @@ class CpuBackend final : public Backend {
                 Activation activation, Array& out) override {
     linears_.activate(in, rows, gate, up, activation, out);
   }
-  void losses(const Array& in, const Weight& head, std::span<const std::int32_t> targets,
+  void losses(const Array& in, const OutputHead& head, std::span<const std::int32_t> targets,
               std::span<float> losses) override {
     linears_.losses(in, head, targets, losses);
+  }
+
+  void route(const Array& logits, std::int64_t rows, const RouterRule& rule, ExpertRows& out) override {
+    experts_.route(logits, rows, rule, out);
+  }
+  void gather(const Array& from, std::span<const std::int32_t> rows, Array& to) override {
+    experts_.gather(from, rows, to);
+  }
+  void activate_experts(const Array& in, const ExpertRows& rows, std::span<const ExpertWeights> experts,
+                        Activation activation, Array& out) override {
+    linears_.activate_experts(in, rows, experts, activation, out);
+  }
+  void multiply_experts(const Array& in, const ExpertRows& rows, std::span<const Weight* const> experts,
+                        Array& out) override {
+    linears_.multiply_experts(in, rows, experts, out);
+  }
+  void add_experts(const Array& from, const ExpertRows& rows, Array& sum) override {
+    experts_.add_experts(from, rows, sum);
   }
 
   void attend(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
@@ -220,9 +257,25 @@ class CpuBackend final : public Backend {
     attention_.extend(shape, q, k, v, cache, out);
   }
 
-  void compare(const Array& reference, const Weight& head_weight, std::span<const std::int32_t> targets,
+  std::unique_ptr<RecurrentState> make_state(const RecurrentShape& shape) override {
+    return recurrent_.make_state(shape);
+  }
+  void short_convolution(const RowSequences& sequences, const ShortConvolution& convolution, const Array& in,
+                         Array& out) override {
+    recurrent_.short_convolution(sequences, convolution, in, out);
+  }
+  void gated_delta_rule(const RowSequences& sequences, const DeltaShape& shape, const Array& qkv,
+                        const Array& a, const Array& b, Array& out) override {
+    recurrent_.gated_delta_rule(sequences, shape, qkv, a, b, out);
+  }
+  void gated_norm(const Array& in, const Array& gate, const NormWeights& weights, std::int64_t rows,
+                  Array& out) override {
+    recurrent_.gated_norm(in, gate, weights, rows, out);
+  }
+
+  void compare(const Array& reference, const OutputHead& output, std::span<const std::int32_t> targets,
                bool jsd, std::span<const Compared> candidates) override {
-    const DenseWeight& head = dense(head_weight);
+    const DenseWeight& head = dense(*output.weight);
     const auto rows = static_cast<std::int64_t>(targets.size());
     check_input(reference, rows, head);
     std::vector<const DenseWeight*> heads;  // of the candidates
@@ -249,7 +302,7 @@ class CpuBackend final : public Backend {
       float* p = log_p + elements;
       float* logits = p + elements;
       const HeadTile of_reference =
-          head_products(linears_.products(), kernels_, head, of_reference_head, tile, log_p);
+          head_products(linears_.products(), kernels_, head, output.softcap, of_reference_head, tile, log_p);
       // log p and log q are rounded to fp32 after the same subtraction, so that they are equal where p = q
       // is; what the rounding of the two sums leaves is added at the end.
       for (std::int64_t r = 0; r < tile.count; ++r) {
@@ -261,8 +314,8 @@ class CpuBackend final : public Backend {
       }
       for (std::size_t c = 0; c < candidates.size(); ++c) {
         const Compared& candidate = candidates[c];
-        const HeadTile of_candidate =
-            head_products(linears_.products(), kernels_, *heads[c], of_heads[c], tile, logits);
+        const HeadTile of_candidate = head_products(linears_.products(), kernels_, *heads[c], output.softcap,
+                                                    of_heads[c], tile, logits);
         for (std::int64_t r = 0; r < tile.count; ++r) {
           const auto i = static_cast<std::size_t>(r);
           const std::int32_t target = targets[static_cast<std::size_t>(tile.first + r)];
@@ -323,12 +376,42 @@ class CpuBackend final : public Backend {
                          const Array& gradient, Array& out, Array* of_gate, Array& of_up) override {
     gradients_.activate_backward(gate, up, rows, activation, gradient, out, of_gate, of_up);
   }
+  void add_experts_backward(const Array& gradient, const Array& from, const ExpertRows& rows, Array& of_from,
+                            std::span<float> of_weights) override {
+    experts_.add_experts_backward(gradient, from, rows, of_from, of_weights);
+  }
+  void gather_backward(const Array& from, std::span<const std::int32_t> rows, Array& sum) override {
+    experts_.gather_backward(from, rows, sum);
+  }
+  void route_backward(const Array& logits, std::int64_t rows, const RouterRule& rule,
+                      const ExpertRows& routed, std::span<const float> of_weights,
+                      Array& of_logits) override {
+    experts_.route_backward(logits, rows, rule, routed, of_weights, of_logits);
+  }
   void attend_backward(const AttentionShape& shape, const Array& q, const Array& k, const Array& v,
                        const Array& gradient, AttentionGradient& out) override {
     attend_back<T>(kernels_, linears_.products(), shape, q, k, v, gradient, out);
   }
-  void loss_gradient(const Array& in, const Weight& head, const LossTargets& targets, std::span<float> losses,
-                     Array& out) override {
+  void short_convolution_backward(const RowSequences& sequences, const ShortConvolution& convolution,
+                                  const Array& in, const Array& gradient, Array& of_in) override {
+    recurrent_.short_convolution_backward(sequences, convolution, in, gradient, of_in);
+  }
+  void gated_delta_rule_backward(const RowSequences& sequences, const DeltaShape& shape, const Array& qkv,
+                                 const Array& a, const Array& b, const Array& gradient,
+                                 DeltaGradient& out) override {
+    recurrent_.gated_delta_rule_backward(sequences, shape, qkv, a, b, gradient, out);
+  }
+  void gated_norm_backward(const Array& in, const Array& gate, const NormWeights& weights, std::int64_t rows,
+                           const Array& gradient, Array& of_in, Array& of_gate,
+                           NormGradient* of_weights) override {
+    recurrent_.gated_norm_backward(in, gate, weights, rows, gradient, of_in, of_gate, of_weights);
+  }
+  void gate_backward(const Array& gate, const Array& values, std::int64_t rows, Array& gradient,
+                     Array& of_gate) override {
+    pointwise_.gate_backward(gate, values, rows, gradient, of_gate);
+  }
+  void loss_gradient(const Array& in, const OutputHead& head, const LossTargets& targets,
+                     std::span<float> losses, Array& out) override {
     gradients_.loss_gradient(in, head, targets, losses, out);
   }
 
@@ -397,8 +480,11 @@ class CpuBackend final : public Backend {
   static constexpr dnnl::memory::data_type kWorking =
       std::is_same_v<T, Bf16> ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
   Linears<T> linears_;
+  Pointwise<T> pointwise_;
   Products grams_;  ///< apart: layouts are chosen for other tiles
+  Experts<T> experts_;
   Attention<T> attention_;
+  Recurrent<T> recurrent_;
   Gradients<T> gradients_;
 };
 

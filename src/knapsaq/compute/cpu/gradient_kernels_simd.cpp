@@ -85,6 +85,14 @@ void activate_row(Activation activation, const T* gate, const T* up, const T* gr
       return activate_row_as<Activation::gelu>(gate, up, gradient, n, out, of_gate, of_up);
     case Activation::gelu_tanh:
       return activate_row_as<Activation::gelu_tanh>(gate, up, gradient, n, out, of_gate, of_up);
+    case Activation::clamped_swiglu:
+      return for_vectors(n, [&](std::int64_t i, int lanes) {
+        const GatedGradient all = clamped_swiglu_gradient(
+            load_lanes(gate + i, lanes), load_lanes(up + i, lanes), load_lanes(gradient + i, lanes));
+        store_lanes(out + i, all.value, lanes);
+        store_lanes(of_gate + i, all.by_gate, lanes);
+        store_lanes(of_up + i, all.by_up, lanes);
+      });
   }
 }
 

@@ -95,6 +95,7 @@ void Gradients<T>::activate_backward(const Array* gate, const Array& up, std::in
                                      Array& of_up) {
   const std::int64_t n = up.cols();
   require(gate == nullptr || of_gate != nullptr, "activate_backward: no place for the gate's gradient");
+  require(gate != nullptr || activation != Activation::clamped_swiglu, "activate_backward: no gate");
   for (const Array* array :
        {&up, &gradient, static_cast<const Array*>(&out), static_cast<const Array*>(&of_up),
         gate == nullptr ? &up : gate, gate == nullptr ? &up : of_gate})
@@ -110,9 +111,9 @@ void Gradients<T>::activate_backward(const Array* gate, const Array& up, std::in
 }
 
 template <class T>
-void Gradients<T>::loss_gradient(const Array& in, const Weight& head_weight, const LossTargets& targets,
+void Gradients<T>::loss_gradient(const Array& in, const OutputHead& output, const LossTargets& targets,
                                  std::span<float> losses, Array& out) {
-  const DenseWeight& head = dense(head_weight);
+  const DenseWeight& head = dense(*output.weight);
   const auto rows = std::ssize(losses);
   const std::int64_t vocab = head.out();
   check_input(in, rows, head);
@@ -132,22 +133,30 @@ void Gradients<T>::loss_gradient(const Array& in, const Weight& head_weight, con
 
   for_tiles(head_tiles(head, rows), [&](const RowTile& tile) {
     const std::int64_t elements = tile.computed * vocab;
-    t_tile.reserve(static_cast<std::size_t>(elements + 3 * vocab) * sizeof(float) +
+    t_tile.reserve(static_cast<std::size_t>(elements + 4 * vocab) * sizeof(float) +
                    (reference_head == nullptr ? 0 : static_cast<std::size_t>(elements) * sizeof(float)));
     float* logits = reinterpret_cast<float*>(t_tile.data());
     float* reference_logits = logits + elements;
     float* q = reference_head == nullptr ? reference_logits : reference_logits + elements;  // of one row
     float* p = q + vocab;
     float* row_of_reference = p + vocab;
-    const HeadTile of_row = head_products(products_, kernels_, head, in, tile, logits);
+    float* slopes = row_of_reference + vocab;
+    const HeadTile of_row = head_products(products_, kernels_, head, output.softcap, in, tile, logits);
     HeadTile of_reference;
     if (reference_head != nullptr)
-      of_reference =
-          head_products(products_, kernels_, *reference_head, *targets.reference, tile, reference_logits);
+      of_reference = head_products(products_, kernels_, *reference_head, output.softcap, *targets.reference,
+                                   tile, reference_logits);
     const auto gather = [&](const DenseWeight& from, const float* tile_logits, std::int64_t r, float* row) {
       for (const DenseWeight::Chunk& chunk : from.chunks())
         std::copy_n(tile_logits + tile.computed * chunk.first + r * chunk.cols, chunk.cols,
                     row + chunk.first);
+    };
+    // The cap's slopes at the row's logits, and a gradient by capped logits -> that by the others.
+    const auto find_slopes = [&] {
+      if (output.softcap > 0) kernels_.pointwise->softcap_slopes(q, vocab, output.softcap, slopes);
+    };
+    const auto through_cap = [&](float* row) {
+      if (output.softcap > 0) kernels_.pointwise->multiply(slopes, vocab, row);
     };
     for (std::int64_t r = 0; r < tile.count; ++r) {
       const auto i = static_cast<std::size_t>(tile.first + r);
@@ -163,11 +172,15 @@ void Gradients<T>::loss_gradient(const Array& in, const Weight& head_weight, con
         const double kl = (log_sum - shift) - (reference_sum - static_cast<float>(reference_sum)) +
                           kernels_.divergence(row_of_reference, p, q, vocab, shift);
         losses[i] = static_cast<float>(kl < 0 ? 0 : kl);
+        find_slopes();
         kernels_.log_probabilities(q, vocab, shift, row_of_reference);
-        kernels_.gradients->difference(row_of_reference, p, vocab, gradient);
+        for (std::int64_t c = 0; c < vocab; ++c) row_of_reference[c] -= p[c];
+        through_cap(row_of_reference);
+        kernels_.gradients->difference(row_of_reference, nullptr, vocab, gradient);
         continue;
       }
       gather(head, logits, r, q);
+      find_slopes();
       kernels_.log_probabilities(q, vocab, shift, p);
       std::int64_t target = targets.tokens.empty() ? vocab - 1 : targets.tokens[i];
       if (targets.tokens.empty()) {
@@ -185,6 +198,7 @@ void Gradients<T>::loss_gradient(const Array& in, const Weight& head_weight, con
       } else {
         losses[i] = -q[target] + static_cast<float>(log_sum - shift);
         p[target] -= 1;
+        through_cap(p);
       }
       kernels_.gradients->difference(p, nullptr, vocab, gradient);
     }

@@ -24,8 +24,8 @@ class Gradients {
                      Array& sum, NormGradient* of_weights);
   void activate_backward(const Array* gate, const Array& up, std::int64_t rows, Activation activation,
                          const Array& gradient, Array& out, Array* of_gate, Array& of_up);
-  void loss_gradient(const Array& in, const Weight& head, const LossTargets& targets, std::span<float> losses,
-                     Array& out);
+  void loss_gradient(const Array& in, const OutputHead& head, const LossTargets& targets,
+                     std::span<float> losses, Array& out);
 
  private:
   const Kernels<T>& kernels_;

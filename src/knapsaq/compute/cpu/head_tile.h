@@ -39,9 +39,10 @@ struct HeadTile {
   std::array<std::int64_t, kTileRows> likeliest;  ///< the first of the largest logits
 };
 
-/// Logits of a tile, chunk after chunk: [computed, chunk.cols] each, and what is known of the rows.
+/// Logits of a tile, chunk after chunk: [computed, chunk.cols] each, and what is known of the rows. A soft
+/// cap of 0 is none.
 template <class T>
-HeadTile head_products(Products& products, const Kernels<T>& kernels, const DenseWeight& head,
+HeadTile head_products(Products& products, const Kernels<T>& kernels, const DenseWeight& head, float softcap,
                        const Array& in, const RowTile& tile, float* logits) {
   const auto chunks = static_cast<std::int64_t>(head.chunks().size());
   std::vector<SoftmaxStatistics> statistics(static_cast<std::size_t>(chunks * tile.count));
@@ -49,6 +50,7 @@ HeadTile head_products(Products& products, const Kernels<T>& kernels, const Dens
     const DenseWeight::Chunk& chunk = head.chunks()[static_cast<std::size_t>(c)];
     float* part = logits + tile.computed * chunk.first;
     products.run(view_of(head, chunk), tile.computed, working<T>(in) + tile.first * in.cols(), part, true);
+    if (softcap > 0) kernels.pointwise->softcap(part, tile.count * chunk.cols, softcap);
     for (std::int64_t r = 0; r < tile.count; ++r)
       statistics[static_cast<std::size_t>(r * chunks + c)] =
           kernels.softmax_statistics(part + r * chunk.cols, chunk.cols);

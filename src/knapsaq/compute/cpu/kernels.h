@@ -5,22 +5,29 @@
 #include "knapsaq/base/float16.h"
 #include "knapsaq/compute/backend.h"
 #include "knapsaq/compute/cpu/cache_kernels.h"
+#include "knapsaq/compute/cpu/delta_kernels.h"
 #include "knapsaq/compute/cpu/gradient_kernels.h"
+#include "knapsaq/compute/cpu/pointwise_kernels.h"
 
 namespace knapsaq::cpu {
 
-/// Rotation tables of one window: row p holds the cosines (sines) of position p, head_dim / 2 each.
+/// Rotation tables of one window: row p holds the cosines (sines) of position p, for the pairs (i, i +
+/// pairs).
 struct Rotation {
   const float* cosines = nullptr;  ///< null: no rotation
   const float* sines = nullptr;
+  std::int64_t pairs = 0;
 };
 
-/// What happens to one head of q or k before scores are computed: RMS norm (if norm is not null), rotation.
+/// What happens to one head of q or k before scores are computed: RMS norm (if norm is not null), rotation, a
+/// factor.
 struct HeadTransform {
   std::int64_t head_dim = 0;
   const float* norm = nullptr;
   float norm_eps = 0;
-  Rotation rotation;
+  Rotation rotation = {};
+  float factor = 1;
+  const float* scales = nullptr;  ///< another factor for every position; null: none
 };
 
 /// Keys and values of one head, laid out for the score and value products by pack_keys() and pack_values().
@@ -33,7 +40,8 @@ struct PackedHead {
   std::int64_t padded_length = 0;
 };
 
-/// One tile of queries of one head.
+/// One tile of queries of one head. Scores are logarithms to the base 2: the factor of `transform` is the
+/// attention's scale * log2(e).
 template <class T>
 struct AttentionTile {
   const T* q = nullptr;  ///< this head of the window's first token
@@ -44,6 +52,8 @@ struct AttentionTile {
   std::int64_t first = 0;  ///< position of the tile's first query, at least `past`
   std::int64_t count = 0;  ///< queries, at most Kernels::query_tile
   std::int64_t sliding_window = 0;
+  float softcap = 0;            ///< times log2(e); 0: none
+  const float* sink = nullptr;  ///< a logit of no token; null: none
   HeadTransform transform;
   PackedHead<T> head;
   std::byte* scratch = nullptr;  ///< Kernels::attention_scratch() bytes, aligned to 64
@@ -114,12 +124,13 @@ struct Kernels {
   void (*attend)(const AttentionTile<T>& tile);
   void (*attend_one)(const AttentionTile<T>& tile);  ///< the same for a tile of one query
 
-  /// One head of the token at `position` as floats, normed, rotated and multiplied by `factor`.
-  void (*transform)(const HeadTransform& transform, const T* x, std::int64_t position, float factor,
-                    float* out);
+  /// One head of the token at `position` as floats, transformed.
+  void (*transform)(const HeadTransform& transform, const T* x, std::int64_t position, float* out);
   const CacheKernels* half_cache;
   const CacheKernels* int8_cache;
   const GradientKernels<T>* gradients;
+  const PointwiseKernels<T>* pointwise;
+  const DeltaKernels<T>* delta;
 };
 
 }  // namespace knapsaq::cpu

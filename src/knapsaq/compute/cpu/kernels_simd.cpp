@@ -12,8 +12,12 @@ namespace knapsaq::cpu::KNAPSAQ_SET {
 extern const CacheKernels kHalfCache;
 extern const CacheKernels kInt8Cache;
 extern const GradientKernels<float> kFloatGradients;
+extern const PointwiseKernels<float> kFloatPointwise;
+extern const DeltaKernels<float> kFloatDelta;
 #ifdef KNAPSAQ_SIMD_BF16
 extern const GradientKernels<Bf16> kBf16Gradients;
+extern const PointwiseKernels<Bf16> kBf16Pointwise;
+extern const DeltaKernels<Bf16> kBf16Delta;
 #endif
 
 namespace {
@@ -94,6 +98,10 @@ void activate_row(Activation activation, const T* gate, const T* up, std::int64_
       return activate_row_as<Activation::gelu>(gate, up, n, out);
     case Activation::gelu_tanh:
       return activate_row_as<Activation::gelu_tanh>(gate, up, n, out);
+    case Activation::clamped_swiglu:
+      return for_vectors(n, [&](std::int64_t i, int lanes) {
+        store_lanes(out + i, clamped_swiglu(load_lanes(gate + i, lanes), load_lanes(up + i, lanes)), lanes);
+      });
   }
 }
 
@@ -192,7 +200,7 @@ DivergencePair both_divergences_row(const float* log_p, const float* p, const fl
 //
 // For a tile of queries, block of keys by block: for every group of kTileRows queries, scores S = Q K^T in
 // fp32; softmax with running maximum and sum per query; O = O * alpha + P V. Q carries the factor
-// head_dim^-0.5 * log2(e), so that probabilities are powers of two of score differences. Keys behind the last
+// scale * log2(e), so that probabilities are powers of two of score differences. Keys behind the last
 // query of a group are neither multiplied nor exponentiated.
 
 // Accumulators of the micro kernel: kTileRows * kTileVecs registers. With 32 of them 24, 4 vectors of B and
@@ -389,27 +397,28 @@ void dense_product(const float* in, std::int64_t rows, std::int64_t depth, const
     for (std::int64_t r = 0; r < rows; ++r) add_row(bias, cols, out + r * cols);
 }
 
-/// One head of one token as floats, normed, rotated and multiplied by `factor`; `out` has head_dim floats.
+/// One head of one token as floats, transformed; `out` has head_dim floats.
 template <class T>
-void transform_head(const HeadTransform& transform, const T* x, std::int64_t position, float factor,
-                    float* out) {
+void transform_head(const HeadTransform& transform, const T* x, std::int64_t position, float* out) {
   const std::int64_t n = transform.head_dim;
   for_vectors(n, [&](std::int64_t i, int lanes) { store_lanes(out + i, load_lanes(x + i, lanes), lanes); });
   if (transform.norm != nullptr)
     norm_row<float>(Norm::rms, out, transform.norm, nullptr, transform.norm_eps, n, out);
   if (transform.rotation.cosines != nullptr) {
-    const std::int64_t half = n / 2;
-    const float* cosines = transform.rotation.cosines + position * half;
-    const float* sines = transform.rotation.sines + position * half;
-    for_vectors(half, [&](std::int64_t i, int lanes) {
+    const std::int64_t pairs = transform.rotation.pairs;
+    const float* cosines = transform.rotation.cosines + position * pairs;
+    const float* sines = transform.rotation.sines + position * pairs;
+    for_vectors(pairs, [&](std::int64_t i, int lanes) {
       const Vec c = load_lanes(cosines + i, lanes);
       const Vec s = load_lanes(sines + i, lanes);
       const Vec a = load_lanes(out + i, lanes);
-      const Vec b = load_lanes(out + half + i, lanes);
+      const Vec b = load_lanes(out + pairs + i, lanes);
       store_lanes(out + i, a * c - b * s, lanes);
-      store_lanes(out + half + i, b * c + a * s, lanes);
+      store_lanes(out + pairs + i, b * c + a * s, lanes);
     });
   }
+  float factor = transform.factor;
+  if (transform.scales != nullptr) factor *= transform.scales[position];
   if (factor != 1.0f) {
     for_vectors(n, [&](std::int64_t i, int lanes) {
       store_lanes(out + i, load_lanes(out + i, lanes) * splat(factor), lanes);
@@ -457,7 +466,7 @@ void pack_keys(const HeadTransform& transform, const T* k, std::int64_t pitch, s
     const std::int64_t position = index * kPanel + j;
     for (std::int64_t d = head_dim; d < depth; ++d) row[d] = T{};
     if (position < length) {
-      transform_head(transform, k + position * pitch, position, 1.0f, head);
+      transform_head(transform, k + position * pitch, position, head);
       convert_row(head, head_dim, row);
     } else {
       for (std::int64_t d = 0; d < head_dim; ++d) row[d] = T{};
@@ -502,7 +511,7 @@ void append_head(const HeadTransform& transform, const T* k, const T* v, std::in
   float* head = reinterpret_cast<float*>(scratch);
   T* row = reinterpret_cast<T*>(head + round_up(head_dim, kLanes));
   for (std::int64_t d = head_dim; d < depth; ++d) row[d] = T{};
-  transform_head(transform, k, position, 1.0f, head);
+  transform_head(transform, k, position, head);
   convert_row(head, head_dim, row);
   T* panel = keys + position / kPanel * kPanel * depth;
   for (std::int64_t d = 0; d < depth; d += kPair)
@@ -602,10 +611,8 @@ void attend_tile(const AttentionTile<T>& tile) {
   const AttentionScratch<T> s(tile.scratch, head_dim);
   const std::int64_t groups = (tile.count + kRows - 1) / kRows;
   const std::int64_t rows = groups * kRows;
-  // head_dim^-0.5 * log2(e)
-  float root[kLanes];
-  store(root, vsqrt(splat(static_cast<float>(head_dim))));
-  const float factor = kLog2E / root[0];
+  // A logit of no token is what the running maximum and sum begin with.
+  const float before = tile.sink == nullptr ? kMasked : *tile.sink * kLog2E;
 
   const std::int64_t start = tile.first - tile.past;  // of the tile in q and out
   prefetch_head(tile.q + start * tile.q_pitch, tile.q_pitch, tile.count, head_dim);
@@ -613,11 +620,12 @@ void attend_tile(const AttentionTile<T>& tile) {
     T* row = s.q + r * depth;
     for (std::int64_t d = 0; d < depth; ++d) row[d] = T{};
     if (r < tile.count) {
-      transform_head(tile.transform, tile.q + (start + r) * tile.q_pitch, tile.first + r, factor, s.head);
+      transform_head(tile.transform, tile.q + (start + r) * tile.q_pitch, tile.first + r, s.head);
       convert_row(s.head, head_dim, row);
     }
-    s.largest[r] = kMasked;
+    s.largest[r] = before;
     store(s.sums + r * kLanes, splat(0));
+    if (tile.sink != nullptr) s.sums[r * kLanes] = 1;
     for (std::int64_t d = 0; d < width; d += kLanes) store(s.output + r * width + d, splat(0));
   }
 
@@ -647,6 +655,8 @@ void attend_tile(const AttentionTile<T>& tile) {
       for (std::int64_t j = 0; j < extent; j += kPanel)
         micro_columns<T, kRows, false>(smaller(extent - j, kPanel) / kLanes, q, depth, keys + j * depth,
                                        kPanel, depth / kPair, s.scores + j, kBlock, nullptr);
+      if (tile.softcap != 0)
+        for (int r = 0; r < kRows; ++r) soft_cap(s.scores + r * kBlock, extent, tile.softcap);
       float alpha[round_up(kRows, kLanes)];
       softmax_group<T, kRows>(s.scores, extent, ranges, s.probabilities, s.largest + first_row,
                               s.sums + first_row * kLanes, alpha);
@@ -681,7 +691,8 @@ constexpr DenseProduct own_product() {
 }
 
 template <class T>
-constexpr Kernels<T> make_kernels(const char* name, const GradientKernels<T>* gradients) {
+constexpr Kernels<T> make_kernels(const char* name, const GradientKernels<T>* gradients,
+                                  const PointwiseKernels<T>* pointwise, const DeltaKernels<T>* delta) {
   return {.name = name,
           .norm_full = norm_row<float>,
           .norm_working = norm_row<T>,
@@ -706,12 +717,15 @@ constexpr Kernels<T> make_kernels(const char* name, const GradientKernels<T>* gr
           .transform = transform_head<T>,
           .half_cache = &kHalfCache,
           .int8_cache = &kInt8Cache,
-          .gradients = gradients};
+          .gradients = gradients,
+          .pointwise = pointwise,
+          .delta = delta};
 }
 
-constexpr Kernels<float> kFloat = make_kernels<float>(kFamily, &kFloatGradients);
+constexpr Kernels<float> kFloat =
+    make_kernels<float>(kFamily, &kFloatGradients, &kFloatPointwise, &kFloatDelta);
 #ifdef KNAPSAQ_SIMD_BF16
-constexpr Kernels<Bf16> kBf16 = make_kernels<Bf16>(kSet, &kBf16Gradients);
+constexpr Kernels<Bf16> kBf16 = make_kernels<Bf16>(kSet, &kBf16Gradients, &kBf16Pointwise, &kBf16Delta);
 #endif
 
 }  // namespace

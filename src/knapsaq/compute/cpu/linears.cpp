@@ -172,51 +172,85 @@ ProductOperand Linears<T>::open(const Weight& weight, std::int64_t index, int sl
 }
 
 template <class T>
+bool Linears<T>::few(const ExpertRows& rows) const {
+  return rows.size() <= packed_rows_ * rows.experts();
+}
+
+template <class T>
 void Linears<T>::multiply(const Array& in, std::int64_t rows, std::span<const Product> products) {
+  std::vector<ProductPart> parts;
   for (const Product& product : products) {
     check_input(in, rows, *product.weight);
     require(product.out->cols() == product.weight->out() && rows <= product.out->rows(),
             "multiply: shapes differ");
     require(!product.accumulate || product.out->element() == Element::full, "multiply: sum is not full");
+    parts.push_back({product, 0, rows});
   }
   if (products.empty() || rows == 0) return;
   if (std::all_of(products.begin(), products.end(),
                   [&](const Product& product) { return few(rows, *product.weight); }))
-    return multiply_few(in, rows, products);
-  if (rounds_inputs_ && products.size() > 1) {  // each may round them in another way
-    for (const Product& product : products) multiply(in, rows, {&product, 1});
-    return;
-  }
-  const Array inputs = inputs_of(*products.front().weight, in, rows);
+    return multiply_few(in, rows, parts);
+  multiply_parts(in, parts);
+}
 
+template <class T>
+void Linears<T>::multiply_experts(const Array& in, const ExpertRows& rows,
+                                  std::span<const Weight* const> experts, Array& out) {
+  require(std::ssize(experts) == rows.experts(), "multiply_experts: not a weight for each expert");
+  std::vector<ProductPart> parts;
+  for (std::int64_t e = 0; e < rows.experts(); ++e) {
+    if (rows.rows_of(e) == 0) continue;
+    const Weight* weight = experts[static_cast<std::size_t>(e)];
+    require(weight != nullptr, "multiply_experts: rows of an expert that has no weight");
+    check_input(in, rows.size(), *weight);
+    require(out.cols() == weight->out() && rows.size() <= out.rows(), "multiply_experts: shapes differ");
+    parts.push_back({{weight, &out, false}, rows.begin[static_cast<std::size_t>(e)], rows.rows_of(e)});
+  }
+  if (parts.empty()) return;
+  if (few(rows) &&
+      std::ranges::all_of(parts, [](const ProductPart& part) { return as_packed(part.product.weight); }))
+    return multiply_few(in, rows.size(), parts);
+  multiply_parts(in, parts);
+}
+
+template <class T>
+void Linears<T>::multiply_parts(const Array& in, std::span<const ProductPart> parts) {
   struct Task {
-    const Product* product;
+    std::size_t part;
     std::int64_t piece;
     std::int64_t first_tile, end_tile;
   };
-  // All row tiles of one piece before the next piece: its weights stay in the cache that the cores share.
-  const RowTiles tiles(rows);
   std::vector<Task> tasks;
-  for (const Product& product : products) {
-    const std::int64_t together = tiles_per_task(*product.weight);
-    for (std::int64_t piece = 0; piece < pieces(*product.weight); ++piece)
+  std::vector<Array> inputs;  // of each part: each may round them in another way
+  for (const ProductPart& part : parts) {
+    const Weight& weight = *part.product.weight;
+    inputs.push_back(
+        inputs_of(weight, in.view(working<T>(in) + part.first * in.cols(), part.rows), part.rows));
+    // All row tiles of one piece before the next piece: its weights stay in the cache that the cores share.
+    const RowTiles tiles(part.rows);
+    const std::int64_t together = tiles_per_task(weight);
+    for (std::int64_t piece = 0; piece < pieces(weight); ++piece)
       for (std::int64_t tile = 0; tile < tiles.size(); tile += together)
-        tasks.push_back({&product, piece, tile, std::min(tile + together, tiles.size())});
+        tasks.push_back({inputs.size() - 1, piece, tile, std::min(tile + together, tiles.size())});
   }
   parallel_for(tasks.size(), [&](std::size_t index) {
     const Task& task = tasks[index];
-    const ProductOperand matrix = open(*task.product->weight, task.piece, 0);
-    Array& out = *task.product->out;
+    const auto& [product, first, rows] = parts[task.part];
+    const RowTiles tiles(rows);
+    const ProductOperand matrix = open(*product.weight, task.piece, 0);
+    Array& out = *product.out;
     const bool is_full = out.element() == Element::full;
     const std::size_t size = is_full ? sizeof(float) : sizeof(T);
     const std::size_t pitch = static_cast<std::size_t>(out.cols()) * size;
     const std::size_t row_bytes = static_cast<std::size_t>(matrix.cols) * size;
     for (std::int64_t t = task.first_tile; t < task.end_tile; ++t) {
       const RowTile tile = tiles[t];
-      const T* x = working<T>(inputs) + tile.first * in.cols();
-      std::byte* target = static_cast<std::byte*>(out.data()) + static_cast<std::size_t>(tile.first) * pitch +
+      const T* x = working<T>(inputs[task.part]) + tile.first * in.cols();
+      std::byte* target = static_cast<std::byte*>(out.data()) +
+                          static_cast<std::size_t>(first + tile.first) * pitch +
                           static_cast<std::size_t>(matrix.first) * size;
-      if (matrix.cols == out.cols() && !task.product->accumulate) {
+      // The rows behind those of the part may be another's.
+      if (matrix.cols == out.cols() && !product.accumulate && tile.computed == tile.count) {
         products_.run(matrix, tile.computed, x, target, is_full);
         continue;
       }
@@ -225,7 +259,7 @@ void Linears<T>::multiply(const Array& in, std::int64_t rows, std::span<const Pr
       for (std::int64_t r = 0; r < tile.count; ++r) {
         std::byte* to = target + static_cast<std::size_t>(r) * pitch;
         const std::byte* from = t_tile.data() + static_cast<std::size_t>(r) * row_bytes;
-        if (task.product->accumulate) {
+        if (product.accumulate) {
           kernels_.add(reinterpret_cast<const float*>(from), matrix.cols, reinterpret_cast<float*>(to));
         } else {
           std::memcpy(to, from, row_bytes);
@@ -236,12 +270,12 @@ void Linears<T>::multiply(const Array& in, std::int64_t rows, std::span<const Pr
 }
 
 template <class T>
-void Linears<T>::multiply_few(const Array& in, std::int64_t rows, std::span<const Product> products) {
+void Linears<T>::multiply_few(const Array& in, std::int64_t rows, std::span<const ProductPart> parts) {
   std::vector<const PackedWeight*> weights;
-  std::vector<std::int64_t> ends;  // of each weight's tasks
+  std::vector<std::int64_t> ends;  // of each part's tasks
   std::int64_t tasks = 0;
-  for (const Product& product : products) {
-    const PackedWeight& weight = *as_packed(product.weight);
+  for (const ProductPart& part : parts) {
+    const PackedWeight& weight = *as_packed(part.product.weight);
     weights.push_back(&weight);
     const std::int64_t together = panels_per_task(weight);
     tasks += (weight.panels() + together - 1) / together;
@@ -251,24 +285,24 @@ void Linears<T>::multiply_few(const Array& in, std::int64_t rows, std::span<cons
   parallel_streams(static_cast<std::size_t>(tasks), [&](std::size_t index) {
     const auto task = static_cast<std::int64_t>(index);
     const auto p = static_cast<std::size_t>(std::upper_bound(ends.begin(), ends.end(), task) - ends.begin());
+    const ProductPart& part = parts[p];
     const PackedWeight& weight = *weights[p];
     const std::int64_t together = panels_per_task(weight);
     const std::int64_t first_panel = (task - (p == 0 ? 0 : ends[p - 1])) * together;
     const std::int64_t panels = std::min(together, weight.panels() - first_panel);
     const std::int64_t pitch = panels * kPanelRows;
-    t_tile.reserve(static_cast<std::size_t>(rows * pitch) * sizeof(float));
+    t_tile.reserve(static_cast<std::size_t>(part.rows * pitch) * sizeof(float));
     float* sums = reinterpret_cast<float*>(t_tile.data());
-    inputs_.multiply(weight, first_panel, panels, sums, pitch);
+    inputs_.multiply(weight, first_panel, panels, part.first, part.rows, sums, pitch);
 
     const std::int64_t first = first_panel * kPanelRows;
     const std::int64_t cols = std::min(pitch, weight.out() - first);
-    const bool accumulate = products[p].accumulate;
-    Array& out = *products[p].out;
-    for (std::int64_t r = 0; r < rows; ++r) {
+    Array& out = *part.product.out;
+    for (std::int64_t r = 0; r < part.rows; ++r) {
       float* row = sums + r * pitch;
       if (!weight.bias().empty()) kernels_.add(weight.bias().data() + first, cols, row);
-      const std::int64_t at = r * out.cols() + first;
-      if (accumulate) {
+      const std::int64_t at = (part.first + r) * out.cols() + first;
+      if (part.product.accumulate) {
         kernels_.add(row, cols, full(out) + at);
       } else if (out.element() == Element::full) {
         std::copy_n(row, cols, full(out) + at);
@@ -280,31 +314,80 @@ void Linears<T>::multiply_few(const Array& in, std::int64_t rows, std::span<cons
 }
 
 template <class T>
-void Linears<T>::activate(const Array& in, std::int64_t rows, const Weight* gate, const Weight& up,
-                          Activation activation, Array& out) {
-  check_input(in, rows, up);
+void Linears<T>::check_activated(const Array& in, std::int64_t rows, const ExpertWeights& weights,
+                                 Activation activation, const Array& out) const {
+  const auto& [gate, up] = weights;
+  require(up != nullptr, "activate: rows of an expert that has no weights");
+  check_input(in, rows, *up);
+  require(gate != nullptr || activation != Activation::clamped_swiglu, "activate: no gate");
   if (gate != nullptr) {
     check_input(in, rows, *gate);
-    require(gate->out() == up.out(), "activate: gate and up differ");
-    require((as_packed(gate) == nullptr) == (as_packed(&up) == nullptr), "activate: weights of two kinds");
+    require(gate->out() == up->out(), "activate: gate and up differ");
+    require((as_packed(gate) == nullptr) == (as_packed(up) == nullptr), "activate: weights of two kinds");
   }
-  require(out.element() == Element::working && out.cols() == up.out() && rows <= out.rows(),
+  require(out.element() == Element::working && out.cols() == up->out() && rows <= out.rows(),
           "activate: output of another shape");
-  if (rows == 0) return;
-  if (few(rows, up)) return activate_few(in, rows, as_packed(gate), *as_packed(&up), activation, out);
-  const Array inputs_of_up = inputs_of(up, in, rows);
-  const Array inputs_of_gate = gate == nullptr ? Array() : inputs_of(*gate, in, rows);
+}
 
-  const RowTiles tiles(rows);
-  const std::int64_t together = tiles_per_task(up);
-  const std::int64_t groups = (tiles.size() + together - 1) / together;
-  parallel_for(static_cast<std::size_t>(pieces(up) * groups), [&](std::size_t index) {
-    const std::int64_t piece = static_cast<std::int64_t>(index) / groups;
-    const std::int64_t first_tile = static_cast<std::int64_t>(index) % groups * together;
-    const ProductOperand ups = open(up, piece, 0);
+template <class T>
+void Linears<T>::activate(const Array& in, std::int64_t rows, const Weight* gate, const Weight& up,
+                          Activation activation, Array& out) {
+  check_activated(in, rows, {gate, &up}, activation, out);
+  if (rows == 0) return;
+  const ActivatedPart part{gate, &up, 0, rows};
+  if (few(rows, up)) return activate_few(in, rows, {&part, 1}, activation, out);
+  activate_parts(in, {&part, 1}, activation, out);
+}
+
+template <class T>
+void Linears<T>::activate_experts(const Array& in, const ExpertRows& rows,
+                                  std::span<const ExpertWeights> experts, Activation activation, Array& out) {
+  require(std::ssize(experts) == rows.experts(), "activate_experts: not weights for each expert");
+  std::vector<ActivatedPart> parts;
+  for (std::int64_t e = 0; e < rows.experts(); ++e) {
+    if (rows.rows_of(e) == 0) continue;
+    const auto& [gate, up] = experts[static_cast<std::size_t>(e)];
+    check_activated(in, rows.size(), {gate, up}, activation, out);
+    parts.push_back({gate, up, rows.begin[static_cast<std::size_t>(e)], rows.rows_of(e)});
+  }
+  if (parts.empty()) return;
+  if (few(rows) && std::ranges::all_of(parts, [](const ActivatedPart& part) { return as_packed(part.up); }))
+    return activate_few(in, rows.size(), parts, activation, out);
+  activate_parts(in, parts, activation, out);
+}
+
+template <class T>
+void Linears<T>::activate_parts(const Array& in, std::span<const ActivatedPart> parts, Activation activation,
+                                Array& out) {
+  struct Inputs {
+    Array of_up, of_gate;
+  };
+  struct Task {
+    std::size_t part;
+    std::int64_t piece;
+    std::int64_t first_tile, end_tile;
+  };
+  std::vector<Inputs> inputs;
+  std::vector<Task> tasks;
+  for (const ActivatedPart& part : parts) {
+    const Array x = in.view(working<T>(in) + part.first * in.cols(), part.rows);
+    inputs.push_back({inputs_of(*part.up, x, part.rows),
+                      part.gate == nullptr ? Array() : inputs_of(*part.gate, x, part.rows)});
+    const RowTiles tiles(part.rows);
+    const std::int64_t together = tiles_per_task(*part.up);
+    for (std::int64_t piece = 0; piece < pieces(*part.up); ++piece)
+      for (std::int64_t tile = 0; tile < tiles.size(); tile += together)
+        tasks.push_back({inputs.size() - 1, piece, tile, std::min(tile + together, tiles.size())});
+  }
+  parallel_for(tasks.size(), [&](std::size_t index) {
+    const Task& task = tasks[index];
+    const auto& [gate, up, first, rows] = parts[task.part];
+    const Inputs& of_part = inputs[task.part];
+    const RowTiles tiles(rows);
+    const ProductOperand ups = open(*up, task.piece, 0);
     ProductOperand gates;
-    if (gate != nullptr) gates = open(*gate, piece, 1);
-    for (std::int64_t t = first_tile; t < std::min(first_tile + together, tiles.size()); ++t) {
+    if (gate != nullptr) gates = open(*gate, task.piece, 1);
+    for (std::int64_t t = task.first_tile; t < task.end_tile; ++t) {
       const RowTile tile = tiles[t];
       const std::int64_t at = tile.first * in.cols();
       const std::int64_t elements = tile.computed * ups.cols;
@@ -312,50 +395,73 @@ void Linears<T>::activate(const Array& in, std::int64_t rows, const Weight* gate
       T* of_up = reinterpret_cast<T*>(t_tile.data());
       T* of_gate = gate == nullptr ? nullptr : of_up + elements;
       if (gate != nullptr)
-        products_.run(gates, tile.computed, working<T>(inputs_of_gate) + at, of_gate, false);
-      products_.run(ups, tile.computed, working<T>(inputs_of_up) + at, of_up, false);
+        products_.run(gates, tile.computed, working<T>(of_part.of_gate) + at, of_gate, false);
+      products_.run(ups, tile.computed, working<T>(of_part.of_up) + at, of_up, false);
       for (std::int64_t r = 0; r < tile.count; ++r)
         kernels_.activate(activation, gate == nullptr ? nullptr : of_gate + r * ups.cols,
                           of_up + r * ups.cols, ups.cols,
-                          working<T>(out) + (tile.first + r) * out.cols() + ups.first);
+                          working<T>(out) + (first + tile.first + r) * out.cols() + ups.first);
     }
   });
 }
 
 template <class T>
-void Linears<T>::activate_few(const Array& in, std::int64_t rows, const PackedWeight* gate,
-                              const PackedWeight& up, Activation activation, Array& out) {
-  const std::array both = {&up, gate};
-  inputs_.prepare(working<T>(in), rows, in.cols(), std::span(both).first(gate == nullptr ? 1 : 2));
-  const std::int64_t together =
-      gate == nullptr ? panels_per_task(up) : std::max<std::int64_t>(1, panels_per_task(up) / 2);
-  parallel_streams(static_cast<std::size_t>((up.panels() + together - 1) / together), [&](std::size_t index) {
-    const std::int64_t first_panel = static_cast<std::int64_t>(index) * together;
-    const std::int64_t panels = std::min(together, up.panels() - first_panel);
+void Linears<T>::activate_few(const Array& in, std::int64_t rows, std::span<const ActivatedPart> parts,
+                              Activation activation, Array& out) {
+  struct Pair {
+    std::array<const PackedWeight*, 2> weights;  // up, gate
+    std::size_t count;
+    std::int64_t together;  // panels of a task
+  };
+  std::vector<Pair> pairs;
+  std::vector<const PackedWeight*> weights;
+  std::vector<std::int64_t> ends;  // of each part's tasks
+  std::int64_t tasks = 0;
+  for (const ActivatedPart& part : parts) {
+    const PackedWeight& up = *as_packed(part.up);
+    const std::size_t count = part.gate == nullptr ? 1 : 2;
+    const std::int64_t together =
+        std::max<std::int64_t>(1, panels_per_task(up) / static_cast<std::int64_t>(count));
+    pairs.push_back({{&up, as_packed(part.gate)}, count, together});
+    weights.insert(weights.end(), pairs.back().weights.begin(), pairs.back().weights.begin() + count);
+    tasks += (up.panels() + together - 1) / together;
+    ends.push_back(tasks);
+  }
+  inputs_.prepare(working<T>(in), rows, in.cols(), weights);
+  parallel_streams(static_cast<std::size_t>(tasks), [&](std::size_t index) {
+    const auto task = static_cast<std::int64_t>(index);
+    const auto p = static_cast<std::size_t>(std::upper_bound(ends.begin(), ends.end(), task) - ends.begin());
+    const ActivatedPart& part = parts[p];
+    const Pair& pair = pairs[p];
+    const PackedWeight& up = *pair.weights[0];
+    const std::int64_t first_panel = (task - (p == 0 ? 0 : ends[p - 1])) * pair.together;
+    const std::int64_t panels = std::min(pair.together, up.panels() - first_panel);
     const std::int64_t pitch = panels * kPanelRows;
     const std::int64_t first = first_panel * kPanelRows;
     const std::int64_t cols = std::min(pitch, up.out() - first);
-    t_tile.reserve(static_cast<std::size_t>(rows * pitch) * (sizeof(float) + 2 * sizeof(T)));
+    const std::int64_t elements = part.rows * pitch;
+    t_tile.reserve(static_cast<std::size_t>(elements) * (sizeof(float) + 2 * sizeof(T)));
     float* sums = reinterpret_cast<float*>(t_tile.data());
-    T* results = reinterpret_cast<T*>(sums + rows * pitch);  // of up, then of gate
-    for (std::size_t i = 0; i < (gate == nullptr ? 1u : 2u); ++i) {
-      const PackedWeight& weight = *both[i];
-      inputs_.multiply(weight, first_panel, panels, sums, pitch);
-      for (std::int64_t r = 0; r < rows; ++r) {
+    T* results = reinterpret_cast<T*>(sums + elements);  // of up, then of gate
+    for (std::size_t i = 0; i < pair.count; ++i) {
+      const PackedWeight& weight = *pair.weights[i];
+      inputs_.multiply(weight, first_panel, panels, part.first, part.rows, sums, pitch);
+      for (std::int64_t r = 0; r < part.rows; ++r) {
         float* row = sums + r * pitch;
         if (!weight.bias().empty()) kernels_.add(weight.bias().data() + first, cols, row);
-        kernels_.convert(row, cols, results + (static_cast<std::int64_t>(i) * rows + r) * pitch);
+        kernels_.convert(row, cols, results + static_cast<std::int64_t>(i) * elements + r * pitch);
       }
     }
-    for (std::int64_t r = 0; r < rows; ++r)
-      kernels_.activate(activation, gate == nullptr ? nullptr : results + (rows + r) * pitch,
-                        results + r * pitch, cols, working<T>(out) + r * out.cols() + first);
+    for (std::int64_t r = 0; r < part.rows; ++r)
+      kernels_.activate(activation, pair.count == 1 ? nullptr : results + elements + r * pitch,
+                        results + r * pitch, cols, working<T>(out) + (part.first + r) * out.cols() + first);
   });
 }
 
 template <class T>
-void Linears<T>::losses(const Array& in, const Weight& head, std::span<const std::int32_t> targets,
+void Linears<T>::losses(const Array& in, const OutputHead& output, std::span<const std::int32_t> targets,
                         std::span<float> losses) {
+  const Weight& head = *output.weight;
   const auto rows = static_cast<std::int64_t>(targets.size());
   check_input(in, rows, head);
   require(losses.size() == targets.size(), "losses: output of another length");
@@ -372,10 +478,11 @@ void Linears<T>::losses(const Array& in, const Weight& head, std::span<const std
   std::vector<float> target_logits(targets.size(), 0.0f);
   // What the columns from `first` on say about some rows; `pitch` floats from row to row.
   const auto look = [&](const RowTile& tile, std::int64_t piece, std::int64_t first, std::int64_t cols,
-                        const float* logits, std::int64_t pitch) {
+                        float* logits, std::int64_t pitch) {
     for (std::int64_t r = 0; r < tile.count; ++r) {
       const std::int64_t row = tile.first + r;
-      const float* of_row = logits + r * pitch;
+      float* of_row = logits + r * pitch;
+      if (output.softcap > 0) kernels_.pointwise->softcap(of_row, cols, output.softcap);
       statistics[static_cast<std::size_t>(piece * rows + row)] = kernels_.softmax_statistics(of_row, cols);
       const std::int64_t target = targets[static_cast<std::size_t>(row)] - first;
       if (target >= 0 && target < cols) target_logits[static_cast<std::size_t>(row)] = of_row[target];

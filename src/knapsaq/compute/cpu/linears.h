@@ -19,7 +19,9 @@ namespace knapsaq::cpu {
 ///
 /// Dense weights are oneDNN's (product.h). With CpuOptions::packed, weights are in panels (packed_kernels.h),
 /// dense ones too: few rows are multiplied from these directly; for many rows every piece of a weight is
-/// dequantized by the task that multiplies by it, into oneDNN's layout and the thread's cache.
+/// dequantized by the task that multiplies by it, into oneDNN's layout and the thread's cache. All experts of
+/// a product are handled alike, by the rows that an expert has on average: so a row's result does not depend
+/// on where the other rows go.
 template <class T>
 class Linears {
  public:
@@ -31,7 +33,11 @@ class Linears {
   void multiply(const Array& in, std::int64_t rows, std::span<const Product> products);
   void activate(const Array& in, std::int64_t rows, const Weight* gate, const Weight& up,
                 Activation activation, Array& out);
-  void losses(const Array& in, const Weight& head, std::span<const std::int32_t> targets,
+  void multiply_experts(const Array& in, const ExpertRows& rows, std::span<const Weight* const> experts,
+                        Array& out);
+  void activate_experts(const Array& in, const ExpertRows& rows, std::span<const ExpertWeights> experts,
+                        Activation activation, Array& out);
+  void losses(const Array& in, const OutputHead& head, std::span<const std::int32_t> targets,
               std::span<float> losses);
 
   /// What `weight` multiplies of `in`: `in` itself, or its first `rows` rows rounded (Inputs::as_llama_cpp).
@@ -44,8 +50,27 @@ class Linears {
   std::unique_ptr<Weight> prepare(std::int64_t out, std::int64_t in, std::span<const float> bias,
                                   const DenseRows& read, InputRounding rounding);
   bool few(std::int64_t rows, const Weight& weight) const;
-  void multiply_few(const Array& in, std::int64_t rows, std::span<const Product> products);
-  void activate_few(const Array& in, std::int64_t rows, const PackedWeight* gate, const PackedWeight& up,
+  bool few(const ExpertRows& rows) const;
+  /// Rows [first, first + rows) of an input, what they are multiplied by, and the array whose rows of the
+  /// same numbers get the result.
+  struct ProductPart {
+    Product product;
+    std::int64_t first, rows;
+  };
+  /// The same for act(in gate^T) * (in up^T); gate may be null.
+  struct ActivatedPart {
+    const Weight* gate;
+    const Weight* up;
+    std::int64_t first, rows;
+  };
+  void check_activated(const Array& in, std::int64_t rows, const ExpertWeights& weights,
+                       Activation activation, const Array& out) const;
+  void multiply_parts(const Array& in, std::span<const ProductPart> parts);
+  void activate_parts(const Array& in, std::span<const ActivatedPart> parts, Activation activation,
+                      Array& out);
+  /// From the codes; `rows`: of `in`, all of them.
+  void multiply_few(const Array& in, std::int64_t rows, std::span<const ProductPart> parts);
+  void activate_few(const Array& in, std::int64_t rows, std::span<const ActivatedPart> parts,
                     Activation activation, Array& out);
   /// Rows of W that are multiplied at once, and their number.
   std::int64_t piece_columns(const Weight& weight) const;

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "knapsaq/base/float16.h"
+#include "knapsaq/base/threads.h"
 
 namespace knapsaq::cpu {
 namespace {
@@ -14,7 +15,8 @@ namespace {
 constexpr std::int64_t kTaskBytes = 32 << 10;
 // Dequantized, half of an L2 cache of 1 MiB.
 constexpr std::int64_t kPieceBytes = 512 << 10;
-constexpr std::int64_t kColumnBlock = 64;  // of oneDNN's layouts
+constexpr std::int64_t kColumnBlock = 64;   // of oneDNN's layouts
+constexpr std::int64_t kRowsTogether = 16;  // of inputs that one task prepares
 
 bool is_dense(const PackedWeight& weight) { return weight.view().factors == Factors::none; }
 
@@ -28,6 +30,7 @@ T* in_buffer(AlignedBytes& bytes, std::int64_t count) {
 }
 
 thread_local AlignedBytes t_plain;
+thread_local AlignedBytes t_floats;  // a row of inputs
 
 }  // namespace
 
@@ -57,28 +60,35 @@ void PackedInputs<T>::prepare(const T* x, std::int64_t rows, std::int64_t cols,
     }
     whole = padded;
   }
-  float* floats = in_buffer<float>(floats_, width);
   auto* codes = in_buffer<std::int8_t>(codes_, int8 ? rows * width : 0);
   float* scales = in_buffer<float>(scales_, int8 ? rows * tiles : 0);
   float* int8_sums = in_buffer<float>(sums_, int8 ? rows * tiles * 2 : 0);
   float* plain_sums = in_buffer<float>(plain_sums_, sums ? rows * tiles * 2 : 0);
-  for (std::int64_t r = 0; r < rows; ++r) {
+  const auto prepare_row = [&](std::int64_t r) {
     const T* row = whole + r * width;
+    float* floats = in_buffer<float>(t_floats, int8 || sums ? width : 0);
     if (int8 || sums) std::transform(row, row + width, floats, [](T value) { return to_float(value); });
     if (int8)
       kernels_.quantize(floats, width, codes + r * width, scales + r * tiles, int8_sums + r * tiles * 2);
     if (sums) kernels_.sum(floats, width, plain_sums + r * tiles * 2);
     int8_[static_cast<std::size_t>(r)] = {codes + r * width, scales + r * tiles, int8_sums + r * tiles * 2};
     plain_[static_cast<std::size_t>(r)] = {row, plain_sums + r * tiles * 2};
-  }
+  };
+  // Few rows cost less than what hands them out; of experts there may be hundreds.
+  parallel_for(static_cast<std::size_t>((rows + kRowsTogether - 1) / kRowsTogether), [&](std::size_t index) {
+    const std::int64_t first = static_cast<std::int64_t>(index) * kRowsTogether;
+    for (std::int64_t r = first; r < std::min(first + kRowsTogether, rows); ++r) prepare_row(r);
+  });
 }
 
 template <class T>
 void PackedInputs<T>::multiply(const PackedWeight& weight, std::int64_t first, std::int64_t panels,
-                               float* out, std::int64_t pitch) const {
-  for (std::int64_t row = 0; row < rows_; row += kInputRows) {
-    const int count = static_cast<int>(std::min<std::int64_t>(kInputRows, rows_ - row));
-    float* to = out + row * pitch;
+                               std::int64_t first_row, std::int64_t rows, float* out,
+                               std::int64_t pitch) const {
+  const std::int64_t end = first_row + rows;
+  for (std::int64_t row = first_row; row < end; row += kInputRows) {
+    const int count = static_cast<int>(std::min<std::int64_t>(kInputRows, end - row));
+    float* to = out + (row - first_row) * pitch;
     if (in_int8(weight)) {
       kernels_.multiply_int8(weight.view(), first, panels, int8_.data() + row, count, to, pitch);
     } else if constexpr (std::is_same_v<T, Bf16>) {

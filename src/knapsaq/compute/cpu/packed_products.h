@@ -22,10 +22,15 @@ class PackedInputs {
   /// `x` is [rows, cols] and stays where it is while products run. For the weights given, and no others.
   void prepare(const T* x, std::int64_t rows, std::int64_t cols,
                std::span<const PackedWeight* const> weights);
-  /// out[row][pitch] = W x for 16 rows of W in each of `panels` panels from `first` on, without bias.
+  /// out[row][pitch] = W x for 16 rows of W in each of `panels` panels from `first` on, without bias; x are
+  /// the rows [first_row, first_row + rows) of the inputs.
+  void multiply(const PackedWeight& weight, std::int64_t first, std::int64_t panels, std::int64_t first_row,
+                std::int64_t rows, float* out, std::int64_t pitch) const;
+  /// All rows.
   void multiply(const PackedWeight& weight, std::int64_t first, std::int64_t panels, float* out,
-                std::int64_t pitch) const;
-  std::int64_t rows() const { return rows_; }
+                std::int64_t pitch) const {
+    multiply(weight, first, panels, 0, rows_, out, pitch);
+  }
 
  private:
   bool in_int8(const PackedWeight& weight) const;
@@ -36,7 +41,6 @@ class PackedInputs {
   std::vector<Int8Input> int8_;
   std::vector<PlainInput<T>> plain_;
   AlignedBytes padded_;  ///< rows of T, whole tiles
-  AlignedBytes floats_;  ///< a row
   AlignedBytes codes_;
   AlignedBytes scales_;
   AlignedBytes sums_;        ///< of what int8 makes of the inputs

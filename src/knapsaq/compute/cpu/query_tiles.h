@@ -5,6 +5,7 @@
 
 #include "knapsaq/base/threads.h"
 #include "knapsaq/compute/backend.h"
+#include "knapsaq/compute/cpu/attention_rules.h"
 #include "knapsaq/compute/cpu/kernels.h"
 #include "knapsaq/compute/cpu/tiles.h"
 
@@ -22,8 +23,9 @@ struct WindowPanels {
 
 /// All queries of the windows of `shape`, at positions shape.past and after, tile by tile on all threads.
 template <class T>
-void attend_tiles(const Kernels<T>& kernels, const AttentionShape& shape, const HeadTransform& q_transform,
-                  const Array& q, const WindowPanels<T>& panels, Array& out) {
+void attend_tiles(const Kernels<T>& kernels, const AttentionShape& shape, const Array& q,
+                  const WindowPanels<T>& panels, Array& out) {
+  const HeadTransform q_transform = query_transform(shape);
   const auto scratch_bytes = static_cast<std::size_t>(kernels.attention_scratch(shape.head_dim));
   // The tiles of one head follow each other (its keys and values stay in the L2 cache), longest first.
   const std::int64_t tiles = (shape.length + kernels.query_tile - 1) / kernels.query_tile;
@@ -44,6 +46,8 @@ void attend_tiles(const Kernels<T>& kernels, const AttentionShape& shape, const 
                     .first = shape.past + first,
                     .count = std::min(kernels.query_tile, shape.length - first),
                     .sliding_window = shape.sliding_window,
+                    .softcap = base2_softcap(shape),
+                    .sink = sink_of(shape, head),
                     .transform = q_transform,
                     .head = {panels.keys + packed * panels.keys_size,
                              panels.values + packed * panels.values_size, panels.padded_length},

@@ -5,6 +5,7 @@
 
 #include "knapsaq/base/threads.h"
 #include "knapsaq/compute/cpu/attention.h"
+#include "knapsaq/compute/cpu/attention_rules.h"
 #include "knapsaq/compute/cpu/tiles.h"
 
 namespace knapsaq::cpu {
@@ -36,9 +37,9 @@ struct QueryTile {
 // number of the parent's keys against twice the model's width for every number that the child's rows
 // multiply.
 template <class T>
-void Attention<T>::attend(const AttentionShape& shape, std::span<const Segment> segments, const Array& q,
-                          const Array& k, const Array& v, Array& out) {
-  const std::int64_t head_dim = shape.head_dim;
+void Attention<T>::attend(const AttentionShape& whole, std::span<const Segment> segments, const Array& of_q,
+                          const Array& of_k, const Array& of_v, Array& out) {
+  const std::int64_t head_dim = whole.head_dim;
   std::vector<Placed> placed;
   placed.reserve(segments.size());
   std::vector<QueryTile> tiles;
@@ -62,8 +63,8 @@ void Attention<T>::attend(const AttentionShape& shape, std::span<const Segment> 
     one.keys_size = round_up(kernels_.packed_keys_size(one.seen(), head_dim), 32);
     one.values_size = round_up(kernels_.packed_values_size(one.seen(), head_dim), 32);
     if (segment.length > 0) {
-      keys += shape.kv_heads * one.keys_size;
-      values += shape.kv_heads * one.values_size;
+      keys += whole.kv_heads * one.keys_size;
+      values += whole.kv_heads * one.values_size;
       longest = std::max(longest, one.seen());
     }
     for (std::int64_t first = 0; first < segment.length; first += kernels_.query_tile)
@@ -71,18 +72,23 @@ void Attention<T>::attend(const AttentionShape& shape, std::span<const Segment> 
     rows += segment.length;
     placed.push_back(one);
   }
-  AttentionShape checked = shape;
+  AttentionShape checked = whole;
   checked.past = 0;
   checked.length = longest;
-  check_attention(checked, rows, q, k, v, out);
+  check_attention(checked, rows, of_q, of_k, of_v, out);
   if (rows == 0) return;
+  const auto inputs = row_norms_.apply(whole, rows, of_q, of_k, of_v);
+  const AttentionShape& shape = inputs.shape;
+  const Array& q = inputs.q;
+  const Array& k = inputs.k;
+  const Array& v = inputs.v;
 
   packed_keys_.reserve(static_cast<std::size_t>(keys) * sizeof(T));
   packed_values_.reserve(static_cast<std::size_t>(values) * sizeof(T));
   T* const packed_keys = reinterpret_cast<T*>(packed_keys_.data());
   T* const packed_values = reinterpret_cast<T*>(packed_values_.data());
-  const HeadTransform q_transform = transform_of(shape, shape.q_norm);
-  const HeadTransform k_transform = transform_of(shape, shape.k_norm);
+  const HeadTransform q_transform = query_transform(shape);
+  const HeadTransform k_transform = key_transform(shape);
   const std::int64_t scratch = kernels_.attention_scratch(head_dim);
 
   parallel_for(segments.size() * static_cast<std::size_t>(shape.kv_heads), [&](std::size_t index) {
@@ -135,6 +141,8 @@ void Attention<T>::attend(const AttentionShape& shape, std::span<const Segment> 
                      .first = one.before + tile.first,
                      .count = std::min(kernels_.query_tile, one.length - tile.first),
                      .sliding_window = shape.sliding_window,
+                     .softcap = base2_softcap(shape),
+                     .sink = sink_of(shape, head),
                      .transform = q_transform,
                      .head = {packed_keys + one.keys + key_head * one.keys_size,
                               packed_values + one.values + key_head * one.values_size,
