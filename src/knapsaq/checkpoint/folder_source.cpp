@@ -4,9 +4,9 @@
 #include <array>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
-#include <variant>
 
 #include <fmt/core.h>
 #include <fmt/ranges.h>
@@ -16,12 +16,14 @@
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/json_text.h"
 #include "knapsaq/base/looks_like.h"
+#include "knapsaq/checkpoint/canonical_tensors.h"
 #include "knapsaq/checkpoint/checkpoint_source.h"
+#include "knapsaq/checkpoint/foreign/foreign.h"
 #include "knapsaq/checkpoint/foreign_format.h"
-#include "knapsaq/checkpoint/safetensors.h"
-#include "knapsaq/checkpoint/shards.h"
+#include "knapsaq/checkpoint/model_folder.h"
 #include "knapsaq/checkpoint/stored_layout.h"
-#include "knapsaq/checkpoint/torch_file.h"
+#include "knapsaq/checkpoint/tensor_table.h"
+#include "knapsaq/family/family.h"
 
 namespace knapsaq {
 namespace {
@@ -31,31 +33,22 @@ using nlohmann::json;
 
 /// Real ones have a few kilobytes, or a hundred with an entry for each of a thousand linears.
 constexpr std::uint64_t kLargestConfig = std::uint64_t{16} << 20;
-/// 100 bytes per tensor: room for a million of them.
-constexpr std::uint64_t kLargestIndex = std::uint64_t{128} << 20;
 
-using File = std::variant<SafetensorsFile, TorchFile>;
-
-const std::map<std::string, TensorView, std::less<>>& tensors_of(const File& file) {
-  return std::visit(
-      [](const auto& opened) -> const auto& { return opened.tensors(); }, file);
-}
-
-const MappedFile& mapping_of(const File& file) {
-  return std::visit(
-      [](const auto& opened) -> const auto& { return opened.file(); }, file);
-}
-
-File open_file(const fs::path& path) {
-  if (path.extension() == ".safetensors") return SafetensorsFile(path);
-  return TorchFile(path);
-}
-
-/// Models that were saved without their head lack the outermost `model.`.
+/// Models that were saved without their head lack the outermost `model.`; language models within a multimodal
+/// one have a prefix more.
 std::string canonical_name(const std::string& name) {
-  constexpr std::array<std::string_view, 4> kWithout{"decoder.", "layers.", "embed_tokens.", "norm."};
-  const bool lacks = std::ranges::any_of(kWithout, [&](auto prefix) { return name.starts_with(prefix); });
-  return lacks ? "model." + name : name;
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kPrefixes{
+      {{"decoder.", "model.decoder."},
+       {"layers.", "model.layers."},
+       {"embed_tokens.", "model.embed_tokens."},
+       {"norm.", "model.norm."},
+       {"model.language_model.", "model."},
+       {"language_model.model.", "model."},
+       {"language_model.lm_head.", "lm_head."}}};
+  for (const auto& [published, own] : kPrefixes)
+    if (name.starts_with(published))
+      return fmt::format("{}{}", own, std::string_view(name).substr(published.size()));
+  return name;
 }
 
 json read_json(const fs::path& path, std::uint64_t limit) {
@@ -67,24 +60,35 @@ json read_json(const fs::path& path, std::uint64_t limit) {
   }
 }
 
-/// The object that describes the quantization; null for a full-precision model.
+/// The object that describes the quantization in Knapsaq's and MLX's notation; null for a dense model.
 json find_quantization(const json& config, const fs::path& path) {
   for (const char* key : {"quantization", "quantization_config"}) {
     if (!config.contains(key) || config[key].is_null()) continue;
     const json& found = config[key];
     if (!found.is_object()) throw InputError(fmt::format("{}: {} is not an object", path.string(), key));
     // Transformers' entry for models that Knapsaq has written in NF4; knapsaq.schemes says the same.
-    if (found.contains("quant_method") && found["quant_method"] == "bitsandbytes" &&
-        config.contains("knapsaq"))
-      return nullptr;
-    if (found.contains("quant_method"))
-      throw InputError(
-          fmt::format("{}: the model is quantized by {} already, which Knapsaq does not read; give "
-                      "the full-precision model",
-                      path.string(), in_quotes(found["quant_method"].dump())));
+    if (found.contains("quant_method") && found["quant_method"] == "bitsandbytes") return nullptr;
     return found;
   }
   return nullptr;
+}
+
+/// The type of a model's weights.
+DType model_type(const json& config) {
+  const json* text = &config;
+  for (int level = 0; level < 2; ++level) {
+    for (const char* key : {"dtype", "torch_dtype"}) {
+      const auto type = text->find(key);
+      if (type == text->end() || !type->is_string()) continue;
+      if (*type == "float16") return DType::F16;
+      if (*type == "float32") return DType::F32;
+      return DType::BF16;
+    }
+    const auto part = text->find("text_config");
+    if (part == text->end() || !part->is_object()) break;
+    text = &*part;
+  }
+  return DType::BF16;
 }
 
 /// Of something that is not a folder.
@@ -106,71 +110,35 @@ class FolderSource final : public CheckpointSource {
   explicit FolderSource(const fs::path& folder) : CheckpointSource(folder) {
     if (!fs::is_directory(folder)) refuse_file(folder);
     const fs::path config = folder / "config.json";
-    if (!fs::exists(config))
-      throw InputError(folder.string() + ": has no config.json; give the folder of a Hugging Face model");
+    if (!fs::exists(config)) throw InputError(fmt::format("{}: {}", folder.string(), why_no_config(folder)));
     config_ = read_json(config, kLargestConfig);
     if (!config_.is_object()) throw InputError(config.string() + ": is not a JSON object");
+    files_.emplace(folder, tensors_);
+    // What Knapsaq wrote says so, and is its own even if others can load it.
+    if (!config_.contains("knapsaq")) take_foreign();
     quantization_ = find_quantization(config_, config);
-
-    if (fs::exists(folder / "model.safetensors")) {
-      open_single(folder / "model.safetensors");
-    } else if (fs::exists(folder / "model.safetensors.index.json")) {
-      open_sharded(folder / "model.safetensors.index.json");
-    } else if (fs::exists(folder / "pytorch_model.bin")) {
-      open_single(folder / "pytorch_model.bin");
-    } else if (fs::exists(folder / "pytorch_model.bin.index.json")) {
-      open_sharded(folder / "pytorch_model.bin.index.json");
-    } else {
-      const std::string reason = why_no_weights(folder);
-      throw InputError(fmt::format(
-          "{}: {}", folder.string(),
-          reason.empty()
-              ? "has neither model.safetensors nor pytorch_model.bin, whole or in shards with an index"
-              : reason));
-    }
-    refuse_foreign();
+    name_tensors();
     settle_head();
   }
 
-  std::vector<std::string> names() const override {
-    std::vector<std::string> names;
-    for (const auto& [name, entry] : tensors_) names.push_back(name);
-    return names;
-  }
-  bool contains(std::string_view name) const override { return tensors_.contains(name); }
-  TensorSpec spec(std::string_view name) const override {
-    const TensorView& view = find(name).view;
-    return {std::string(name), view.type, view.shape};
-  }
-  TensorView tensor(std::string_view name) const override { return find(name).view; }
+  std::vector<std::string> names() const override { return canonical_.names(); }
+  bool contains(std::string_view name) const override { return canonical_.contains(name); }
+  TensorSpec spec(std::string_view name) const override { return canonical_.spec(known(name)); }
+  TensorView tensor(std::string_view name) const override { return canonical_.tensor(known(name)); }
+  void release(std::string_view name) const override { canonical_.release(known(name)); }
+  std::uint64_t tensor_bytes() const override { return tensors_.bytes(); }
+  const Checkpoint::Foreign* foreign() const override { return foreign_ ? &*foreign_ : nullptr; }
 
-  void release(std::string_view name) const override {
-    const Entry& entry = find(name);
-    const MappedFile& mapping = mapping_of(files_[entry.file]);
-    const std::span<const std::byte> all = mapping.bytes();
-    const std::span<const std::byte> part = entry.view.bytes;
-    // A copy of a tensor that was not contiguous in its file must not be released: it exists nowhere else.
-    const std::less_equal<const std::byte*> at_most;
-    if (at_most(all.data(), part.data()) && at_most(part.data() + part.size(), all.data() + all.size()))
-      mapping.release(part);
+  void visit_stored(const Visit& visit) const override {
+    // The names of a model that is stored as it is read are canonical, so that its fingerprint does not
+    // depend on how it was saved.
+    if (!foreign_) return CheckpointSource::visit_stored(visit);
+    visit("quantization", {DType::U8,
+                           {static_cast<std::int64_t>(description_.size())},
+                           std::as_bytes(std::span(description_))});
+    tensors_.visit_stored(visit);
   }
-
-  std::uint64_t tensor_bytes() const override {
-    std::uint64_t bytes = 0;
-    std::set<const std::byte*> seen;
-    for (const auto& [name, entry] : tensors_) {
-      // An empty tensor begins where its neighbour does.
-      if (!entry.view.bytes.empty() && seen.insert(entry.view.bytes.data()).second)
-        bytes += entry.view.bytes.size();
-    }
-    return bytes;
-  }
-
-  std::uint64_t file_bytes() const override {
-    std::uint64_t bytes = index_bytes_;
-    for (const File& file : files_) bytes += mapping_of(file).bytes().size();
-    return bytes;
-  }
+  std::uint64_t file_bytes() const override { return files_->bytes(); }
 
   std::optional<Checkpoint::Packing> packing(std::string_view module) const override {
     const std::string name(module);
@@ -183,7 +151,9 @@ class FolderSource final : public CheckpointSource {
     if (scheme == "nf4") return Checkpoint::Packing{nf4_shape(name), scheme};
 
     if (quantization_.is_null()) return std::nullopt;
-    const auto entry = quantization_.find(name);
+    auto entry = quantization_.find(name);
+    if (entry == quantization_.end())
+      entry = quantization_.find(std::string(canonical_.published_name(name)));
     // As in MLX: an entry decides. Without an entry, a linear with scales is quantized as the top level says.
     if (entry == quantization_.end() ? !contains(name + ".scales") : *entry == false) return std::nullopt;
     const json own = entry == quantization_.end() ? json(true) : *entry;
@@ -218,81 +188,97 @@ class FolderSource final : public CheckpointSource {
   }
 
  private:
-  struct Entry {
-    TensorView view;
-    std::size_t file;
-  };
-
-  void add(const std::string& name, const TensorView& view, std::size_t file) {
-    const std::string canonical = canonical_name(name);
-    if (!tensors_.emplace(canonical, Entry{view, file}).second)
-      throw InputError(fmt::format("{}: tensor {} is there both with and without the prefix model.",
-                                   path_.string(), in_quotes(canonical)));
-  }
-
-  void open_single(const fs::path& path) {
-    files_.push_back(open_file(path));
-    for (const auto& [name, view] : tensors_of(files_.back())) add(name, view, 0);
-  }
-
-  void open_sharded(const fs::path& index_path) {
-    const std::string text = read_file(index_path, kLargestIndex);
-    index_bytes_ = text.size();
-    std::map<std::string, std::string> index;
+  /// Gives the tensors of the table their canonical names.
+  void name_tensors() {
+    for (const std::string& name : tensors_.names()) {
+      canonical_.add(canonical_name(name), name);
+      for (const std::string_view prefix : {"model.language_model.", "language_model.model."})
+        if (name.starts_with(prefix)) prefix_ = prefix;
+    }
+    const auto given = json::json_pointer("/knapsaq/prefix");
+    if (config_.contains(given) && config_[given].is_string()) prefix_ = config_[given].get<std::string>();
+    ModelConfig model;
     try {
-      index = parse_shard_index(text);
-    } catch (const InputError& error) {
-      throw InputError(fmt::format("{}: {}", index_path.string(), why_no_json(text, error.what())));
+      model = parse_model_config(config_);
+    } catch (const InputError&) {
+      // Whoever needs the model's configuration learns why there is none.
+      return;
     }
-    std::map<std::string, std::size_t> opened;
-    for (const auto& [name, file] : index) {
-      const auto [slot, is_new] = opened.try_emplace(file, files_.size());
-      if (is_new) {
-        const fs::path path = path_ / file;
-        if (!fs::exists(path))
-          throw InputError(fmt::format("{}: the shard {} is missing; download it again", index_path.string(),
-                                       in_quotes(file)));
-        files_.push_back(open_file(path));
-      }
-      const auto& shard = tensors_of(files_[slot->second]);
-      const auto found = shard.find(name);
-      if (found == shard.end())
-        throw InputError(fmt::format("{}: tensor {} is not in the shard {}", index_path.string(),
-                                     in_quotes(name), in_quotes(file)));
-      add(name, found->second, slot->second);
+    const Family& family = family_of(model);
+    for (const auto published : {family.published, family.also_read}) {
+      if (published == nullptr) continue;
+      for (const PublishedModule& module : published(model)) canonical_.take_apart(module);
     }
   }
 
-  /// Reports what the quantized model of another tool is, rather than which of its tensors is missing.
-  void refuse_foreign() const {
-    if (config_.contains("knapsaq")) return;
-    const std::string tool = foreign_quantization(config_, names());
-    if (!tool.empty())
+  /// If another tool has quantized the model, puts the tensors that its reader would make in their place.
+  void take_foreign() {
+    const json description = foreign_description(config_, path_);
+    const ForeignFormat* format = foreign_format(description);
+    if (format == nullptr) return;
+    ForeignModel model;
+    try {
+      const json nothing = json::object();
+      model = format->read({description.is_null() ? nothing : description, model_type(config_), tensors_});
+    } catch (const InputError& error) {
+      throw InputError(fmt::format("{}: {}", path_.string(), error.what()));
+    }
+    std::uint64_t bytes = 0;
+    std::uint64_t weights = 0;
+    std::set<std::string_view> types;
+    for (const std::string& name : model.unused) tensors_.hide(name);
+    for (DerivedTensor& tensor : model.tensors) {
+      for (const std::string& source : tensor.sources) bytes += tensors_.spec(source).bytes();
+      weights += tensor.spec.bytes() / size_of(tensor.spec.type);
+      types.insert(name_of(tensor.spec.type));
+      const std::string name = tensor.spec.name;
+      if (!tensors_.derive(std::move(tensor)))
+        throw InputError(
+            fmt::format("{}: tensor {} is there both quantized and not", path_.string(), in_quotes(name)));
+    }
+    description_ = description.dump(-1, ' ', false, json::error_handler_t::replace);
+    foreign_ = {model.format, 8 * static_cast<double>(bytes) / static_cast<double>(weights)};
+    for (const char* key : {"quantization_config", "compression_config"}) {
+      config_.erase(key);
+      if (const auto part = config_.find("text_config"); part != config_.end() && part->is_object())
+        part->erase(key);
+    }
+    notes_.push_back(
+        fmt::format("the model is quantized already ({}): it is read as the {} that its own reader makes "
+                    "of it, and what it has lost stays lost when it is quantized again",
+                    model.format, fmt::join(types, " and ")));
+  }
+
+  /// The format of another tool; null for a model that is dense, or in Knapsaq's and MLX's notation.
+  const ForeignFormat* foreign_format(const json& description) const {
+    for (const ForeignFormat* format : foreign_formats())
+      if (!description.is_null() && format->recognises(description)) return format;
+    const std::vector<std::string> names = tensors_.names();
+    const auto refuse = [&](const std::string& tool) {
       throw InputError(
-          fmt::format("{}: the model is quantized already, by {}, which Knapsaq does not read; give "
-                      "the full-precision model",
-                      path_.string(), tool));
+          fmt::format("{}: the model is quantized already, by {}, which Knapsaq does not read; give the "
+                      "full-precision model, or one in {}",
+                      path_.string(), tool, foreign_format_names()));
+    };
+    if (!description.is_null() && description.contains("quant_method"))
+      refuse(in_quotes(description["quant_method"].is_string()
+                           ? description["quant_method"].get<std::string>()
+                           : description["quant_method"].dump()));
+    for (const std::string& name : names)
+      if (tensors_.spec(name).type == DType::F8_E4M3) return &fp8_format();
+    if (const std::string tool = foreign_quantization(config_, names); !tool.empty()) refuse(tool);
+    return nullptr;
   }
 
   /// Corrects a config that ties a separate head (Checkpoint::config()). A tied model that was saved with its
   /// head only has it under the embedding's name.
   void settle_head() {
-    const auto tie = config_.find("tie_word_embeddings");
-    const bool given = tie != config_.end() && !tie->is_null();
-    // Of the supported families, only OPT is tied by default.
-    const auto type = config_.find("model_type");
-    const bool tied = given ? *tie == true : type != config_.end() && *type == "opt";
-    if (!tied) return;
+    if (!is_tied()) return;
     const std::vector<std::string> head = parts_of("lm_head");
-    const auto decoder = tensors_.lower_bound("model.decoder.");
-    const bool opt = decoder != tensors_.end() && decoder->first.starts_with("model.decoder.");
+    const bool opt = !canonical_.endings("model.decoder.").empty();
     const std::string usual = opt ? "model.decoder.embed_tokens" : "model.embed_tokens";
     if (!head.empty() && parts_of(usual).empty()) {
-      for (const std::string& ending : head) {
-        auto entry = tensors_.extract("lm_head" + ending);
-        entry.key() = usual + ending;
-        tensors_.insert(std::move(entry));
-      }
+      for (const std::string& ending : head) canonical_.rename("lm_head" + ending, usual + ending);
       return;
     }
     for (const char* embedding : {"model.embed_tokens", "model.decoder.embed_tokens"}) {
@@ -306,12 +292,19 @@ class FolderSource final : public CheckpointSource {
     }
   }
 
+  /// According to config.json, of whatever family.
+  bool is_tied() const {
+    try {
+      return parse_model_config(config_).tied;
+    } catch (const InputError&) {
+      return config_.value("tie_word_embeddings", json(false)) == true;
+    }
+  }
+
   /// The endings of a module's tensors: ".weight" of a dense one.
   std::vector<std::string> parts_of(std::string_view module) const {
-    const std::string begin = std::string(module) + ".";
-    std::vector<std::string> endings;
-    for (auto at = tensors_.lower_bound(begin); at != tensors_.end() && at->first.starts_with(begin); ++at)
-      endings.push_back(at->first.substr(module.size()));
+    std::vector<std::string> endings = canonical_.endings(std::string(module) + ".");
+    for (std::string& ending : endings) ending = fmt::format(".{}", ending);
     return endings;
   }
 
@@ -319,9 +312,11 @@ class FolderSource final : public CheckpointSource {
   bool same_module(const std::string& one, const std::vector<std::string>& parts, const std::string& other,
                    const std::vector<std::string>& other_parts) const {
     return parts == other_parts && std::ranges::all_of(parts, [&](const std::string& ending) {
-             const TensorView& a = find(one + ending).view;
-             const TensorView& b = find(other + ending).view;
-             if (a.type != b.type || a.shape != b.shape || a.bytes.size() != b.bytes.size()) return false;
+             const TensorSpec one_spec = spec(one + ending);
+             const TensorSpec other_spec = spec(other + ending);
+             if (one_spec.type != other_spec.type || one_spec.shape != other_spec.shape) return false;
+             const TensorView a = tensor(one + ending);
+             const TensorView b = tensor(other + ending);
              // Tied ones in a pytorch_model.bin are one storage.
              if (a.bytes.data() == b.bytes.data()) return true;
              const bool same = std::ranges::equal(a.bytes, b.bytes);
@@ -333,7 +328,7 @@ class FolderSource final : public CheckpointSource {
 
   /// The type that follows from the size of the linear's only tensor; [rows, row_bytes] bytes.
   GgmlShape ggml_shape(const std::string& module, GgmlType type) const {
-    const TensorView& view = find(module + ".weight").view;
+    const TensorSpec view = spec(module + ".weight");
     const GgmlTypeInfo& facts = info(type);
     if (view.type != DType::U8 || view.shape.size() != 2 || view.shape[1] % facts.bytes != 0)
       throw InputError(fmt::format("{}: tensor {} is not U8 with rows of whole {} blocks", path_.string(),
@@ -345,22 +340,23 @@ class FolderSource final : public CheckpointSource {
   Nf4Shape nf4_shape(const std::string& module) const {
     const std::string name = nf4_state_name(module);
     try {
-      return parse_nf4_state(find(name).view);
+      return parse_nf4_state(tensor(name));
     } catch (const InputError& error) {
       throw InputError(fmt::format("{}: tensor {}: {}", path_.string(), in_quotes(name), error.what()));
     }
   }
 
-  const Entry& find(std::string_view name) const {
-    const auto found = tensors_.find(name);
-    if (found == tensors_.end()) refuse_name(name);
-    return found->second;
+  std::string_view known(std::string_view name) const {
+    if (!canonical_.contains(name)) refuse_name(name);
+    return name;
   }
 
   json quantization_;
-  std::vector<File> files_;
-  std::uint64_t index_bytes_ = 0;  ///< 0 without shards
-  std::map<std::string, Entry, std::less<>> tensors_;
+  std::string description_;  ///< what another tool wrote about its quantization
+  std::optional<Checkpoint::Foreign> foreign_;
+  TensorTable tensors_;               ///< by the names that the files use
+  std::optional<ModelFolder> files_;  ///< always there once the source is open
+  CanonicalTensors canonical_{tensors_, path_.string()};
 };
 
 }  // namespace

@@ -15,9 +15,10 @@ using FindGgufTensor = std::function<const GgufTensor*(std::string_view name)>;
 
 /// The config.json that corresponds to a GGUF file's metadata, in Hugging Face's notation, for the
 /// architectures llama (LlamaForCausalLM, or MistralForCausalLM if there is a sliding window), qwen2 and
-/// qwen3. One thing has no such notation: the RoPE frequency factors of rope_freqs.weight, in which llama.cpp
-/// keeps Llama 3's scaling, become rope_scaling's type "divisors". Values are those of the file;
-/// parse_model_config() checks them.
+/// qwen3. llama.cpp keeps Llama 3's scaling of positions as RoPE frequency factors (rope_freqs.weight): they
+/// become that rule again where they are the factors of published models, and else rope_scaling's type
+/// "divisors", for which Hugging Face has no notation. Values are those of the file; parse_model_config()
+/// checks them.
 ///
 /// Throws InputError, naming `where` and the key, for an unsupported architecture, a missing key, and
 /// features that llama.cpp has for these architectures but Knapsaq does not: experts, other scalings of

@@ -23,15 +23,28 @@ std::optional<std::int64_t> as_integer(const T& value) {
   return std::nullopt;
 }
 
-/// Nullopt for a list of numbers that differ, or of something else.
+template <class List>
+constexpr bool is_list_of_integers() {
+  if constexpr (std::is_same_v<List, std::monostate> || std::is_same_v<List, std::vector<bool>>) {
+    return false;
+  } else {
+    return kIsInteger<typename List::value_type>;
+  }
+}
+
+/// Nullopt for a list of numbers that differ, or of something else. 0 stands for layers that have none
+/// (LFM2's convolutions have no heads).
 std::optional<std::int64_t> common_integer(const GgufArray& array) {
   return std::visit(
       [](const auto& list) -> std::optional<std::int64_t> {
         using List = std::decay_t<decltype(list)>;
-        if constexpr (!std::is_same_v<List, std::monostate> && !std::is_same_v<List, std::vector<bool>>) {
-          if (list.empty() || std::ranges::any_of(list, [&](const auto& one) { return one != list.front(); }))
+        if constexpr (is_list_of_integers<List>()) {
+          if (list.empty()) return std::nullopt;
+          const auto some = std::ranges::find_if(list, [](const auto& one) { return one != 0; });
+          const auto& common = some == list.end() ? list.front() : *some;
+          if (std::ranges::any_of(list, [&](const auto& one) { return one != 0 && one != common; }))
             return std::nullopt;
-          return as_integer(list.front());
+          return as_integer(common);
         } else {
           return std::nullopt;
         }

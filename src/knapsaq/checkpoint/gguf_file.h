@@ -111,6 +111,11 @@ inline constexpr std::string_view kGgufWriterKey = "knapsaq.writer";
 /// Whether a file that begins like this (4 KiB) has that key.
 bool is_own_gguf(std::string_view beginning);
 
+/// In a folder of Knapsaq's: a GGUF file without tensors, with what is known of the model in GGUF's keys.
+/// Made of a GGUF file, it has that file's metadata as far as they are not about how it was quantized, so
+/// that they reach another GGUF file unchanged.
+inline constexpr std::string_view kGgufMetadataName = "metadata.gguf";
+
 /// Writes a GGUF file (version 3) front to back. Metadata and layout are declared first, then the bytes of
 /// the tensors are streamed in that order. The writer adds the padding between them.
 class GgufWriter {
