@@ -163,6 +163,12 @@ void CandidateScorer::walk(Run& run, const CandidateTree& tree, std::size_t stag
         backend.copy(kept.hidden.state, count * length, pass.hidden.state);
         pass.attended = kept.attended;
         pass.mlp = kept.mlp;
+        pass.mixture = kept.mixture;
+        // Read by a later stage than the first, and written by the one after that.
+        if (!kept.mlp_input.empty()) {
+          pass.mlp_input = spare(count * length, kept.mlp_input.cols(), Element::working);
+          backend.copy(kept.mlp_input, count * length, pass.mlp_input);
+        }
         shared = true;
       } else {
         pass = std::move(kept);
@@ -172,7 +178,10 @@ void CandidateScorer::walk(Run& run, const CandidateTree& tree, std::size_t stag
       run_stage(at, choices, tokens, count, pass);
       if (std::exchange(shared, false)) {
         if (map_.stage(at) == Stage::attention_output) pass.attended = {};
-        if (map_.stage(at) == Stage::mlp_output) pass.mlp = {};
+        if (map_.stage(at) == Stage::mlp_output) {
+          pass.mlp = {};
+          pass.mixture = {};
+        }
       }
     }
     if (leaf) {
@@ -180,8 +189,12 @@ void CandidateScorer::walk(Run& run, const CandidateTree& tree, std::size_t stag
       decoder_.head_input(pass.hidden, part);
       give_back(pass.hidden.state);
     }
+    if (leaf) give_back(pass.mlp_input);
     if (leaf || map_.stage(tree.split) != Stage::attention_output) give_back(pass.attended);
-    if (leaf || map_.stage(tree.split) != Stage::mlp_output) give_back(pass.mlp);
+    if (leaf || map_.stage(tree.split) != Stage::mlp_output) {
+      give_back(pass.mlp);
+      pass.mixture = {};
+    }
     if (!leaf) after.push_back(std::move(pass));
   }
 
@@ -247,8 +260,8 @@ void CandidateScorer::compare(Run& run) {
     std::vector<Compared> compared;
     for (std::size_t i = 0; i < inputs.size(); ++i)
       compared.push_back({&inputs[i], part(results[i]), run.waiting[i].head.get()});
-    backend.compare(backend.view(reference_.head_inputs, run.first * length + begin, count), *reference_.head,
-                    part(targets), options_.jsd, compared);
+    backend.compare(backend.view(reference_.head_inputs, run.first * length + begin, count),
+                    reference_.output_head(), part(targets), options_.jsd, compared);
   }
   const std::vector<Run::Waiting> finished = std::exchange(run.waiting, {});
   for (std::size_t i = 0; i < finished.size(); ++i) {

@@ -87,6 +87,10 @@ std::size_t StageMap::difference(const Choices& a, const Choices& b, std::size_t
 
 double StageMap::attention_work(std::int64_t block, std::int64_t length) const {
   const LayerConfig layer = layer_config(config_, block);
+  // The delta rule reads and changes every number of its states; convolutions cost nothing beside products.
+  if (!layer.is_attention())
+    return 3 * static_cast<double>(layer.recurrence.key_dim) *
+           static_cast<double>(layer.recurrence.value_width());
   const std::int64_t seen = layer.sliding_window > 0 ? std::min(layer.sliding_window, length) : length;
   // Token t sees min(t + 1, seen) keys: two products with each, of the width of all heads.
   const double keys = static_cast<double>(seen) * static_cast<double>(seen + 1) / 2 +

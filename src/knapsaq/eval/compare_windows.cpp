@@ -31,8 +31,8 @@ void compare_batch(Backend& backend, const ReferencedWindows& reference, std::in
   const std::vector<std::int32_t> targets = targets_of(reference, first, count);
   std::vector<RowComparison> compared(static_cast<std::size_t>(rows));
   const Compared candidate{&inputs, compared, head};
-  backend.compare(backend.view(reference.head_inputs, first * reference.length, rows), *reference.head,
-                  targets, jsd, std::span(&candidate, 1));
+  backend.compare(backend.view(reference.head_inputs, first * reference.length, rows),
+                  reference.output_head(), targets, jsd, std::span(&candidate, 1));
   for (std::size_t r = 0; r < targets.size(); ++r)
     if (targets[r] >= 0) result.push_back(compared[r]);
 }

@@ -15,9 +15,12 @@ ReferencedWindows reference_windows(Decoder& decoder, std::vector<std::int32_t> 
   if (windows < 0 || static_cast<std::int64_t>(tokens.size()) != windows * length)
     throw std::invalid_argument("reference_windows: tokens are not windows x length");
   Backend& backend = decoder.backend();
-  ReferencedWindows result{std::move(tokens), windows, length,
+  ReferencedWindows result{std::move(tokens),
+                           windows,
+                           length,
                            backend.allocate(windows * length, decoder.head()->in(), Element::working),
-                           decoder.head()};
+                           decoder.head(),
+                           decoder.config().logit_softcap};
   ProgressScope scope(progress, "reference", static_cast<std::uint64_t>(windows * length), "tokens");
   const std::int64_t batch = decoder.windows_per_batch(length);
   std::vector<float> values;

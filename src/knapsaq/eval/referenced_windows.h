@@ -19,10 +19,12 @@ struct ReferencedWindows {
   std::int64_t length = 0;
   Array head_inputs;  ///< [windows * length, embedding], `working`, in the memory of the decoder's backend
   std::shared_ptr<const Weight> head;  ///< of the full-precision model
+  float softcap = 0;                   ///< of the logits, the full-precision model's and every candidate's
   /// Position inside every window of the first token that is scored (Window::first_target).
   std::int64_t first_target = 1;
 
   std::int64_t targets() const { return length - first_target; }  ///< scored tokens of one window
+  OutputHead output_head() const { return {head.get(), softcap}; }
 };
 
 /// Runs the windows through the full-precision model. Throws like Decoder::losses(), and UsageError for

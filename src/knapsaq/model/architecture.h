@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/family.h"
 
 namespace knapsaq {
 
@@ -20,18 +20,25 @@ enum class Role : std::uint8_t {
   q,
   k,
   v,
-  o,
-  gate,
+  attention_gate,  ///< its product's sigmoid multiplies attention's result
+  mixer_in,        ///< of a mixer that is no attention: the convolution's input
+  mixer_gate,      ///< the delta rule's result is multiplied by SiLU of its product
+  o,               ///< a mixer's last one
+  gate,            ///< of a dense MLP, or of the expert that all tokens use
   up,
   down,
+  expert_gate,
+  expert_up,
+  expert_down,
   project_out,
   head
 };
+inline constexpr std::size_t kRoles = static_cast<std::size_t>(Role::head) + 1;
 
 /// The stages of a pass. Between two stages a pass can be kept, and resumed with other weights.
 enum class Stage : std::uint8_t {
   embed,             ///< the beginning of the residual stream: embedding, learned positions, project_in
-  attend,            ///< q, k, v and attention
+  attend,            ///< q, k, v and attention, or what a layer has instead
   attention_output,  ///< o, added to the residual stream
   activate,          ///< gate and up, or the first linear of a plain MLP
   mlp_output,        ///< down, or the second linear of a plain MLP, added to the residual stream
@@ -50,13 +57,19 @@ struct Matrix {
   std::int64_t in = 0;
   bool bias = false;
   Role role = Role::q;
-  std::size_t number = 0;  ///< its index in matrices()
+  std::int64_t expert = -1;  ///< of a mixture's layer, for the roles expert_..; else negative
+  std::size_t number = 0;    ///< its index in matrices()
   /// The index in matrices() of the first matrix with the same input: these matrices share statistics.
   std::size_t input = 0;
+  /// Columns that llama.cpp's files have in another order, so many at a time (GgufHeads): blocks must not
+  /// cross from one such run into another. 0: all columns are as they are.
+  std::int64_t run = 0;
   /// The embedding is also the output head: one tensor that is both looked up and multiplied.
   bool tied = false;
 
   std::int64_t parameters() const { return out * in; }
+  /// Columns whose number has to be a multiple of a block of weights.
+  std::int64_t whole_columns() const { return run > 0 ? run : in; }
   bool in_block() const { return block >= 0; }
   /// Whether tokens look up its rows.
   bool is_looked_up() const { return role == Role::embedding; }
@@ -64,28 +77,10 @@ struct Matrix {
   bool is_multiplied() const { return role != Role::embedding || tied; }
 };
 
-/// The configuration of one block. The blocks of the current families differ in their attention windows only.
-/// All code that computes or counts something of a block asks this function, so other differences need
-/// changes here only.
-struct LayerConfig {
-  std::int64_t heads = 0;
-  std::int64_t kv_heads = 0;
-  std::int64_t head_dim = 0;
-  std::int64_t ffn = 0;
-  bool gated_mlp = true;
-  Activation activation = Activation::silu;
-  std::int64_t sliding_window =
-      0;  ///< a token sees itself and the tokens before it, this many in total; 0: all
-
-  std::int64_t q_width() const { return heads * head_dim; }
-  std::int64_t kv_width() const { return kv_heads * head_dim; }
-};
-LayerConfig layer_config(const ModelConfig& config, std::int64_t block);
-
 /// All matrices of a model that can be quantized, in the order of the pass: the embedding, the linears of the
-/// blocks, the output head (unless it is the embedding). Not included are OPT's table of positions and the
-/// projections of a narrow embedding: together they are below a hundredth of every OPT model that has them,
-/// no engine loads them quantized, and they stay dense.
+/// blocks, the output head (unless it is the embedding). Not included are OPT's table of positions, the
+/// projections of a narrow embedding, and routers: together they are below a hundredth of every model that
+/// has them, no engine loads them quantized, and they stay dense.
 std::vector<Matrix> matrices(const ModelConfig& config);
 
 /// The linears of the blocks among them: the papers quantize these, and bits per weight are averaged over
@@ -117,6 +112,38 @@ MatrixSelection select_matrices(const ModelConfig& config, std::span<const std::
 /// itself for all others.
 std::vector<std::size_t> input_owners(std::span<const Matrix> matrices);
 
+/// The widest of all layers: what memory for any of them takes.
+struct Widths {
+  std::int64_t q = 0;         ///< of q
+  std::int64_t kv = 0;        ///< of k and v
+  std::int64_t mixed = 0;     ///< of a mixer's result
+  std::int64_t mixer = 0;     ///< of the first product of a mixer that is no attention; 0: there is none
+  std::int64_t channels = 0;  ///< of short convolutions
+  std::int64_t values = 0;    ///< of all value heads of a delta rule; 0: there is none
+  std::int64_t ffn = 0;       ///< of dense MLPs
+};
+Widths widths(const ModelConfig& config);
+
+/// Modules of a block's norms, without the block's prefix; empty where there is none.
+struct NormModules {
+  std::string_view attention;         ///< before attention, or after the sum (OPT-350m)
+  std::string_view attention_behind;  ///< on attention's result
+  std::string_view mlp;
+  std::string_view mlp_behind;
+};
+NormModules norm_modules(const ModelConfig& config);
+
+/// Whether a tensor is the weight of a norm, to which ModelConfig::norm_offset is added.
+bool is_norm_weight(const ModelConfig& config, std::string_view tensor);
+
+/// Norms before the branches, and on their results.
+inline bool has_norms_before(const ModelConfig& config) {
+  return config.norms == NormPlacement::before || config.norms == NormPlacement::around;
+}
+inline bool has_norms_behind(const ModelConfig& config) {
+  return config.norms == NormPlacement::behind || config.norms == NormPlacement::around;
+}
+
 /// "model." or "model.decoder.": the prefix of all modules except the head.
 std::string_view module_prefix(const ModelConfig& config);
 /// "model.layers.3."
@@ -124,11 +151,29 @@ std::string block_prefix(const ModelConfig& config, std::int64_t block);
 /// "model.embed_tokens"
 std::string embedding_module(const ModelConfig& config);
 inline constexpr std::string_view kHeadModule = "lm_head";
+// Of a block, dense always: the router [E, H], the gate [1, H] of the expert that all tokens use, and the
+// logits of looking at nothing [heads].
+inline constexpr std::string_view kRouterModule = "mlp.router";
+inline constexpr std::string_view kSharedGateModule = "mlp.shared_expert_gate";
+inline constexpr std::string_view kSinks = "self_attn.sinks";
+// Of a layer with the delta rule, dense always: its convolution, the products a and b [value heads, H], its
+// numbers for every value head, and the norm of its result.
+inline constexpr std::string_view kDeltaConvolution = "linear_attn.conv1d";
+inline constexpr std::string_view kDeltaA = "linear_attn.in_proj_a";
+inline constexpr std::string_view kDeltaB = "linear_attn.in_proj_b";
+inline constexpr std::string_view kDeltaRates = "linear_attn.A_log";
+inline constexpr std::string_view kDeltaBias = "linear_attn.dt_bias";
+inline constexpr std::string_view kDeltaNorm = "linear_attn.norm";
+/// Of LFM2.
+inline constexpr std::string_view kConvolution = "conv.conv";
 
 /// The role of a module by the last part of its name ("self_attn.q_proj", "fc1"): for tables from files,
 /// which have no configuration. Nullopt for other names.
 std::optional<Role> role_of(std::string_view module);
 Stage stage_of(Role role);
+/// For people: "q", "expert gate".
+std::string_view name_of(Role role);
+bool is_of_expert(Role role);
 Fusion fusion_of(Role role);
 
 /// The kind of module that feeds a linear, if scales can be moved between the two (AWQ's folding).

@@ -124,7 +124,7 @@ void Decoder::embed(std::span<const std::int32_t> tokens, std::int64_t windows, 
   if (windows < 0 || length < 1 || static_cast<std::int64_t>(tokens.size()) != windows * length)
     throw std::invalid_argument("embed: tokens are not windows x length");
   check_length(length);
-  impl_->pass.prepare_rotation(length);
+  impl_->pass.prepare_rotation(length, length);
   impl_->embed(tokens, {.windows = windows, .length = length}, hidden);
 }
 
@@ -161,7 +161,7 @@ void Decoder::head_losses(const Hidden& hidden, std::span<const std::int32_t> to
   std::vector<float> losses(tokens.size());
   const Array input = impl_->pass.head_input(hidden);  // also notices a head that is not loaded
   impl_->pass.look_at_logits(input, hidden.tokens());
-  impl_->weights.backend->losses(input, *impl_->weights.head, targets, losses);
+  impl_->weights.backend->losses(input, {impl_->weights.head.get(), config().logit_softcap}, targets, losses);
   for (std::int64_t w = 0; w < hidden.windows; ++w)
     std::copy_n(losses.begin() + w * length, length - 1, out.begin() + w * (length - 1));
 }

@@ -30,18 +30,31 @@ struct Hidden {
 inline constexpr std::array kStages = {Stage::attend, Stage::attention_output, Stage::activate,
                                        Stage::mlp_output};
 
+/// What a layer of experts has between the two stages of its MLP.
+struct Mixture {
+  ExpertRows rows;  ///< which tokens meet which experts
+  Array activated;  ///< [rows.size(), width of an expert], working: of experts' rows
+  /// All tokens, weighted by the gate of the expert that all of them meet; empty without one.
+  ExpertRows shared;
+};
+
 /// A pass between two stages: all that later stages read. attention_output reads `attended`, mlp_output reads
-/// `mlp`; arrays that the next stage does not read may be empty. Copies share memory. Only the two output
-/// stages change `hidden`; the two others replace or overwrite `attended` and `mlp`.
+/// `mlp` and `mixture`; arrays that the next stage does not read may be empty. Copies share memory of arrays.
+/// Only the two output stages change `hidden`; the two others replace or overwrite `attended`, `mlp` and
+/// `mixture`.
 struct PartialPass {
   Hidden hidden;
-  Array attended;  ///< [tokens, heads * D], working
-  Array mlp;       ///< [tokens, ffn], working
+  Array attended = {};  ///< [tokens, heads * D], working
+  Array mlp_input =
+      {};  ///< [tokens, H], working: in parallel blocks, whose MLP reads the block's input; else empty
+  Array mlp = {};  ///< [tokens, ffn], working; of a mixture: of the expert that all tokens meet
+  Mixture mixture = {};
 };
 
 /// Receives the inputs of linears while a block runs: `x` (`working`, [>= rows, first.in]) is the input of
 /// `first` and of all matrices that share it (input_owners()). Valid only during the call; one call per
 /// distinct input, in the order of the forward pass.
+/// The experts of a mixture have an input each, whose rows are those of their own tokens, none for some.
 using InputObserver = std::function<void(const Matrix& first, const Array& x, std::int64_t rows)>;
 
 /// Receives gradients while a backward pass runs; every call is valid during the call only. A gradient is

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "knapsaq/base/cancellation.h"
+#include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/model/decoder_impl.h"
 
 namespace knapsaq {
@@ -60,14 +61,14 @@ void Decoder::next(std::span<const std::int32_t> tokens, KeyValueCache& cache, s
   // Tables that double in size are rebuilt a few times on the way to a long context, and short contexts do
   // not pay for it.
   const auto known = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(before + count)));
-  pass.prepare_rotation(std::min(known, cache.capacity()));
+  pass.prepare_rotation(std::min(known, cache.capacity()), cache.capacity());
 
-  /// Leaves the cache unchanged unless everything succeeds.
+  /// Leaves the cache unchanged unless everything succeeds; of states, at the last length that was kept.
   struct Step {
     KeyValueCache& cache;
     std::int64_t kept;  ///< number of tokens in the cache afterwards
     explicit Step(KeyValueCache& past) : cache(past), kept(past.length()) {}
-    ~Step() { cache.shorten(kept); }
+    ~Step() { cache.shorten(cache.reachable(kept)); }
     Step(const Step&) = delete;
     Step& operator=(const Step&) = delete;
   };
@@ -75,6 +76,9 @@ void Decoder::next(std::span<const std::int32_t> tokens, KeyValueCache& cache, s
   Impl::NextState& state = impl_->next;
   const std::int64_t chunk = windows_per_batch(sequences);  // as many rows, the other way round
   pass.finite_pass(logits, [&] {
+    // The second pass, which looks for a number that is not finite.
+    if (cache.reachable(before) != before)
+      throw NotFiniteError(weights.where + ": the model computes no finite logits on this text");
     cache.shorten(before);
     for (std::int64_t first = 0; first < count; first += chunk) {
       const std::int64_t some = std::min(chunk, count - first);
@@ -85,7 +89,7 @@ void Decoder::next(std::span<const std::int32_t> tokens, KeyValueCache& cache, s
           std::copy_n(tokens.begin() + s * count + first, some, state.tokens.begin() + s * some);
         of_chunk = state.tokens;
       }
-      const RowLayout layout{.windows = sequences, .length = some, .past = &cache};
+      const RowLayout layout{.windows = sequences, .length = some, .past = &cache, .reach = cache.capacity()};
       impl_->embed(of_chunk, layout, state.hidden);
       for (std::int64_t i = 0; i < weights.config.layers; ++i) {
         check_cancelled();

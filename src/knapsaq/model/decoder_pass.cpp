@@ -25,26 +25,51 @@ std::string in_block(std::string_view what, std::int64_t index) {
 void DecoderPass::prepare_work(std::int64_t rows) {
   if (rows <= work_.rows) return;
   const ModelConfig& config = weights_.config;
-  const std::int64_t kv = config.kv_heads * config.head_dim;
-  const std::int64_t width = config.heads * config.head_dim;
-  const auto make = [&](std::int64_t cols) {
-    return weights_.backend->allocate(rows, cols, Element::working);
+  const Widths widest = widths(config);
+  const auto make = [&](std::int64_t cols, Element element = Element::working) {
+    return weights_.backend->allocate(rows, cols, element);
   };
-  work_ = {.rows = rows,
-           .x = make(config.hidden),
-           .q = make(width),
-           .k = make(kv),
-           .v = make(kv),
-           .attended = make(width),
-           .mlp = make(config.ffn)};
+  work_ = {};  // not the old and the new one at once
+  work_.rows = rows;
+  work_.x = make(config.hidden);
+  work_.q = make(widest.q);
+  work_.k = make(widest.kv);
+  work_.v = make(widest.kv);
+  if (config.attention_gate) work_.attention_gate = make(widest.q);
+  work_.attended = make(widest.mixed);
+  if (widest.mixer > 0) {
+    work_.mixer_in = make(widest.mixer);
+    work_.convolved = make(widest.channels);
+  }
+  if (widest.values > 0) {
+    work_.z = make(widest.values);
+    work_.a = make(widest.values, Element::full);
+    work_.b = make(widest.values, Element::full);
+  }
+  if (config.parallel) work_.mlp_input = make(config.hidden);
+  work_.mlp = make(widest.ffn);
+  if (has_norms_behind(config) || config.residual_scale != 1)
+    work_.branch = make(config.hidden, Element::full);
 }
 
-void DecoderPass::prepare_rotation(std::int64_t length) {
+void DecoderPass::prepare_rotation(std::int64_t length, std::int64_t text) {
   const ModelConfig& config = weights_.config;
-  if (config.positions != Positions::rotary || length <= cosines_.rows()) return;
-  const RotationTables tables = rotation_tables(config, length);
-  cosines_ = weights_.backend->upload(tables.cosines, length, config.head_dim / 2);
-  sines_ = weights_.backend->upload(tables.sines, length, config.head_dim / 2);
+  if (config.positions != Positions::rotary) return;
+  rotations_.resize(config.ropes.size());
+  for (std::size_t i = 0; i < rotations_.size(); ++i) {
+    const Rotary& rope = config.ropes[i];
+    Rotation& known = rotations_[i];
+    const std::int64_t kind = rotation_text(rope.scaling, text);
+    if (length <= known.cosines.rows() && kind == known.text) continue;
+    const std::int64_t rotated = rope.rotated > 0 ? rope.rotated : config.head_dim;
+    const std::int64_t positions = std::max(length, known.cosines.rows());
+    const RotationTables tables = rotation_tables(rope.scaling, rope.theta, rotated, positions, text);
+    known.cosines = weights_.backend->upload(tables.cosines, positions, rotated / 2);
+    known.sines = weights_.backend->upload(tables.sines, positions, rotated / 2);
+    known.text = kind;
+  }
+  if (config.query_scaling.beta == 0 || length <= query_scales_.rows()) return;
+  query_scales_ = weights_.backend->upload(query_scales(config.query_scaling, length), length, 1);
 }
 
 void DecoderPass::check_tokens(std::span<const std::int32_t> tokens) const {
@@ -72,6 +97,7 @@ void DecoderPass::embed(std::span<const std::int32_t> tokens,
   } else {
     backend.embed(*weights_.embedding, tokens, false, state);
   }
+  if (weights_.config.embedding_scale != 1) backend.scale(state, rows, weights_.config.embedding_scale);
   look(state, rows, [&] { return weights_.matrices.front().name + ".weight"; });
   if (!weights_.positions) return;
   std::vector<std::int32_t> of_rows(tokens.size());
@@ -85,7 +111,7 @@ AttentionShape DecoderPass::attention_shape(std::int64_t index, const RowLayout&
   const ModelConfig& config = weights_.config;
   const BlockWeights& block = weights_.block(index);
   const LayerConfig layer = layer_config(config, index);
-  const bool rotary = config.positions == Positions::rotary;
+  const Rotation* rotation = layer.rope < 0 ? nullptr : &rotations_.at(static_cast<std::size_t>(layer.rope));
   return {.windows = layout.windows,
           .length = layout.length,
           .past = layout.past == nullptr ? 0 : layout.past->length(),
@@ -93,46 +119,121 @@ AttentionShape DecoderPass::attention_shape(std::int64_t index, const RowLayout&
           .kv_heads = layer.kv_heads,
           .head_dim = layer.head_dim,
           .sliding_window = layer.sliding_window,
-          .cosines = rotary ? &cosines_ : nullptr,
-          .sines = rotary ? &sines_ : nullptr,
+          .scale = config.attention_scale,
+          .softcap = config.attention_softcap,
+          .cosines = rotation == nullptr ? nullptr : &rotation->cosines,
+          .sines = rotation == nullptr ? nullptr : &rotation->sines,
           .q_norm = config.qk_norm ? &block.q_norm : nullptr,
           .k_norm = config.qk_norm ? &block.k_norm : nullptr,
-          .norm_eps = config.norm_eps};
+          .norm_eps = config.norm_eps,
+          .sinks = config.sinks ? &block.sinks : nullptr,
+          .query_scales = query_scales_.empty() ? nullptr : &query_scales_};
 }
 
 void DecoderPass::attend(std::int64_t index, const Array& x, const RowLayout& layout, Array& attended,
                          const InputObserver& observer) {
+  if (!layer_config(weights_.config, index).is_attention())
+    return recur(index, x, layout, attended, observer);
   const BlockWeights& block = weights_.block(index);
   const AttentionShape shape = attention_shape(index, layout);
-  const std::array projections = {Product{block.q.get(), &work_.q, false},
-                                  Product{block.k.get(), &work_.k, false},
-                                  Product{block.v.get(), &work_.v, false}};
+  const Weight* const gate = block.of(Role::attention_gate).get();
+  Array q = work_.q.narrowed(shape.heads * shape.head_dim);
+  Array k = work_.k.narrowed(shape.kv_heads * shape.head_dim);
+  Array v = work_.v.narrowed(shape.kv_heads * shape.head_dim);
+  Array of_gate = work_.attention_gate.narrowed(gate == nullptr ? 0 : gate->out());
+  const std::array<Product, 4> projections = {{{block.of(Role::q).get(), &q, false},
+                                               {block.of(Role::k).get(), &k, false},
+                                               {block.of(Role::v).get(), &v, false},
+                                               {gate, &of_gate, false}}};
   const std::int64_t rows = layout.rows();
   if (observer) observer(weights_.first_of(Stage::attend, index), x, rows);
   Backend& backend = *weights_.backend;
-  backend.multiply(x, rows, projections);
-  for (const auto& [role, array] : {std::pair{Role::q, &work_.q}, {Role::k, &work_.k}, {Role::v, &work_.v}})
+  backend.multiply(x, rows, std::span(projections).first(gate == nullptr ? 3 : 4));
+  for (const auto& [role, array] : {std::pair{Role::q, &q}, {Role::k, &k}, {Role::v, &v}})
     look(*array, rows, [this, of = role, index] { return weights_.name_of(of, index); });
   if (!layout.segments.empty()) {
-    backend.attend(shape, layout.segments, work_.q, work_.k, work_.v, attended);
+    backend.attend(shape, layout.segments, q, k, v, attended);
   } else if (layout.past == nullptr) {
-    backend.attend(shape, work_.q, work_.k, work_.v, attended);
+    backend.attend(shape, q, k, v, attended);
   } else {
-    backend.extend(shape, work_.q, work_.k, work_.v, layout.past->block(index), attended);
+    backend.extend(shape, q, k, v, layout.past->block(index), attended);
   }
   look(attended, rows, [&] { return in_block("attention", index); });
+  if (gate == nullptr) return;
+  look(of_gate, rows, [&] { return weights_.name_of(Role::attention_gate, index); });
+  backend.gate(of_gate, rows, attended);
+}
+
+ShortConvolution DecoderPass::convolution(std::int64_t index) const {
+  const BlockWeights& block = weights_.block(index);
+  const bool delta = layer_config(weights_.config, index).mixer == Mixer::delta;
+  return {.kernel = &block.convolution,
+          .bias = block.convolution_bias.empty() ? nullptr : &block.convolution_bias,
+          .silu = delta,
+          .gated = !delta};
+}
+
+DeltaShape DecoderPass::delta_shape(std::int64_t index) const {
+  const BlockWeights& block = weights_.block(index);
+  const Recurrence delta = layer_config(weights_.config, index).recurrence;
+  return {.key_heads = delta.key_heads,
+          .value_heads = delta.value_heads,
+          .key_dim = delta.key_dim,
+          .value_dim = delta.value_dim,
+          .rates = &block.rates,
+          .dt_bias = &block.dt_bias};
+}
+
+void DecoderPass::recur(std::int64_t index, const Array& x, const RowLayout& layout, Array& mixed,
+                        const InputObserver& observer) {
+  const BlockWeights& block = weights_.block(index);
+  const LayerConfig layer = layer_config(weights_.config, index);
+  const std::int64_t rows = layout.rows();
+  Backend& backend = *weights_.backend;
+  const RowSequences sequences{.windows = layout.windows,
+                               .length = layout.length,
+                               .segments = layout.segments,
+                               .state = layout.past == nullptr ? nullptr : &layout.past->state(index)};
+  Array in = work_.mixer_in.narrowed(layer.mixer_width());
+  if (observer) observer(weights_.first_of(Stage::attend, index), x, rows);
+  if (layer.mixer == Mixer::convolution) {
+    add_product(x, rows, *block.of(Role::mixer_in), false, in);
+    look(in, rows, [&] { return weights_.name_of(Role::mixer_in, index); });
+    backend.short_convolution(sequences, convolution(index), in, mixed);
+    return look(mixed, rows, [&] { return in_block("the convolution", index); });
+  }
+  Array z = work_.z.narrowed(layer.recurrence.value_width());
+  Array a = work_.a.narrowed(layer.recurrence.value_heads);
+  Array b = work_.b.narrowed(layer.recurrence.value_heads);
+  Array convolved = work_.convolved.narrowed(layer.recurrence.channels);
+  const std::array products = {Product{block.of(Role::mixer_in).get(), &in, false},
+                               Product{block.of(Role::mixer_gate).get(), &z, false},
+                               Product{block.a.get(), &a, false}, Product{block.b.get(), &b, false}};
+  backend.multiply(x, rows, products);
+  look(in, rows, [&] { return weights_.name_of(Role::mixer_in, index); });
+  look(z, rows, [&] { return weights_.name_of(Role::mixer_gate, index); });
+  look(a, rows, [&] { return block_prefix(weights_.config, index) + std::string(kDeltaA); });
+  look(b, rows, [&] { return block_prefix(weights_.config, index) + std::string(kDeltaB); });
+  backend.short_convolution(sequences, convolution(index), in, convolved);
+  look(convolved, rows, [&] { return in_block("the convolution", index); });
+  backend.gated_delta_rule(sequences, delta_shape(index), convolved, a, b, mixed);
+  look(mixed, rows, [&] { return in_block("the delta rule", index); });
+  backend.gated_norm(mixed, z, block.mixer_norm, rows, mixed);
+  look(mixed, rows, [&] { return in_block("the norm behind the delta rule", index); });
 }
 
 void DecoderPass::activate(std::int64_t index, const Array& x, std::int64_t rows, Array& mlp,
                            const InputObserver& observer) {
   const BlockWeights& block = weights_.block(index);
-  if (observer) observer(weights_.first_of(Stage::activate, index), x, rows);
-  weights_.backend->activate(x, rows, block.gate.get(), *block.up,
-                             layer_config(weights_.config, index).activation, mlp);
+  const LayerConfig layer = layer_config(weights_.config, index);
+  const Weight* const gate = block.of(Role::gate).get();
+  if (observer) observer(weights_.matrix_of(gate == nullptr ? Role::up : Role::gate, index), x, rows);
+  const Weight* const up = block.of(Role::up).get();
+  weights_.backend->activate(x, rows, gate, *up, layer.activation, mlp);
   if (!looking) return;
   // The input of the activation is not kept.
-  Array before = weights_.backend->allocate(rows, weights_.config.ffn, Element::working);
-  for (const auto& [role, weight] : {std::pair{Role::gate, block.gate.get()}, {Role::up, block.up.get()}}) {
+  Array before = weights_.backend->allocate(rows, layer.ffn, Element::working);
+  for (const auto& [role, weight] : {std::pair{Role::gate, gate}, {Role::up, up}}) {
     if (weight == nullptr) continue;
     add_product(x, rows, *weight, false, before);
     look(before, rows, [this, of = role, index] { return weights_.name_of(of, index); });
@@ -151,6 +252,7 @@ Array DecoderPass::input(std::int64_t index, Stage stage, const PartialPass& pas
     case Stage::attention_output:
       return pass.attended;
     case Stage::activate:
+      if (weights_.config.parallel) return pass.mlp_input;
       norm_before(block.mlp_norm, pass.hidden.state, rows);
       look(work_.x, rows, [&] { return in_block("the norm before the MLP", index); });
       return work_.x;
@@ -172,22 +274,27 @@ void DecoderPass::run(std::int64_t index, Stage stage, PartialPass& pass, const 
   const Array x = input(index, stage, pass, rows);
   switch (stage) {
     case Stage::attend:
-      prepare_rotation(layout.length);
-      provide(pass.attended, rows, layer_config(config, index).q_width());
+      prepare_rotation(layout.length, layout.text());
+      provide(pass.attended, rows, layer_config(config, index).mixed_width());
+      if (config.parallel) {
+        provide(pass.mlp_input, rows, config.hidden);
+        weights_.backend->norm(residual, block.mlp_norm, rows, pass.mlp_input);
+        look(pass.mlp_input, rows, [&] { return in_block("the norm before the MLP", index); });
+      }
       return attend(index, x, layout, pass.attended, observer);
     case Stage::attention_output:
       if (observer) observer(weights_.first_of(stage, index), x, rows);
-      look_at_product(x, rows, *block.o, Role::o, index);
-      add_product(x, rows, *block.o, true, residual);
+      look_at_product(x, rows, *block.of(Role::o), Role::o, index);
+      add_branch(x, rows, *block.of(Role::o), block.attention_norm_behind, residual);
       norm_after(block.attention_norm, residual, rows);
       return look(residual, rows, [&] { return in_block("the residual stream after attention", index); });
     case Stage::activate:
       provide(pass.mlp, rows, layer_config(config, index).ffn);
+      if (layer_config(config, index).is_mixture())
+        return activate_mixture(index, x, rows, pass.mixture, pass.mlp, observer);
       return activate(index, x, rows, pass.mlp, observer);
     case Stage::mlp_output:
-      if (observer) observer(weights_.first_of(stage, index), x, rows);
-      look_at_product(x, rows, *block.down, Role::down, index);
-      add_product(x, rows, *block.down, true, residual);
+      add_mlp(index, rows, pass, residual, observer);
       norm_after(block.mlp_norm, residual, rows);
       return look(residual, rows, [&] { return in_block("the residual stream after the MLP", index); });
     case Stage::embed:
@@ -200,18 +307,22 @@ void DecoderPass::run(std::int64_t index, Stage stage, PartialPass& pass, const 
 void DecoderPass::block(std::int64_t index, Hidden& hidden, const RowLayout& layout,
                         const InputObserver& observer) {
   prepare_work(layout.rows());
-  PartialPass pass{hidden, work_.attended, work_.mlp};
+  const LayerConfig layer = layer_config(weights_.config, index);
+  PartialPass pass{hidden, work_.attended.narrowed(layer.mixed_width()), work_.mlp_input,
+                   work_.mlp.narrowed(layer.ffn), std::move(work_.mixture)};
   for (const Stage stage : kStages) run(index, stage, pass, layout, observer);
+  work_.mixture = std::move(pass.mixture);
 }
 
 Array DecoderPass::attention_output(std::int64_t index, const Array& x, const RowLayout& layout) {
   const std::int64_t rows = layout.rows();
   check_half_input(x, rows);
   prepare_work(rows);
-  prepare_rotation(layout.length);
+  prepare_rotation(layout.length, layout.text());
   Array out = weights_.backend->allocate(rows, weights_.config.hidden, Element::full);
-  attend(index, x, layout, work_.attended, {});
-  add_product(work_.attended, rows, *weights_.block(index).o, false, out);
+  Array attended = work_.attended.narrowed(layer_config(weights_.config, index).mixed_width());
+  attend(index, x, layout, attended, {});
+  add_product(attended, rows, *weights_.block(index).of(Role::o), false, out);
   return out;
 }
 
@@ -219,13 +330,20 @@ Array DecoderPass::mlp_output(std::int64_t index, const Array& x, std::int64_t r
   check_half_input(x, rows);
   prepare_work(rows);
   Array out = weights_.backend->allocate(rows, weights_.config.hidden, Element::full);
-  activate(index, x, rows, work_.mlp, {});
-  add_product(work_.mlp, rows, *weights_.block(index).down, false, out);
+  const LayerConfig layer = layer_config(weights_.config, index);
+  Array mlp = work_.mlp.narrowed(layer.ffn);
+  if (layer.is_mixture()) {
+    activate_mixture(index, x, rows, work_.mixture, mlp, {});
+    add_mixture(index, rows, work_.mixture, mlp, out, {});
+    return out;
+  }
+  activate(index, x, rows, mlp, {});
+  add_product(mlp, rows, *weights_.block(index).of(Role::down), false, out);
   return out;
 }
 
 void DecoderPass::norm_before(const NormWeights& norm, const Array& residual, std::int64_t rows) {
-  if (weights_.config.norm_before) {
+  if (has_norms_before(weights_.config)) {
     weights_.backend->norm(residual, norm, rows, work_.x);
   } else {
     weights_.backend->convert(residual, rows, work_.x);
@@ -233,12 +351,38 @@ void DecoderPass::norm_before(const NormWeights& norm, const Array& residual, st
 }
 
 void DecoderPass::norm_after(const NormWeights& norm, Array& residual, std::int64_t rows) const {
-  if (!weights_.config.norm_before) weights_.backend->norm(residual, norm, rows, residual);
+  if (weights_.config.norms == NormPlacement::after_sum)
+    weights_.backend->norm(residual, norm, rows, residual);
 }
 
-void DecoderPass::provide(Array& array, std::int64_t rows, std::int64_t cols) const {
-  if (array.rows() < rows || array.cols() != cols)
-    array = weights_.backend->allocate(rows, cols, Element::working);
+void DecoderPass::add_branch(const Array& in, std::int64_t rows, const Weight& weight,
+                             const NormWeights& behind, Array& residual) {
+  if (work_.branch.empty()) return add_product(in, rows, weight, true, residual);
+  add_product(in, rows, weight, false, work_.branch);
+  add_result(work_.branch, rows, behind, residual);
+}
+
+void DecoderPass::add_result(Array& branch, std::int64_t rows, const NormWeights& behind, Array& residual) {
+  if (has_norms_behind(weights_.config)) weights_.backend->norm(branch, behind, rows, branch);
+  weights_.backend->add(branch, rows, weights_.config.residual_scale, residual);
+}
+
+void DecoderPass::add_mlp(std::int64_t index, std::int64_t rows, const PartialPass& pass, Array& residual,
+                          const InputObserver& observer) {
+  const BlockWeights& block = weights_.block(index);
+  if (layer_config(weights_.config, index).is_mixture()) {
+    if (work_.branch.empty()) return add_mixture(index, rows, pass.mixture, pass.mlp, residual, observer);
+    Array branch = weights_.backend->allocate(rows, weights_.config.hidden, Element::full);
+    add_mixture(index, rows, pass.mixture, pass.mlp, branch, observer);
+    return add_result(branch, rows, block.mlp_norm_behind, residual);
+  }
+  if (observer) observer(weights_.matrix_of(Role::down, index), pass.mlp, rows);
+  look_at_product(pass.mlp, rows, *block.of(Role::down), Role::down, index);
+  add_branch(pass.mlp, rows, *block.of(Role::down), block.mlp_norm_behind, residual);
+}
+
+void DecoderPass::provide(Array& array, std::int64_t rows, std::int64_t cols, Element element) const {
+  if (array.rows() < rows || array.cols() != cols) array = weights_.backend->allocate(rows, cols, element);
 }
 
 void DecoderPass::add_product(const Array& in, std::int64_t rows, const Weight& weight, bool accumulate,
@@ -265,6 +409,8 @@ void DecoderPass::head_input(const Hidden& hidden, Array& out) {
     weights_.backend->convert(hidden.state, rows, normed);
   }
   look(normed, rows, [] { return std::string("the norm before the output head"); });
+  // The head is linear: its input may be scaled instead of its wide result.
+  if (weights_.config.logit_scale != 1) weights_.backend->scale(normed, rows, weights_.config.logit_scale);
   if (!weights_.project_out) return;
   add_product(normed, rows, *weights_.project_out, false, out);
   look(out, rows, [&] { return weights_.prefix() + "project_out"; });
@@ -279,6 +425,8 @@ Array DecoderPass::head_input(const Hidden& hidden) {
 
 void DecoderPass::multiply_by_head(const Array& input, std::int64_t rows, Array& logits) const {
   add_product(input, rows, *weights_.head, false, logits);
+  if (weights_.config.logit_softcap > 0)
+    weights_.backend->softcap(logits, rows, weights_.config.logit_softcap);
   look(logits, rows, [] { return std::string("the output head"); });
 }
 
@@ -294,17 +442,16 @@ Array DecoderPass::gather(const Array& from, std::span<const RowRun> runs, std::
   return to;
 }
 
-template <class Layer>
-void DecoderPass::look(const Array& array, std::int64_t rows, const Layer& layer) const {
-  if (!looking || array.cols() == 0) return;
+std::optional<float> DecoderPass::find_not_finite(const Array& array, std::int64_t rows) const {
   // A few MiB at a time: logits are wide.
   const std::int64_t some = std::max<std::int64_t>(1, (std::int64_t{1} << 20) / array.cols());
   std::vector<float> values;
   for (std::int64_t first = 0; first < rows; first += some) {
     values.resize(static_cast<std::size_t>(std::min(some, rows - first) * array.cols()));
     weights_.backend->download(array, first, values);
-    if (const auto bad = first_not_finite(values)) fail(values[*bad], layer());
+    if (const auto bad = first_not_finite(values)) return values[*bad];
   }
+  return std::nullopt;
 }
 
 void DecoderPass::look_at_product(const Array& in, std::int64_t rows, const Weight& weight, Role role,
@@ -341,10 +488,19 @@ void DecoderPass::fail_without_a_place() const {
 
 std::uint64_t DecoderPass::bytes() const {
   std::uint64_t sum = 0;
+  const auto count = [&](const Array& array) {
+    sum +=
+        static_cast<std::uint64_t>(array.rows() * array.cols()) * weights_.backend->size_of(array.element());
+  };
   for (const Array* array :
-       {&work_.x, &work_.q, &work_.k, &work_.v, &work_.attended, &work_.mlp, &cosines_, &sines_})
-    sum += static_cast<std::uint64_t>(array->rows() * array->cols()) *
-           weights_.backend->size_of(array->element());
+       {&work_.x, &work_.q, &work_.k, &work_.v, &work_.attention_gate, &work_.attended, &work_.mixer_in,
+        &work_.convolved, &work_.z, &work_.a, &work_.b, &work_.mlp_input, &work_.mlp, &work_.branch,
+        &work_.mixture.activated, &work_.gathered, &work_.expert_results})
+    count(*array);
+  for (const Rotation& rotation : rotations_) {
+    count(rotation.cosines);
+    count(rotation.sines);
+  }
   return sum;
 }
 

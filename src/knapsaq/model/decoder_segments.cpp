@@ -48,14 +48,14 @@ void Decoder::segment_losses(std::span<const std::int32_t> tokens, std::span<con
   }
   if (asked.empty()) return;
 
-  pass.prepare_rotation(longest);
+  pass.prepare_rotation(longest, longest);
   const auto rows = static_cast<std::int64_t>(tokens.size());
   const auto scored = static_cast<std::int64_t>(asked.size());
   std::vector<float> losses(asked.size());
   Backend& backend = *weights.backend;
   pass.finite_pass(losses, [&] {
     // Except in embedding and attention, these rows are windows of one token.
-    RowLayout layout{.windows = rows, .length = 1, .segments = segments};
+    RowLayout layout{.windows = rows, .length = 1, .segments = segments, .reach = longest};
     PartialPass partial;
     partial.hidden = {
         .state = backend.allocate(rows, weights.config.hidden, Element::full), .windows = rows, .length = 1};
@@ -74,6 +74,7 @@ void Decoder::segment_losses(std::span<const std::int32_t> tokens, std::span<con
         if (i + 1 == weights.config.layers && stage == Stage::attention_output) {
           leave_scored();
           partial.attended = pass.gather(partial.attended, runs, scored);
+          if (!partial.mlp_input.empty()) partial.mlp_input = pass.gather(partial.mlp_input, runs, scored);
         }
         pass.run(i, stage, partial, layout);
       }
@@ -81,7 +82,7 @@ void Decoder::segment_losses(std::span<const std::int32_t> tokens, std::span<con
     if (weights.config.layers == 0) leave_scored();
     const Array input = pass.head_input(partial.hidden);
     pass.look_at_logits(input, scored);
-    backend.losses(input, *weights.head, asked, losses);
+    backend.losses(input, {weights.head.get(), weights.config.logit_softcap}, asked, losses);
   });
   std::size_t next = 0;
   for (std::size_t i = 0; i < targets.size(); ++i)

@@ -72,14 +72,39 @@ std::vector<ExpectedTensor> dense_tensors(const ModelConfig& config) {
       out.push_back({prefix + "project_out.weight", {config.embedding, config.hidden}});
     }
   }
+  const NormModules norms = norm_modules(config);
   for (std::int64_t i = 0; i < config.layers; ++i) {
     const std::string block = block_prefix(config, i);
-    norm(block + (is_opt ? "self_attn_layer_norm" : "input_layernorm"), config.hidden);
-    norm(block + (is_opt ? "final_layer_norm" : "post_attention_layernorm"), config.hidden);
-    if (config.qk_norm) {
-      norm(block + "self_attn.q_norm", config.head_dim);
-      norm(block + "self_attn.k_norm", config.head_dim);
+    const LayerConfig layer = layer_config(config, i);
+    for (const std::string_view module :
+         {norms.attention, norms.attention_behind, norms.mlp, norms.mlp_behind})
+      if (!module.empty()) norm(block + std::string(module), config.hidden);
+    if (layer.mixer == Mixer::delta) {
+      const Recurrence& delta = layer.recurrence;
+      out.push_back({block + std::string(kDeltaConvolution) + ".weight", {delta.channels, 1, delta.taps}});
+      for (const std::string_view module : {kDeltaA, kDeltaB})
+        out.push_back({block + std::string(module) + ".weight", {delta.value_heads, config.hidden}});
+      for (const std::string_view vector : {kDeltaRates, kDeltaBias})
+        out.push_back({block + std::string(vector), {delta.value_heads}});
+      out.push_back({block + std::string(kDeltaNorm) + ".weight", {delta.value_dim}});
     }
+    if (layer.mixer == Mixer::convolution) {
+      const std::string convolution = block + std::string(kConvolution);
+      out.push_back({convolution + ".weight", {config.hidden, 1, layer.recurrence.taps}});
+      if (layer.recurrence.bias) out.push_back({convolution + ".bias", {config.hidden}});
+    }
+    if (config.qk_norm && layer.is_attention()) {
+      const bool whole = config.qk_norm_whole;
+      out.push_back({block + "self_attn.q_norm.weight", {whole ? layer.q_width() : layer.head_dim}});
+      out.push_back({block + "self_attn.k_norm.weight", {whole ? layer.kv_width() : layer.head_dim}});
+    }
+    if (config.sinks && layer.is_attention()) out.push_back({block + std::string(kSinks), {layer.heads}});
+    if (!layer.is_mixture()) continue;
+    out.push_back({block + std::string(kRouterModule) + ".weight", {layer.experts.count, config.hidden}});
+    if (layer.experts.bias)
+      out.push_back({block + std::string(kRouterModule) + ".bias", {layer.experts.count}});
+    if (layer.experts.shared_gate)
+      out.push_back({block + std::string(kSharedGateModule) + ".weight", {1, config.hidden}});
   }
   for (const Matrix& linear : matrices(config)) {
     if (linear.bias) out.push_back({linear.name + ".bias", {linear.out}});

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 
 namespace knapsaq {
 

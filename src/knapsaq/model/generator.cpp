@@ -17,6 +17,10 @@
 namespace knapsaq {
 namespace {
 
+// Templates of chats end a prompt with what an answer begins with, up to so many tokens, and have something
+// else there when the answer is part of the next prompt (thoughts are left out).
+constexpr std::int64_t kOfAnswer = 32;
+
 double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
@@ -65,6 +69,20 @@ void Generator::feed(std::span<const std::int32_t> tokens) {
   held_.insert(held_.end(), tokens.begin(), tokens.end());
 }
 
+void Generator::feed_prompt(std::span<const std::int32_t> prompt) {
+  const auto feed_up_to = [&](std::int64_t length) {
+    if (length > std::ssize(held_))
+      feed(prompt.subspan(held_.size(), static_cast<std::size_t>(length) - held_.size()));
+  };
+  if (cache_.has_states()) {
+    for (const std::int64_t before_end : {kOfAnswer, std::int64_t{1}}) {
+      feed_up_to(std::ssize(prompt) - before_end);
+      cache_.keep();
+    }
+  }
+  feed_up_to(std::ssize(prompt));
+}
+
 Generated Generator::generate(std::span<const std::int32_t> prompt, const GenerationOptions& options,
                               const TokenSink& sink) {
   if (options.max_tokens < 1) throw std::invalid_argument("generate: max_tokens");
@@ -75,6 +93,7 @@ Generated Generator::generate(std::span<const std::int32_t> prompt, const Genera
   // The last token is computed again even if it is in the cache: its logits are needed.
   const auto same = std::mismatch(held_.begin(), held_.end(), prompt.begin(), prompt.end() - 1).first;
   held_.erase(same, held_.end());
+  held_.resize(static_cast<std::size_t>(cache_.reachable(std::ssize(held_))));
   cache_.shorten(std::ssize(held_));
 
   Generated result;
@@ -85,6 +104,8 @@ Generated Generator::generate(std::span<const std::int32_t> prompt, const Genera
   } catch (const Cancelled&) {
     result.reason = StopReason::interrupted;
   }
+  // An interrupted step may have lost states.
+  held_.resize(static_cast<std::size_t>(cache_.length()));
   return result;
 }
 
@@ -94,10 +115,14 @@ StopReason Generator::go_on(std::span<const std::int32_t> prompt, Sampler& sampl
   if (options.vocabulary > 0) vocabulary = std::min(vocabulary, options.vocabulary);
   auto begin = std::chrono::steady_clock::now();
   check_cancelled();
-  feed(prompt.subspan(held_.size()));
+  feed_prompt(prompt);
   for (;;) {
     check_cancelled();
-    const std::int32_t token = sampler.draw(std::span(logits_).first(static_cast<std::size_t>(vocabulary)));
+    const std::span<float> logits = std::span(logits_).first(static_cast<std::size_t>(vocabulary));
+    for (const std::int32_t id : options.unused)
+      if (id >= 0 && id < vocabulary)
+        logits[static_cast<std::size_t>(id)] = -std::numeric_limits<float>::infinity();
+    const std::int32_t token = sampler.draw(logits);
     if (result.steps == 0) {
       result.prompt_seconds = seconds_since(begin);
       begin = std::chrono::steady_clock::now();

@@ -29,6 +29,7 @@ struct GenerationOptions {
   std::vector<std::int32_t> stop = {};  ///< ids that end the text and do not belong to it
   std::int64_t vocabulary =
       0;  ///< only ids below this may be drawn, later rows of the head are padding; 0: all
+  std::vector<std::int32_t> unused = {};  ///< ids below it that have no token, and are never drawn
 };
 
 struct Generated {
@@ -62,6 +63,10 @@ class Generator {
  private:
   /// Adds these tokens to the cache and computes logits_ after them.
   void feed(std::span<const std::int32_t> tokens);
+  /// Adds what the cache lacks of a prompt. Of a model with states, it keeps the lengths from which a later
+  /// prompt may differ: before the last token, which the same prompt needs again, and before an answer
+  /// begins.
+  void feed_prompt(std::span<const std::int32_t> prompt);
   /// generate() from the current cache; an interruption is Cancelled.
   StopReason go_on(std::span<const std::int32_t> prompt, Sampler& sampler, const GenerationOptions& options,
                    const TokenSink& sink, Generated& result);

@@ -10,6 +10,7 @@
 
 #include "knapsaq/base/quote.h"
 #include "knapsaq/checkpoint/stored_layout.h"
+#include "knapsaq/family/family.h"
 #include "knapsaq/model/architecture.h"
 
 namespace knapsaq {
@@ -23,7 +24,17 @@ std::vector<ExpectedTensor> stored_tensors(const ModelConfig& config) {
   return tensors;
 }
 
-std::vector<std::string> unread_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
+namespace {
+
+/// Frequencies of rotary positions, and the causal mask of GPT-NeoX's old files with what stands for minus
+/// infinity.
+bool follows_from_config(std::string_view name) {
+  return name.ends_with("rotary_emb.inv_freq") || name.ends_with(".attention.bias") ||
+         name.ends_with(".attention.masked_bias");
+}
+
+/// Tensors that the decoder does not read and that say something of their own.
+std::vector<std::string> others(const Checkpoint& checkpoint, const ModelConfig& config) {
   std::set<std::string, std::less<>> read;
   for (const ExpectedTensor& tensor : stored_tensors(config)) {
     read.insert(tensor.name);
@@ -31,13 +42,34 @@ std::vector<std::string> unread_tensors(const Checkpoint& checkpoint, const Mode
     if (const auto packing = checkpoint.packing(module); packing && tensor.name.ends_with(".weight"))
       for (const TensorSpec& part : tensors_of(module, packing->shape)) read.insert(part.name);
   }
-  std::vector<std::string> unread;
+  std::vector<std::string> others;
   for (const std::string& name : checkpoint.names()) {
     const bool second_head = config.tied && name.starts_with("lm_head.");
-    if (!read.contains(name) && !second_head && !name.ends_with("rotary_emb.inv_freq"))
-      unread.push_back(name);
+    if (!read.contains(name) && !second_head && !follows_from_config(name)) others.push_back(name);
   }
-  return unread;
+  return others;
+}
+
+bool is_carried(const ModelConfig& config, std::string_view name) {
+  // A multimodal model's other parts, but not an unknown tensor of its language model.
+  if (!config.wrapper.empty() && !name.starts_with("model.layers.") && !name.starts_with("lm_head."))
+    return true;
+  return std::ranges::any_of(family_of(config).carried,
+                             [&](std::string_view beginning) { return name.starts_with(beginning); });
+}
+
+}  // namespace
+
+std::vector<std::string> carried_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
+  std::vector<std::string> names = others(checkpoint, config);
+  std::erase_if(names, [&](const std::string& name) { return !is_carried(config, name); });
+  return names;
+}
+
+std::vector<std::string> unread_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
+  std::vector<std::string> names = others(checkpoint, config);
+  std::erase_if(names, [&](const std::string& name) { return is_carried(config, name); });
+  return names;
 }
 
 std::vector<std::string> notes_about(const Checkpoint& checkpoint, const ModelConfig& config) {

@@ -13,10 +13,14 @@ namespace knapsaq {
 /// model.
 std::vector<ExpectedTensor> stored_tensors(const ModelConfig& config);
 
+/// The tensors of a checkpoint that are carried to every output in Hugging Face layout as they are, sorted:
+/// of a multimodal model all that is not the language model, and what the family names (Family::carried).
+std::vector<std::string> carried_tensors(const Checkpoint& checkpoint, const ModelConfig& config);
+
 /// The unused tensors of a checkpoint, sorted: they are not part of the model described by config.json, so
-/// the decoder does not read them and writers do not write them. Not included are tensors without information
-/// of their own: frequencies of rotary positions (rotary_emb.inv_freq, which follow from config.json) and the
-/// second copy of a tied head.
+/// the decoder does not read them and writers do not write them. Not included are carried_tensors(), and
+/// tensors without information of their own: frequencies of rotary positions (rotary_emb.inv_freq) and masks
+/// of attention (attention.bias), which follow from config.json, and the second copy of a tied head.
 std::vector<std::string> unread_tensors(const Checkpoint& checkpoint, const ModelConfig& config);
 
 /// Notes for people about a checkpoint: its own notes, and the names of unused tensors.
