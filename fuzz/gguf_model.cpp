@@ -12,7 +12,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/checkpoint/checkpoint.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/family.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/text/tokenizer.h"
 

@@ -67,8 +67,7 @@ TEST(ForeignFormat, FoldersWithoutWeightsSayWhatTheyAre) {
       {"model-00001-of-00002.safetensors", "their index model.safetensors.index.json"},
       {"pytorch_model-00001-of-00002.bin", "their index pytorch_model.bin.index.json"},
       {"adapter_model.safetensors", "an adapter (LoRA)"},
-      {"gptq_model-4bit-128g.safetensors", "quantized by GPTQ"},
-      {"quant_config.json", "quantized by AWQ"},
+      {"gptq_model-4bit-128g.safetensors", "as AutoGPTQ named its files"},
       {"tiny.Q4_K_M.gguf", "give the file 'tiny.Q4_K_M.gguf' itself"},
       {"consolidated.00.pth", "own layout"},
       {"tf_model.h5", "TensorFlow"},
@@ -80,6 +79,24 @@ TEST(ForeignFormat, FoldersWithoutWeightsSayWhatTheyAre) {
     write_file(scratch / file, "");
     EXPECT_THAT(refusal(scratch.path()), HasSubstr(reason)) << file;
   }
+}
+
+TEST(ForeignFormat, FoldersWithoutConfigSayWhatTheyAre) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"model_index.json", "is a diffusers pipeline"},
+      {"tiny.Q4_K_M.gguf", "give the file 'tiny.Q4_K_M.gguf' itself"},
+      {"model.safetensors", "has no config.json"}};
+  for (const auto& [file, reason] : cases) {
+    const Scratch scratch;
+    write_file(scratch / file, "{}");
+    EXPECT_THAT(refusal(scratch.path()), HasSubstr(reason)) << file;
+  }
+  const Scratch scratch;
+  write_file(scratch / "adapter_model.safetensors", "");
+  write_file(scratch / "adapter_config.json", R"({"base_model_name_or_path": "some/model"})");
+  EXPECT_THAT(refusal(scratch.path()), HasSubstr("merge it into its base model 'some/model' first"));
+  write_file(scratch / "adapter_config.json", "{");
+  EXPECT_THAT(refusal(scratch.path()), HasSubstr("merge it into its base model first"));
 }
 
 /// Every file of a model may be one that a download left behind.

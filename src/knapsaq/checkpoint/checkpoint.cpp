@@ -24,28 +24,24 @@ Checkpoint::Checkpoint(Checkpoint&&) noexcept = default;
 Checkpoint& Checkpoint::operator=(Checkpoint&&) noexcept = default;
 Checkpoint::~Checkpoint() = default;
 
-Checkpoint Checkpoint::open(const fs::path& path) {
-  return Checkpoint(is_gguf_file(path) ? open_gguf_source(path) : open_folder_source(path));
-}
-
-Checkpoint Checkpoint::open_folder(const fs::path& path) {
-  if (is_gguf_file(path))
-    throw InputError(fmt::format(
-        "{}: is a GGUF file, which is read to be run and judged; give the folder of the model in Hugging "
-        "Face layout for everything else",
-        path.string()));
-  return Checkpoint(open_folder_source(path));
+Checkpoint Checkpoint::open(const fs::path& path, As as) {
+  if (!is_gguf_file(path)) return Checkpoint(open_folder_source(path));
+  auto source = open_gguf_source(path);
+  return Checkpoint(as == As::dense ? decoded_source(std::move(source)) : std::move(source));
 }
 
 const fs::path& Checkpoint::folder() const { return source_->path(); }
 
 const nlohmann::json& Checkpoint::config() const { return source_->config(); }
 
+const std::string& Checkpoint::prefix() const { return source_->prefix(); }
 const std::vector<std::string>& Checkpoint::notes() const { return source_->notes(); }
 
 std::vector<std::string> Checkpoint::names() const { return source_->names(); }
 
 bool Checkpoint::contains(std::string_view name) const { return source_->contains(name); }
+
+bool Checkpoint::is_decoded(std::string_view name) const { return source_->is_decoded(name); }
 
 TensorSpec Checkpoint::spec(std::string_view name) const { return source_->spec(name); }
 
@@ -69,6 +65,17 @@ void Checkpoint::release(std::string_view name) const { source_->release(name); 
 
 std::uint64_t Checkpoint::tensor_bytes() const { return source_->tensor_bytes(); }
 std::uint64_t Checkpoint::file_bytes() const { return source_->file_bytes(); }
+
+const Checkpoint::Foreign* Checkpoint::foreign() const { return source_->foreign(); }
+
+void CheckpointSource::visit_stored(const Visit& visit) const {
+  for (const std::string& name : names()) {
+    visit(name, tensor(name));
+    release(name);
+  }
+}
+
+void Checkpoint::visit_stored(const CheckpointSource::Visit& visit) const { source_->visit_stored(visit); }
 
 std::optional<Checkpoint::Packing> Checkpoint::packing(std::string_view module) const {
   return source_->packing(module);

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,11 +32,13 @@ class CheckpointSource;
 /// InputError, naming file and tensor.
 class Checkpoint {
  public:
+  /// How the matrices of a GGUF file with quantized weights are presented.
+  enum class As : std::uint8_t {
+    stored,  ///< as they are: with a packing()
+    dense    ///< decoded as llama.cpp decodes them, in F32, and one of notes() says so: to quantize them
+  };
   /// A folder or a GGUF file, distinguished by content.
-  static Checkpoint open(const std::filesystem::path& path);
-  /// A folder, for verbs that write models and carry the folder's other files. Throws InputError for a GGUF
-  /// file.
-  static Checkpoint open_folder(const std::filesystem::path& path);
+  static Checkpoint open(const std::filesystem::path& path, As as = As::stored);
   Checkpoint(Checkpoint&&) noexcept;
   Checkpoint& operator=(Checkpoint&&) noexcept;
   ~Checkpoint();
@@ -48,8 +52,14 @@ class Checkpoint {
   /// Notes for people about what was corrected.
   const std::vector<std::string>& notes() const;
 
+  /// What stands instead of "model." before the names of the language model's tensors in a multimodal model's
+  /// files, or stood there in those that this one was made from: "model.language_model."; else empty.
+  const std::string& prefix() const;
+
   std::vector<std::string> names() const;  ///< of all tensors, sorted
   bool contains(std::string_view name) const;
+  /// Whether this is the weight of a quantized matrix that is presented decoded (As::dense).
+  bool is_decoded(std::string_view name) const;
   /// Type and shape of a tensor without touching its bytes. Throws InputError if there is no such tensor.
   TensorSpec spec(std::string_view name) const;
   /// The view is valid until release(name). Throws InputError if there is no such tensor.
@@ -65,6 +75,18 @@ class Checkpoint {
   /// Bytes of the files that hold the tensors, headers and padding included, and the index of a folder's
   /// shards: what a budget limits.
   std::uint64_t file_bytes() const;
+
+  /// The format of a model that another tool has quantized. Its weights are read as the floats that the
+  /// tool's own reader makes of them; config() is without its description.
+  struct Foreign {
+    std::string format;  ///< for people: "GPTQ, 4 bits in groups of 128"
+    double bits = 0;     ///< that one of its quantized weights takes in the files, scales included
+  };
+  /// Null for a model that is stored as it is read, or in one of Knapsaq's own forms.
+  const Foreign* foreign() const;
+  /// Calls `visit` with everything that determines the tensors: the tensors themselves, or what they are made
+  /// of, sorted by name, each released afterwards. It makes nothing.
+  void visit_stored(const std::function<void(const std::string& name, const TensorView&)>& visit) const;
 
   /// How the linear `module` (a name without ".weight") is quantized, according to config.json's
   /// `quantization` and knapsaq.schemes, or to its type in a GGUF file; nullopt for a dense one.

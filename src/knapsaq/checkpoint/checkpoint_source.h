@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,6 +28,7 @@ class CheckpointSource {
   const std::filesystem::path& path() const { return path_; }
   const nlohmann::json& config() const { return config_; }
   const std::vector<std::string>& notes() const { return notes_; }
+  const std::string& prefix() const { return prefix_; }
 
   virtual std::vector<std::string> names() const = 0;
   virtual bool contains(std::string_view name) const = 0;
@@ -35,7 +37,13 @@ class CheckpointSource {
   virtual void release(std::string_view name) const = 0;
   virtual std::uint64_t tensor_bytes() const = 0;
   virtual std::uint64_t file_bytes() const = 0;
+  /// Null for a model that is stored as it is read.
+  virtual const Checkpoint::Foreign* foreign() const { return nullptr; }
+  using Visit = std::function<void(const std::string& name, const TensorView&)>;
+  virtual void visit_stored(const Visit& visit) const;
   virtual std::optional<Checkpoint::Packing> packing(std::string_view module) const = 0;
+  /// As Checkpoint has it.
+  virtual bool is_decoded(std::string_view /*name*/) const { return false; }
   /// Of a linear that has a packing.
   virtual StoredMatrix stored(std::string_view module, const StoredShape& shape) const = 0;
 
@@ -45,11 +53,15 @@ class CheckpointSource {
   std::filesystem::path path_;
   nlohmann::json config_;
   std::vector<std::string> notes_;
+  std::string prefix_;
 };
 
 /// A model folder in Hugging Face layout.
 std::unique_ptr<CheckpointSource> open_folder_source(const std::filesystem::path& folder);
 /// A GGUF file, or the first of the files that llama.cpp's gguf-split made of one.
 std::unique_ptr<CheckpointSource> open_gguf_source(const std::filesystem::path& file);
+/// Of a GGUF file, a source without quantized matrices: their weights decoded, in F32, and a note that says
+/// so. A source that has none is returned as it is.
+std::unique_ptr<CheckpointSource> decoded_source(std::unique_ptr<CheckpointSource> stored);
 
 }  // namespace knapsaq

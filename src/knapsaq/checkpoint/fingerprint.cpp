@@ -32,11 +32,11 @@ std::string fingerprint(const Checkpoint& checkpoint, Progress& progress) {
   Hasher all;
   all.update("knapsaq fingerprint 1\n");
   all.update(relevant_config(checkpoint));
-  const std::vector<std::string> names = checkpoint.names();
-  ProgressScope scope(progress, "fingerprint", checkpoint.tensor_bytes(), "bytes");
-  for (const std::string& name : names) {
+  const std::uint64_t all_bytes =
+      checkpoint.foreign() == nullptr ? checkpoint.tensor_bytes() : checkpoint.file_bytes();
+  ProgressScope scope(progress, "fingerprint", all_bytes, "bytes");
+  checkpoint.visit_stored([&](const std::string& name, const TensorView& tensor) {
     check_cancelled();
-    const TensorView tensor = checkpoint.tensor(name);
     // Names come from files and may contain anything; the preceding length separates fields.
     all.update(fmt::format("\n{} {} {} [{}]", name.size(), name, name_of(tensor.type),
                            fmt::join(tensor.shape, ",")));
@@ -46,9 +46,8 @@ std::string fingerprint(const Checkpoint& checkpoint, Progress& progress) {
       hashes[index] = hash_hex(tensor.bytes.subspan(first, std::min(kPiece, tensor.bytes.size() - first)));
     });
     for (const std::string& hash : hashes) all.update(hash);
-    checkpoint.release(name);
     scope.advance(tensor.bytes.size());
-  }
+  });
   return all.hex();
 }
 

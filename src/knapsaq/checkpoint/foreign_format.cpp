@@ -9,6 +9,9 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "knapsaq/base/error.h"
+#include "knapsaq/base/files.h"
+#include "knapsaq/base/json_text.h"
 #include "knapsaq/base/quote.h"
 
 namespace knapsaq {
@@ -58,6 +61,32 @@ std::string tool_of_keys(const json& object, std::string_view where) {
   return "";
 }
 
+std::vector<std::string> files_of(const fs::path& folder) {
+  std::vector<std::string> files;
+  std::error_code status;
+  for (fs::directory_iterator at(folder, status), end; !status && at != end; at.increment(status))
+    files.push_back(at->path().filename().string());
+  std::ranges::sort(files);
+  return files;
+}
+
+/// The clause about a folder with an adapter.
+std::string adapter(const fs::path& folder) {
+  constexpr std::uint64_t kLargest = std::uint64_t{1} << 20;
+  std::string base = "its base model";
+  try {
+    const json config = parse_python_json(read_file(folder / "adapter_config.json", kLargest));
+    if (config.is_object() && config.contains("base_model_name_or_path") &&
+        config["base_model_name_or_path"].is_string())
+      base =
+          fmt::format("its base model {}", in_quotes(config["base_model_name_or_path"].get<std::string>()));
+  } catch (const Error&) {
+    // The name of the base model is an extra.
+  }
+  return fmt::format(
+      "holds an adapter (LoRA), not a model: merge it into {} first (merge_and_unload of PEFT)", base);
+}
+
 }  // namespace
 
 std::string foreign_quantization(const json& config, std::span<const std::string> names) {
@@ -76,12 +105,19 @@ std::string foreign_quantization(const json& config, std::span<const std::string
   return "";
 }
 
+std::string why_no_config(const fs::path& folder) {
+  std::error_code ignored;
+  if (fs::exists(folder / "adapter_config.json", ignored)) return adapter(folder);
+  if (fs::exists(folder / "model_index.json", ignored))
+    return "is a diffusers pipeline (model_index.json), which makes images: language models are read";
+  for (const std::string& name : files_of(folder))
+    if (name.ends_with(".gguf"))
+      return fmt::format("holds GGUF files: give the file {} itself", in_quotes(name));
+  return "has no config.json; give the folder of a Hugging Face model";
+}
+
 std::string why_no_weights(const fs::path& folder) {
-  std::vector<std::string> files;
-  std::error_code status;
-  for (fs::directory_iterator at(folder, status), end; !status && at != end; at.increment(status))
-    files.push_back(at->path().filename().string());
-  std::ranges::sort(files);
+  const std::vector<std::string> files = files_of(folder);
   const auto find = [&](std::string_view begin, std::string_view end) -> std::string {
     const auto found = std::ranges::find_if(files, [&](const std::string& name) {
       return name.size() >= begin.size() + end.size() && name.starts_with(begin) && name.ends_with(end);
@@ -92,15 +128,9 @@ std::string why_no_weights(const fs::path& folder) {
     return "holds shards, but not their index model.safetensors.index.json: download it too";
   if (!find("pytorch_model-", ".bin").empty())
     return "holds shards, but not their index pytorch_model.bin.index.json: download it too";
-  if (!find("adapter_model", "").empty())
-    return "holds an adapter (LoRA), not a model: merge it into its base model first (merge_and_unload of "
-           "PEFT)";
-  if (!find("quantize_config.json", "").empty() || !find("gptq_model", "").empty())
-    return "holds a model that is quantized by GPTQ, which Knapsaq does not read: give the full-precision "
-           "model";
-  if (!find("quant_config.json", "").empty())
-    return "holds a model that is quantized by AWQ, which Knapsaq does not read: give the full-precision "
-           "model";
+  if (!find("adapter_model", "").empty() || !find("adapter_config.json", "").empty()) return adapter(folder);
+  if (const std::string name = find("gptq_model", ".safetensors"); !name.empty())
+    return fmt::format("has {}, as AutoGPTQ named its files: rename it to model.safetensors", name);
   if (!find("qmodel.pt", "").empty())
     return "holds a model that is quantized by HQQ, which Knapsaq does not read: give the full-precision "
            "model";

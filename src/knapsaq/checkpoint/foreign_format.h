@@ -14,6 +14,11 @@ namespace knapsaq {
 /// versions of the tools wrote, and the tensors themselves.
 std::string foreign_quantization(const nlohmann::json& config, std::span<const std::string> names);
 
+/// What a folder without config.json is, as far as its other files show, as a clause: "is a diffusers
+/// pipeline,
+/// ..", or that it has none.
+std::string why_no_config(const std::filesystem::path& folder);
+
 /// The reason why a folder has no readable weight files, as far as its other files show: a clause with what
 /// to do, "holds shards, but not their index model.safetensors.index.json: ...". Empty if unknown.
 std::string why_no_weights(const std::filesystem::path& folder);
