@@ -15,6 +15,7 @@
 #include <cmath>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -22,6 +23,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/quant/blas.h"
 #include "knapsaq/quant/groupwise.h"
+#include "knapsaq/quant/lattice.h"
 #include "knapsaq/quant/methods.h"
 
 namespace knapsaq {
@@ -182,6 +184,7 @@ class ActivationAware final : public Quantizer {
                         const InputStatistics* inputs) const override {
     check(scheme);
     const std::span<const float> moment = checked(inputs, weights.cols, group_of(scheme, weights.cols));
+    if (auto held = on_lattice(weights, scheme)) return std::move(*held);
     return quantize_groups(
         weights, scheme,
         [&](const MatrixView& rows, GroupMetadata& m) { ClippingSearch(rows, scheme, moment).run(m); },

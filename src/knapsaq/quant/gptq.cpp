@@ -17,6 +17,7 @@
 #include "knapsaq/quant/gptq.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -28,6 +29,7 @@
 #include "knapsaq/quant/gptq_kernels.h"
 #include "knapsaq/quant/group_fit.h"
 #include "knapsaq/quant/hessian_factor.h"
+#include "knapsaq/quant/lattice.h"
 #include "knapsaq/quant/methods.h"
 #include "knapsaq/quant/output_factor.h"
 #include "knapsaq/quant/two_sided.h"
@@ -203,6 +205,7 @@ class Gptq final : public Quantizer {
                                     const InputStatistics* inputs, const PreparedInputs* prepared,
                                     const PreparedOutputs* outputs) const override {
     check(scheme);
+    if (auto held = on_lattice(weights, scheme)) return std::move(*held);
     if (prepared == nullptr)
       return quantize_for_outputs(weights, scheme, inputs, prepare(inputs).get(), outputs);
     const auto& factor = dynamic_cast<const HessianFactor&>(*prepared);

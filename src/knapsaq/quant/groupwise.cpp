@@ -11,6 +11,7 @@
 #include "knapsaq/base/float16.h"
 #include "knapsaq/base/threads.h"
 #include "knapsaq/quant/half_rounding.h"
+#include "knapsaq/quant/lattice.h"
 
 namespace knapsaq {
 
@@ -256,6 +257,7 @@ double GroupwiseQuantizer::squared_error(const MatrixView& rows, const Scheme& s
 StoredMatrix GroupwiseQuantizer::quantize(const MatrixView& weights, const Scheme& scheme,
                                           const InputStatistics* /*inputs*/) const {
   check(scheme);
+  if (auto held = on_lattice(weights, scheme)) return std::move(*held);
   const WeightRange whole = range_of(weights);
   return quantize_groups(
       weights, scheme, [&](const MatrixView& rows, GroupMetadata& m) { solve(rows, scheme, whole, m); },

@@ -13,11 +13,13 @@
 // the error to a third to a half of theirs.
 
 #include <cmath>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/quant/group_fit.h"
+#include "knapsaq/quant/lattice.h"
 #include "knapsaq/quant/methods.h"
 
 namespace knapsaq {
@@ -36,6 +38,7 @@ class Weighted final : public Quantizer {
                         const InputStatistics* inputs) const override {
     check(scheme);
     const std::span<const float> importance = checked(inputs, weights.cols);
+    if (auto held = on_lattice(weights, scheme)) return std::move(*held);
     const GroupwiseQuantizer& plain = *plain_.groupwise();
     return quantize_groups(
         weights, scheme,

@@ -8,6 +8,7 @@
 #include <array>
 #include <cmath>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -22,6 +23,7 @@
 #include "knapsaq/quant/ggml/rounded_ggml.h"
 #include "knapsaq/quant/gptq.h"
 #include "knapsaq/quant/hessian_factor.h"
+#include "knapsaq/quant/lattice.h"
 #include "knapsaq/quant/methods.h"
 #include "knapsaq/quant/output_factor.h"
 #include "knapsaq/quant/scheme_layout.h"
@@ -161,6 +163,7 @@ class GgmlQuantizer final : public Quantizer {
                                     const InputStatistics* inputs, const PreparedInputs* prepared,
                                     const PreparedOutputs* outputs) const override {
     check(scheme);
+    if (auto held = on_lattice(weights, scheme)) return std::move(*held);
     std::unique_ptr<const PreparedInputs> own;
     if (prepared == nullptr) own = prepare(inputs);
     const auto* factor = dynamic_cast<const HessianFactor*>(prepared == nullptr ? own.get() : prepared);
