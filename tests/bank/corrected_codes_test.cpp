@@ -108,7 +108,7 @@ std::vector<StoredMatrix> propagated(const Model& model, std::span<const MatrixS
       decoder.replace(one.matrix.name, all.back());
       continue;
     }
-    ObservedInput input{one.matrix, InputSums(one.matrix.in)};
+    ObservedInput input{one.matrix, InputSums(one.matrix.in), 0};
     // All but the last quarter, then the rest: sums in another order have other last bits.
     const std::int64_t length = model.samples.options.window;
     const std::int64_t judge = model.samples.options.samples / 4;

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -145,6 +146,12 @@ TEST(SelfText, WithoutAStartWindowsBeginAnywhere) {
   std::map<std::int32_t, int> first;
   for (std::size_t i = 0; i < samples.tokens.size(); i += 2) ++first[samples.tokens[i]];
   EXPECT_EQ(first.size(), 5u);
+  // Rows without a token are no tokens.
+  documents.unused = {1, 3};
+  const Samples used =
+      self_text(model.decoder, documents, {.samples = 100, .window = 2, .seed = 0}, SelfTextUse::calibration);
+  const std::set<std::int32_t> seen(used.tokens.begin(), used.tokens.end());
+  EXPECT_EQ(seen, (std::set<std::int32_t>{0, 2, 4}));
 }
 
 TEST(SelfText, SoundsLikeTheModel) {

@@ -226,6 +226,7 @@ BankReport build_bank(const Checkpoint& checkpoint, const BankRecipe& recipe, co
 
   BankReport report;
   report.linears = index.linears.size();
+  report.schemes = recipe.menu.schemes.size();
   std::vector<const BankedLinear*> unfinished;
   std::uint64_t work = 0;
   {

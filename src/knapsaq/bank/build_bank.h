@@ -38,6 +38,7 @@ void check_full_precision(const Checkpoint& checkpoint, std::span<const Matrix> 
 
 struct BankReport {
   std::size_t linears = 0;
+  std::size_t schemes = 0;  ///< in the menu
   std::size_t kept = 0;     ///< of these, finished by an earlier run
   std::size_t damaged = 0;  ///< found damaged and rebuilt
   std::uint64_t bytes = 0;  ///< of the linears' files

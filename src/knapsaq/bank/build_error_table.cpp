@@ -12,20 +12,19 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/progress.h"
 #include "knapsaq/model/architecture.h"
+#include "knapsaq/quant/lattice.h"
 #include "knapsaq/quant/quantizer.h"
 
 namespace knapsaq {
 
 namespace {
 
-/// Errors of the schemes whose groups depend on each other, which must be quantized to be measured; in their
-/// order.
+/// Errors of schemes that must be quantized to be measured, in their order.
 std::vector<double> measure_others(const Checkpoint& checkpoint, const Matrix& linear,
                                    const std::vector<Scheme>& schemes) {
   std::vector<double> errors;
   std::vector<float> values;
   for (const Scheme& scheme : schemes) {
-    if (quantizer(scheme.method).groupwise() != nullptr) continue;
     check_cancelled();
     if (values.empty()) values = checkpoint.floats(linear.name + ".weight");
     const MatrixView weights{linear.out, linear.in, values};
@@ -48,11 +47,18 @@ ErrorRow measure(const Checkpoint& checkpoint, const Matrix& linear, const Menu&
                                  linear.out, linear.in));
   }
   const std::vector<Scheme> schemes = schemes_for(linear, menu);
+  // Where groups depend on each other, or on all of them lying on a lattice, only codes tell.
+  const SampledRows sample = sample_rows(weights);
   std::vector<Scheme> by_group;
-  for (const Scheme& scheme : schemes)
-    if (quantizer(scheme.method).groupwise() != nullptr) by_group.push_back(scheme);
+  std::vector<Scheme> by_codes;
+  std::vector<bool> is_by_group;
+  for (const Scheme& scheme : schemes) {
+    is_by_group.push_back(quantizer(scheme.method).groupwise() != nullptr &&
+                          !lies_on_lattice(sample.view(), scheme));
+    (is_by_group.back() ? by_group : by_codes).push_back(scheme);
+  }
   const LinearMeasurement measured = measure_linear(weights, by_group, tensor, progress);
-  const std::vector<double> others = measure_others(checkpoint, linear, schemes);
+  const std::vector<double> others = measure_others(checkpoint, linear, by_codes);
   checkpoint.release(tensor);
 
   ErrorRow row;
@@ -65,10 +71,11 @@ ErrorRow measure(const Checkpoint& checkpoint, const Matrix& linear, const Menu&
   row.has_statistics = true;
   auto next_by_group = measured.fnorms.begin();
   auto next_other = others.begin();
-  for (const Scheme& scheme : schemes) {
+  for (std::size_t i = 0; i < schemes.size(); ++i) {
+    const Scheme& scheme = schemes[i];
     ErrorCell& cell = row.cells.emplace_back();
     cell.scheme = scheme;
-    cell.fnorm = quantizer(scheme.method).groupwise() != nullptr ? *next_by_group++ : *next_other++;
+    cell.fnorm = is_by_group[i] ? *next_by_group++ : *next_other++;
     cell.bytes = storage_bytes(scheme, linear.out, linear.in);
     cell.relative = measured.norm > 0 ? cell.fnorm / measured.norm : 0;
   }

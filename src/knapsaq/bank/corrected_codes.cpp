@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <optional>
+#include <string>
+#include <unordered_set>
 #include <utility>
 
 #include <fmt/core.h>
@@ -26,16 +28,29 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kExtension = ".safetensors";
 
+std::unordered_set<std::string> linear_names(const ModelConfig& config) {
+  std::unordered_set<std::string> names;
+  for (const Matrix& linear : linears(config)) names.insert(linear.name);
+  return names;
+}
+
 /// Whether correct_codes() writes such a file: `<linear>.safetensors`, or a killed run's remainder of an
 /// AtomicFile.
-bool is_own(const fs::directory_entry& entry, const std::vector<Matrix>& all) {
+bool is_own(const fs::directory_entry& entry, const std::unordered_set<std::string>& linears) {
   if (!fs::is_regular_file(entry.symlink_status())) return false;
   std::string name = entry.path().filename().string();
   const std::size_t partial = name.rfind(".partial-");
   if (partial != std::string::npos) name.resize(partial);
   if (!name.ends_with(kExtension)) return false;
   name.resize(name.size() - kExtension.size());
-  return std::ranges::find(all, name, &Matrix::name) != all.end();
+  return linears.contains(name);
+}
+
+/// Whether it is a part of the MLP of a layer of experts.
+bool is_of_mixture(const ModelConfig& config, const Matrix& linear) {
+  const Stage stage = stage_of(linear.role);
+  return (stage == Stage::activate || stage == Stage::mlp_output) &&
+         layer_config(config, linear.block).is_mixture();
 }
 
 /// The codes of a linear depend on the model, the folding, the samples, the arithmetic, the embedding, and
@@ -103,6 +118,23 @@ void quantize_into(const fs::path& path, const LinearFileLayout& layout, const C
   writer.commit(statistics);
 }
 
+/// As the recipe has it, not corrected.
+void keep_in(const fs::path& path, const LinearFileLayout& layout, const Checkpoint& checkpoint,
+             const CorrectionRecipe& recipe, const Matrix& linear) {
+  const std::string tensor = linear.name + ".weight";
+  const WeightStatistics statistics =
+      measure_linear(checkpoint.tensor(tensor), {}, tensor, [](std::uint64_t) {}).statistics;
+  std::vector<float> values = checkpoint.floats(tensor);
+  checkpoint.release(tensor);
+  if (recipe.folding != nullptr) recipe.folding->apply(tensor, values);
+  const StoredMatrix stored = recipe.embedding(linear, layout.schemes.front());
+  LocalErrors errors = local_errors({linear.out, linear.in, values}, stored, nullptr);
+  errors.hessian = ErrorCell::kUnknown;
+  LinearFileWriter writer(path, layout);
+  writer.add(stored, errors);
+  writer.commit(statistics);
+}
+
 std::optional<StoredMatrix> embedding_of(const CorrectionRecipe& recipe) {
   for (const MatrixScheme& one : recipe.allocation)
     if (one.matrix.is_looked_up()) return recipe.embedding(one.matrix, one.scheme);
@@ -139,6 +171,10 @@ std::vector<LinearFile> correct_codes(const Checkpoint& checkpoint, const ModelC
         const LinearFileLayout layout{hash_hex(key + linear.name), linear.out, linear.in, {one.scheme}};
         const fs::path path = folder / (linear.name + std::string(kExtension));
         std::optional<LinearFile> file = finished(path, layout);
+        if (!file && is_of_mixture(config, linear)) {
+          keep_in(path, layout, checkpoint, recipe, linear);
+          file.emplace(path, layout);
+        }
         if (!file) {
           if (!correction) correction.emplace(streams.measure(stage, progress), recipe.most_share);
           quantize_into(path, layout, checkpoint, recipe, linear, *correction);
@@ -161,7 +197,7 @@ void check_corrected_folder(const fs::path& folder, const ModelConfig& config) {
   if (!fs::is_directory(status))
     throw UsageError(
         fmt::format("{}: is in the way: corrected codes are kept in a folder there", folder.string()));
-  const std::vector<Matrix> all = linears(config);
+  const std::unordered_set<std::string> all = linear_names(config);
   for (const fs::directory_entry& entry : fs::directory_iterator(folder))
     if (!is_own(entry, all))
       throw UsageError(fmt::format(
@@ -170,7 +206,7 @@ void check_corrected_folder(const fs::path& folder, const ModelConfig& config) {
 }
 
 void remove_corrected(const fs::path& folder, const ModelConfig& config) {
-  const std::vector<Matrix> all = linears(config);
+  const std::unordered_set<std::string> all = linear_names(config);
   std::vector<fs::path> own;
   bool others = false;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {

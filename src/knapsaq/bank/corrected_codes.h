@@ -25,7 +25,8 @@ struct CorrectionRecipe {
   std::string model;  ///< fingerprint() of the checkpoint
   /// Schemes of some of matrices(config), in that order; the others stay as they are stored.
   std::span<const MatrixScheme> allocation;
-  /// The codes of the embedding, if the allocation has a scheme for it.
+  /// The codes of matrices that are not corrected: of the embedding, if the allocation has a scheme for it,
+  /// and of the MLPs of layers of experts, whose tokens may go other ways in the quantized model.
   std::function<StoredMatrix(const Matrix& matrix, const Scheme& scheme)> embedding;
   const Samples& samples;
   /// Scales that are folded into the weights; null if there are none.

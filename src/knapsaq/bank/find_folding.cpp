@@ -133,7 +133,11 @@ class FoldingSearch {
     return out;
   }
 
-  bool is_attention(const FoldPoint& point) const { return role_of(point.linears.front()) == Role::q; }
+  /// Or what a layer has instead.
+  bool is_attention(const FoldPoint& point) const {
+    const auto role = role_of(point.linears.front());
+    return role == Role::q || role == Role::mixer_in;
+  }
 
   std::vector<float> output(const FoldPoint& point, const Array& x) {
     const Array out = is_attention(point)

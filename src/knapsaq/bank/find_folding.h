@@ -9,7 +9,7 @@
 #include "knapsaq/calib/samples.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/compute/backend.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 #include "knapsaq/model/folding.h"
 #include "knapsaq/quant/scheme.h"
 

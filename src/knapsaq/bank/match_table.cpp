@@ -14,7 +14,7 @@ namespace knapsaq {
 
 Scheme scheme_for(const Matrix& matrix, const Scheme& scheme) {
   if (matrix.is_multiplied() || quantizer(scheme.method).needs() != Needs::second_moments)
-    return fitting(scheme, matrix.in);
+    return fitting(scheme, matrix.whole_columns());
   Scheme other = scheme;
   other.method = "hqq-diag";
   try {
@@ -53,7 +53,7 @@ std::string fallback_note(std::span<const Matrix> matrices, std::span<const Sche
     bool falls_back = false;
     for (const Scheme& scheme : schemes) {
       if (!ggml_type(scheme)) continue;
-      const Scheme other = fitting(scheme, matrix.in);
+      const Scheme other = fitting(scheme, matrix.whole_columns());
       if (other == scheme) continue;
       falls_back = true;
       std::vector<std::string>& names = replaced[to_string(other)];

@@ -137,7 +137,10 @@ void PairedStreams::advance(Stage stage, Progress& progress) {
   const auto run = [&](PartialPass& pass) {
     decoder_.run(block_, stage, pass);
     if (stage == Stage::attention_output) pass.attended = {};
-    if (stage == Stage::mlp_output) pass.mlp = {};
+    if (stage == Stage::mlp_output) {
+      pass.mlp = {};
+      pass.mixture = {};
+    }
   };
   place(full_);
   for (Batch& batch : batches_) {

@@ -43,7 +43,7 @@ StageCorrection::StageCorrection(PairedInputs inputs, double most_share)
       of_fit_(inputs.fit.quantized),
       of_all_((inputs.fit.quantized.add(inputs.judge.quantized), inputs.fit.quantized)),
       judge_moments_(square(inputs.judge.quantized)) {
-  statistics_ = statistics_of({inputs.first, std::move(inputs.fit.quantized)});
+  statistics_ = statistics_of({inputs.first, std::move(inputs.fit.quantized), 0});
 }
 
 StageCorrection::Shares StageCorrection::best_shares(std::int64_t rows, std::vector<float> fit,

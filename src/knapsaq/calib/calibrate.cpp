@@ -162,7 +162,7 @@ Manifest::Block write_block(const fs::path& path, std::span<const ObservedInput>
     for (const ObservedInput& input : inputs) {
       const InputSums& sums = input.sums;
       const auto width = static_cast<std::size_t>(sums.width);
-      const double share = 1.0 / static_cast<double>(sums.rows);
+      const double share = input.share();
       const auto mean = [&](double sum) { return static_cast<float>(sum * share); };
       write_values(writer, sums.products.size(), [&](std::size_t i) { return mean(sums.products[i]); });
       write_values(writer, width, [&](std::size_t i) { return mean(sums.products[i * (i + 1) / 2 + i]); });
@@ -228,8 +228,10 @@ Calibration calibrate_with(const MakeCalibrators& make, const ModelConfig& confi
           write_block(place.path() / block_file_name(static_cast<std::size_t>(block)), inputs, shares);
       for (const ObservedInput& input : inputs) {
         Manifest::Input entry{.linears = {}, .width = input.sums.width};
-        for (const Matrix& matrix : all)
-          if (matrix.input == input.first.number) entry.linears.push_back(matrix.name);
+        if (input.first.expert >= 0) entry.tokens = input.sums.rows;
+        // Those that share an input follow each other.
+        for (std::size_t i = input.first.number; i < all.size() && all[i].input == input.first.number; ++i)
+          entry.linears.push_back(all[i].name);
         written.inputs.push_back(std::move(entry));
       }
       manifest.blocks.push_back(std::move(written));

@@ -164,7 +164,7 @@ InputStatistics Calibration::inputs(std::string_view matrix, std::int64_t width)
   const std::string& name = input->linears.front();
   InputStatistics statistics{.name = name,
                              .width = width,
-                             .tokens = impl_->manifest.tokens(),
+                             .tokens = input->tokens.value_or(impl_->manifest.tokens()),
                              .mean_square = impl_->floats(file, name + ".mean_square", width, false),
                              .mean_abs = impl_->floats(file, name + ".mean_abs", width, false),
                              .max_abs = impl_->floats(file, name + ".max_abs", width, false),
@@ -182,6 +182,25 @@ RowShares Calibration::row_shares(std::int64_t rows) const {
         fmt::format("{}: the embedding has {} rows here and {} in the model; it is of another model",
                     impl_->folder.string(), manifest.blocks[ends].rows, rows));
   return impl_->floats(impl_->file(ends), std::string(kRowSharesName), rows, false);
+}
+
+std::vector<std::string> Calibration::notes() const {
+  std::size_t experts = 0;
+  std::size_t few = 0;
+  const Manifest::Input* fewest = nullptr;
+  for (const Manifest::Block& block : impl_->manifest.blocks)
+    for (const Manifest::Input& input : block.inputs) {
+      if (!input.tokens) continue;
+      ++experts;
+      if (*input.tokens < static_cast<std::uint64_t>(input.width)) ++few;
+      if (fewest == nullptr || *input.tokens < *fewest->tokens) fewest = &input;
+    }
+  if (few == 0) return {};
+  return {
+      fmt::format("{} of {} inputs of experts have fewer tokens than they are wide ({} has {}) and are "
+                  "completed by what the "
+                  "layer's experts have on average; more text (--samples) covers them better",
+                  few, experts, fewest->linears.front(), *fewest->tokens)};
 }
 
 std::optional<OutputStatistics> Calibration::outputs(std::string_view matrix, std::int64_t width) const {

@@ -11,7 +11,7 @@
 #include "knapsaq/calib/samples.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/compute/backend.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 #include "knapsaq/model/decoder.h"
 
 namespace knapsaq {
@@ -50,6 +50,8 @@ class Calibration final : public InputSource {
   std::optional<OutputStatistics> outputs(std::string_view matrix, std::int64_t width) const override;
   bool has_outputs() const override;
   bool has_second_moments() const override { return true; }
+  /// That experts saw few tokens.
+  std::vector<std::string> notes() const override;
   /// "calibration 128x2048 seed 0 bf16, tokens <hash>, model <fingerprint>", and if it has statistics of
   /// outputs
   /// ", gradients of 4".

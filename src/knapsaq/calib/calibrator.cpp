@@ -10,6 +10,7 @@
 #include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/not_finite_error.h"
+#include "knapsaq/calib/expert_statistics.h"
 #include "knapsaq/compute/tensor.h"
 #include "knapsaq/model/architecture.h"
 
@@ -18,7 +19,7 @@ namespace {
 
 /// Finite inputs may have squares that overflow.
 void require_finite(const ObservedInput& input) {
-  const double share = 1.0 / static_cast<double>(input.sums.rows);
+  const double share = input.share();
   if (!std::ranges::all_of(input.sums.products,
                            [&](double sum) { return std::isfinite(static_cast<float>(sum * share)); }))
     throw NotFiniteError(fmt::format(
@@ -32,7 +33,7 @@ void require_finite(const ObservedInput& input) {
 InputStatistics statistics_of(const ObservedInput& input) {
   const InputSums& sums = input.sums;
   const auto width = static_cast<std::size_t>(sums.width);
-  const double share = sums.rows == 0 ? 0 : 1.0 / static_cast<double>(sums.rows);
+  const double share = input.share();
   InputStatistics statistics{.name = input.first.name,
                              .width = sums.width,
                              .tokens = sums.rows,
@@ -87,7 +88,7 @@ ObservedInput Calibrator::measure_head(const Matrix& head) {
   if (next_ != decoder_->config().layers) throw std::logic_error("the head before the last block");
   if (checkpoint_ != nullptr) decoder_->load_head(*checkpoint_);
   Backend& backend = decoder_->backend();
-  ObservedInput observed{head, InputSums(head.in)};
+  ObservedInput observed{head, InputSums(head.in), 0};
   for (const Hidden& batch : batches_) {
     check_cancelled();
     Array x = backend.allocate(batch.tokens(), head.in, Element::working);
@@ -115,7 +116,7 @@ std::vector<ObservedInput> Calibrator::run(std::int64_t index, bool look) {
   std::vector<ObservedInput> inputs;
   std::size_t call = 0;
   const InputObserver observer = [&](const Matrix& first, const Array& x, std::int64_t rows) {
-    if (call == inputs.size()) inputs.push_back({first, InputSums(first.in)});
+    if (call == inputs.size()) inputs.push_back({first, InputSums(first.in), 0});
     decoder_->backend().sum_inputs(x, rows, inputs[call++].sums);
   };
   Backend& backend = decoder_->backend();
@@ -135,6 +136,7 @@ std::vector<ObservedInput> Calibrator::run(std::int64_t index, bool look) {
     progress_.advance(static_cast<std::uint64_t>(batch.windows));
   }
   for (const ObservedInput& input : inputs) require_finite(input);
+  lend_to_experts(inputs);
   if (checkpoint_ != nullptr) decoder_->unload_block(index);
   ++next_;
   return inputs;

@@ -18,6 +18,13 @@ namespace knapsaq {
 struct ObservedInput {
   Matrix first;  ///< of the matrices with this input
   InputSums sums;
+  /// Rows in the sums, beside sums.rows, that no token had (lend_to_experts()).
+  std::uint64_t lent = 0;
+  /// The sums' factor to means.
+  double share() const {
+    const std::uint64_t rows = sums.rows + lent;
+    return rows == 0 ? 0 : 1.0 / static_cast<double>(rows);
+  }
 };
 
 /// As floats, means over the tokens.

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <span>
 #include <stdexcept>
+#include <unordered_map>
 #include <utility>
 
 #include <fmt/core.h>
@@ -11,6 +12,7 @@
 #include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/not_finite_error.h"
 #include "knapsaq/base/random.h"
+#include "knapsaq/calib/expert_statistics.h"
 #include "knapsaq/model/architecture.h"
 
 namespace knapsaq {
@@ -141,19 +143,20 @@ std::vector<ObservedOutput> GradientCalibrator::block(std::int64_t index, bool l
     throw std::logic_error(fmt::format("gradients by block {} before block {}", index, next_));
   if (checkpoint_ != nullptr) decoder_->load_block(*checkpoint_, index);
   std::vector<ObservedOutput> outputs;
+  std::unordered_map<std::size_t, std::size_t> places;  // in `outputs`, by the matrices' numbers
   GradientObserver observer;
   if (look)
     observer.matrix = [&](const Matrix& matrix, const Array&, const Array& gradient, std::int64_t,
                           std::int64_t rows) {
-      auto found = std::ranges::find(outputs, matrix.name, &ObservedOutput::name);
-      if (found == outputs.end())
-        found = outputs.insert(outputs.end(),
-                               nothing_observed(matrix.name, matrix.out, matrix.out <= kWidestOutput));
-      observe(decoder_->backend(), gradient, rows, *found);
+      const auto [place, is_new] = places.try_emplace(matrix.number, outputs.size());
+      if (is_new) outputs.push_back(nothing_observed(matrix.name, matrix.out, matrix.out <= kWidestOutput));
+      observe(decoder_->backend(), gradient, rows, outputs[place->second]);
     };
+  std::uint64_t tokens = 0;
   for (std::size_t b = 0; b < gradients_.size(); ++b) {
     check_cancelled();
     const Hidden& batch = before_.back()[b];
+    tokens += static_cast<std::uint64_t>(batch.tokens());
     decoder_->block_backward(index, batch, gradients_[b], observer);
     progress_.advance(static_cast<std::uint64_t>(batch.windows));
   }
@@ -162,6 +165,8 @@ std::vector<ObservedOutput> GradientCalibrator::block(std::int64_t index, bool l
   if (index > 0) before_.pop_back();
   --next_;
   for (const ObservedOutput& output : outputs) require_finite(output);
+  if (look && layer_config(decoder_->config(), index).is_mixture())
+    spread_over_tokens(outputs, matrices(decoder_->config()), tokens);
   return outputs;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -103,8 +104,8 @@ Entries parse_legacy(std::span<const std::byte> bytes) {
   return entries;
 }
 
-std::string weight_name(std::string_view linear) {
-  const auto module = gguf_module(linear);
+std::string weight_name(const GgufNames& names, std::string_view linear) {
+  const auto module = names.module(linear);
   if (!module)
     throw InputError(fmt::format("GGUF has no name for the linear {}: no imatrix can hold it", linear));
   return *module + ".weight";
@@ -119,6 +120,8 @@ Entries parse_imatrix(std::span<const std::byte> bytes) {
 Imatrix Imatrix::open(const std::filesystem::path& path, const ModelConfig& config) {
   Imatrix imatrix;
   imatrix.where_ = path.string();
+  imatrix.names_ = std::make_shared<const GgufNames>(config);
+  const GgufNames& names = *imatrix.names_;
   const MappedFile file(path);
   try {
     imatrix.entries_ = parse_imatrix(file.bytes());
@@ -131,31 +134,31 @@ Imatrix Imatrix::open(const std::filesystem::path& path, const ModelConfig& conf
   std::uint64_t tokens = 0;
   const std::vector<std::size_t> owners = input_owners(all);
   for (std::size_t i = 0; i < all.size(); ++i) {
-    const std::string name = weight_name(all[i].name);
+    const std::string name = weight_name(names, all[i].name);
     if (!imatrix.entries_.contains(name)) {
       // Matrices with the same input have the same mean squares.
       std::size_t other = 0;
       while (other < all.size() &&
-             (owners[other] != owners[i] || !imatrix.entries_.contains(weight_name(all[other].name))))
+             (owners[other] != owners[i] || !imatrix.entries_.contains(weight_name(names, all[other].name))))
         ++other;
       if (other == all.size()) {
         imatrix.missing_.push_back(all[i].name);
         continue;
       }
-      imatrix.entries_.emplace(name, imatrix.entries_.at(weight_name(all[other].name)));
+      imatrix.entries_.emplace(name, imatrix.entries_.at(weight_name(names, all[other].name)));
     }
     tokens = std::max(tokens, imatrix.inputs(all[i].name, all[i].in).tokens);
   }
   if (2 * imatrix.missing_.size() > all.size())
     throw InputError(fmt::format(
         "{}: is an imatrix of another model: it has no entry {}, and none for {} of {} matrices",
-        path.string(), weight_name(imatrix.missing_.front()), imatrix.missing_.size(), all.size()));
+        path.string(), weight_name(names, imatrix.missing_.front()), imatrix.missing_.size(), all.size()));
   imatrix.identity_ = fmt::format("imatrix {}, {} tokens", hash_hex(file.bytes()), tokens);
   return imatrix;
 }
 
 InputStatistics Imatrix::inputs(std::string_view matrix, std::int64_t width) const {
-  const std::string name = weight_name(matrix);
+  const std::string name = weight_name(*names_, matrix);
   InputStatistics inputs{.name = std::string(matrix),
                          .width = width,
                          .tokens = 0,
@@ -202,10 +205,15 @@ void write_imatrix(const InputSource& source, const ModelConfig& config, const I
   metadata.add("imatrix.chunk_count", notes.chunks);
   metadata.add("imatrix.chunk_size", notes.chunk_size);
   std::vector<Matrix> all = matrices(config);
-  std::erase_if(all, [](const Matrix& matrix) { return !matrix.is_multiplied(); });
+  const GgufNames names(config);
+  std::set<std::string> written;
+  // What llama.cpp holds in one tensor has one entry.
+  std::erase_if(all, [&](const Matrix& matrix) {
+    return !matrix.is_multiplied() || !written.insert(weight_name(names, matrix.name)).second;
+  });
   std::vector<GgufTensorSpec> specs;
   for (const Matrix& linear : all) {
-    const std::string name = weight_name(linear.name);
+    const std::string name = weight_name(names, linear.name);
     specs.push_back({name + std::string(kSums), DType::F32, {1, linear.in}});
     specs.push_back({name + std::string(kCounts), DType::F32, {1, 1}});
   }

@@ -5,13 +5,15 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "knapsaq/calib/input_statistics.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/checkpoint/gguf_names.h"
+#include "knapsaq/family/config.h"
 
 namespace knapsaq {
 
@@ -46,6 +48,7 @@ class Imatrix final : public InputSource {
   std::string identity() const override;
 
  private:
+  std::shared_ptr<const GgufNames> names_;
   std::string where_;
   std::string identity_;
   std::vector<std::string> missing_;  ///< matrices without an entry, in the order of the forward pass

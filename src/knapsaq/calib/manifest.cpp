@@ -20,7 +20,8 @@ constexpr std::uint64_t kVersion = 1;
 constexpr std::uint64_t kLargestManifest = std::uint64_t{64} << 20;
 // Far above any model, low enough that products of two stay far below 2^63.
 constexpr std::uint64_t kMostBlocks = 1u << 16;
-constexpr std::uint64_t kMostInputs = 64;
+// Of a block: three matrices of each expert, and some more.
+constexpr std::uint64_t kMostInputs = 1u << 16;
 constexpr std::uint64_t kWidest = 1u << 24;
 constexpr std::uint64_t kMostSamples = 1u << 24;
 constexpr std::uint64_t kLongestWindow = 1u << 30;
@@ -67,6 +68,7 @@ Manifest::Block parse_block(const json& value, std::set<std::string>& seen) {
     object_in(item, "an input");
     Manifest::Input input{.linears = {},
                           .width = static_cast<std::int64_t>(number(item, "width", 1, kWidest))};
+    if (item.contains("tokens")) input.tokens = number(item, "tokens", 0, ~std::uint64_t{0} >> 1);
     for (const json& name : list(item, "linears", kMostInputs)) {
       input.linears.push_back(text(name, "a linear"));
       if (!seen.insert(input.linears.back()).second)
@@ -126,8 +128,10 @@ std::string to_json(const Manifest& manifest) {
                                 {"blocks", nlohmann::ordered_json::array()}};
   for (const Manifest::Block& block : manifest.blocks) {
     nlohmann::ordered_json inputs = nlohmann::ordered_json::array();
-    for (const Manifest::Input& input : block.inputs)
+    for (const Manifest::Input& input : block.inputs) {
       inputs.push_back({{"width", input.width}, {"linears", input.linears}});
+      if (input.tokens) inputs.back()["tokens"] = *input.tokens;
+    }
     nlohmann::ordered_json entry = {{"bytes", block.bytes}, {"hash", block.hash}, {"inputs", inputs}};
     if (block.rows > 0) entry["rows"] = block.rows;
     out["blocks"].push_back(std::move(entry));

@@ -18,6 +18,7 @@ struct Manifest {
   struct Input {
     std::vector<std::string> linears;  ///< that have it; tensors are named after the first
     std::int64_t width = 0;
+    std::optional<std::uint64_t> tokens = {};  ///< that an expert saw; nothing: all of the text
   };
   /// A finished block, or the part after the last block: the input of the output head, and how often the
   /// embedding's rows are looked up.

@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "knapsaq/calib/input_statistics.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 
 namespace knapsaq {
 

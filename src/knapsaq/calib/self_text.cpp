@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <span>
 #include <utility>
 #include <vector>
@@ -50,8 +51,12 @@ Random window_random(std::uint64_t seed, SelfTextUse use, std::int64_t window) {
   return Random(of_use + static_cast<std::uint64_t>(window));
 }
 
-/// An index with probability softmax(logits), by the inverse of the cumulative distribution.
-std::int32_t draw(std::span<const float> logits, Random& random) {
+/// An index with probability softmax(logits), by the inverse of the cumulative distribution; none of
+/// `unused`.
+std::int32_t draw(std::span<const float> given, std::span<const std::int32_t> unused, Random& random) {
+  std::vector<float> logits(given.begin(), given.end());
+  for (const std::int32_t id : unused)
+    logits[static_cast<std::size_t>(id)] = -std::numeric_limits<float>::infinity();
   const float largest = *std::max_element(logits.begin(), logits.end());
   std::vector<float> weights(logits.size());
   double sum = 0;
@@ -78,15 +83,21 @@ struct Sequence {
   std::int32_t token = 0;  ///< its last
 
   void begin(const DocumentTokens& documents) {
-    token = documents.start
-                ? *documents.start
-                : static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(documents.vocabulary)));
+    if (documents.start) {
+      token = *documents.start;
+      return;
+    }
+    const auto used = static_cast<std::uint64_t>(documents.vocabulary) - documents.unused.size();
+    token = static_cast<std::int32_t>(random.below(used));
+    for (const std::int32_t id : documents.unused)
+      if (id <= token) ++token;
   }
   void grow(const DocumentTokens& documents, std::span<const float> logits) {
     const bool ended = documents.end && token == *documents.end;
-    token = ended && documents.starts_again
-                ? *documents.start
-                : draw(logits.first(static_cast<std::size_t>(documents.vocabulary)), random);
+    token =
+        ended && documents.starts_again
+            ? *documents.start
+            : draw(logits.first(static_cast<std::size_t>(documents.vocabulary)), documents.unused, random);
   }
 };
 
@@ -97,6 +108,8 @@ DocumentTokens document_tokens(const Tokenizer& tokenizer, const nlohmann::json&
   DocumentTokens documents;
   documents.vocabulary =
       static_cast<std::int32_t>(std::min<std::int64_t>(tokenizer.vocabulary_size(), config.vocab));
+  for (const std::int32_t id : tokenizer.unused_ids())
+    if (id < documents.vocabulary) documents.unused.push_back(id);
   const auto known = [&](std::optional<std::int32_t> id) {
     return id && *id >= 0 && *id < documents.vocabulary ? id : std::nullopt;
   };

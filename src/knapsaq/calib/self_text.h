@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -25,6 +26,7 @@ struct DocumentTokens {
   std::optional<std::int32_t> end;
   bool starts_again = false;  ///< `start` follows `end` by force: the tokenizer puts a BOS before every text
   std::int32_t vocabulary = 0;  ///< ids below it may be drawn; rows of the embedding behind are padding
+  std::vector<std::int32_t> unused = {};  ///< ids below it without a token, which are not drawn; ascending
 };
 /// `config_json` is the model's config.json.
 DocumentTokens document_tokens(const Tokenizer& tokenizer, const nlohmann::json& config_json,
