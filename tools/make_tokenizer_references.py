@@ -6,6 +6,8 @@
   reads.
 - small.json: their ids of the hard strings and of the training text, made by `tokenizers` (for tokenizer.model: by
   `sentencepiece`, for tiktoken text: by `tiktoken`, and `transformers`' conversion of both).
+- families/NAME/ and families.json: tokenizers built as those of more families of models are, with the files beside them,
+  and hashes of the ids and texts that Transformers' AutoTokenizer gives.
 - pieces.json: what every split behaviour of `tokenizers` gives.
 - unicode.json: which characters its expressions match, and its normal forms.
 - real.json (with --shared FOLDER): for the tokenizers in FOLDER/tokenizers and FOLDER/models, the ids of the hard
@@ -427,6 +429,126 @@ def write_small(blobs):
     write_json(OUT / "small.json", out)
 
 
+# ---- the constructions of families ----
+
+QWEN35 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+ENDING = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+O200K = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{ENDING}|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{ENDING}|\p{{N}}{{1,3}}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+TEKKEN = O200K.replace(ENDING, "").replace(r"\p{N}{1,3}", r"\p{N}")
+
+
+def family_tokenizers(text):
+    """name -> (tokenizers.Tokenizer, tokenizer_config.json, model type)"""
+    out = {}
+    plain = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    gpt2 = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False, "eos_token": "<|endoftext|>"}
+
+    def byte_level(name, pre_tokenizer, config, model_type, normalizer=None, special=("<|endoftext|>",), begins=None, **model):
+        tokenizer = train(pre_tokenizer, normalizer, text, 400)
+        tokenizer.decoder = decoders.ByteLevel()
+        state = json.loads(tokenizer.to_str())
+        state["model"] |= model
+        tokenizer = Tokenizer.from_str(json.dumps(state))
+        tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in special])
+        tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+        if begins:
+            around = processors.TemplateProcessing(single=f"{begins} $A", special_tokens=[(begins, tokenizer.token_to_id(begins))])
+            tokenizer.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), around])
+        out[name] = (tokenizer, config, model_type)
+
+    def everything_else(pattern):
+        """As converters of tiktoken's files write an expression that matches everything."""
+        split = pre_tokenizers.Split(Regex(pattern), "removed", invert=True)
+        return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+    digits = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    chat = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
+    byte_level("smollm3", split_then_bytes(LLAMA3), plain, "smollm3", special=("<|begin_of_text|>", *chat), ignore_merges=True)
+    byte_level("olmo2", everything_else(LLAMA3), gpt2, "olmo2", special=("<|endoftext|>", "<|pad|>"))
+    byte_level("granite", digits, gpt2, "granite", special=("<|end_of_text|>", "<|endoftext|>", "<|start_of_role|>"))
+    byte_level("phi4", everything_else(LLAMA3), gpt2, "phi3", special=chat)
+    byte_level("phi4-mini", split_then_bytes(O200K), gpt2, "phi3", special=chat)
+    byte_level("gpt-oss", split_then_bytes(O200K), plain, "gpt_oss", special=("<|startoftext|>", "<|return|>", "<|channel|>"), ignore_merges=True)
+    byte_level("tekken", split_then_bytes(TEKKEN), {"tokenizer_class": "LlamaTokenizer", "legacy": True}, "mistral3",
+               special=("<unk>", "<s>", "</s>", "[INST]", "[/INST]"), begins="<s>", ignore_merges=True)  # fmt: skip
+    byte_level("qwen3-moe", split_then_bytes(QWEN2), {"tokenizer_class": "Qwen2Tokenizer"}, "qwen3_moe", normalizers.NFC(), chat)
+    # The class in the file is another one than the one for the model's type, which counts.
+    byte_level("qwen3.5", split_then_bytes(QWEN35), {"tokenizer_class": "Qwen2Tokenizer"}, "qwen3_5", normalizers.NFC(), chat)
+    byte_level("qwen3.5-moe", split_then_bytes(QWEN35), {"tokenizer_class": "TokenizersBackend"}, "qwen3_5_moe", normalizers.NFC(), chat)
+    byte_level("lfm2", split_then_bytes(LLAMA3), plain, "lfm2", special=("<|pad|>", "<|startoftext|>", *chat), begins="<|startoftext|>", ignore_merges=True)
+    byte_level("neox", pre_tokenizers.ByteLevel(add_prefix_space=False), {"tokenizer_class": "GPTNeoXTokenizer"}, "gpt_neox", normalizers.NFC(), ("<|endoftext|>", "<|padding|>"))
+    out["neox"][0].add_tokens([AddedToken(" " * n, normalized=True) for n in range(24, 1, -1)])
+    byte_level("olmoe", pre_tokenizers.ByteLevel(add_prefix_space=False), {"tokenizer_class": "GPTNeoXTokenizer"}, "olmoe", normalizers.NFC(), ("<|endoftext|>", "<|padding|>"))
+
+    # SentencePiece's manner: Gemma's, whose merges know runs of blanks and line feeds, and Phi-3's.
+    base = Tokenizer(models.BPE())
+    base.pre_tokenizer = pre_tokenizers.Metaspace()
+    base.train_from_iterator(text.split("\n"), trainers.BpeTrainer(vocab_size=220, show_progress=False, limit_alphabet=60))
+    state = json.loads(base.to_str())["model"]
+    trained = [t for t, _ in sorted(state["vocab"].items(), key=lambda item: item[1])]
+    bytes_of = [f"<0x{b:02X}>" for b in range(256)]
+
+    def sentence_piece(first, last):
+        names = first + bytes_of + [t for t in trained if t not in first] + last
+        merges = [tuple(m) for m in state["merges"]]
+        return Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(names)}, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+
+    gemma = sentence_piece(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>", "<unused0>"], ["\n", "\n\n", "▁▁", "▁▁▁▁"])
+    gemma.normalizer = normalizers.Replace(" ", "▁")
+    gemma.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    gemma.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    gemma.add_special_tokens([AddedToken(t, normalized=False) for t in ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>")])
+    gemma.add_tokens([AddedToken(t, normalized=False) for t in ("<unused0>", "\n", "\n\n", "▁▁", "▁▁▁▁")])
+    gemma.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 2)])
+    config = {"tokenizer_class": "GemmaTokenizer", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>", "add_bos_token": True}
+    out["gemma2"] = (gemma, config, "gemma2")
+    out["gemma3"] = (gemma, config, "gemma3")
+    out["gemma4"] = (gemma, config, "gemma4")
+
+    phi3 = sentence_piece(["<unk>", "<s>", "</s>"], ["<|endoftext|>", "<|assistant|>", "<|end|>"])
+    phi3.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    phi3.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    phi3.add_special_tokens([AddedToken(t, normalized=False) for t in ("<unk>", "<s>")] + [AddedToken("</s>", normalized=False, rstrip=True)])
+    phi3.add_special_tokens([AddedToken("<|endoftext|>", normalized=False)] + [AddedToken(t, normalized=False, rstrip=True) for t in ("<|assistant|>", "<|end|>")])
+    phi3.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    out["phi3"] = (phi3, {"tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": False, "bos_token": "<s>", "eos_token": "<|endoftext|>"}, "phi3")
+    mixtral = Tokenizer.from_str(phi3.to_str())
+    mixtral.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    out["mixtral"] = (mixtral, {"tokenizer_class": "LlamaTokenizer", "legacy": True, "bos_token": "<s>", "eos_token": "</s>"}, "mixtral")
+    return out
+
+
+def write_families(blobs):
+    text = training_text()
+    texts = [blob.decode("utf-8", errors="replace") for blob in blobs]
+    folder = OUT / "families"
+    shutil.rmtree(folder, ignore_errors=True)
+    references = {}
+    for name, (tokenizer, config, model_type) in family_tokenizers(text).items():
+        (folder / name).mkdir(parents=True)
+        (folder / name / "tokenizer.json").write_text(json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":")))
+        (folder / name / "tokenizer_config.json").write_text(json.dumps(config) + "\n")
+        (folder / name / "config.json").write_text(json.dumps({"model_type": model_type}) + "\n")
+        auto = AutoTokenizer.from_pretrained(folder / name)
+        own = auto.backend_tokenizer
+        ids = [own.encode(t).ids for t in texts]
+        references[name] = {
+            "class": type(auto).__name__,
+            "ids": [fnv1a(i) for i in ids],
+            "decoded": [fnv1a_bytes(own.decode(i, skip_special_tokens=False).encode()) for i in ids],
+            "text": {"count": len(own.encode(text).ids), "hash": fnv1a(own.encode(text).ids)},
+        }
+        print(f"  {name}: {references[name]['class']}, {len(own.encode(text).ids)} tokens")
+        compare(f"{name}: against the file alone", lambda t: own.encode(t).ids, lambda t: tokenizer.encode(t).ids, texts)
+    write_json(OUT / "families.json", references)
+
+
 def write_classes(blobs):
     """Ids of the hard strings when tokenizer_config.json names a class and config.json a model type beside a tokenizer.json:
     Transformers 5 rebuilds some classes from the vocabulary and the merges alone."""
@@ -545,15 +667,19 @@ def write_real(shared, blobs):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--families", action="store_true", help="families/ and families.json alone")
     parser.add_argument("--shared", type=pathlib.Path, help="folder with tokenizers/, models/ and data/")
     arguments = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     blobs = hard_strings()
+    if arguments.families:
+        return write_families(blobs)
     write_json(OUT / "hard.json", [base64.b64encode(blob).decode() for blob in blobs])
     write_pieces()
     write_unicode()
     write_small(blobs)
     write_classes(blobs)
+    write_families(blobs)
     if arguments.shared:
         write_real(arguments.shared, blobs)
 

@@ -55,6 +55,25 @@ std::string reason_of(std::string_view message) {
   return in_quotes(message.substr(0, message.find('\n')));
 }
 
+constexpr const char* kDefault = "default";
+
+/// The templates in a JSON file's chat_template, by name; a single one is the default.
+std::map<std::string, std::string> listed_templates(const std::filesystem::path& path) {
+  std::map<std::string, std::string> found;
+  if (!std::filesystem::exists(path)) return found;
+  const std::string where = path.string();
+  const nlohmann::json json = parse_json_object(read_file(path, kLargestSettings), where);
+  const nlohmann::json* list = optional_field(json, "chat_template");
+  if (list == nullptr) return found;
+  if (list->is_string()) return {{kDefault, list->get<std::string>()}};
+  if (!list->is_array())
+    throw InputError(where + ": 'chat_template' is neither a text nor a list; the file is damaged");
+  for (const nlohmann::json& entry : *list)
+    if (entry.is_object())
+      found.emplace(required_string(entry, "name", where), required_string(entry, "template", where));
+  return found;
+}
+
 }  // namespace
 
 std::optional<ChatTemplateSource> find_chat_template(const std::filesystem::path& model) {
@@ -69,21 +88,26 @@ std::optional<ChatTemplateSource> find_chat_template(const std::filesystem::path
       throw InputError(fmt::format("{}: {}", path.string(), look));
     return ChatTemplateSource{std::move(text), path.string()};
   }
-  const auto path = model / "tokenizer_config.json";
-  if (!std::filesystem::exists(path)) return std::nullopt;
-  const std::string where = path.string();
-  const nlohmann::json json = parse_json_object(read_file(path, kLargestSettings), where);
-  const nlohmann::json* found = optional_field(json, "chat_template");
-  if (found == nullptr) return std::nullopt;
-  if (found->is_string()) return ChatTemplateSource{found->get<std::string>(), where};
-  if (!found->is_array())
-    throw InputError(where + ": 'chat_template' is neither a text nor a list; the file is damaged");
-  for (const nlohmann::json& entry : *found) {
-    if (!entry.is_object()) continue;
-    if (required_string(entry, "name", where) == "default")
-      return ChatTemplateSource{required_string(entry, "template", where), where};
-  }
+  std::map<std::string, std::string> found = listed_templates(model / "tokenizer_config.json");
+  if (const auto usual = found.find(kDefault); usual != found.end())
+    return ChatTemplateSource{std::move(usual->second), (model / "tokenizer_config.json").string()};
+  found = listed_templates(model / "chat_template.json");
+  if (const auto usual = found.find(kDefault); usual != found.end())
+    return ChatTemplateSource{std::move(usual->second), (model / "chat_template.json").string()};
   return std::nullopt;
+}
+
+std::map<std::string, std::string> named_chat_templates(const std::filesystem::path& folder) {
+  std::map<std::string, std::string> found;
+  if (const auto more = folder / "additional_chat_templates"; std::filesystem::is_directory(more)) {
+    for (const auto& entry : std::filesystem::directory_iterator(more))
+      if (entry.is_regular_file() && entry.path().extension() == ".jinja")
+        found.emplace(entry.path().stem().string(), read_utf8_file(entry.path(), kLongestTemplate));
+  } else {
+    found = listed_templates(folder / "tokenizer_config.json");
+  }
+  found.erase(kDefault);
+  return found;
 }
 
 std::optional<ChatTemplate> ChatTemplate::load(const std::filesystem::path& model,

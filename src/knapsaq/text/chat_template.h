@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -22,9 +23,13 @@ struct ChatTemplateSource {
   std::string where;  ///< the file, for errors
 };
 /// The template of a model folder: chat_template.jinja, or tokenizer_config.json's chat_template (of a list,
-/// the one named "default"). For a GGUF file, the one in its metadata. Nullopt if there is none. Throws
-/// InputError for a damaged file.
+/// the one named "default"), or chat_template.json's (of a processor of images). For a GGUF file, the one in
+/// its metadata. Nullopt if there is none. Throws InputError for a damaged file.
 std::optional<ChatTemplateSource> find_chat_template(const std::filesystem::path& model);
+
+/// The templates that a model folder has beside that one, by name: additional_chat_templates/NAME.jinja, or
+/// the others of tokenizer_config.json's list. Throws InputError for a damaged file.
+std::map<std::string, std::string> named_chat_templates(const std::filesystem::path& folder);
 
 /// A model's format for conversations: a Jinja template from its tokenizer, rendered by llama.cpp's engine in
 /// the same way as by Transformers' apply_chat_template().

@@ -10,8 +10,10 @@ namespace knapsaq {
 struct GgufPreTokenizer {
   std::string_view name;
   std::vector<std::string_view> patterns;  ///< applied in order; every match is a piece
-  bool ignore_merges;                      ///< a piece that is in the vocabulary is that token
-  bool adds_bos;                           ///< if tokenizer.ggml.add_bos_token is absent
+  bool ignore_merges = false;              ///< a piece that is in the vocabulary is that token
+  bool adds_bos = false;                   ///< if tokenizer.ggml.add_bos_token is absent
+  /// Whether the published tokenizers bring text into NFC, which llama.cpp does not.
+  bool normalizes = false;
 };
 
 /// All known ones. Of several names for the same pre-tokenizer, the one to write comes first.

@@ -36,15 +36,17 @@ class Reader {
 
   TokenizerParts read() {
     const std::string model = fields_.required_text("tokenizer.ggml.model");
-    if (model != "llama" && model != "gpt2")
-      fields_.fail(
-          "tokenizer.ggml.model",
-          fmt::format("is {}, which is not supported; supported are llama and gpt2", in_quotes(model)));
+    if (model != "llama" && model != "gpt2" && model != "gemma4")
+      fields_.fail("tokenizer.ggml.model",
+                   fmt::format("is {}, which is not supported; supported are llama, gpt2 and gemma4",
+                               in_quotes(model)));
     read_tokens();
     if (model == "llama") {
       sentencepiece();
-    } else {
+    } else if (model == "gpt2") {
       byte_level();
+    } else {
+      merged_characters();
     }
     roles();
     return std::move(parts_);
@@ -167,6 +169,27 @@ class Reader {
     adds_bos_ = true;
   }
 
+  /// SentencePiece's alphabet with merges of its own: "gemma4". llama.cpp cuts at ends of lines, over which
+  /// no merge reaches.
+  void merged_characters() {
+    std::optional<std::int32_t> unknown_id;
+    bool has_bytes = false;
+    for (std::size_t id = 0; id < texts_->size(); ++id) {
+      has_bytes = has_bytes || types_[id] == byte;
+      if (types_[id] == unknown) unknown_id = static_cast<std::int32_t>(id);
+    }
+    Vocabulary tokens = vocabulary(true);
+    const std::vector<MergeRule> merges = read_merges("tokenizer.ggml.merges", tokens);
+    blanks(false);
+    parts_.pre_tokenizer = PreTokenizer({split_step(R"([^\n]+|[\n]+)", where_)});
+    parts_.decoder = sentencepiece_decoder(false);
+    parts_.bpe = Bpe(std::move(tokens), merges,
+                     {.byte_fallback = has_bytes, .fuse_unknown = true, .unknown = unknown_id});
+    parts_.unknown = unknown_id;
+    add_tokens();
+    adds_bos_ = true;
+  }
+
   /// llama.cpp puts the blank before every stretch of text between special tokens, like SentencePiece.
   void blanks(bool prefix) {
     const bool first = fields_.flag(kGgufFirstBlank).value_or(false);
@@ -205,7 +228,7 @@ class Reader {
     for (const std::string_view pattern : found->patterns) steps.push_back(split_step(pattern, where_));
     append_byte_level(false, nullptr, where_, steps);
     parts_.pre_tokenizer = PreTokenizer(std::move(steps));
-    if (own_keys_ && fields_.flag(kGgufNfc).value_or(pre == "qwen2"))
+    if (own_keys_ && fields_.flag(kGgufNfc).value_or(found->normalizes))
       parts_.normalizer =
           Normalizer({{.kind = NormalizerStep::Kind::kNfc, .pattern = {}, .content = {}, .regex = {}}});
     parts_.decoder = {{.kind = DecoderStep::Kind::kByteLevel, .pattern = {}, .content = {}}};

@@ -20,8 +20,8 @@ inline constexpr const char* kGgufMerges = "knapsaq.tokenizer.merges";
 inline constexpr const char* kGgufPrependScheme = "knapsaq.tokenizer.prepend_scheme";
 /// Truth value: the key of version 0.1 for the scheme "first".
 inline constexpr const char* kGgufFirstBlank = "knapsaq.tokenizer.first_blank_only";
-/// Truth value: text is normalised to NFC first. Without the key, true for the pre-tokenizer qwen2, whose
-/// published tokenizers all do so.
+/// Truth value: text is normalised to NFC first. Without the key, true for the pre-tokenizers whose published
+/// tokenizers all do so (GgufPreTokenizer::normalizes).
 inline constexpr const char* kGgufNfc = "knapsaq.tokenizer.nfc";
 /// List of whole numbers: alternately an id and the sum of the flags below of that added token.
 inline constexpr const char* kGgufTokenFlags = "knapsaq.tokenizer.token_flags";
@@ -38,7 +38,8 @@ enum class GgufTokenFlag : std::uint8_t {
 enum class GgufReading : std::uint8_t { knapsaq, llama_cpp };
 
 /// The tokenizer in a GGUF file's metadata (tokenizer.ggml.*): model "llama" (SentencePiece's BPE: tokens and
-/// scores) or "gpt2" (byte-level BPE: tokens and merges, with the pre-tokenizer named by `pre`). Throws
+/// scores), "gemma4" (its alphabet, with merges) or "gpt2" (byte-level BPE: tokens and merges, with the
+/// pre-tokenizer named by `pre`). Throws
 /// InputError, which names `where` and the key, for another model or pre-tokenizer and for damaged data.
 TokenizerParts read_gguf_tokenizer(const GgufMetadata& metadata, const std::string& where,
                                    GgufReading reading = GgufReading::knapsaq);

@@ -50,6 +50,12 @@ TokenizerParts read_parts(const std::filesystem::path& folder) {
     return looks_like_tiktoken(model) ? read_tiktoken(model, settings, path.string())
                                       : read_sentencepiece(model, settings, path.string());
   }
+  // Of a GGUF file whose tokenizer has no form as tokenizer.json.
+  if (const auto path = folder / kGgufMetadataName; exists(path)) {
+    const GgufFile file(path);
+    if (file.metadata().find("tokenizer.ggml.tokens") != nullptr)
+      return read_gguf_tokenizer(file.metadata(), path.string());
+  }
   throw InputError(fmt::format(
       "{}: no tokenizer: neither tokenizer.json, nor vocab.json with merges.txt, nor tokenizer.model; "
       "copy one from where the model came from",
@@ -80,6 +86,14 @@ std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_speci
 }
 
 std::int32_t Tokenizer::vocabulary_size() const { return model_->vocabulary_size(); }
+
+std::vector<std::int32_t> Tokenizer::unused_ids() const {
+  std::vector<std::int32_t> ids;
+  for (std::int32_t id = 0; id < vocabulary_size(); ++id)
+    if (!model_->token_text(id, false)) ids.push_back(id);
+  return ids;
+}
+
 std::optional<std::int32_t> Tokenizer::bos() const { return model_->parts().bos; }
 std::optional<std::int32_t> Tokenizer::eos() const { return model_->parts().eos; }
 

@@ -70,7 +70,9 @@ class Tokenizer {
   /// form UTF-8 become U+FFFD. There is no clean-up (Transformers' clean_up_tokenization_spaces).
   std::string decode(std::span<const std::int32_t> ids, bool skip_special = false) const;
 
-  std::int32_t vocabulary_size() const;     ///< largest id + 1
+  std::int32_t vocabulary_size() const;  ///< largest id + 1
+  /// The ids below that without a token: rows of an embedding that nothing was trained for. Ascending.
+  std::vector<std::int32_t> unused_ids() const;
   std::optional<std::int32_t> bos() const;  ///< id of the BOS token if the tokenizer has one
   std::optional<std::int32_t> eos() const;
   /// The tokenizer's parts, for writing it in another format.

@@ -22,7 +22,14 @@ constexpr int kDeepest = 8;
 /// The classes that Transformers 5 builds from the vocabulary, the merges and the template of a
 /// tokenizer.json alone, with their own steps for everything before the merges; every other class uses the
 /// file unchanged.
-enum class Class : std::uint8_t { as_it_is, gpt2, qwen2, llama };
+enum class Class : std::uint8_t { as_it_is, gpt2, qwen2, qwen35, llama };
+
+/// Types of models whose files are used unchanged whatever class they name: Transformers maps them to its
+/// plain class, or to Mistral's own library.
+constexpr std::array<std::string_view, 14> kAsTheyAre{
+    "granite",    "granitemoe", "granitemoehybrid", "granitemoeshared", "ministral",
+    "ministral3", "mistral",    "mistral3",         "mixtral",          "olmo2",
+    "olmo3",      "phi3",       "phimoe",           "pixtral"};
 
 bool has_byte_level(const Json& tokenizer) {
   const Json* step = optional_field(tokenizer, "pre_tokenizer");
@@ -40,19 +47,26 @@ bool has_byte_level(const Json& tokenizer) {
 Class class_of(const Json& tokenizer, const TokenizerSettings& settings) {
   const bool byte_level = has_byte_level(tokenizer);
   Class made = Class::as_it_is;
-  if (settings.model_type == "qwen2") {
+  const std::string& type = settings.model_type;
+  const bool is_qwen35 = type.starts_with("qwen3_5");
+  if (type == "qwen2") {
     made = Class::qwen2;
-  } else if (settings.model_type == "mistral") {
+  } else if (is_qwen35 && !type.ends_with("_text")) {
+    made = Class::qwen35;
+  } else if (std::ranges::find(kAsTheyAre, type) != kAsTheyAre.end()) {
     return made;
   } else if (settings.tokenizer_class == "Qwen2Tokenizer") {
     made = Class::qwen2;
+  } else if (settings.tokenizer_class == "Qwen3_5Tokenizer") {
+    made = Class::qwen35;
   } else if (settings.tokenizer_class == "GPT2Tokenizer") {
     made = Class::gpt2;
   } else if (settings.tokenizer_class == "LlamaTokenizer") {
     made = Class::llama;
   } else if (settings.tokenizer_class.empty()) {
-    if (settings.model_type == "qwen3") made = Class::qwen2;
-    if (settings.model_type == "opt") made = Class::gpt2;
+    if (type == "qwen3" || type == "qwen3_moe" || type == "qwen3_next") made = Class::qwen2;
+    if (is_qwen35) made = Class::qwen35;
+    if (type == "opt") made = Class::gpt2;
   }
   // A vocabulary of the other kind makes no sense with it.
   return byte_level == (made != Class::llama) ? made : Class::as_it_is;
@@ -105,12 +119,13 @@ class Reader {
       parts.decoder = sentencepiece_decoder(prefix);
     } else {
       const bool prefix = settings_.add_prefix_space.value_or(false);
-      if (class_ == Class::qwen2) {
+      const bool is_qwen = class_ != Class::gpt2;
+      if (is_qwen) {
         parts.normalizer =
             Normalizer({{.kind = NormalizerStep::Kind::kNfc, .pattern = {}, .content = {}, .regex = {}}});
-        steps.push_back(split_step(kQwen2Split, where_));
+        steps.push_back(split_step(class_ == Class::qwen2 ? kQwen2Split : kQwen35Split, where_));
       }
-      append_byte_level(prefix, class_ == Class::qwen2 ? nullptr : kGpt2Split, where_, steps);
+      append_byte_level(prefix, is_qwen ? nullptr : kGpt2Split, where_, steps);
       parts.decoder = {{.kind = DecoderStep::Kind::kByteLevel, .pattern = {}, .content = {}}};
     }
     parts.pre_tokenizer = PreTokenizer(std::move(steps));

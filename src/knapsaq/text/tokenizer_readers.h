@@ -63,6 +63,7 @@ void apply_settings(const TokenizerSettings& settings, bool add_ends, bool bos_b
 extern const char* const kGpt2Split;
 extern const char* const kLlama3Split;
 extern const char* const kQwen2Split;
+extern const char* const kQwen35Split;
 
 /// Step that splits at the matches of an expression; every match is a piece.
 PreTokenizerStep split_step(std::string_view pattern, const std::string& where);
