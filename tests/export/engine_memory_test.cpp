@@ -16,6 +16,7 @@ using ::testing::HasSubstr;
 ModelConfig made_config() {
   ModelConfig config;
   config.architecture = "LlamaForCausalLM";
+  config.family = "llama";
   config.hidden = 512;
   config.layers = 3;
   config.heads = 8;
@@ -93,6 +94,7 @@ TEST(EngineMemory, SaysWhatItRefuses) {
 TEST(EngineMemory, ArchitecturesThatAnEngineLacksHaveNoMemoryThere) {
   ModelConfig config = made_config();
   config.architecture = "OPTForCausalLM";
+  config.family = "opt";
   config.positions = Positions::learned;
   EXPECT_THROW(context_memory("llama.cpp", config, 100, ""), InputError);
   EXPECT_THROW(context_memory("mlx", config, 100, ""), InputError);

@@ -16,10 +16,14 @@
 #include "knapsaq/export/gguf/model_metadata.h"
 #include "knapsaq/export/gguf/vocabulary.h"
 #include "knapsaq/export/quantized_checkpoint.h"
+#include "knapsaq/export/tokenizer_check.h"
 #include "knapsaq/export/writer.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/quant/quantizer.h"
+#include "knapsaq/text/gguf_tokenizer.h"
+#include "knapsaq/text/tokenizer.h"
+#include "knapsaq/text/tokenizer_readers.h"
 #include "message_of.h"
 #include "random_model.h"
 #include "scratch.h"
@@ -213,7 +217,7 @@ TEST(GgufModel, RefusesWhatLlamaCppHasNoCodeFor) {
 
 TEST(GgufModel, RopeFrequencyFactorsAreThoseOfTransformers) {
   nlohmann::json json = config_json();
-  EXPECT_THAT(rope_frequency_factors(parse_model_config(json)), IsEmpty());
+  EXPECT_THAT(rope_factors(parse_model_config(json)), IsEmpty());
   json["rope_theta"] = 500000.0;
   json["rope_scaling"] = {{"rope_type", "llama3"},
                           {"factor", 8.0},
@@ -223,7 +227,7 @@ TEST(GgufModel, RopeFrequencyFactorsAreThoseOfTransformers) {
   // theta^(-2i/16) over ROPE_INIT_FUNCTIONS["llama3"] of Transformers 5.23 for this configuration.
   const std::vector<float> expected = {1.0F,        0.99999993F, 3.56853367F, 7.99999963F,
                                        8.00000066F, 7.99999963F, 8.00000024F, 8.00000010F};
-  const std::vector<float> factors = rope_frequency_factors(parse_model_config(json));
+  const std::vector<float> factors = rope_factors(parse_model_config(json)).at(0).values;
   ASSERT_EQ(factors.size(), expected.size());
   for (std::size_t i = 0; i < expected.size(); ++i)
     EXPECT_NEAR(factors[i], expected[i], 2e-6F * expected[i]) << i;
@@ -325,6 +329,72 @@ TEST(GgufVocabulary, RefusesWhatDoesNotFit) {
         {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}};
   write_file(scratch / "tokenizer.json", json.dump());
   EXPECT_THAT(refusal(scratch.path(), 1 << 14), HasSubstr("knows no pre-tokenizer that splits at '[a-z]+'"));
+}
+
+/// A tokenizer of the small ones with another file's way to split, and whether it ignores merges.
+std::string pre_tokenizer_of(const nlohmann::json& split, bool ignore_merges) {
+  const Scratch scratch;
+  auto tokenizer = nlohmann::json::parse(read_file(kSmallTokenizers / "gpt2/tokenizer.json"));
+  nlohmann::json steps = {{{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}};
+  steps.insert(steps.begin(), split);
+  tokenizer["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", steps}};
+  tokenizer["model"]["ignore_merges"] = ignore_merges;
+  write_file(scratch / "tokenizer.json", tokenizer.dump());
+  GgufMetadata metadata;
+  std::vector<std::string> notes;
+  add_vocabulary(scratch.path(), 1 << 14, metadata, notes);
+  return value<std::string>(metadata, "tokenizer.ggml.pre");
+}
+
+TEST(GgufVocabulary, NamesWhatTheFamiliesDo) {
+  const auto split = [](const char* expression, const char* behaviour = "Isolated", bool invert = false) {
+    return nlohmann::json{
+        {"type", "Split"}, {"pattern", {{"Regex", expression}}}, {"behavior", behaviour}, {"invert", invert}};
+  };
+  EXPECT_EQ(pre_tokenizer_of(split(kLlama3Split), true), "llama-bpe");  // SmolLM3
+  // As tiktoken's files become tokenizer.json: OLMo 2, Phi-4.
+  EXPECT_EQ(pre_tokenizer_of(split(kLlama3Split, "Removed", true), false), "smaug-bpe");
+  EXPECT_EQ(pre_tokenizer_of(split(kQwen35Split), false), "qwen35");
+  // These merges make every token, so that it does not matter whether they are ignored.
+  EXPECT_EQ(pre_tokenizer_of(split(kQwen35Split), true), "qwen35");
+  EXPECT_EQ(
+      pre_tokenizer_of(
+          split(
+              R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)"),
+          false),
+      "gpt-4o");  // gpt-oss
+}
+
+/// Gemma's: no blank in front, a step that splits at blanks when there are none left.
+TEST(GgufVocabulary, GemmasTokenizer) {
+  const Scratch scratch;
+  auto tokenizer = nlohmann::json::parse(read_file(kSmallTokenizers / "llama2/tokenizer.json"));
+  tokenizer["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}};
+  tokenizer["pre_tokenizer"] = {{"type", "Split"},
+                                {"pattern", {{"String", " "}}},
+                                {"behavior", "MergedWithPrevious"},
+                                {"invert", false}};
+  tokenizer["decoder"]["decoders"].erase(3);
+  for (const bool own_order : {false, true}) {
+    SCOPED_TRACE(own_order);
+    // In an order that no scores give, merges have to be there themselves.
+    if (own_order) std::swap(tokenizer["model"]["merges"][0], tokenizer["model"]["merges"].back());
+    write_file(scratch / "tokenizer.json", tokenizer.dump());
+    GgufMetadata metadata;
+    std::vector<std::string> notes;
+    add_vocabulary(scratch.path(), 1 << 14, metadata, notes);
+    const auto model = value<std::string>(metadata, "tokenizer.ggml.model");
+    EXPECT_THAT(model, testing::AnyOf("llama", "gemma4"));
+    if (model == "gemma4") {
+      EXPECT_FALSE(list<std::string>(metadata, "tokenizer.ggml.merges").empty());
+    } else {
+      EXPECT_FALSE(value<bool>(metadata, "tokenizer.ggml.add_space_prefix"));
+    }
+    const Tokenizer source = Tokenizer::load(scratch.path());
+    EXPECT_TRUE(compare_tokenizers(source.model(), TokenizerModel(read_gguf_tokenizer(metadata, "made")),
+                                   trial_texts(source.model().parts()))
+                    .none());
+  }
 }
 
 TEST(GgufVocabulary, CarriesTheChatTemplate) {

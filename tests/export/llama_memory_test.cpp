@@ -24,6 +24,7 @@ ModelConfig config_of(const nlohmann::json& shape) {
   config.architecture = arch == "llama"   ? "LlamaForCausalLM"
                         : arch == "qwen2" ? "Qwen2ForCausalLM"
                                           : "Qwen3ForCausalLM";
+  config.family = arch;
   config.qkv_bias = arch == "qwen2";
   config.qk_norm = arch == "qwen3";
   config.hidden = shape["hidden"];

@@ -1,6 +1,8 @@
 #include "knapsaq/export/affine_folder.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
 #include <unordered_map>
 
 #include <fmt/format.h>
@@ -13,7 +15,7 @@
 #include "knapsaq/base/json_text.h"
 #include "knapsaq/checkpoint/stored_layout.h"
 #include "knapsaq/export/carried.h"
-#include "knapsaq/export/tokenizer_check.h"
+#include "knapsaq/export/publication.h"
 #include "knapsaq/model/stored_tensors.h"
 
 namespace knapsaq {
@@ -44,14 +46,34 @@ std::shared_ptr<const FileSizes> AffineFolderWriter::file_sizes(const Checkpoint
                                                                 const WriteOptions& options,
                                                                 std::string_view /*name*/) const {
   check_architecture(config);
-  return checkpoint_sizes(model, config, table, options, [&](const Matrix& matrix, const Scheme& scheme) {
+  const Publication publication(model, config);
+  const auto dense = [&](const std::vector<TensorSpec>& tensors) {
+    std::map<std::string, TensorSpec> specs;
+    for (DenseTensor& one : publish_dense(tensors, publication))
+      specs.try_emplace(one.parts.front().tensor, std::move(one.spec));
+    return specs;
+  };
+  const auto form = [&](const Matrix& matrix, const Scheme& scheme) {
     PlannedLinear planned;
     planned.linear = matrix;
     planned.quantized = true;
     planned.form = {scheme.bits, scheme.group >= matrix.in ? 0 : scheme.group,
                     scheme.zero == ZeroPoint::symmetric};
+    const PublishedModule* module = publication.of(matrix.name);
+    if (module == nullptr) {
+      planned.linear.name = publication.prefixed(matrix.name);
+      return tensors(planned);
+    }
+    // The first part in the order of names counts what all are stored in together: they have one scheme.
+    const auto first = std::ranges::min_element(module->parts, {}, &PublishedModule::Part::name);
+    if (first->name != matrix.name) return std::vector<TensorSpec>();
+    planned.linear.name = publication.prefixed(module->name);
+    if (module->parts.size() > 1) planned.linear.out = 0;
+    for (const PublishedModule::Part& part : module->parts)
+      if (part.rows.count > 0) planned.linear.out += part.rows.rows();
     return tensors(planned);
-  });
+  };
+  return checkpoint_sizes(model, config, table, options, form, dense);
 }
 
 ExportReport AffineFolderWriter::write(const Checkpoint& model, const ModelConfig& config,
@@ -59,6 +81,7 @@ ExportReport AffineFolderWriter::write(const Checkpoint& model, const ModelConfi
                                        Progress& progress) const {
   refuse_existing(out, options.replace);
   check_architecture(config);
+  const CarriedFiles carried(model, FolderReader::others);
   ExportReport report;
   const std::vector<PlannedLinear> plan =
       plan_linears(model, config, name(), rules(), options, report.changes, progress);
@@ -67,37 +90,55 @@ ExportReport AffineFolderWriter::write(const Checkpoint& model, const ModelConfi
     if (std::string line = fusion_note(plan); !line.empty()) report.notes.push_back(std::move(line));
   for (std::string& line : notes(plan, config)) report.notes.push_back(std::move(line));
 
-  /// A piece of the output: a tensor that is copied, or a linear with all its tensors.
+  const Publication publication(model, config);
+  const std::vector<PublishedLinear> published = publish(plan, publication);
+  std::vector<PlannedLinear> as_published;
+  for (const PublishedLinear& linear : published) as_published.push_back(linear.planned);
+
+  /// A piece of the output: tensors that are copied, or a linear with all its tensors.
   struct Piece {
-    std::string source;
-    const PlannedLinear* linear = nullptr;  ///< null: copied as it is
+    DenseTensor dense;
+    const PublishedLinear* linear = nullptr;  ///< null: copied
   };
-  std::unordered_map<std::string, const PlannedLinear*> of_weight;
+  std::unordered_map<std::string, const PublishedLinear*> of_weight;  // by the parts' weights
   std::int64_t weights = 0;
-  for (const PlannedLinear& planned : plan) {
-    if (!planned.quantized && !planned.unpacked) continue;
-    of_weight[planned.linear.name + ".weight"] = &planned;
-    weights += planned.linear.parameters();
+  for (const PublishedLinear& linear : published) {
+    if (!linear.planned.quantized && !linear.planned.unpacked) continue;
+    for (const PublishedLinear::Part& part : linear.parts)
+      of_weight[part.planned.linear.name + ".weight"] = &linear;
+    weights += linear.planned.linear.parameters();
   }
-  std::vector<std::string> kept;  // all: a quantized model's dense tensors are carried as they are
+  std::vector<TensorSpec> copied;
+  for (const ExpectedTensor& expected : stored_tensors(config))
+    if (!of_weight.contains(expected.name)) copied.push_back(model.spec(expected.name));
+  std::unordered_map<std::string, DenseTensor> dense;  // by the first part
+  for (DenseTensor& one : publish_dense(copied, publication))
+    dense.try_emplace(one.parts.front().tensor, std::move(one));
   std::vector<Piece> pieces;
   std::vector<TensorSpec> specs;
+  std::set<const PublishedLinear*> planned_already;
   for (const ExpectedTensor& expected : stored_tensors(config)) {
     const auto found = of_weight.find(expected.name);
     if (found == of_weight.end()) {
-      pieces.push_back({expected.name, nullptr});
-      specs.push_back(model.spec(expected.name));
-      kept.push_back(expected.name.substr(0, expected.name.rfind('.')));
+      const auto first = dense.find(expected.name);
+      if (first == dense.end()) continue;
+      specs.push_back(first->second.spec);
+      pieces.push_back({.dense = std::move(first->second)});
       continue;
     }
-    const PlannedLinear& planned = *found->second;
-    pieces.push_back({expected.name, &planned});
-    if (planned.unpacked) {
-      specs.push_back({expected.name, DType::F16, {planned.linear.out, planned.linear.in}});
+    const PublishedLinear& linear = *found->second;
+    if (!planned_already.insert(&linear).second) continue;
+    pieces.push_back({.dense = {}, .linear = &linear});
+    if (linear.planned.unpacked) {
+      specs.push_back({linear.planned.linear.name + ".weight",
+                       DType::F16,
+                       {linear.planned.linear.out, linear.planned.linear.in}});
     } else {
-      for (TensorSpec& tensor : tensors(planned)) specs.push_back(std::move(tensor));
+      for (TensorSpec& tensor : tensors(linear.planned)) specs.push_back(std::move(tensor));
     }
   }
+  const std::vector<std::string> untouched = carried_tensors(model, config);
+  for (const std::string& name : untouched) specs.push_back(model.spec(name));
   report.bytes = checkpoint_bytes(specs, options.shard_bytes);
 
   AtomicFolder folder(out, options.replace);
@@ -105,28 +146,30 @@ ExportReport AffineFolderWriter::write(const Checkpoint& model, const ModelConfi
   CheckpointWriter writer(folder.staging(), specs, options.shard_bytes);
   for (const Piece& piece : pieces) {
     check_cancelled();
-    if (piece.linear != nullptr) {
-      if (piece.linear->unpacked) {
-        write_unpacked(model.stored(piece.linear->linear.name), writer);
-      } else {
-        write_linear(*piece.linear, load_planned(model, *piece.linear), plan, writer);
-      }
-      for (const TensorSpec& tensor :
-           tensors_of(piece.linear->linear.name, model.packing(piece.linear->linear.name)->shape))
-        model.release(tensor.name);
-      scope.advance(static_cast<std::uint64_t>(piece.linear->linear.parameters()));
-    } else {
-      carry_tensor(model, piece.source, writer, kept);
-      model.release(piece.source);
+    if (piece.linear == nullptr) {
+      write_dense(piece.dense, model, writer);
+      continue;
     }
+    const PublishedLinear& linear = *piece.linear;
+    if (linear.planned.unpacked) {
+      for (const PublishedLinear::Part& part : linear.parts)
+        write_unpacked(model.stored(part.planned.linear.name), writer);
+    } else {
+      write_linear(linear.planned, load_published(model, linear), as_published, writer);
+    }
+    for (const PublishedLinear::Part& part : linear.parts)
+      for (const TensorSpec& tensor :
+           tensors_of(part.planned.linear.name, model.packing(part.planned.linear.name)->shape))
+        model.release(tensor.name);
+    scope.advance(static_cast<std::uint64_t>(linear.planned.linear.parameters()));
   }
+  for (const std::string& name : untouched) carry_untouched(model, name, writer);
   writer.commit();
   nlohmann::ordered_json json = model.config();
   for (const char* key : {"quantization", "quantization_config", "knapsaq"}) json.erase(key);
-  describe(plan, config, json, folder.staging());
+  describe(as_published, config, json, folder.staging());
   write_file(folder.staging() / "config.json", python_json_text(json, 2) + "\n");
-  carry_files(model.folder(), folder.staging());
-  check_carried_tokenizer(model.folder(), folder.staging());
+  carried.write(folder.staging());
   folder.commit();
   return report;
 }

@@ -114,6 +114,8 @@ class CompressedTensorsWriter final : public AffineFolderWriter {
       groups[fmt::format("group_{}", groups.size())] = group_json(form, targets(those, config.layers));
     std::vector<std::string> ignore = targets(dense, config.layers);
     ignore.emplace_back("lm_head");
+    // Towers of a multimodal model have layers, too, whose linears may have the same names.
+    if (json.contains("text_config")) ignore.emplace_back("re:.*(vision|visual|audio|multi_modal|mtp).*");
     json["quantization_config"] = {{"quant_method", "compressed-tensors"},
                                    {"format", "pack-quantized"},
                                    {"quantization_status", "compressed"},

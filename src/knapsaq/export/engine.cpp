@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
+#include <set>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -10,6 +12,7 @@
 #include "knapsaq/base/quote.h"
 #include "knapsaq/export/llama_memory.h"
 #include "knapsaq/export/mlx_memory.h"
+#include "knapsaq/family/family.h"
 
 namespace knapsaq {
 namespace {
@@ -44,6 +47,7 @@ std::string of_gptqmodel(const Scheme& scheme) {
   return scheme.zero == ZeroPoint::real ? "its zero points are whole numbers: schemes end in z or s" : "";
 }
 
+constexpr std::string_view kGgufFormat = "gguf";
 constexpr std::string_view kSymmetric =
     "b2g32s,b2g64s,b2g128s,b3g32s,b3g64s,b3g128s,b4g32s,b4g64s,b4g128s,b8g32s,b8g64s,b8g128s";
 constexpr std::string_view kWholeZeros =
@@ -64,7 +68,7 @@ constexpr std::string_view kWholePrompt =
 // vLLM fuses q, k, v and gate, up; a fused matrix has one scheme.
 constexpr std::array<Engine, 5> kEngines = {{
     {.name = "llama.cpp",
-     .format = "gguf",
+     .format = kGgufFormat,
      .menu = "gguf",
      .ties = "none",
      .ends = true,
@@ -138,6 +142,42 @@ Menu menu_for(const Engine& engine, Menu menu) {
           fmt::format("--for {}: not with {} in the menu: {}", engine.name, to_string(scheme), reason));
   menu.whole_groups = engine.rows_of_groups;
   return menu;
+}
+
+std::string ties_for(const Engine* engine, std::string_view asked, const ModelConfig& config) {
+  std::set<std::string> words;
+  const auto add = [&](std::string_view list) {
+    for (std::size_t begin = 0; begin <= list.size();) {
+      const std::size_t end = std::min(list.find(',', begin), list.size());
+      words.emplace(list.substr(begin, end - begin));
+      begin = end + 1;
+    }
+  };
+  const bool mixture =
+      std::ranges::any_of(linears(config), [](const Matrix& one) { return one.expert >= 0; });
+  if (!asked.empty()) {
+    add(asked);
+  } else {
+    if (engine != nullptr) add(engine->ties);
+    if (mixture) add("experts");
+  }
+  if (engine != nullptr) {
+    const Family& family = family_of(config);
+    const auto fused = engine->format == kGgufFormat ? family.gguf.fused : family.published;
+    for (const PublishedModule& module : fused == nullptr ? std::vector<PublishedModule>() : fused(config)) {
+      std::set<Role> roles;
+      for (const PublishedModule::Part& part : module.parts)
+        if (const std::optional<Role> role = role_of(part.name)) roles.insert(*role);
+      const auto have = [&](Role one, Role other) { return roles.contains(one) && roles.contains(other); };
+      if (have(Role::q, Role::k)) add("qkv");
+      if (have(Role::q, Role::attention_gate)) add("q-gate");
+      if (have(Role::gate, Role::up) || have(Role::expert_gate, Role::expert_up)) add("gate-up");
+      if (module.stacked) add("experts");
+    }
+  }
+  words.erase("");
+  if (words.size() > 1) words.erase("none");
+  return words.empty() ? "none" : fmt::format("{}", fmt::join(words, ","));
 }
 
 MatrixSelection selection_for(const Engine& engine, MatrixSelection selection) {

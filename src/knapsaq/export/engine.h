@@ -36,6 +36,11 @@ std::vector<std::string> engine_names();
 /// `menu` in the engine's form. Throws UsageError, naming it, for a scheme that the engine does not load.
 Menu menu_for(const Engine& engine, Menu menu);
 
+/// The ties of a search, in tie_groups()'s notation: `asked` (empty: the engine's own, or that the experts of
+/// a layer share a scheme), and what the files have in one tensor anyhow. `engine`: null for Knapsaq's own
+/// format.
+std::string ties_for(const Engine* engine, std::string_view asked, const ModelConfig& config);
+
 /// `selection` without the matrices that the engine needs dense. Throws UsageError if nothing is left.
 MatrixSelection selection_for(const Engine& engine, MatrixSelection selection);
 

@@ -57,6 +57,24 @@ std::uint64_t product(std::initializer_list<std::int64_t> factors) {
   return result;
 }
 
+std::int64_t layers_with_attention(const ModelConfig& config) {
+  std::int64_t count = 0;
+  for (std::int64_t i = 0; i < config.layers; ++i) count += layer_config(config, i).is_attention() ? 1 : 0;
+  return count;
+}
+
+/// What layers without attention keep, whatever the context is: all engines have it in fp32.
+std::uint64_t of_states(const ModelConfig& config) {
+  std::uint64_t bytes = 0;
+  for (std::int64_t i = 0; i < config.layers; ++i) {
+    const Recurrence state = layer_config(config, i).recurrence;
+    if (state.taps == 0) continue;
+    bytes += product({sizeof(float), state.taps - 1, state.channels});
+    bytes += product({sizeof(float), state.value_width(), state.key_dim});
+  }
+  return bytes;
+}
+
 }  // namespace
 
 const EngineMemory& engine_memory(std::string_view engine) {
@@ -77,10 +95,11 @@ ContextMemory context_memory(std::string_view engine, const ModelConfig& config,
         fmt::format("--cache {}: {} stores it in groups of {} numbers, and the model's heads have {}",
                     type.name, who, type.group, config.head_dim));
   const std::int64_t cells = (context + memory.step - 1) / memory.step * memory.step;
-  ContextMemory result{
-      .type = type.name,
-      .cache = product({2, config.layers, config.kv_heads, type.bytes(config.head_dim), cells}),
-      .work_space = {}};
+  ContextMemory result{.type = type.name,
+                       .cache = product({2, layers_with_attention(config), config.kv_heads,
+                                         type.bytes(config.head_dim), cells}) +
+                                of_states(config),
+                       .work_space = {}};
   if (memory.work_space != nullptr) result.work_space = memory.work_space(config, context, type);
   return result;
 }

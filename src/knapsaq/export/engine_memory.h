@@ -5,7 +5,7 @@
 #include <span>
 #include <string_view>
 
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 
 namespace knapsaq {
 

@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "knapsaq/export/engine_memory.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 
 namespace knapsaq {
 

@@ -61,10 +61,10 @@ class MlxWriter final : public AffineFolderWriter {
     // mlx-lm's Llama and Qwen2 read only the older notation of the rotary settings, and its Llama assumes
     // that a model is tied unless stated otherwise.
     if (const auto found = json.find("rope_parameters"); found != json.end() && found->is_object()) {
-      if (!json.contains("rope_scaling") && config.rope.kind != RopeScaling::Kind::none)
+      if (!json.contains("rope_scaling") && config.ropes.front().scaling.kind != RopeScaling::Kind::none)
         json["rope_scaling"] = *found;
     }
-    json["rope_theta"] = config.rope_theta;
+    json["rope_theta"] = config.ropes.front().theta;
     json["tie_word_embeddings"] = config.tied;
 
     const PlannedLinear* usual = nullptr;

@@ -19,6 +19,12 @@ constexpr std::int64_t kMask = 1;
 void check_mlx_architecture(const ModelConfig& config) {
   if (config.positions == Positions::learned)
     throw InputError(fmt::format("mlx: mlx-lm has no model for {}", config.architecture));
+  for (std::int64_t block = 0; block < config.layers; ++block)
+    if (layer_config(config, block).is_mixture())
+      throw InputError(
+          fmt::format("mlx: {} has experts, whose quantized matrices mlx-lm reads as stacks, which are "
+                      "not written yet; use another engine",
+                      config.architecture));
 }
 
 std::uint64_t mlx_work_space(const ModelConfig& config, std::int64_t context, const CacheType& cache) {

@@ -18,7 +18,6 @@
 #include "knapsaq/checkpoint/affine_layout.h"
 #include "knapsaq/checkpoint/stored_layout.h"
 #include "knapsaq/export/carried.h"
-#include "knapsaq/export/tokenizer_check.h"
 #include "knapsaq/model/stored_tensors.h"
 #include "knapsaq/quant/quantizer.h"
 #include "knapsaq/quant/scheme_layout.h"
@@ -36,6 +35,7 @@ StoredShape shape_of(const MatrixScheme& item) {
 struct Piece {
   std::string source;                  ///< tensor that is read
   const MatrixScheme* item = nullptr;  ///< null: copied
+  bool untouched = false;              ///< no part of the language model: copied as it is
 };
 
 struct Plan {
@@ -68,7 +68,7 @@ Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config,
   for (const ExpectedTensor& expected : stored_tensors(config)) {
     const auto found = place_of.find(expected.name);
     if (found == place_of.end()) {
-      plan.pieces.push_back({expected.name, nullptr});
+      plan.pieces.push_back({expected.name});
       layout.tensors.push_back(carried_spec(checkpoint, expected.name, options.kept));
       continue;
     }
@@ -78,6 +78,10 @@ Plan make_plan(const Checkpoint& checkpoint, const ModelConfig& config,
       layout.quantized_bytes += tensor.bytes();
       layout.tensors.push_back(std::move(tensor));
     }
+  }
+  for (const std::string& name : carried_tensors(checkpoint, config)) {
+    plan.pieces.push_back({name, nullptr, true});
+    layout.tensors.push_back(checkpoint.spec(name));
   }
   layout.bytes = checkpoint_bytes(layout.tensors, options.shard_bytes);
   return plan;
@@ -128,6 +132,7 @@ std::string config_of(const Checkpoint& checkpoint, const ModelConfig& model,
   };
   if (allocation.size() == linears(model).size() && std::ranges::all_of(allocation, nf4_linear))
     config["quantization_config"] = bitsandbytes_config(config);
+  if (!checkpoint.prefix().empty()) config["knapsaq"]["prefix"] = checkpoint.prefix();
   for (const MatrixScheme& item : allocation)
     config["knapsaq"]["schemes"][item.matrix.name] = to_string(item.scheme);
   return python_json_text(config, 2) + "\n";
@@ -158,24 +163,38 @@ QuantizedLayout layout_quantized(const Checkpoint& checkpoint, const ModelConfig
 
 std::shared_ptr<const FileSizes> checkpoint_sizes(const Checkpoint& checkpoint, const ModelConfig& config,
                                                   const ErrorTable& table, const WriteOptions& options,
-                                                  const FormOf& form) {
+                                                  const FormOf& form, const DenseForms& dense) {
   std::vector<std::string> names;
   for (const ErrorRow& row : table.rows) names.push_back(row.name);
   const std::vector<Matrix> all = find_matrices(config, names);
   const auto place_of = places_by_weight(checkpoint, names.size(),
                                          [&](std::size_t i) -> const std::string& { return names[i]; });
+  const std::vector<ExpectedTensor> all_tensors = stored_tensors(config);
+  std::vector<TensorSpec> carried;
+  for (const ExpectedTensor& expected : all_tensors)
+    if (!place_of.contains(expected.name))
+      carried.push_back(carried_spec(checkpoint, expected.name, options.kept));
+  std::map<std::string, TensorSpec> specs;
+  if (dense) {
+    specs = dense(carried);
+  } else {
+    for (const TensorSpec& spec : carried) specs[spec.name] = spec;
+  }
   std::vector<FilePart> parts;
-  for (const ExpectedTensor& expected : stored_tensors(config)) {
-    FilePart& part = parts.emplace_back();
+  for (const ExpectedTensor& expected : all_tensors) {
     const auto found = place_of.find(expected.name);
     if (found == place_of.end()) {
-      part.forms.push_back({carried_spec(checkpoint, expected.name, options.kept)});
+      if (const auto spec = specs.find(expected.name); spec != specs.end())
+        parts.emplace_back().forms.push_back({spec->second});
       continue;
     }
+    FilePart& part = parts.emplace_back();
     part.module = found->second;
     for (const ErrorCell& cell : table.rows[found->second].cells)
       part.forms.push_back(form(all[found->second], cell.scheme));
   }
+  for (const std::string& name : carried_tensors(checkpoint, config))
+    parts.emplace_back().forms.push_back({checkpoint.spec(name)});
   return std::make_shared<CheckpointSizes>(parts, options.shard_bytes);
 }
 
@@ -198,6 +217,7 @@ QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& 
                                const fs::path& out, bool replace, Progress& progress,
                                const WriteOptions& options) {
   const Plan plan = make_plan(checkpoint, config, allocation, options);
+  const CarriedFiles carried(checkpoint, FolderReader::knapsaq);
   AtomicFolder folder(out, replace);
 
   std::int64_t weights = 0;
@@ -215,6 +235,8 @@ QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& 
       for (const std::span<const std::byte> bytes : bytes_of(matrix.stored)) writer.write(bytes);
       model.error += matrix.error;
       scope.advance(static_cast<std::uint64_t>(piece.item->matrix.parameters()));
+    } else if (piece.untouched) {
+      carry_untouched(checkpoint, piece.source, writer);
     } else {
       if (source.folding() != nullptr && source.folding()->touches(piece.source)) {
         write_folded(checkpoint, piece.source, *source.folding(), writer);
@@ -226,8 +248,7 @@ QuantizedModel write_quantized(const Checkpoint& checkpoint, const ModelConfig& 
   }
   writer.commit();
   write_file(folder.staging() / "config.json", config_of(checkpoint, config, allocation));
-  carry_files(checkpoint.folder(), folder.staging());
-  check_carried_tokenizer(checkpoint.folder(), folder.staging());
+  carried.write(folder.staging());
   folder.commit();
   return model;
 }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -53,11 +54,14 @@ std::shared_ptr<const FileSizes> quantized_file_sizes(const Checkpoint& checkpoi
 
 /// The tensors of a matrix in a scheme, in the order in which they are written.
 using FormOf = std::function<std::vector<TensorSpec>(const Matrix& matrix, const Scheme& scheme)>;
-/// The bytes of the files of any folder of safetensors that has dense tensors as in layout_quantized(), and
-/// the table's matrices in the forms that `form` assigns to their cells.
+/// Dense tensors as a folder has them, by the name of the first that each is made of (as layout_quantized()
+/// has them).
+using DenseForms = std::function<std::map<std::string, TensorSpec>(const std::vector<TensorSpec>& tensors)>;
+/// The bytes of the files of any folder of safetensors that has the table's matrices in the forms that `form`
+/// assigns to their cells, and dense tensors as in layout_quantized(), or as `dense` says.
 std::shared_ptr<const FileSizes> checkpoint_sizes(const Checkpoint& checkpoint, const ModelConfig& config,
                                                   const ErrorTable& table, const WriteOptions& options,
-                                                  const FormOf& form);
+                                                  const FormOf& form, const DenseForms& dense = {});
 
 /// The result of a write.
 struct QuantizedModel {

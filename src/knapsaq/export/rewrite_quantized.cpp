@@ -7,16 +7,17 @@
 #include <utility>
 
 #include <fmt/core.h>
+#include <nlohmann/json.hpp>
 
 #include "knapsaq/base/atomic_folder.h"
 #include "knapsaq/base/cancellation.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
 #include "knapsaq/base/float16.h"
+#include "knapsaq/base/json_text.h"
 #include "knapsaq/checkpoint/shards.h"
 #include "knapsaq/checkpoint/stored_layout.h"
 #include "knapsaq/export/carried.h"
-#include "knapsaq/export/tokenizer_check.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/stored_tensors.h"
 
@@ -33,6 +34,17 @@ bool same_tensors(std::span<const TensorSpec> a, std::span<const TensorSpec> b) 
   return std::ranges::equal(a, b, [](const TensorSpec& one, const TensorSpec& other) {
     return one.name == other.name && one.type == other.type && one.shape == other.shape;
   });
+}
+
+/// A folder's own; of a GGUF file, that of its metadata with the types of its matrices.
+std::string config_of(const Checkpoint& checkpoint, std::span<const Piece> pieces) {
+  if (std::filesystem::is_directory(checkpoint.folder()))
+    return read_file(checkpoint.folder() / "config.json");
+  nlohmann::json config = checkpoint.config();
+  for (const Piece& piece : pieces)
+    if (!piece.module.empty())
+      config["knapsaq"]["schemes"][piece.module] = checkpoint.packing(piece.module)->scheme;
+  return python_json_text(config, 2) + "\n";
 }
 
 void write_vector(const TensorSpec& spec, std::span<const float> values, CheckpointWriter& writer) {
@@ -72,9 +84,12 @@ std::uint64_t rewrite_quantized(const Checkpoint& checkpoint, const ModelConfig&
     }
     tensors.insert(tensors.end(), own.begin(), own.end());
   }
+  const std::vector<std::string> untouched = carried_tensors(checkpoint, config);
+  for (const std::string& name : untouched) tensors.push_back(checkpoint.spec(name));
   if (found != replacements.matrices.size() + replacements.vectors.size())
     throw std::invalid_argument("rewrite_quantized: a replacement that is no tensor of the model");
 
+  const CarriedFiles carried(checkpoint, FolderReader::knapsaq);
   AtomicFolder folder(out, replace);
   ProgressScope scope(progress, "writing", pieces.size(), "tensors");
   CheckpointWriter writer(folder.staging(), tensors);
@@ -97,10 +112,10 @@ std::uint64_t rewrite_quantized(const Checkpoint& checkpoint, const ModelConfig&
     }
     scope.advance();
   }
+  for (const std::string& name : untouched) carry_untouched(checkpoint, name, writer);
   writer.commit();
-  write_file(folder.staging() / "config.json", read_file(checkpoint.folder() / "config.json"));
-  carry_files(checkpoint.folder(), folder.staging());
-  check_carried_tokenizer(checkpoint.folder(), folder.staging());
+  write_file(folder.staging() / "config.json", config_of(checkpoint, pieces));
+  carried.write(folder.staging());
   folder.commit();
   return checkpoint_bytes(tensors);
 }

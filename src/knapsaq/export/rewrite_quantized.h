@@ -10,7 +10,7 @@
 #include "knapsaq/base/progress.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/compute/stored_matrix.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 
 namespace knapsaq {
 
@@ -22,11 +22,11 @@ struct Replacements {
   std::map<std::string, std::vector<float>, std::less<>> vectors;
 };
 
-/// Writes a copy of a quantized folder with other numbers in some of its tensors: names, types, shapes, bytes
-/// and config.json stay. `out` appears complete or not at all. Returns the bytes of all weight files. Throws
-/// UsageError if `out` exists and `replace` is not set, InputError, naming the tensor, for weights that are
-/// not finite; std::invalid_argument for a replacement of another form or for a name that the model does not
-/// have; Cancelled.
+/// Writes a copy of a quantized model with other numbers in some of its tensors: names, types, shapes, bytes
+/// and config.json stay. A GGUF file becomes a folder in Knapsaq's format. `out` appears complete or not at
+/// all. Returns the bytes of all weight files. Throws UsageError if `out` exists and `replace` is not set,
+/// InputError, naming the tensor, for weights that are not finite; std::invalid_argument for a replacement of
+/// another form or for a name that the model does not have; Cancelled.
 std::uint64_t rewrite_quantized(const Checkpoint& checkpoint, const ModelConfig& config,
                                 const Replacements& replacements, const std::filesystem::path& out,
                                 bool replace, Progress& progress = Progress::none());

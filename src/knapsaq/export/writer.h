@@ -13,7 +13,7 @@
 #include "knapsaq/checkpoint/file_sizes.h"
 #include "knapsaq/checkpoint/shards.h"
 #include "knapsaq/export/quantized_checkpoint.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 
 namespace knapsaq {
 

@@ -53,7 +53,9 @@ Solution solve_mip(const Problem& problem, const SolveOptions& options = {});
 
 /// Which linears must share a scheme. `names` are module paths; the result maps each to a group number, in
 /// order of first appearance. The specification is a comma-separated list of `none`, `qkv`, `gate-up`, `vllm`
-/// (both of these, which vLLM and SGLang run as one matrix each), `layer`.
+/// (both of these, which vLLM and SGLang run as one matrix each), `q-gate` (q and the gate of attention,
+/// which files have in one matrix), `experts` (a projection of all experts of a layer, which engines keep as
+/// one stack), `layer`.
 std::vector<std::size_t> tie_groups(const std::vector<std::string>& names, std::string_view specification);
 
 /// One item per tie group: costs and sizes of its members summed. All members need the same number of

@@ -118,7 +118,7 @@ bool has_run(const fs::path& folder) {
 
 Run::Run(fs::path folder, fs::path model, const fs::path& bank, RunSettings settings)
     : folder_(std::move(folder)), model_(std::move(model)), settings_(std::move(settings)) {
-  checkpoint_ = std::make_unique<Checkpoint>(Checkpoint::open_folder(model_));
+  checkpoint_ = std::make_unique<Checkpoint>(Checkpoint::open(model_, Checkpoint::As::dense));
   config_ = parse_model_config(checkpoint_->config());
   bank_ = std::make_unique<Bank>(Bank::open(bank));
   bank_->check_model(settings_.model, config_);
@@ -130,7 +130,8 @@ Run::Run(fs::path folder, fs::path model, const fs::path& bank, RunSettings sett
 }
 
 std::string model_name_of(const Checkpoint& model) {
-  return fs::weakly_canonical(model.folder()).filename().string();
+  const fs::path place = fs::weakly_canonical(model.folder());
+  return (fs::is_directory(place) ? place.filename() : place.stem()).string();
 }
 
 std::shared_ptr<const FileSizes> output_sizes(const std::string& engine, const Checkpoint& model,
@@ -294,7 +295,7 @@ Run Run::open(const fs::path& folder, Access access, const fs::path& model) {
   RunSettings settings = read_settings(archive, folder);
   const fs::path place = model.empty() ? fs::path(required(archive, folder, kModelFolder)) : model;
   const fs::path bank = folder / required(archive, folder, kBankFolder);  // absolute ones stay as they are
-  if (!fs::is_directory(place))
+  if (!fs::exists(place))
     throw UsageError(fmt::format("{}: the model of {} is not there: say with --model where it is",
                                  place.string(), folder.string()));
   // Reading a model whole costs less than measuring with it, and more than looking at a front.

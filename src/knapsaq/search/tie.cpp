@@ -14,6 +14,8 @@ namespace {
 struct Ties {
   bool qkv = false;
   bool gate_up = false;
+  bool q_gate = false;
+  bool experts = false;
   bool layer = false;
 };
 
@@ -27,14 +29,20 @@ Ties parse(std::string_view specification) {
       ties.qkv = true;
     } else if (word == "gate-up") {
       ties.gate_up = true;
+    } else if (word == "q-gate") {
+      ties.q_gate = true;
+    } else if (word == "experts") {
+      ties.experts = true;
     } else if (word == "layer") {
       ties.layer = true;
     } else if (word == "vllm") {
       ties.qkv = ties.gate_up = true;
     } else if (word != "none") {
-      throw UsageError(fmt::format(
-          "unknown tie '{}' in '{}': use none, or some of qkv, gate-up, vllm, layer with commas between",
-          word, specification));
+      throw UsageError(
+          fmt::format("unknown tie '{}' in '{}': use none, or some of qkv, gate-up, vllm, q-gate, experts, "
+                      "layer with commas "
+                      "between",
+                      word, specification));
     }
   }
   return ties;
@@ -59,13 +67,20 @@ std::string group_key(const Ties& ties, std::string_view name) {
   if (ties.layer) {
     if (const std::string_view layer = layer_of(name); !layer.empty()) return std::string(layer);
   }
-  const std::string_view parent = name.substr(0, name.rfind('.') + 1);
+  std::string_view leaf = name.substr(name.rfind('.') + 1);
+  std::string_view parent = name.substr(0, name.size() - leaf.size());
   const std::optional<Role> role = role_of(name);
   const Fusion fusion = role ? fusion_of(*role) : Fusion::none;
+  const bool expert = role && is_of_expert(*role);
+  // "model.layers.3.mlp.experts.7." without the number.
+  if (ties.experts && expert) parent = parent.substr(0, parent.rfind('.', parent.size() - 2) + 1);
   // A space cannot occur in a module's name, so these keys are distinct from all others. OPT's fc1 has no
   // gate to be tied to.
   if (ties.qkv && fusion == Fusion::qkv) return fmt::format("{} qkv", parent);
   if (ties.gate_up && fusion == Fusion::gate_up) return fmt::format("{} gate-up", parent);
+  if (ties.q_gate && (role == Role::q || role == Role::attention_gate))
+    return fmt::format("{} q-gate", parent);
+  if (ties.experts && expert) return fmt::format("{} {}", parent, leaf);
   return std::string(name);
 }
 

@@ -5,11 +5,11 @@
 #include <vector>
 
 #include "knapsaq/checkpoint/gguf_file.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 
 namespace knapsaq {
 
-/// llama.cpp's name for the architecture: "llama" (also Mistral), "qwen2", "qwen3". Throws InputError for an
+/// llama.cpp's name for the architecture: "llama" (also Mistral), "qwen3". Throws InputError for an
 /// architecture that it does not have, and for variants that its code does not compute.
 std::string gguf_architecture(const ModelConfig& config);
 
@@ -17,8 +17,13 @@ std::string gguf_architecture(const ModelConfig& config);
 /// `notes` for what llama.cpp does differently.
 void add_model(const ModelConfig& config, GgufMetadata& metadata, std::vector<std::string>& notes);
 
-/// RoPE frequency factors, [head_dim / 2]: the tensor rope_freqs.weight, by which llama.cpp divides the
-/// rotary frequencies for Llama 3's scaling. Empty for models without it.
-std::vector<float> rope_frequency_factors(const ModelConfig& config);
+/// A tensor of factors by which llama.cpp divides the rotary frequencies, one for each pair.
+struct RopeFactors {
+  std::string tensor;
+  std::vector<float> values;
+};
+/// Those of Llama 3's scaling (rope_freqs.weight) and of longrope (one for short texts and one for long
+/// ones); empty for models without them.
+std::vector<RopeFactors> rope_factors(const ModelConfig& config);
 
 }  // namespace knapsaq

@@ -7,7 +7,7 @@
 
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/checkpoint/gguf_file.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 
 namespace knapsaq {
 

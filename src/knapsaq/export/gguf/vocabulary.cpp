@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string_view>
 
@@ -12,6 +14,7 @@
 #include "knapsaq/base/quote.h"
 #include "knapsaq/export/tokenizer_check.h"
 #include "knapsaq/text/chat_template.h"
+#include "knapsaq/text/decoder_steps.h"
 #include "knapsaq/text/gguf_pre_tokenizers.h"
 #include "knapsaq/text/gguf_tokenizer.h"
 #include "knapsaq/text/tokenizer.h"
@@ -79,13 +82,41 @@ Tokens read_tokens(const fs::path& folder, const TokenizerModel& model, std::int
   return tokens;
 }
 
+/// Whether every match is a piece, and there is nothing between matches that would be another one.
+bool splits_at_matches(const PreTokenizerStep& step) {
+  using Behaviour = PreTokenizerStep::Behaviour;
+  if (step.kind != PreTokenizerStep::Kind::kSplit || !step.regex) return false;
+  // The second way is that of the tokenizers made of tiktoken's files, whose expressions match everything.
+  return (step.behaviour == Behaviour::kIsolated && !step.invert) ||
+         (step.behaviour == Behaviour::kRemoved && step.invert);
+}
+
+/// Whether the merges make every token of the vocabulary from its text, so that it is the same whether they
+/// are ignored for a piece that is a token.
+bool merges_reach_all(const TokenizerParts& parts) {
+  BpeOptions options = parts.bpe.options();
+  options.ignore_merges = false;
+  const Vocabulary& vocabulary = parts.bpe.vocabulary();
+  const Bpe merging(vocabulary, parts.bpe.merges(), options);
+  std::set<std::int32_t> added;
+  for (const AddedToken& token : parts.added) added.insert(token.id);
+  BpeScratch scratch;
+  std::vector<std::int32_t> ids;
+  for (std::int32_t id = 0; id < vocabulary.size(); ++id) {
+    if (!vocabulary.contains(id) || added.contains(id)) continue;
+    ids.clear();
+    merging.encode(byte_level_bytes(std::string(vocabulary.token(id))), scratch, ids);
+    if (ids != std::vector{id}) return false;
+  }
+  return true;
+}
+
 std::string_view pre_tokenizer_name(const fs::path& folder, const TokenizerParts& parts) {
   using Kind = PreTokenizerStep::Kind;
   std::vector<std::string_view> patterns;
   for (const PreTokenizerStep& step : parts.pre_tokenizer.steps()) {
     if (step.kind == Kind::kByteLevel) continue;
-    if (step.kind != Kind::kSplit || step.behaviour != PreTokenizerStep::Behaviour::kIsolated ||
-        step.invert || !step.regex)
+    if (!splits_at_matches(step))
       refuse(folder,
              "it puts a blank in front of text, or splits text otherwise than at matches of expressions");
     patterns.push_back(step.regex->pattern());
@@ -94,9 +125,13 @@ std::string_view pre_tokenizer_name(const fs::path& folder, const TokenizerParts
     // llama.cpp and its own converters ignore NFC: nearly all text is in that form.
     if (step.kind != NormalizerStep::Kind::kNfc) refuse(folder, "it changes text before cutting it");
   }
-  for (const GgufPreTokenizer& known : gguf_pre_tokenizers())
-    if (known.patterns == patterns && known.ignore_merges == parts.bpe.options().ignore_merges)
-      return known.name;
+  const GgufPreTokenizer* other = nullptr;  // the same but for this
+  for (const GgufPreTokenizer& known : gguf_pre_tokenizers()) {
+    if (known.patterns != patterns) continue;
+    if (known.ignore_merges == parts.bpe.options().ignore_merges) return known.name;
+    if (other == nullptr) other = &known;
+  }
+  if (other != nullptr && merges_reach_all(parts)) return other->name;
   refuse(folder, fmt::format("llama.cpp knows no pre-tokenizer that splits at {}{}",
                              patterns.empty() ? std::string("nothing") : in_quotes(patterns.back()),
                              parts.bpe.options().ignore_merges ? " and ignores merges" : ""));
@@ -146,6 +181,8 @@ Blank blank_of(const fs::path& folder, const TokenizerParts& parts) {
     }
   }
   for (const Step& step : parts.pre_tokenizer.steps()) {
+    // Gemma's: there are no blanks any more.
+    if (step.kind == Step::Kind::kSplit && step.pattern == " " && replaces) continue;
     if (step.kind != Step::Kind::kMetaspace || step.pattern != kMetaspace || step.split || replaces)
       refuse(folder, "it splits text before merging, otherwise than SentencePiece does");
     replaces = true;
@@ -193,6 +230,15 @@ bool implied(const TokenizerParts& parts, const Tokens& tokens, const std::vecto
                             });
 }
 
+/// Whether a merge joins the end of a line with something else.
+bool merges_over_lines(const TokenizerParts& parts) {
+  return std::ranges::any_of(parts.bpe.merges(), [&](const MergeRule& merge) {
+    const std::string_view token = parts.bpe.vocabulary().token(merge.result);
+    return token.find('\n') != std::string_view::npos &&
+           token.find_first_not_of('\n') != std::string_view::npos;
+  });
+}
+
 void add_sentencepiece(const fs::path& folder, const TokenizerParts& parts, Tokens tokens,
                        GgufMetadata& metadata, std::vector<std::string>& notes) {
   const Blank blank = blank_of(folder, parts);
@@ -210,11 +256,15 @@ void add_sentencepiece(const fs::path& folder, const TokenizerParts& parts, Toke
   std::vector<float> scores = parts.scores;
   if (scores.empty()) scores = scores_of_merges(parts, tokens);
   scores.resize(tokens.texts.size(), 0.0F);
-  metadata.add("tokenizer.ggml.model", "llama");
-  metadata.add("tokenizer.ggml.pre", "default");
   std::vector<std::string> merges = merge_texts(parts);
-  if (!merges.empty() && !implied(parts, tokens, scores))
-    metadata.add(kGgufMerges, GgufArray(std::move(merges)));
+  const bool by_scores = merges.empty() || implied(parts, tokens, scores);
+  // llama.cpp's code for Gemma 4 follows merges; it always begins with a BOS, and never with a blank.
+  const bool by_merges =
+      !by_scores && blank == Blank::never && !parts.before.empty() && !merges_over_lines(parts);
+  metadata.add("tokenizer.ggml.model", by_merges ? "gemma4" : "llama");
+  metadata.add("tokenizer.ggml.pre", by_merges ? "gemma4" : "default");
+  if (!by_scores)
+    metadata.add(by_merges ? "tokenizer.ggml.merges" : kGgufMerges, GgufArray(std::move(merges)));
   metadata.add("tokenizer.ggml.tokens", GgufArray(std::move(tokens.texts)));
   metadata.add("tokenizer.ggml.scores", GgufArray(std::move(scores)));
   metadata.add("tokenizer.ggml.token_type", GgufArray(std::move(tokens.types)));
@@ -265,6 +315,23 @@ void check_ids(const fs::path& folder, const TokenizerModel& source, const GgufM
   if (!other.unusual.empty())
     notes.push_back(fmt::format("tokenizer: llama.cpp gives other ids than this model's own tokenizer for {}",
                                 describe(other.unusual, other.texts)));
+}
+
+/// As gguf-py writes them, whose names consist of ASCII letters and digits.
+void add_named_templates(const fs::path& folder, GgufMetadata& metadata) {
+  std::map<std::string, std::string> templates;
+  for (auto& [name, text] : named_chat_templates(folder)) {
+    std::string plain = name;
+    for (char& c : plain)
+      if (!((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'))) c = '_';
+    templates.emplace(std::move(plain), text);
+  }
+  std::vector<std::string> names;
+  for (auto& [name, text] : templates) {
+    metadata.add("tokenizer.chat_template." + name, std::move(text));
+    names.push_back(name);
+  }
+  if (!names.empty()) metadata.add("tokenizer.chat_templates", GgufArray(std::move(names)));
 }
 
 /// The tokens that end a text besides the EOS. llama.cpp has two more keys for them, and recognises some by
@@ -324,6 +391,7 @@ void add_vocabulary(const fs::path& folder, std::int64_t vocab, GgufMetadata& me
   metadata.add("tokenizer.ggml.add_eos_token", adds_eos);
   if (auto found = find_chat_template(folder))
     metadata.add("tokenizer.chat_template", std::move(found->text));
+  add_named_templates(folder, metadata);
   add_ends(tokenizer.model(), ends, eos, metadata, notes);
   check_ids(folder, tokenizer.model(), metadata, notes);
 }
