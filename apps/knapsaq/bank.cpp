@@ -22,7 +22,7 @@ struct Options {
 
 void run(const Options& options) {
   Environment environment(environment_options(options.common));
-  Session session(environment, options.model, Session::Accepts::folder);
+  Session session(environment, options.model, Session::Weights::decoded);
   const BankResult result = make_bank(session, options.bank, options.output);
 
   if (options.common.json) {
@@ -48,7 +48,8 @@ void run(const Options& options) {
 void add_bank(CommandLine& app) {
   auto options = std::make_shared<Options>();
   const Verb verb = app.add("bank", "Quantize every matrix by every scheme, once, and keep it");
-  verb.option("model", options->model, "Model folder in Hugging Face layout, full precision").required();
+  verb.option("model", options->model, "Model folder in Hugging Face layout or GGUF file, full precision")
+      .required();
   verb.option("-o,--output", options->output,
               "Folder of the bank; a run that was interrupted goes on where it was")
       .required();

@@ -8,7 +8,7 @@
 #include "calibration_flags.h"
 #include "command.h"
 #include "knapsaq/base/units.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 
 namespace knapsaq::command {
 namespace {
@@ -21,7 +21,7 @@ struct Options {
 
 void run(const Options& options) {
   Environment environment(environment_options(options.common));
-  Session session(environment, options.model);
+  Session session(environment, options.model, Session::Weights::decoded);
   const CalibrateResult result = knapsaq::calibrate(session, options.calibrate);
 
   const std::string& precision = options.calibrate.calibration.precision;
@@ -50,7 +50,7 @@ void add_calibrate(CommandLine& app) {
   auto options = std::make_shared<Options>();
   const Verb verb =
       app.add("calibrate", "Measure what a model's linears see on a text, or on text of its own");
-  verb.option("model", options->model, "Model folder in Hugging Face layout").required();
+  verb.option("model", options->model, "Model folder in Hugging Face layout or GGUF file").required();
   verb.option("-o,--output", options->calibrate.output,
               "Folder to write; a killed run goes on where it was when it is repeated")
       .required();

@@ -57,7 +57,7 @@ void print_row(const CaseResult& one) {
 void quantize_and_score(const Options& options) {
   Environment environment(environment_options(options.common));
   const std::string& model = options.models.front();
-  Session session(environment, model, Session::Accepts::folder);
+  Session session(environment, model, Session::Weights::decoded);
   const CompareOptions& compare = options.compare;
   if (!options.common.json) {
     knapsaq::compare(session, compare, print_header, print_row);

@@ -36,8 +36,7 @@ void run(const Options& given) {
   }
   static_cast<void>(writer(options.exporting.format));  // an unknown one is said before the model is opened
   Environment environment(environment_options(options.common));
-  Session session(environment, options.model,
-                  writes ? Session::Accepts::folder : Session::Accepts::any_model);
+  Session session(environment, options.model);
   const ExportModelResult result = export_model(session, options.exporting);
 
   if (options.common.json) {
@@ -74,8 +73,7 @@ void run(const Options& given) {
 void add_export(CommandLine& app) {
   auto options = std::make_shared<Options>();
   const Verb verb = app.add("export", "Write a quantized model in a format that others load");
-  verb.option("model", options->model,
-              "Model folder that `knapsaq quantize` wrote; for --recipe alone also a GGUF file")
+  verb.option("model", options->model, "Model folder that `knapsaq quantize` wrote, or a GGUF file")
       .required();
   verb.option("--format", options->exporting.format, fmt::format("{}", fmt::join(export_formats(), ", ")));
   verb.option("-o,--output", options->exporting.output, "File or folder to write").not_empty();

@@ -28,7 +28,7 @@ void run(const Options& options) {
   fit.budget = budget_of(options.budget);
   fit.of = run_options(options.run);
   Environment environment(environment_options(options.common));
-  Session session(environment, options.model, Session::Accepts::folder);
+  Session session(environment, options.model, Session::Weights::decoded);
   const FitResult result = knapsaq::fit(session, fit);
 
   if (options.common.json) {
@@ -65,7 +65,8 @@ void add_fit(CommandLine& app) {
   auto options = std::make_shared<Options>();
   const Verb verb =
       app.add("fit", "All of it: quantize, search, compare with uniform, write the best model that fits");
-  verb.option("model", options->model, "Model folder in Hugging Face layout, full precision").required();
+  verb.option("model", options->model, "Model folder in Hugging Face layout or GGUF file, full precision")
+      .required();
   verb.option("-o,--output", options->fit.output, "Folder to write; with --for llama.cpp a GGUF file")
       .required();
   add_budget_flags(verb, options->budget);

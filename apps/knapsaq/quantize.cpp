@@ -46,7 +46,7 @@ void run(const Options& options) {
   QuantizeOptions quantize = options.quantize;
   quantize.budget = budget_of(options.budget);
   Environment environment(environment_options(options.common));
-  Session session(environment, options.model, Session::Accepts::folder);
+  Session session(environment, options.model, Session::Weights::decoded);
   const QuantizeResult result = knapsaq::quantize(session, quantize);
   if (options.common.json) {
     print(json_of(result, options));
@@ -70,7 +70,8 @@ void run(const Options& options) {
 void add_quantize(CommandLine& app) {
   auto options = std::make_shared<Options>();
   const Verb verb = app.add("quantize", "Write the best quantized model that fits a budget");
-  verb.option("model", options->model, "Model folder in Hugging Face layout, full precision").required();
+  verb.option("model", options->model, "Model folder in Hugging Face layout or GGUF file, full precision")
+      .required();
   verb.option("-o,--output", options->quantize.output, "Folder to write").required();
   verb.option("--bpw", options->budget.others.bits_per_weight,
               "Budget: bits of all weight files per weight of the whole model")

@@ -29,7 +29,7 @@ void run(const Options& options) {
   search.budget = budget_of(options.budget);
   if (options.faithful) search.search.set.emplace_back("faithful=1");
   Environment environment(environment_options(options.common));
-  Session session(environment, options.model, Session::Accepts::folder);
+  Session session(environment, options.model, Session::Weights::decoded);
   const SearchResult result = knapsaq::search(session, search);
 
   const StrategyOptions& how = search.search;
@@ -62,7 +62,8 @@ void run(const Options& options) {
 void add_search(CommandLine& app) {
   auto options = std::make_shared<Options>();
   const Verb verb = app.add("search", "Search for the front of size against quality");
-  verb.option("model", options->model, "Model folder in Hugging Face layout, full precision").required();
+  verb.option("model", options->model, "Model folder in Hugging Face layout or GGUF file, full precision")
+      .required();
   verb.option("--run", options->search.run,
               "Folder of the run: bank, archive; a search that was interrupted goes on where it was")
       .required();

@@ -26,7 +26,7 @@ void run(const Options& options) {
   study.of = run_options(options.run);
   study.budget = budget_of(options.budget);
   Environment environment(environment_options(options.common));
-  Session session(environment, options.model, Session::Accepts::folder);
+  Session session(environment, options.model, Session::Weights::decoded);
   const StudyResult result = knapsaq::study(session, study);
   if (options.common.json) {
     print(study_json(result.study, result.space));
@@ -43,7 +43,8 @@ void add_study(CommandLine& app) {
   options->run.options = StudyOptions::paper_run();
   const Verb verb =
       app.add("study", "Compare search strategies by repeated runs, as the metaheuristic paper does");
-  verb.option("model", options->model, "Model folder in Hugging Face layout, full precision").required();
+  verb.option("model", options->model, "Model folder in Hugging Face layout or GGUF file, full precision")
+      .required();
   verb.option("--run", options->study.run,
               "Folder of the study; one that was interrupted goes on where it was")
       .required();

@@ -50,8 +50,8 @@ void print_text(const char* name, const TuneResult::Text& text) {
 
 void run(const Options& options) {
   Environment environment(environment_options(options.common));
-  Session quantized(environment, options.quantized, Session::Accepts::folder);
-  Session full(environment, options.model);
+  Session quantized(environment, options.quantized);
+  Session full(environment, options.model, Session::Weights::decoded);
   const TuneResult result = tune(quantized, full, options.tune);
   if (options.common.json) {
     print(json_of(result, options));
@@ -75,7 +75,7 @@ void add_tune(CommandLine& app) {
   const Verb verb =
       app.add("tune", "Tune a quantized model's scales by the full model: better at the same bytes");
   verb.option("quantized", options->quantized,
-              "Folder that `knapsaq fit`, `pick`, `quantize` or `tune` wrote")
+              "Folder that `knapsaq fit`, `pick`, `quantize` or `tune` wrote, or a GGUF file")
       .required();
   verb.option("--model", options->model, "The full-precision model that it was made from").required();
   verb.option("-o,--output", options->tune.output,

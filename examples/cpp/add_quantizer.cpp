@@ -57,7 +57,7 @@ class ClippedQuantizer final : public knapsaq::Quantizer {
 int add_quantizer(const std::string& model, const std::string& output) {
   knapsaq::register_quantizer(std::make_unique<ClippedQuantizer>());
   knapsaq::Environment environment;
-  knapsaq::Session session(environment, model, knapsaq::Session::Accepts::folder);
+  knapsaq::Session session(environment, model, knapsaq::Session::Weights::decoded);
   double error = 0;
   for (const std::string scheme : {"rtn:b3g64", "clipped:b3g64"}) {
     knapsaq::QuantizeOptions options;

@@ -66,7 +66,7 @@ int add_strategy(const std::string& model, const std::string& run) {
                               .options = {{"steps", "16", "Points to measure"}},
                               .make = make_climber});
   knapsaq::Environment environment;
-  knapsaq::Session session(environment, model, knapsaq::Session::Accepts::folder);
+  knapsaq::Session session(environment, model, knapsaq::Session::Weights::decoded);
   knapsaq::SearchOptions options;
   options.run = run;
   options.of.menu = "b2g64,b4g64";

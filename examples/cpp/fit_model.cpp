@@ -23,7 +23,7 @@ class Lines final : public knapsaq::Listener {
 int fit_model(const std::string& model, const std::string& bytes, const std::string& output) {
   Lines lines;
   knapsaq::Environment environment({.listener = &lines});
-  knapsaq::Session session(environment, model, knapsaq::Session::Accepts::folder);
+  knapsaq::Session session(environment, model, knapsaq::Session::Weights::decoded);
 
   knapsaq::FitOptions options;
   options.output = output;

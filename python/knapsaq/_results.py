@@ -561,6 +561,8 @@ class ModelInfo:
     """What a model is."""
 
     architecture: str
+    quantized_as: str  #: by another tool: "GPTQ, 4 bits in groups of 128"; empty: not
+    quantized_bits: float  #: of one of the weights that it quantized, in its files
     parameters: int
     bytes: int  #: of all tensors
     layers: int

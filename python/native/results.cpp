@@ -308,8 +308,22 @@ void bind_measured(nb::module_& module) {
       .def_ro("out", &ModelInfo::StoredAs::out)
       .def_prop_ro("in_", [](const ModelInfo::StoredAs& one) { return one.in; })
       .def_ro("scheme", &ModelInfo::StoredAs::scheme)
-      .def_ro("in_block", &ModelInfo::StoredAs::in_block);
+      .def_ro("lattice", &ModelInfo::StoredAs::lattice)
+      .def_ro("in_block", &ModelInfo::StoredAs::in_block)
+      .def_ro("role", &ModelInfo::StoredAs::role);
+  nb::class_<ModelInfo::LayerKind>(info, "LayerKind")
+      .def_ro("what", &ModelInfo::LayerKind::what)
+      .def_ro("count", &ModelInfo::LayerKind::count);
+  nb::class_<ModelInfo::Carried>(info, "Carried")
+      .def_ro("tensors", &ModelInfo::Carried::tensors)
+      .def_ro("bytes", &ModelInfo::Carried::bytes);
   info.def_ro("architecture", &ModelInfo::architecture)
+      .def_ro("wrapper", &ModelInfo::wrapper)
+      .def_ro("layer_kinds", &ModelInfo::layer_kinds)
+      .def_ro("dense", &ModelInfo::dense)
+      .def_ro("others", &ModelInfo::others)
+      .def_ro("quantized_as", &ModelInfo::quantized_as)
+      .def_ro("quantized_bits", &ModelInfo::quantized_bits)
       .def_ro("parameters", &ModelInfo::parameters)
       .def_ro("bytes", &ModelInfo::bytes)
       .def_ro("layers", &ModelInfo::layers)

@@ -21,7 +21,7 @@
 #include "job.h"
 #include "knapsaq/base/error.h"
 #include "knapsaq/compute/backend.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 #include "knapsaq/model/decoder.h"
 #include "knapsaq/text/tokenizer.h"
 

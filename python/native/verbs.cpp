@@ -35,12 +35,12 @@ namespace {
 
 /// A verb that works on a model: name(host, model, options).
 template <class Options, class Function>
-void def_model_verb(nb::module_& module, const char* name, Session::Accepts accepts, Function verb) {
+void def_model_verb(nb::module_& module, const char* name, Session::Weights weights, Function verb) {
   module.def(
       name,
-      [accepts, verb](const Host& host, std::string model, Options options) {
+      [weights, verb](const Host& host, std::string model, Options options) {
         return start(host, [=](Environment& environment) {
-          Session session(environment, model, accepts);
+          Session session(environment, model, weights);
           return verb(session, options);
         });
       },
@@ -76,33 +76,32 @@ std::vector<StrategyFacts> all_strategies() {
 }  // namespace
 
 void bind_verbs(nb::module_& module) {
-  constexpr auto kAny = Session::Accepts::any_model;
-  constexpr auto kFolder = Session::Accepts::folder;
-  def_model_verb<FitOptions>(module, "fit", kFolder,
+  constexpr auto kStored = Session::Weights::as_stored;
+  constexpr auto kDecoded = Session::Weights::decoded;
+  def_model_verb<FitOptions>(module, "fit", kDecoded,
                              [](Session& s, const FitOptions& o) { return fit(s, o); });
-  def_model_verb<SearchOptions>(module, "search", kFolder,
+  def_model_verb<SearchOptions>(module, "search", kDecoded,
                                 [](Session& s, const SearchOptions& o) { return search(s, o); });
-  def_model_verb<StudyOptions>(module, "study", kFolder,
+  def_model_verb<StudyOptions>(module, "study", kDecoded,
                                [](Session& s, const StudyOptions& o) { return study(s, o).run; });
-  def_model_verb<QuantizeOptions>(module, "quantize", kFolder,
+  def_model_verb<QuantizeOptions>(module, "quantize", kDecoded,
                                   [](Session& s, const QuantizeOptions& o) { return quantize(s, o); });
   module.def(
       "export",
       [](const Host& host, std::string model, ExportModelOptions options) {
         return start(host, [=](Environment& environment) {
-          // A recipe alone may be of a GGUF file.
-          Session session(environment, model, options.output.empty() ? kAny : kFolder);
+          Session session(environment, model);
           return export_model(session, options);
         });
       },
       nb::arg("host"), nb::arg("model"), nb::arg("options"));
-  def_model_verb<CompareOptions>(module, "compare", kFolder,
+  def_model_verb<CompareOptions>(module, "compare", kDecoded,
                                  [](Session& s, const CompareOptions& o) { return compare(s, o); });
-  def_model_verb<CalibrateOptions>(module, "calibrate", kAny,
+  def_model_verb<CalibrateOptions>(module, "calibrate", kDecoded,
                                    [](Session& s, const CalibrateOptions& o) { return calibrate(s, o); });
-  def_model_verb<EvaluateOptions>(module, "evaluate", kAny,
+  def_model_verb<EvaluateOptions>(module, "evaluate", kStored,
                                   [](Session& s, const EvaluateOptions& o) { return evaluate(s, o); });
-  def_model_verb<BenchOptions>(module, "bench", kAny,
+  def_model_verb<BenchOptions>(module, "bench", kStored,
                                [](Session& s, const BenchOptions& o) { return bench(s, o); });
   def_verb<JudgeFilesOptions>(module, "compare_files",
                               [](Environment& e, const JudgeFilesOptions& o) { return judge_files(e, o); });
@@ -118,7 +117,7 @@ void bind_verbs(nb::module_& module) {
       "bank",
       [](const Host& host, std::string model, BankOptions options, std::string output) {
         return start(host, [=](Environment& environment) {
-          Session session(environment, model, kFolder);
+          Session session(environment, model, kDecoded);
           return make_bank(session, options, output);
         });
       },
@@ -127,8 +126,8 @@ void bind_verbs(nb::module_& module) {
       "tune",
       [](const Host& host, std::string quantized, std::string model, TuneOptions options) {
         return start(host, [=](Environment& environment) {
-          Session own(environment, quantized, kFolder);
-          Session full(environment, model, kAny);
+          Session own(environment, quantized);
+          Session full(environment, model, kDecoded);
           return tune(own, full, options);
         });
       },

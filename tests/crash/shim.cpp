@@ -195,7 +195,8 @@ ssize_t pwrite64(int file, const void* buffer, size_t bytes, off64_t offset) {
   return write_some(bytes, [&](std::size_t n) { return NEXT(pwrite64)(file, buffer, n, offset); });
 }
 int fsync(int file) { return fails(kSync, true) ? -1 : NEXT(fsync)(file); }
-int fdatasync(int file) { return fails(kSync, true) ? -1 : NEXT(fdatasync)(file); }
+// SQLite's, which does not call it again; only file systems over a network interrupt it.
+int fdatasync(int file) { return fails(kSync) ? -1 : NEXT(fdatasync)(file); }
 int rename(const char* from, const char* to) { return fails(kRename) ? -1 : NEXT(rename)(from, to); }
 int renameat(int from_folder, const char* from, int to_folder, const char* to) {
   return fails(kRename) ? -1 : NEXT(renameat)(from_folder, from, to_folder, to);

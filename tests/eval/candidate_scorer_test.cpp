@@ -103,8 +103,8 @@ struct Fixture {
       targets.push_back((i + 1) % kLength == 0 ? -1 : some[static_cast<std::size_t>(i + 1)]);
     std::vector<RowComparison> rows(targets.size());
     const Compared one{&input, rows, other.head().get()};
-    backend->compare(backend->view(reference.head_inputs, first * kLength, count), *reference.head, targets,
-                     true, {&one, 1});
+    backend->compare(backend->view(reference.head_inputs, first * kLength, count), {reference.head.get()},
+                     targets, true, {&one, 1});
     std::vector<RowComparison> scored;
     for (std::size_t i = 0; i < rows.size(); ++i)
       if (targets[i] >= 0) scored.push_back(rows[i]);

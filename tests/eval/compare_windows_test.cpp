@@ -9,7 +9,7 @@
 
 #include "knapsaq/base/files.h"
 #include "knapsaq/checkpoint/checkpoint.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/family.h"
 #include "knapsaq/text/tokenizer.h"
 
 namespace knapsaq {

@@ -46,7 +46,7 @@ TEST(Divergence, IsThatOfTransformers) {
       targets.push_back((static_cast<std::int64_t>(i) + 1) % length == 0 ? -1 : tokens[i + 1]);
     std::vector<RowComparison> rows(tokens.size());
     const Compared one{&candidate.head_inputs, rows};
-    backend->compare(reference.head_inputs, *decoder.head(), targets, true, {&one, 1});
+    backend->compare(reference.head_inputs, {decoder.head().get()}, targets, true, {&one, 1});
 
     double jsd = 0;
     double loss = 0;

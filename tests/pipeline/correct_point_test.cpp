@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 /// A run of a few measurements, in its folder.
 void make_run(const Scratch& scratch, const std::string& method) {
   Environment environment({.threads = 2});
-  Session session(environment, asset("wiki-llama-6m"), Session::Accepts::folder);
+  Session session(environment, asset("wiki-llama-6m"), Session::Weights::decoded);
   FitOptions options;
   options.output = (scratch / "out").string();
   options.run = (scratch / "run").string();

@@ -58,7 +58,7 @@ class Stopper final : public Listener {
 FitResult fit_with(Stopper& listener, const FitOptions& options, int threads = 2) {
   Environment environment(
       {.threads = threads, .listener = &listener, .cancellation = &listener.cancellation});
-  Session session(environment, asset("wiki-llama-6m"), Session::Accepts::folder);
+  Session session(environment, asset("wiki-llama-6m"), Session::Weights::decoded);
   return fit(session, options);
 }
 

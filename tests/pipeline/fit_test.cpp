@@ -58,7 +58,7 @@ FitOptions small_fit(const Scratch& scratch, const std::string& output) {
 FitResult fit_with(Recorder& recorder, const FitOptions& options, int threads = 2) {
   Environment environment(
       {.threads = threads, .listener = &recorder, .cancellation = &recorder.cancellation});
-  Session session(environment, llama(), Session::Accepts::folder);
+  Session session(environment, llama(), Session::Weights::decoded);
   return fit(session, options);
 }
 

@@ -73,7 +73,7 @@ TEST(Session, ReadsATextAgainOnceItHasChanged) {
 TEST(Session, TakesFoldersOnlyWhereModelsAreWritten) {
   Environment environment;
   EXPECT_THROW(Session(environment, "/no/such/model"), Error);
-  EXPECT_THROW(Session(environment, llama() / "config.json", Session::Accepts::folder), Error);
+  EXPECT_THROW(Session(environment, llama() / "config.json", Session::Weights::decoded), Error);
 }
 
 /// A cache as huggingface_hub lays it out: snapshots of links to blobs.

@@ -25,14 +25,15 @@ enum class Precision : std::uint8_t;
 /// Files are checked when they are opened; what is wrong is InputError, naming file and tensor.
 class Session {
  public:
-  enum class Accepts : std::uint8_t {
-    any_model,  ///< a folder in Hugging Face layout, or a GGUF file
-    folder      ///< a folder: for what writes models, which carries the folder's other files
+  /// How the weights of a model that somebody else quantized are worked with.
+  enum class Weights : std::uint8_t {
+    as_stored,  ///< as they are: to run and to judge them, and to write them in another format
+    decoded     ///< in full precision, which a note says: to quantize them
   };
 
-  /// `model`: a path, or a repository of the local Hugging Face cache (find_model()). Notes about its files
-  /// go to the listener. `environment` must outlive the session.
-  Session(Environment& environment, const std::filesystem::path& model, Accepts accepts = Accepts::any_model);
+  /// `model`: a folder in Hugging Face layout, a GGUF file, or a repository of the local Hugging Face cache
+  /// (find_model()). Notes about its files go to the listener. `environment` must outlive the session.
+  Session(Environment& environment, const std::filesystem::path& model, Weights weights = Weights::as_stored);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;

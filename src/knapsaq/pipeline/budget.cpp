@@ -7,7 +7,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/units.h"
 #include "knapsaq/export/engine_memory.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 #include "knapsaq/model/stored_tensors.h"
 #include "knapsaq/pipeline/listener.h"
 #include "knapsaq/search/best_point.h"

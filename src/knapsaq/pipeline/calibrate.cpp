@@ -21,8 +21,9 @@ namespace {
 /// That a model has no imatrix is said before it is calibrated, not after it.
 void check_imatrix(const Session& session, const CalibrateOptions& options) {
   if (options.imatrix.empty()) return;
+  const GgufNames names(session.config());
   for (const Matrix& matrix : matrices(session.config()))
-    if (!gguf_module(matrix.name))
+    if (!names.module(matrix.name))
       throw UsageError(fmt::format(
           "{}: GGUF has no name for the linear {}, so no imatrix can hold it: leave --imatrix out",
           session.path().string(), matrix.name));
@@ -47,6 +48,7 @@ CalibrateResult calibrate(Session& session, const CalibrateOptions& options) {
   const Calibration calibration =
       make_calibration(session, samples, precision_of(options.calibration), folder, options.force,
                        gradient_windows_of(options.calibration, samples.options));
+  for (const std::string& note : calibration.notes()) session.listener().note(note);
   if (!options.imatrix.empty())
     write_imatrix(calibration, session.config(),
                   {.datasets = uses_self(options.calibration) ? std::vector<std::string>{samples.text}

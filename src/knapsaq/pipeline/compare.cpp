@@ -20,7 +20,7 @@
 #include "knapsaq/calib/calibration.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/eval/evaluation_text.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/pipeline/case_log.h"
 #include "knapsaq/pipeline/comparison.h"

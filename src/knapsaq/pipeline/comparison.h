@@ -18,7 +18,7 @@
 #include "knapsaq/compute/backend.h"
 #include "knapsaq/eval/tasks/task_set.h"
 #include "knapsaq/eval/windows.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 #include "knapsaq/pipeline/case_log.h"
 #include "knapsaq/quant/scheme.h"
 

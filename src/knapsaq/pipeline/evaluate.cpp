@@ -13,7 +13,7 @@
 #include "knapsaq/compute/backend.h"
 #include "knapsaq/eval/evaluation_text.h"
 #include "knapsaq/eval/perplexity.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 #include "knapsaq/model/stored_tensors.h"
 #include "knapsaq/pipeline/model_memory.h"
 #include "knapsaq/pipeline/stopwatch.h"

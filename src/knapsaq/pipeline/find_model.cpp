@@ -85,7 +85,9 @@ fs::path find_model(const fs::path& name) {
   const fs::path folder = cache_folder() / fmt::format("models--{}--{}", wanted.organisation, wanted.name);
   const std::string named = commit_of(folder / "refs" / wanted.revision);
   const fs::path snapshot = folder / "snapshots" / (named.empty() ? wanted.revision : named);
-  if (is_there(snapshot / "config.json")) return snapshot;
+  // What is no model is told apart where it is opened.
+  for (const char* file : {"config.json", "adapter_config.json", "model_index.json"})
+    if (is_there(snapshot / file)) return snapshot;
   throw InputError(
       fmt::format("{0}: is neither a file or folder here nor in the Hugging Face cache ({1}): fetch it with "
                   "`hf download {2}/{3}{4}`",

@@ -140,6 +140,7 @@ std::unique_ptr<InputSource> FoundInputs::get() {
   auto made = std::make_unique<Calibration>(
       make_calibration(session_, *samples_, precision_, folder_, false, gradient_windows_));
   if (forgets_outputs_) made->forget_outputs();
+  for (const std::string& note : made->notes()) session_.listener().note(note);
   return made;
 }
 

@@ -200,7 +200,7 @@ class Improvement {
   /// Makes the tuned model and measures it. False if its gradients are not finite.
   bool tune_model(const Places& places, Measurement& heldout) {
     if (!fs::exists(places.tuned)) {
-      Session quantized(session_.environment(), places.native, Session::Accepts::folder);
+      Session quantized(session_.environment(), places.native);
       TuneOptions options;
       options.output = places.tuned.string();
       options.text = calibration_.text;
@@ -217,7 +217,7 @@ class Improvement {
         return false;
       }
     }
-    heldout = judge_.measure(Checkpoint::open_folder(places.tuned));
+    heldout = judge_.measure(Checkpoint::open(places.tuned));
     return true;
   }
 

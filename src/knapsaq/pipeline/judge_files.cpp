@@ -19,7 +19,7 @@
 #include "knapsaq/base/output_plan.h"
 #include "knapsaq/base/quote.h"
 #include "knapsaq/checkpoint/checkpoint.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 #include "knapsaq/model/stored_tensors.h"
 #include "knapsaq/pipeline/judged_log.h"
 #include "knapsaq/pipeline/text_judge.h"

@@ -14,6 +14,7 @@
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/pipeline/bank_steps.h"
 #include "knapsaq/pipeline/found_inputs.h"
+#include "knapsaq/pipeline/lattices.h"
 #include "knapsaq/quant/quantizer.h"
 
 namespace knapsaq {
@@ -76,6 +77,15 @@ Menu menu_of(const BankOptions& options) {
   return options.engine.empty() ? menu : menu_for(find_engine(options.engine), std::move(menu));
 }
 
+Menu menu_of(const Session& session, const BankOptions& options, std::span<const Matrix> matrices,
+             std::string* note) {
+  Menu menu = menu_of(options);
+  const Engine* engine = options.engine.empty() ? nullptr : &find_engine(options.engine);
+  std::string line = add_lattices(session.checkpoint(), matrices, engine, menu);
+  if (note != nullptr) *note = std::move(line);
+  return menu;
+}
+
 MatrixSelection selection_of(const BankOptions& options, const ModelConfig& config) {
   MatrixSelection selection = select_matrices(config, options.keep, options.ends);
   return options.engine.empty() ? selection
@@ -92,9 +102,11 @@ BankReport fill_bank(Session& session, const BankOptions& options, const std::fi
   const BankFolder folder(path);
   BankRecipe recipe;
   recipe.model = session.fingerprint();
-  recipe.menu = menu_of(options);
-  folder.check(recipe.model, recipe.menu);
   recipe.matrices = selection_of(options, session.config()).quantized;
+  std::string lattices;
+  recipe.menu = menu_of(session, options, recipe.matrices, &lattices);
+  if (!lattices.empty()) session.listener().note(lattices);
+  folder.check(recipe.model, recipe.menu);
   folder.check_matrices(recipe.matrices);
   if (const std::string line = fallback_note(recipe.matrices, recipe.menu.schemes); !line.empty())
     session.listener().note(line);
@@ -121,11 +133,11 @@ BankResult make_bank(Session& session, const BankOptions& options, const std::st
   plan_bank(plan, options, output);
   const std::filesystem::path folder = plan.workspace(output);
   check_bank_place(folder);
-  const Menu menu = menu_of(options);
+  (void)menu_of(options);  // what is wrong with it comes before what is wrong with the model
   check_shapes(session.checkpoint(), session.config());
   const BankReport report = fill_bank(session, options, folder);
   return {.linears = report.linears,
-          .schemes = menu.schemes.size(),
+          .schemes = report.schemes,
           .kept = report.kept,
           .damaged = report.damaged,
           .bytes = report.bytes,

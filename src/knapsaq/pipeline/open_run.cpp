@@ -10,8 +10,10 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/made_folder.h"
 #include "knapsaq/calib/search_text.h"
+#include "knapsaq/export/carried.h"
 #include "knapsaq/export/engine.h"
 #include "knapsaq/export/quantized_checkpoint.h"
+#include "knapsaq/export/writer.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/model/stored_tensors.h"
@@ -66,6 +68,12 @@ SearchText search_text(Session& session, const RunOptions& options) {
   }
   const std::vector<fs::path> files(calibration.text.begin(), calibration.text.end());
   return search_windows(session.text(files), session.tokenizer(), search, heldout.samples);
+}
+
+/// Whether the engine's readers get the tokenizer, and what else goes with the weights.
+void check_carried(const Checkpoint& model, const Engine* engine) {
+  const bool folder = engine != nullptr && !writer(engine->format).makes_file();
+  static_cast<void>(CarriedFiles(model, folder ? FolderReader::others : FolderReader::knapsaq));
 }
 
 std::string text_name(const CalibrationOptions& options) {
@@ -163,13 +171,15 @@ Run open_run(Session& session, const RunOptions& options, const fs::path& folder
   check_shapes(session.checkpoint(), config);
   check_calibration_options(options.calibration);
   const Engine* engine = options.engine.empty() ? nullptr : &find_engine(options.engine);
+  check_carried(session.checkpoint(), engine);
   const BankOptions bank = bank_options(options, engine, keep_ends, config);
   const MatrixSelection selection = selection_of(bank, config);
   check_texts(session, options.calibration);
-  const ErrorTable sizes = options.bank.empty() ? size_table(selection.quantized, menu_of(bank))
-                                                : without(Bank::open(options.bank).table(), selection.dense);
+  const ErrorTable sizes = options.bank.empty()
+                               ? size_table(selection.quantized, menu_of(session, bank, selection.quantized))
+                               : without(Bank::open(options.bank).table(), selection.dense);
   RunSettings settings;
-  settings.ties = or_default(options.ties, engine == nullptr ? "none" : engine->ties);
+  settings.ties = ties_for(engine, options.ties, config);
   settings.pins = options.pins;
   settings.engine = options.engine;
   settings.dense = selection.dense;

@@ -16,6 +16,7 @@
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/quote.h"
 #include "knapsaq/checkpoint/checkpoint.h"
+#include "knapsaq/export/carried.h"
 #include "knapsaq/export/matrix_source.h"
 #include "knapsaq/export/quantized_checkpoint.h"
 #include "knapsaq/model/expected_tensors.h"
@@ -231,6 +232,7 @@ QuantizedModel write_corrected(Session& session, const QuantizeOptions& options,
 
 /// What cannot be written is refused before a calibration is made for it.
 void check_schemes(const Session& session, const Plan& planned) {
+  static_cast<void>(CarriedFiles(session.checkpoint(), FolderReader::knapsaq));
   for (const MatrixScheme& one : planned.allocation) quantizer(one.scheme.method).check(one.scheme);
   static_cast<void>(
       layout_quantized(session.checkpoint(), session.config(), planned.allocation, planned.writing));

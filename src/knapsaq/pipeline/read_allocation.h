@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "knapsaq/bank/matrix_scheme.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 
 namespace knapsaq {
 

@@ -58,9 +58,10 @@ std::vector<MatrixScheme> read_recipe(const std::filesystem::path& path, std::st
     }
     return first;
   };
+  const GgufNames names(config);
   std::vector<MatrixScheme> result;
   for (const Matrix& matrix : matrices(config)) {
-    const std::string name = gguf_tensor(matrix.name + ".weight").value_or("");
+    const std::string name = names.tensor(matrix.name + ".weight").value_or("");
     const auto entry = entry_for(name);
     if (!entry) {
       if (!matrix.in_block()) continue;
@@ -77,7 +78,7 @@ std::vector<MatrixScheme> read_recipe(const std::filesystem::path& path, std::st
   }
   // What is not a matrix, or not one of its own, may be named: llama-quantize leaves it as it is.
   for (const ExpectedTensor& tensor : dense_tensors(config))
-    static_cast<void>(entry_for(gguf_tensor(tensor.name).value_or("")));
+    static_cast<void>(entry_for(names.tensor(tensor.name).value_or("")));
   static_cast<void>(entry_for("output.weight"));
   for (std::size_t i = 0; i < entries.size(); ++i)
     if (!used[i])

@@ -9,7 +9,7 @@
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/checkpoint/fingerprint.h"
 #include "knapsaq/compute/backend.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/family.h"
 #include "knapsaq/model/loaded_decoder.h"
 #include "knapsaq/model/stored_tensors.h"
 #include "knapsaq/pipeline/find_model.h"
@@ -37,15 +37,16 @@ std::vector<FileState> state_of(std::span<const fs::path> files) {
   return states;
 }
 
-Checkpoint open(const fs::path& path, Session::Accepts accepts) {
-  return accepts == Session::Accepts::folder ? Checkpoint::open_folder(path) : Checkpoint::open(path);
+Checkpoint open(const fs::path& path, Session::Weights weights) {
+  const bool decoded = weights == Session::Weights::decoded;
+  return Checkpoint::open(path, decoded ? Checkpoint::As::dense : Checkpoint::As::stored);
 }
 
 }  // namespace
 
 struct Session::State {
-  State(Environment& environment_, const fs::path& model, Accepts accepts)
-      : environment(environment_), path(find_model(model)), checkpoint(open(path, accepts)) {}
+  State(Environment& environment_, const fs::path& model, Weights weights)
+      : environment(environment_), path(find_model(model)), checkpoint(open(path, weights)) {}
 
   Environment& environment;
   fs::path path;
@@ -57,8 +58,8 @@ struct Session::State {
   LoadedDecoder loaded;
 };
 
-Session::Session(Environment& environment, const fs::path& model, Accepts accepts)
-    : state_(std::make_unique<State>(environment, model, accepts)) {
+Session::Session(Environment& environment, const fs::path& model, Weights weights)
+    : state_(std::make_unique<State>(environment, model, weights)) {
   state_->config = parse_model_config(state_->checkpoint.config());
   for (const std::string& note : notes_about(state_->checkpoint, state_->config)) listener().note(note);
 }

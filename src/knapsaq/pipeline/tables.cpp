@@ -17,7 +17,7 @@ namespace {
 ErrorTable table_of(Environment& environment, const TablesOptions& options) {
   if (!options.bank.empty()) return Bank::open(options.bank).table();
   const Menu menu = parse_menu(options.menu);
-  const Session session(environment, options.model);
+  const Session session(environment, options.model, Session::Weights::decoded);
   check_shapes(session.checkpoint(), session.config());
   return build_error_table(session.checkpoint(), select_matrices(session.config(), options.keep).quantized,
                            menu, session.listener());

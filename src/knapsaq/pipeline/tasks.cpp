@@ -4,7 +4,7 @@
 
 #include "knapsaq/base/error.h"
 #include "knapsaq/base/files.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 #include "knapsaq/text/tokenizer.h"
 
 namespace knapsaq {

@@ -13,7 +13,7 @@
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/eval/compare_windows.h"
 #include "knapsaq/eval/evaluation_text.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/search/summarize.h"
 #include "knapsaq/text/tokenizer.h"

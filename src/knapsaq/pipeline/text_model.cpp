@@ -107,6 +107,7 @@ struct TextModel::State {
     generation.stop = stop_tokens(session.checkpoint(), session.tokenizer().eos());
     if (stop) generation.stop.push_back(*stop);
     generation.vocabulary = session.tokenizer().vocabulary_size();
+    generation.unused = session.tokenizer().unused_ids();
 
     GeneratedText result;
     TextStream stream(session.tokenizer());

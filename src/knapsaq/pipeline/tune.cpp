@@ -13,7 +13,7 @@
 #include "knapsaq/base/output_plan.h"
 #include "knapsaq/checkpoint/checkpoint.h"
 #include "knapsaq/eval/compare_windows.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 #include "knapsaq/model/expected_tensors.h"
 #include "knapsaq/model/loaded_decoder.h"
 #include "knapsaq/model/stored_tensors.h"

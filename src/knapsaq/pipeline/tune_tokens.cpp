@@ -12,7 +12,7 @@
 #include "knapsaq/calib/search_text.h"
 #include "knapsaq/calib/self_text.h"
 #include "knapsaq/checkpoint/safetensors.h"
-#include "knapsaq/model/config.h"
+#include "knapsaq/family/config.h"
 #include "knapsaq/pipeline/found_inputs.h"
 #include "knapsaq/pipeline/self_samples.h"
 

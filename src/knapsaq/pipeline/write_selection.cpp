@@ -52,7 +52,7 @@ WrittenPoint export_folder(const Run& run, const std::filesystem::path& folder,
   how.fusing_readers = engine.ties != "none";
   how.name = run.model_name();
   ExportReport report =
-      writer(engine.format).write(Checkpoint::open_folder(folder), run.config(), output, how, progress);
+      writer(engine.format).write(Checkpoint::open(folder), run.config(), output, how, progress);
   return {report.bytes, 0, std::move(report.notes)};
 }
 
@@ -127,8 +127,7 @@ WrittenPoint write_point(const Run& run, const Point& point, const std::string& 
 WrittenPoint write_folder(const Run& run, const std::filesystem::path& folder,
                           const std::filesystem::path& output, bool force, Progress& progress) {
   if (!run.settings().engine.empty()) return export_folder(run, folder, output, force, progress);
-  return {
-      rewrite_quantized(Checkpoint::open_folder(folder), run.config(), {}, output, force, progress), 0, {}};
+  return {rewrite_quantized(Checkpoint::open(folder), run.config(), {}, output, force, progress), 0, {}};
 }
 
 WrittenModel describe(const Run& run, const Selection& selection, WrittenPoint written,
