@@ -19,6 +19,7 @@
 #include "knapsaq/base/random.h"
 #include "knapsaq/checkpoint/safetensors.h"
 #include "loaded_model.h"
+#include "model/families.h"
 #include "scratch.h"
 #include "work_with_threads.h"
 
@@ -117,33 +118,37 @@ TEST_P(DecoderReference, StagesMakeABlock) {
         decoder.run(s / 4, kStages[static_cast<std::size_t>(s % 4)], pass);
     };
     for (std::int64_t stop = 0; stop < stages; ++stop) {
-      PartialPass pass{decoder.embed(tokens, windows, length), {}, {}};
+      PartialPass pass{decoder.embed(tokens, windows, length)};
       run(pass, 0, stop);
       PartialPass copy = pass;
       copy.hidden.state = backend.allocate(windows * length, decoder.config().hidden, Element::full);
       backend.copy(pass.hidden.state, windows * length, copy.hidden.state);
       if (stop % 4 != 1) copy.attended = {};
-      if (stop % 4 != 3) copy.mlp = {};
+      if (stop % 4 != 3) {
+        copy.mlp = {};
+        copy.mixture = {};
+      }
+      if (!pass.mlp_input.empty()) {
+        copy.mlp_input = backend.allocate(windows * length, decoder.config().hidden, Element::working);
+        backend.copy(pass.mlp_input, windows * length, copy.mlp_input);
+      }
       // Only what the next stage reads; afterwards arrays of its own.
       run(copy, stop, stop + 1);
       copy.attended = stop % 4 == 0 ? copy.attended : Array();
       copy.mlp = stop % 4 == 2 ? copy.mlp : Array();
+      copy.mixture = stop % 4 == 2 ? copy.mixture : Mixture();
       run(copy, stop + 1, stages);
       EXPECT_EQ(values_of(copy.hidden.state), expected) << stop;
       run(pass, stop, stages);
       EXPECT_EQ(values_of(pass.hidden.state), expected) << stop;
     }
-    PartialPass empty{decoder.embed(tokens, windows, length), {}, {}};
+    PartialPass empty{decoder.embed(tokens, windows, length)};
     EXPECT_THROW(decoder.run(0, Stage::attention_output, empty), std::invalid_argument);
     EXPECT_THROW(decoder.run(0, Stage::mlp_output, empty), std::invalid_argument);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, DecoderReference, ::testing::ValuesIn(tiny_models()), [](const auto& test) {
-  std::string name = test.param.filename().string();
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Models, DecoderReference, ::testing::ValuesIn(all_models()), name_of_folder);
 
 TEST(Decoder, LossesAreThoseOfTheLogits) {
   LoadedModel model(tiny_model() / "llama-gqa", Precision::fp32);

@@ -88,6 +88,12 @@ TEST(Generator, EndsWhereItIsTold) {
   // Ids behind the vocabulary are never drawn.
   const Generated small = generator.generate(kPrompt, {.max_tokens = 10, .vocabulary = 50});
   EXPECT_LT(*std::max_element(small.tokens.begin(), small.tokens.end()), 50);
+  // Nor are those below it that have no token.
+  std::vector<std::int32_t> unused;
+  for (std::int32_t id = 0; id < 50; ++id)
+    if (id % 7 != 3) unused.push_back(id);
+  const Generated rest = generator.generate(kPrompt, {.max_tokens = 10, .vocabulary = 50, .unused = unused});
+  for (const std::int32_t id : rest.tokens) EXPECT_EQ(id % 7, 3);
 }
 
 TEST(Generator, GoesOnFromWhatItHas) {

@@ -10,6 +10,7 @@
 #include "knapsaq/base/random.h"
 #include "knapsaq/model/architecture.h"
 #include "knapsaq/model/decoder.h"
+#include "model/families.h"
 #include "scratch.h"
 #include "test_models.h"
 
@@ -41,30 +42,35 @@ class StreamedDecoder : public ::testing::TestWithParam<fs::path> {
   ModelConfig config_ = parse_model_config(checkpoint_.config());
 };
 
-std::string name_of_model(const ::testing::TestParamInfo<fs::path>& model) {
-  std::string name = model.param.filename().string();
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-}
-
-INSTANTIATE_TEST_SUITE_P(Models, StreamedDecoder, ::testing::ValuesIn(tiny_models()), name_of_model);
+INSTANTIATE_TEST_SUITE_P(Models, StreamedDecoder, ::testing::ValuesIn(all_models()), name_of_folder);
 
 TEST_P(StreamedDecoder, TheInputOfAStageIsWhatObserversSee) {
   const std::vector<std::int32_t> tokens = random_tokens(config_.vocab);
   const auto backend = make_backend({.precision = Precision::bf16});
   Decoder decoder = Decoder::load(checkpoint_, config_, *backend);
   Hidden hidden = decoder.embed(tokens, kWindows, kLength);
-  PartialPass pass{decoder.embed(tokens, kWindows, kLength), {}, {}};
+  PartialPass pass{decoder.embed(tokens, kWindows, kLength)};
   for (std::int64_t block = 0; block < config_.layers; ++block) {
-    std::vector<std::vector<float>> expected;
-    decoder.block(block, hidden, [&](const Matrix&, const Array& x, std::int64_t rows) {
-      expected.push_back(values_of(*backend, x, rows));
+    // Of experts, which see some tokens each, only how many there are.
+    std::map<Stage, std::vector<float>> expected;
+    std::map<Role, std::int64_t> rows_of_experts;
+    decoder.block(block, hidden, [&](const Matrix& first, const Array& x, std::int64_t rows) {
+      if (first.expert >= 0) {
+        rows_of_experts[first.role] += rows;
+      } else {
+        EXPECT_TRUE(expected.emplace(stage_of(first.role), values_of(*backend, x, rows)).second);
+      }
     });
-    ASSERT_EQ(expected.size(), kStages.size());
-    for (std::size_t i = 0; i < kStages.size(); ++i) {
-      const Array x = decoder.stage_input(block, kStages[i], pass);
-      EXPECT_EQ(values_of(*backend, x, hidden.tokens()), expected[i]);
-      decoder.run(block, kStages[i], pass);
+    const Experts experts = layer_config(config_, block).experts;
+    EXPECT_EQ(expected.size(), experts.count > 0 && experts.shared_ffn == 0 ? 2 : kStages.size());
+    EXPECT_EQ(rows_of_experts.size(), experts.count > 0 ? 2 : 0);
+    for (const auto& [role, rows] : rows_of_experts) EXPECT_EQ(rows, hidden.tokens() * experts.chosen);
+    for (const Stage stage : kStages) {
+      if (expected.contains(stage)) {
+        EXPECT_EQ(values_of(*backend, decoder.stage_input(block, stage, pass), hidden.tokens()),
+                  expected[stage]);
+      }
+      decoder.run(block, stage, pass);
     }
   }
   EXPECT_THROW(decoder.stage_input(0, Stage::head, pass), std::invalid_argument);
@@ -106,7 +112,9 @@ TEST_P(StreamedDecoder, HalvesOfABlockMakeTheBlock) {
   std::map<std::string, Array> inputs;
   decoder.block(0, hidden, [&](const Matrix& first, const Array& x, std::int64_t rows) {
     EXPECT_EQ(x.cols(), first.in);
-    EXPECT_EQ(rows, kWindows * kLength);
+    if (first.expert < 0) {
+      EXPECT_EQ(rows, kWindows * kLength);
+    }
     Array wide = backend->upload(values_of(*backend, x, rows), rows, x.cols());
     Array copy = backend->allocate(rows, x.cols(), Element::working);
     backend->convert(wide, rows, copy);
@@ -120,16 +128,32 @@ TEST_P(StreamedDecoder, HalvesOfABlockMakeTheBlock) {
     EXPECT_TRUE(inputs.contains(names[i].name)) << names[i].name;
   }
   EXPECT_EQ(inputs.size(), distinct);
-  EXPECT_EQ(distinct, 4u);
-  if (!config_.norm_before) return;  // post-norm: the residual goes through norms in between
+  const Experts experts = layer_config(config_, 0).experts;
+  EXPECT_EQ(static_cast<std::int64_t>(distinct), experts.count == 0        ? 4
+                                                 : experts.shared_ffn == 0 ? 2 + 2 * experts.count
+                                                                           : 4 + 2 * experts.count);
+  // Elsewhere norms or factors are between the halves and the residual stream.
+  if (config_.norms != NormPlacement::before || config_.residual_scale != 1) return;
+  PartialPass pass{decoder.embed(tokens, kWindows, kLength)};
+  for (const Stage stage : {Stage::attend, Stage::attention_output}) decoder.run(0, stage, pass);
+  const std::vector<float> mlp_input =
+      values_of(*backend, decoder.stage_input(0, Stage::activate, pass), hidden.tokens());
+  Array mlp_x = backend->allocate(hidden.tokens(), config_.hidden, Element::working);
+  backend->convert(backend->upload(mlp_input, hidden.tokens(), config_.hidden), hidden.tokens(), mlp_x);
 
   const auto attention = values_of(
       *backend, decoder.attention_output(0, inputs.at(names[0].name), kWindows, kLength), hidden.tokens());
-  const auto mlp =
-      values_of(*backend, decoder.mlp_output(0, inputs.at(names[4].name), hidden.tokens()), hidden.tokens());
+  const auto mlp = values_of(*backend, decoder.mlp_output(0, mlp_x, hidden.tokens()), hidden.tokens());
   const std::vector<float> after = values_of(*backend, hidden.state, hidden.tokens());
-  for (std::size_t i = 0; i < after.size(); ++i)
-    ASSERT_EQ(after[i], (before[i] + attention[i]) + mlp[i]) << i;
+  for (std::size_t i = 0; i < after.size(); ++i) {
+    const float sum = (before[i] + attention[i]) + mlp[i];
+    // Experts are added one after another.
+    if (experts.count == 0) {
+      ASSERT_EQ(after[i], sum) << i;
+    } else {
+      ASSERT_NEAR(after[i], sum, 1e-5) << i;
+    }
+  }
 }
 
 TEST(StreamedDecoderErrors, MissingWeightsAreNoticed) {
